@@ -1,0 +1,1 @@
+//! Fast execution of the ops on a processor or (later) a GPU.

@@ -1,0 +1,216 @@
+//! The settings of one conversion, shared by `slomod convert` and every `[[watch]]`.
+
+use std::path::PathBuf;
+
+use num_rational::Ratio;
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{Rate, rational_text};
+
+/// What the new frames are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Longer: the new frames are played at the source's rate.
+    Slow,
+    /// Same duration: more frames per second.
+    Smooth,
+}
+
+/// What happens to sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Audio {
+    /// Made as long as the picture, with its pitch kept. Where the duration does not change, copied.
+    Stretch,
+    /// Copied as it is.
+    Keep,
+    /// Left out.
+    Drop,
+}
+
+/// Where the network runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// The first GPU that works, else the CPU (and the report says so).
+    Auto,
+    /// That GPU or none.
+    Cuda(u32),
+    /// The CPU.
+    Cpu,
+}
+
+impl std::str::FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("`{text}` is no device: use auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+/// How much of full resolution the flow is computed at.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scale {
+    /// 0.25, 0.5, 1 or 2.
+    Fixed(f32),
+    /// By resolution: 1 up to 2560x1440, 0.5 up to 3840x2160, 0.25 above.
+    #[serde(with = "auto_word")]
+    Auto,
+}
+
+/// Output video encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// H.264 by libx264.
+    H264,
+    /// H.265 by libx265.
+    H265,
+    /// AV1 by SVT-AV1.
+    Av1,
+    /// FFV1, lossless.
+    Ffv1,
+}
+
+/// Output container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    /// MP4.
+    Mp4,
+    /// Matroska.
+    Mkv,
+    /// QuickTime.
+    Mov,
+}
+
+impl Container {
+    /// File name extension, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Mkv => "mkv",
+            Self::Mov => "mov",
+        }
+    }
+}
+
+/// How the output is encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoding {
+    /// Which encoder.
+    pub codec: Codec,
+    /// Constant rate factor in the encoder's own scale; `None` takes 18 (H.264), 20 (H.265), 24 (AV1). FFV1 has none.
+    pub crf: Option<u8>,
+    /// Preset by the encoder's own name; `None` takes `medium` (x264, x265) or `8` (SVT-AV1).
+    pub preset: Option<String>,
+    /// Container; by the output's extension or MP4 (MKV for FFV1) if absent.
+    pub container: Option<Container>,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self { codec: Codec::H264, crf: None, preset: None, container: None }
+    }
+}
+
+/// Everything that decides what comes out of a clip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Slow motion or a higher rate.
+    pub mode: Mode,
+    /// New frames for each old one, 2..=16. `None` where `fps` or `speed` say enough.
+    pub factor: Option<u32>,
+    /// Output rate; `None` is auto (source rate in slow motion, source rate times factor when smooth).
+    #[serde(with = "rational_text")]
+    pub fps: Option<Rate>,
+    /// Playback speed, 1/16..1, slow motion only; instead of `factor`.
+    #[serde(with = "rational_text")]
+    pub speed: Option<Ratio<i128>>,
+    /// Weights file; `None` is the built-in starter weights.
+    pub model: Option<PathBuf>,
+    /// Flow scale.
+    pub scale: Scale,
+    /// Where the network runs.
+    pub device: Device,
+    /// Threads of the CPU backend; 0 is all cores.
+    pub threads: usize,
+    /// What happens to sound.
+    pub audio: Audio,
+    /// Encoder and container.
+    pub encoding: Encoding,
+    /// Held-out frames measured at the most; 0 switches the measurement off.
+    pub quality_samples: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Slow,
+            factor: None,
+            fps: None,
+            speed: None,
+            model: None,
+            scale: Scale::Auto,
+            device: Device::Auto,
+            threads: 0,
+            audio: Audio::Stretch,
+            encoding: Encoding::default(),
+            quality_samples: 200,
+        }
+    }
+}
+
+mod auto_word {
+    //! `Scale::Auto` is the word `auto` in files.
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("auto")
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "auto" => Ok(()),
+            other => {
+                Err(D::Error::custom(format!("`{other}` is no scale: use auto, 0.25, 0.5, 1 or 2")))
+            }
+        }
+    }
+}

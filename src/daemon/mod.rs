@@ -1,0 +1,1 @@
+//! Watches folders, keeps the journal, runs the jobs, publishes the results.

@@ -1,0 +1,90 @@
+//! Makes the frames in between: the [`Interpolator`] seam and the engines behind it.
+
+use crate::error::{Classify, Consequence, ExitCode};
+use crate::frame::{Frame, Picture};
+
+pub mod blend;
+
+/// Why a frame could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The device that was asked for is not there.
+    #[error("device `{device}` cannot be used: {reason}")]
+    NoDevice {
+        /// As asked for: `cuda`, `cuda:1`.
+        device: String,
+        /// What was found, and what to do.
+        reason: String,
+    },
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Model(#[from] crate::models::ModelError),
+    /// Two frames of a pair differ in layout.
+    #[error("frames {first} and {second} differ in size or pixel format")]
+    FormatChanged {
+        /// Index of the first frame.
+        first: u64,
+        /// Index of the second frame.
+        second: u64,
+    },
+}
+
+impl Classify for EngineError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::NoDevice { .. } => Consequence::Retry,
+            Self::Model(error) => error.consequence(),
+            Self::FormatChanged { .. } => Consequence::Reject,
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NoDevice { .. } => ExitCode::Unavailable,
+            Self::Model(error) => error.exit_code(),
+            Self::FormatChanged { .. } => ExitCode::DataError,
+        }
+    }
+}
+
+/// Two real frames in, the frames between them out. The pipeline knows nothing else of networks.
+pub trait Interpolator: Send {
+    /// The pictures at `timesteps` (each in 0..1; 0 is `img0`, 1 is `img1`), in the layout of the inputs.
+    ///
+    /// Implementations may keep what they computed for a frame (features) by [`Frame::index`] for the next pair.
+    ///
+    /// # Errors
+    /// [`EngineError::FormatChanged`] where the frames differ in layout.
+    fn interpolate(
+        &mut self,
+        img0: &Frame,
+        img1: &Frame,
+        timesteps: &[f32],
+    ) -> Result<Vec<Picture>, EngineError>;
+
+    /// What it is, for the report.
+    fn description(&self) -> EngineDescription;
+}
+
+/// What an engine is, for the report and the log.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct EngineDescription {
+    /// `cpu`, later `cuda`.
+    pub device_kind: String,
+    /// Human name of the device, such as the processor's.
+    pub device_name: String,
+    /// Storage and arithmetic, such as `f32`.
+    pub precision: String,
+    /// Vector instructions or device generation in use, such as `avx2`.
+    pub instructions: String,
+    /// Threads used on a CPU.
+    pub threads: usize,
+    /// Set where `auto` did not get a GPU: why.
+    pub fallback_reason: Option<String>,
+    /// Layout of the network, such as `rife v4.26`; `blend` for the trivial engine.
+    pub model_name: String,
+    /// SHA-256 of the weights file in hex; absent for the trivial engine.
+    pub model_sha256: Option<String>,
+    /// Flow scale in use (0.25, 0.5, 1, 2).
+    pub scale: f32,
+}

@@ -1,0 +1,56 @@
+//! What an error means to the caller: every library error answers with one [`Consequence`].
+
+/// What the daemon does about an error. Nobody matches on message text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consequence {
+    /// The cause may go away by itself (busy, no space, no rights, device gone): try again later.
+    Retry,
+    /// This clip cannot be used as it is: refuse it, with a reason, until its content changes.
+    Reject,
+    /// Nothing can be done until a person acts (configuration, weights): stop.
+    Stop,
+}
+
+/// Process exit codes, as in BSD `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum ExitCode {
+    /// All is well.
+    Ok = 0,
+    /// Wrong arguments.
+    Usage = 64,
+    /// The clip cannot be used.
+    DataError = 65,
+    /// No device (or another needed service) to work with.
+    Unavailable = 69,
+    /// A fault of slomod's own.
+    Software = 70,
+    /// The output cannot be written.
+    CannotCreate = 73,
+    /// The input cannot be read.
+    IoError = 74,
+    /// Try again later.
+    TempFail = 75,
+    /// The configuration or the weights are wrong.
+    Config = 78,
+}
+
+/// Implemented by every error enum of the library.
+pub trait Classify: std::error::Error {
+    /// What the daemon does about it.
+    fn consequence(&self) -> Consequence;
+    /// How the command line ends with it.
+    fn exit_code(&self) -> ExitCode;
+}
+
+/// Retry or reject for an operating-system error met while reading a source or writing an output.
+#[must_use]
+pub fn io_consequence(error: &std::io::Error) -> Consequence {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::InvalidData | Kind::UnexpectedEof => Consequence::Reject,
+        _ => Consequence::Retry,
+    }
+}

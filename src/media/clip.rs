@@ -1,0 +1,150 @@
+//! What a clip is: the values that probing, decoding and writing share.
+
+use std::path::PathBuf;
+
+use crate::config::settings::{Audio, Container, Encoding};
+use crate::frame::{PictureFormat, Rate, Seconds};
+
+/// A clip as probed. Counts and rates from headers are hints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipInfo {
+    /// The file.
+    pub path: PathBuf,
+    /// FFmpeg's name of the container format.
+    pub format: String,
+    /// The video stream that is worked.
+    pub video: VideoInfo,
+    /// Every stream, in order.
+    pub streams: Vec<StreamInfo>,
+    /// What a reader of the report should know (code, sentence), such as `bit_depth_reduced`.
+    pub warnings: Vec<(String, String)>,
+}
+
+/// The video stream that is worked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VideoInfo {
+    /// Its index in the container.
+    pub stream_index: usize,
+    /// Codec name.
+    pub codec: String,
+    /// What the decoder hands out (8 bit).
+    pub picture: PictureFormat,
+    /// FFmpeg's name of the stored pixel format.
+    pub pixel_format: String,
+    /// Clockwise degrees to turn the stored picture for display.
+    pub rotation_degrees: i32,
+    /// Sample aspect ratio, 1:1 where unknown.
+    pub sample_aspect_ratio: (i32, i32),
+    /// Tags as found: matrix, primaries, transfer, range, by FFmpeg's names; `unknown` where untagged.
+    pub color: ColorTags,
+    /// Nominal rate by the header, if it gives a sane one.
+    pub rate: Option<Rate>,
+    /// Frames by the header, or estimated from duration and rate.
+    pub frames_promised: Option<u64>,
+    /// Duration by the header.
+    pub duration: Option<Seconds>,
+}
+
+/// Colour tags by FFmpeg's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColorTags {
+    /// Matrix coefficients.
+    pub matrix: String,
+    /// Primaries.
+    pub primaries: String,
+    /// Transfer characteristics.
+    pub transfer: String,
+    /// `tv`, `pc` or `unknown`.
+    pub range: String,
+}
+
+/// One stream of a clip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Index in the container.
+    pub index: usize,
+    /// `video`, `audio`, `subtitle`, `data`, `attachment`.
+    pub kind: String,
+    /// Codec name, `unknown` where there is none.
+    pub codec: String,
+}
+
+/// What the decoder met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DecodeStats {
+    /// Frames handed out.
+    pub decoded: u64,
+    /// Frames that were decoded with errors or could not be decoded.
+    pub corrupt: u64,
+    /// First few messages about damage.
+    pub errors: Vec<String>,
+    /// Whether reading ended before the container's end (a read error, or fewer frames than promised).
+    pub truncated: bool,
+}
+
+/// How an output is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WriteSpec {
+    /// Encoder.
+    pub encoding: Encoding,
+    /// Container.
+    pub container: Container,
+    /// Nominal output rate, for the encoder and the header; frames carry their own times.
+    pub rate: Rate,
+    /// Output seconds for each source second: 4 for four times slower, 1 where the duration is kept.
+    pub stretch: Seconds,
+    /// Source time that becomes 0 in the output: the first frame's.
+    pub origin: Seconds,
+    /// What happens to sound.
+    pub audio: Audio,
+}
+
+/// What became of a stream of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamOutcome {
+    /// The stream.
+    pub stream: StreamInfo,
+    /// `interpolated`, `copied`, `stretched`, `reencoded` or `dropped`.
+    pub action: &'static str,
+    /// Why, where it was dropped or re-encoded.
+    pub reason: Option<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteSummary {
+    /// FFmpeg's name of the container format.
+    pub format: String,
+    /// Encoder name.
+    pub encoder: String,
+    /// Options given to it, as `crf=18 preset=medium`.
+    pub options: String,
+    /// FFmpeg's name of the pixel format written.
+    pub pixel_format: String,
+    /// Video frames written.
+    pub frames: u64,
+    /// What became of every stream of the source.
+    pub streams: Vec<StreamOutcome>,
+    /// What a reader of the report should know (code, sentence).
+    pub warnings: Vec<(String, String)>,
+}
+
+/// What decoding a finished file showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Video frames decoded.
+    pub frames: u64,
+    /// From the first frame's time to the end of the last.
+    pub duration: Seconds,
+    /// Frames decoded with errors.
+    pub corrupt: u64,
+}
+
+/// An encoder that slomod can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncoderStatus {
+    /// FFmpeg's name, such as `libx264`.
+    pub name: &'static str,
+    /// Why it cannot be used; `None` where it opened.
+    pub problem: Option<String>,
+}

@@ -1,0 +1,37 @@
+//! Weights files → checked networks.
+
+use std::path::PathBuf;
+
+use crate::error::{Classify, Consequence, ExitCode};
+
+/// Why weights cannot be used. Every variant names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Which tensor, what was found, what was expected.
+        reason: String,
+    },
+}
+
+impl Classify for ModelError {
+    fn consequence(&self) -> Consequence {
+        Consequence::Stop
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Config
+    }
+}

@@ -1,0 +1,112 @@
+//! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Settings;
+use crate::engine::{EngineError, Interpolator};
+use crate::error::{Classify, Consequence, ExitCode};
+use crate::media::MediaError;
+use crate::report::Report;
+
+/// One clip to convert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The clip; opened read-only.
+    pub source: PathBuf,
+    /// Where the output is written: a temporary name in the folder of `output`.
+    pub temporary: PathBuf,
+    /// The name it will get when published (named in the report; its extension decides the container).
+    pub output: PathBuf,
+    /// What to do.
+    pub settings: Settings,
+}
+
+/// How far a conversion is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Phase: `opening`, `converting`, `verifying`.
+    pub phase: String,
+    /// Source frames done.
+    pub frames_in: u64,
+    /// Source frames expected, if known.
+    pub frames_in_expected: Option<u64>,
+    /// Output frames written.
+    pub frames_out: u64,
+    /// Output frames a second since the start.
+    pub fps: f64,
+    /// Seconds to go, if known.
+    pub eta_s: Option<f64>,
+}
+
+/// Why a clip could not be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// Reading or writing media.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The network.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The settings do not fit together or not with this clip.
+    #[error("{0}")]
+    Settings(String),
+    /// The clip changed while it was worked.
+    #[error("{}: changed while it was being converted; the result was discarded", .0.display())]
+    SourceChanged(PathBuf),
+    /// The finished file is not what was written.
+    #[error("{}: verification failed: {reason}", path.display())]
+    Verify {
+        /// The temporary output.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Classify for ConvertError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Media(error) => error.consequence(),
+            Self::Engine(error) => error.consequence(),
+            Self::Settings(_) => Consequence::Reject,
+            Self::SourceChanged(_) | Self::Verify { .. } | Self::Interrupted => Consequence::Retry,
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Media(error) => error.exit_code(),
+            Self::Engine(error) => error.exit_code(),
+            Self::Settings(_) => ExitCode::Usage,
+            Self::SourceChanged(_) | Self::Interrupted => ExitCode::TempFail,
+            Self::Verify { .. } => ExitCode::Software,
+        }
+    }
+}
+
+/// Converts `task.source` into `task.temporary`, verifies it by decoding, and reports. Publishing (the rename to the
+/// final name) is the caller's. On an error nothing is left at `task.temporary`.
+///
+/// # Errors
+/// [`ConvertError`]; a report of the failure comes from [`failure_report`].
+pub fn convert(
+    _task: &Task,
+    _engine: &mut dyn Interpolator,
+    _stop: &Arc<AtomicBool>,
+    _progress: &mut dyn FnMut(&Progress),
+) -> Result<Report, ConvertError> {
+    unimplemented!()
+}
+
+/// The report of a clip that failed or was refused.
+#[must_use]
+pub fn failure_report(_task: &Task, _error: &ConvertError) -> Report {
+    unimplemented!()
+}

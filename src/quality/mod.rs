@@ -1,0 +1,1 @@
+//! How good a frame is: PSNR, SSIM and the held-out protocol.

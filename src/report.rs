@@ -1,0 +1,354 @@
+//! The JSON report beside every output: what went in, what came out, how well and how fast.
+//!
+//! The published schema is `config/report.schema.json`. Additive changes only within a major version of [`SCHEMA`].
+//! Numbers are finite or `null`: identical pictures have a PSNR of `null` and `identical: true`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Settings;
+
+/// Identifier of the report's format.
+pub const SCHEMA: &str = "slomod-report/1";
+
+/// Said in every report.
+pub const DISCLAIMER: &str = "Synthesised frames are a viewing aid. They are computed, not recorded: do not read \
+positions, distances, speeds or moments of contact from them. The original clip is the record.";
+
+/// How the job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// The output is there and was verified.
+    Done,
+    /// An error that another try may pass.
+    Failed,
+    /// The clip cannot be used.
+    Refused,
+    /// The same content was worked before; `warnings` names that report.
+    Duplicate,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Unique to this report.
+    pub report_id: String,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// How it ended.
+    pub status: Status,
+    /// The program.
+    pub tool: Tool,
+    /// The machine.
+    pub host: Host,
+    /// The clip that went in.
+    pub source: Source,
+    /// Settings in effect.
+    pub settings: Settings,
+    /// What the network ran on; absent where it never started.
+    pub device: Option<Device>,
+    /// The network; absent where it never started.
+    pub model: Option<Model>,
+    /// The clip that came out; absent where none did.
+    pub output: Option<Output>,
+    /// What was done between the frames; absent where it never started.
+    pub interpolation: Option<Interpolation>,
+    /// How well.
+    pub quality: Option<Quality>,
+    /// How fast.
+    pub timing: Timing,
+    /// What a reader should know.
+    pub warnings: Vec<Notice>,
+    /// Why it failed or was refused.
+    pub errors: Vec<Notice>,
+    /// [`DISCLAIMER`].
+    pub disclaimer: String,
+}
+
+/// A warning or an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// A short stable word, such as `stream_dropped`.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// The program that wrote the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `slomod`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Version of libavcodec, as `59.37.100`.
+    pub libavcodec: String,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Host name.
+    pub name: String,
+    /// Kernel release.
+    pub kernel: String,
+}
+
+/// The clip that went in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Path, with what is not UTF-8 replaced.
+    pub path: String,
+    /// The path's bytes in base64, where `path` is not exact.
+    pub path_b64: Option<String>,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// RFC 3339, UTC.
+    pub modified: Option<String>,
+    /// Before the work; absent if it could not be read.
+    pub sha256: Option<String>,
+    /// After the work.
+    pub sha256_after: Option<String>,
+    /// Name of the container format.
+    pub format: Option<String>,
+    /// Name of the video codec.
+    pub codec: Option<String>,
+    /// As stored, before rotation.
+    pub width_px: Option<usize>,
+    /// As stored, before rotation.
+    pub height_px: Option<usize>,
+    /// FFmpeg's name of the pixel format.
+    pub pixel_format: Option<String>,
+    /// Degrees clockwise to turn the picture for display.
+    pub rotation_degrees: Option<i32>,
+    /// `num:den`.
+    pub sample_aspect_ratio: Option<String>,
+    /// Colour tags as found.
+    pub color: Option<Color>,
+    /// Measured from timestamps, `num/den`.
+    pub fps: Option<String>,
+    /// Whether the gaps between frames differ by more than a time-base tick.
+    pub variable_rate: Option<bool>,
+    /// From the first frame to the end of the last.
+    pub duration_s: Option<f64>,
+    /// Frame counts.
+    pub frames: SourceFrames,
+}
+
+/// Colour tags (FFmpeg's names; `unknown` where untagged).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Color {
+    /// Matrix coefficients.
+    pub matrix: String,
+    /// Primaries.
+    pub primaries: String,
+    /// Transfer characteristics.
+    pub transfer: String,
+    /// `tv`, `pc` or `unknown`.
+    pub range: String,
+}
+
+/// Frame counts of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFrames {
+    /// As the container promises.
+    pub promised: Option<u64>,
+    /// As decoded.
+    pub decoded: u64,
+    /// Decoded with errors, or lost.
+    pub corrupt: u64,
+    /// Same picture as the one before.
+    pub duplicates: u64,
+}
+
+/// What the network ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// `cpu` or `cuda`.
+    pub kind: String,
+    /// Human name.
+    pub name: String,
+    /// `f32`, `f16`.
+    pub precision: String,
+    /// `avx2`, `avx512`, `sm_90`.
+    pub instructions: String,
+    /// Threads of the CPU backend.
+    pub threads: usize,
+    /// Whether `auto` did not get a GPU.
+    pub fallback: bool,
+    /// Why not.
+    pub fallback_reason: Option<String>,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Layout, such as `rife v4.26`.
+    pub name: String,
+    /// Of the weights file.
+    pub sha256: Option<String>,
+    /// Flow scale.
+    pub scale: f32,
+}
+
+/// The clip that came out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Path, with what is not UTF-8 replaced.
+    pub path: String,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Of the whole file.
+    pub sha256: String,
+    /// Name of the container format.
+    pub format: String,
+    /// Encoder, such as `libx264`.
+    pub encoder: String,
+    /// Options given to it.
+    pub encoder_options: String,
+    /// FFmpeg's name of the pixel format.
+    pub pixel_format: String,
+    /// Average rate `num/den`.
+    pub fps: String,
+    /// From the first frame to the end of the last.
+    pub duration_s: f64,
+    /// Frame counts, as verified by decoding.
+    pub frames: OutputFrames,
+    /// What became of every stream of the source.
+    pub streams: Vec<Stream>,
+}
+
+/// Frame counts of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFrames {
+    /// All.
+    pub total: u64,
+    /// Taken from the source as decoded.
+    pub real: u64,
+    /// Made by the network.
+    pub synthesised: u64,
+    /// A real frame shown again (at cuts, duplicates and the end).
+    pub held: u64,
+}
+
+/// What became of a stream of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Index in the source.
+    pub index: usize,
+    /// `video`, `audio`, `subtitle`, `data`, `attachment`.
+    pub kind: String,
+    /// Codec in the source.
+    pub codec: String,
+    /// `interpolated`, `copied`, `stretched`, `reencoded` or `dropped`.
+    pub action: String,
+    /// Why, where it was dropped or re-encoded.
+    pub reason: Option<String>,
+}
+
+/// What was done between the frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interpolation {
+    /// New frames for each old one, where uniform.
+    pub factor: Option<u32>,
+    /// Source seconds a second of output shows.
+    pub speed: f64,
+    /// Threshold of `cuts[].score`.
+    pub cut_threshold: f64,
+    /// Hard cuts: nothing is synthesised across them.
+    pub cuts: Vec<Cut>,
+    /// Run-length list of output frames: kind and count, in order.
+    pub frame_map: Vec<Run>,
+}
+
+/// A hard cut.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Index of the first frame after the cut.
+    pub frame: u64,
+    /// Its time in the source.
+    pub pts_s: f64,
+    /// How different the frames are, 0..1.
+    pub score: f64,
+}
+
+/// A run of output frames of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// `real`, `synthesised` or `held`.
+    pub kind: String,
+    /// How many in a row.
+    pub count: u64,
+}
+
+/// How well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Held-out measurement of the network.
+    pub holdout: Holdout,
+}
+
+/// Real frames predicted from their neighbours and compared with what they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Holdout {
+    /// `holdout-2x`: the network sees twice the motion of the real job, so this is pessimistic.
+    pub protocol: String,
+    /// Triplets measured.
+    pub samples: u64,
+    /// Triplets that could have been measured.
+    pub candidates: u64,
+    /// Of the network.
+    pub network: Scores,
+    /// Of repeating the earlier frame.
+    pub repeat: Scores,
+    /// Of blending both neighbours.
+    pub blend: Scores,
+    /// Source time of the frame with the lowest PSNR.
+    pub worst_pts_s: Option<f64>,
+}
+
+/// Pooled scores of one way of making frames. PSNR is `None` where every picture was identical.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Over 8-bit RGB samples, as in RIFE's benchmarks; mean of frames.
+    pub psnr_rgb_db: Option<f64>,
+    /// Median of frames.
+    pub psnr_rgb_median_db: Option<f64>,
+    /// Fifth percentile of frames.
+    pub psnr_rgb_p5_db: Option<f64>,
+    /// Lowest frame.
+    pub psnr_rgb_min_db: Option<f64>,
+    /// From the mean of the frames' squared errors.
+    pub psnr_rgb_pooled_db: Option<f64>,
+    /// Luma, mean of frames.
+    pub psnr_y_db: Option<f64>,
+    /// Wang 2004 on luma (Gaussian 11x11, sigma 1.5, valid area), mean of frames.
+    pub ssim_y: Option<f64>,
+    /// RIFE's 3-D Gaussian SSIM over RGB, mean of frames.
+    pub ssim_rife: Option<f64>,
+    /// Whether every predicted picture equalled the real one.
+    pub identical: bool,
+}
+
+/// How fast. Rates are output frames a second of that stage's own busy time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC.
+    pub finished: String,
+    /// From start to verified output.
+    pub wall_s: f64,
+    /// Source frames a second of the decoder.
+    pub decode_fps: Option<f64>,
+    /// Synthesised frames a second of the network, the held-out ones included.
+    pub network_fps: Option<f64>,
+    /// Output frames a second of the encoder.
+    pub encode_fps: Option<f64>,
+    /// Output frames a second of `wall_s`.
+    pub end_to_end_fps: Option<f64>,
+    /// Peak resident memory of the process.
+    pub rss_peak_bytes: Option<u64>,
+}

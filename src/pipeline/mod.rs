@@ -1,5 +1,7 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
+pub mod holdout;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::CliError;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
-use crate::engine;
+use crate::engine::open;
 use crate::error::{Classify, ExitCode};
 use crate::media;
 
@@ -194,7 +194,7 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
         }
         tried.push(pair);
         let name = settings.model.as_ref().map_or("built-in weights".into(), |it| it.display().to_string());
-        match engine::open(&settings) {
+        match open::open(&settings) {
             Err(error) => findings.fail("model", format!("{name}: {error}"), error.exit_code()),
             Ok(engine) => {
                 let it = engine.description();

@@ -8,8 +8,10 @@ use num_rational::Ratio;
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
-use crate::daemon::publish;
-use crate::engine;
+use crate::config::file::Collision;
+use crate::daemon::names;
+use crate::daemon::publish::{self, Publication, Published};
+use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::rational_text;
 use crate::pipeline::convert::{convert, failure_report};
@@ -126,7 +128,7 @@ impl ConvertArgs {
 pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     let task = Task {
         source: args.input.clone(),
-        temporary: publish::temporary_name(&args.output),
+        temporary: names::temporary(&args.output, i64::from(std::process::id()), 0),
         output: args.output.clone(),
         settings: args.settings()?,
     };
@@ -138,22 +140,30 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         Ok(report) => report.clone(),
         Err(error) => failure_report(&task, error),
     };
-    let json = report.to_json().map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
     if args.json {
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
         println!("{json}");
     }
     match result {
         Ok(report) => {
-            let path = args.report.clone().unwrap_or_else(|| publish::report_name(&args.output));
-            let overwrite = if args.overwrite { publish::Existing::Replace } else { publish::Existing::Refuse };
-            publish::publish_pair(&task.temporary, &args.output, &json, &path, overwrite)
-                .map_err(|error| CliError::of(&error))?;
-            say_done(&report, &args.output, &path);
+            let publication = Publication {
+                temporary: task.temporary,
+                output: task.output,
+                report_path: args.report.clone(),
+                collision: if args.overwrite { Collision::Overwrite } else { Collision::Rename },
+                report: report.clone(),
+            };
+            let published = publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
+                let _ = std::fs::remove_file(&publication.temporary);
+                CliError::of(&error)
+            })?;
+            say_done(&report, &published);
             Ok(())
         }
         Err(error) => {
             if let Some(path) = &args.report {
-                publish::write_whole(path, json.as_bytes()).map_err(|error| CliError::of(&error))?;
+                publish::publish_report(path, &report).map_err(|error| CliError::of(&error))?;
             }
             Err(CliError::of(&error))
         }
@@ -162,7 +172,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
 
 fn work(task: &Task, display: &mut Display) -> Result<Report, ConvertError> {
     let stop = signals::stop_flag();
-    let mut engine = engine::open(&task.settings)?;
+    let mut engine = open::open(&task.settings)?;
     if let Some(reason) = engine.description().fallback_reason {
         eprintln!("slomod: {reason}");
     }
@@ -198,11 +208,11 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn say_done(report: &Report, output: &Path, path: &Path) {
+fn say_done(report: &Report, published: &Published) {
     let Some(made) = &report.output else { return };
     eprintln!(
         "{}: {} frames ({} real, {} synthesised, {} held), {:.2} s at {} fps; {:.2} frames a second",
-        output.display(),
+        published.output.display(),
         made.frames.total,
         made.frames.real,
         made.frames.synthesised,
@@ -226,5 +236,5 @@ fn say_done(report: &Report, output: &Path, path: &Path) {
     for warning in &report.warnings {
         eprintln!("warning: {} ({})", warning.message, warning.code);
     }
-    eprintln!("report: {}", path.display());
+    eprintln!("report: {}", published.report_path.display());
 }

@@ -309,7 +309,11 @@ impl Session<'_> {
     fn hold_out(&mut self, view: &View, newest: &Frame, passage: Passage) -> Result<(), ConvertError> {
         let middle = &view.newest;
         let Some((oldest, Passage::Open)) = &view.before else { return Ok(()) };
-        if passage == Passage::Barred || !self.holdout.wants(middle.index) {
+        if passage == Passage::Barred {
+            return Ok(());
+        }
+        self.holdout.count_candidate();
+        if !self.holdout.wants(middle.index) {
             return Ok(());
         }
         let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);

@@ -1,3 +1,6 @@
 //! What can be configured: the settings of one conversion, and the daemon's file around them.
 
+mod check;
+pub mod file;
+pub mod raw;
 pub mod settings;

@@ -1,1 +1,76 @@
 //! Watches folders, keeps the journal, runs the jobs, publishes the results.
+//!
+//! ```text
+//! run       the one loop: hints and scans in, jobs out, signals
+//!  ├ watch    which paths to look at (change events are hints, scans are the truth)
+//!  ├ settle   when a file is complete: the only code that decides it
+//!  ├ intake   probe and hash of a settled file
+//!  ├ journal  the only durable state
+//!  ├ job      one job from claim to the end
+//!  │  ├ worker   the conversion, in a process of its own
+//!  │  ├ publish  the only code that makes a final name visible
+//!  │  └ original what happens to the source afterwards
+//!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
+//! ```
+
+use std::path::PathBuf;
+
+use crate::error::{Classify, Consequence, ExitCode};
+
+pub mod ignore;
+pub mod journal;
+pub mod names;
+pub mod publish;
+pub mod settle;
+pub mod snapshot;
+
+/// Why the daemon cannot go on. What goes wrong with one clip is no such error: it ends up in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A folder or file of the daemon's own cannot be used.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, such as `cannot be created`.
+        action: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another daemon has the state folder.
+    #[error("{}: another slomod daemon works with this state folder; stop it, or set another `state_dir`", .0.display())]
+    Locked(PathBuf),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] journal::JournalError),
+    /// A worker cannot be started, or could not open device and weights.
+    #[error("{reason}")]
+    Engine {
+        /// What the worker said, and what to do.
+        reason: String,
+        /// What follows from it.
+        consequence: Consequence,
+        /// How the program ends.
+        exit_code: ExitCode,
+    },
+}
+
+impl Classify for DaemonError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Io { .. } | Self::Locked(_) => Consequence::Stop,
+            Self::Journal(error) => error.consequence(),
+            Self::Engine { consequence, .. } => *consequence,
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { .. } => ExitCode::CannotCreate,
+            Self::Locked(_) => ExitCode::TempFail,
+            Self::Journal(error) => error.exit_code(),
+            Self::Engine { exit_code, .. } => *exit_code,
+        }
+    }
+}

@@ -107,7 +107,7 @@ pub struct Host {
 }
 
 /// The clip that went in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Path, with what is not UTF-8 replaced.
     pub path: String,

@@ -1,0 +1,371 @@
+//! Raw file → [`Config`]: every rule that serde cannot express, each with the place and a way out.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use num_rational::Ratio;
+use toml::Spanned;
+
+use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Watch};
+use crate::config::raw::{
+    OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
+};
+use crate::config::settings::{Codec, Container, Encoding, Mode, Scale, Settings};
+use crate::frame::rational_text;
+
+/// A wrong value and its byte offset in the file.
+#[derive(Debug)]
+pub struct Problem {
+    pub offset: usize,
+    pub message: String,
+}
+
+type Checked<T> = Result<T, Problem>;
+
+/// New frames for each old one.
+const FACTORS: std::ops::RangeInclusive<u32> = 2..=16;
+/// Used where neither factor, speed nor (smooth) fps is given.
+const DEFAULT_FACTOR: u32 = 2;
+/// Output frames a second.
+const FPS: std::ops::RangeInclusive<i128> = 10..=320;
+/// Longest duration that a key may have: a longer one is a slip of the pen.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Presets of x264 and x265.
+const X26X_PRESETS: [&str; 10] = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+];
+
+fn wrong<T, V>(at: &Spanned<V>, message: String) -> Checked<T> {
+    Err(Problem { offset: at.span().start, message })
+}
+
+/// Checks everything.
+pub fn check(raw: RawFile) -> Checked<Config> {
+    let daemon = daemon(raw.daemon)?;
+    if raw.watch.is_empty() {
+        let message = "no folder to watch: add a [[watch]] with path and output".into();
+        return Err(Problem { offset: 0, message });
+    }
+    let watches =
+        raw.watch.iter().map(|each| watch(&daemon, each.get_ref())).collect::<Checked<Vec<_>>>()?;
+    for (index, each) in raw.watch.iter().enumerate() {
+        folders_apart(&watches, index, each.get_ref())?;
+    }
+    Ok(Config { daemon, watches })
+}
+
+fn daemon(raw: RawDaemon) -> Checked<Daemon> {
+    let default = Daemon::default();
+    let time = |key, value: &Option<Spanned<String>>, default| match value {
+        None => Ok(default),
+        Some(text) => duration(key, text),
+    };
+    Ok(Daemon {
+        state_dir: match &raw.state_dir {
+            None => default.state_dir,
+            Some(text) => absolute("state_dir", text)?,
+        },
+        device: raw.device.map_or(default.device, Spanned::into_inner),
+        model: model(&raw.model, default.model)?,
+        threads: raw.threads.map_or(default.threads, |it| usize::from(it.into_inner())),
+        settle: time("settle", &raw.settle, default.settle)?,
+        network_settle: time("network_settle", &raw.network_settle, default.network_settle)?,
+        scan_interval: time("scan_interval", &raw.scan_interval, default.scan_interval)?,
+        poll_interval: time("poll_interval", &raw.poll_interval, default.poll_interval)?,
+        grace: time("grace", &raw.grace, default.grace)?,
+        stall_timeout: time("stall_timeout", &raw.stall_timeout, default.stall_timeout)?,
+        stop_timeout: time("stop_timeout", &raw.stop_timeout, default.stop_timeout)?,
+        reserve_bytes: match &raw.reserve {
+            None => default.reserve_bytes,
+            Some(text) => bytes(text)?,
+        },
+        extensions: match &raw.extensions {
+            None => default.extensions,
+            Some(list) => extensions(list)?,
+        },
+    })
+}
+
+fn watch(daemon: &Daemon, raw: &RawWatch) -> Checked<Watch> {
+    Ok(Watch {
+        path: absolute("path", &raw.path)?,
+        output: absolute("output", &raw.output)?,
+        settings: settings(daemon, raw)?,
+        settle: match &raw.settle {
+            Some(text) if text.get_ref() != "auto" => Some(duration("settle", text)?),
+            _ => None,
+        },
+        depth: match raw.recursive.as_ref().map(|it| *it.get_ref()) {
+            Some(true) => Depth::Recursive,
+            _ => Depth::Flat,
+        },
+        collision: match raw.collision.as_ref().map(|it| *it.get_ref()) {
+            Some(RawCollision::Overwrite) => Collision::Overwrite,
+            _ => Collision::Rename,
+        },
+        on_success: on_success(raw)?,
+    })
+}
+
+fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
+    let default = Settings::default();
+    let mode = raw.mode.as_ref().map_or(default.mode, |it| *it.get_ref());
+    let fps = ratio("fps", &raw.fps)?;
+    if let (Some(value), Some(at)) = (fps, &raw.fps)
+        && (value < Ratio::from(*FPS.start()) || value > Ratio::from(*FPS.end()))
+    {
+        return wrong(at, format!("`fps` is {value}: use auto or 10 to 320"));
+    }
+    let speed = speed(mode, raw)?;
+    let factor = match &raw.factor {
+        Some(at) => {
+            let text = &at.get_ref().0;
+            match text.parse().ok().filter(|it| FACTORS.contains(it)) {
+                Some(value) => Some(value),
+                None => {
+                    return wrong(at, format!("`factor` is {text}: use a whole number, 2 to 16"));
+                }
+            }
+        }
+        None if speed.is_some() || (mode == Mode::Smooth && fps.is_some()) => None,
+        None => Some(DEFAULT_FACTOR),
+    };
+    if let (Mode::Smooth, Some(at), Some(_), Some(_)) = (mode, &raw.fps, fps, factor) {
+        let message = "`fps` and `factor` both set the rate in mode smooth: give one of them";
+        return wrong(at, message.into());
+    }
+    Ok(Settings {
+        mode,
+        factor,
+        fps,
+        speed,
+        model: model(&raw.model, daemon.model.clone())?,
+        scale: scale(&raw.scale)?,
+        device: daemon.device,
+        threads: daemon.threads,
+        audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),
+        encoding: encoding(raw)?,
+        quality_samples: raw
+            .quality_samples
+            .as_ref()
+            .map_or(default.quality_samples, |it| *it.get_ref()),
+    })
+}
+
+fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
+    let (Some(value), Some(at)) = (ratio("speed", &raw.speed)?, &raw.speed) else {
+        return Ok(None);
+    };
+    if mode == Mode::Smooth {
+        return wrong(at, "`speed` is for mode slow: mode smooth keeps the duration".into());
+    }
+    if raw.factor.is_some() {
+        return wrong(at, "`speed` and `factor` say the same: give one of them".into());
+    }
+    if value < Ratio::new(1, 16) || value >= Ratio::from(1) {
+        return wrong(at, format!("`speed` is {value}: use 1/16 or more, and less than 1"));
+    }
+    Ok(Some(value))
+}
+
+fn encoding(raw: &RawWatch) -> Checked<Encoding> {
+    let codec = raw.codec.as_ref().map_or(Codec::H264, |it| *it.get_ref());
+    let container = match &raw.container {
+        Some(at) => match at.get_ref() {
+            OrAuto::Auto => None,
+            OrAuto::Value(Container::Mp4) if codec == Codec::Ffv1 => {
+                return wrong(at, "FFV1 does not go into mp4: use mkv or mov".into());
+            }
+            OrAuto::Value(value) => Some(*value),
+        },
+        None => None,
+    };
+    let highest = match codec {
+        Codec::H264 | Codec::H265 => Some(51),
+        Codec::Av1 => Some(63),
+        Codec::Ffv1 => None,
+    };
+    let crf = match unless_auto(&raw.crf) {
+        None => None,
+        Some((at, text)) => match (text.parse::<u8>(), highest) {
+            (_, None) => return wrong(at, "FFV1 is lossless and has no `crf`: use auto".into()),
+            (Ok(value), Some(highest)) if value <= highest => Some(value),
+            (_, Some(highest)) => {
+                return wrong(at, format!("`crf` is {text}: use auto or 0 to {highest}"));
+            }
+        },
+    };
+    let preset = match unless_auto(&raw.preset) {
+        None => None,
+        Some((at, text)) => {
+            let known = match codec {
+                Codec::H264 | Codec::H265 => X26X_PRESETS.contains(&text),
+                Codec::Av1 => text.parse::<u8>().is_ok_and(|it| it <= 13),
+                Codec::Ffv1 => false,
+            };
+            if !known {
+                let names = match codec {
+                    Codec::H264 | Codec::H265 => X26X_PRESETS.join(", "),
+                    Codec::Av1 => "0 to 13".into(),
+                    Codec::Ffv1 => "none for FFV1".into(),
+                };
+                return wrong(at, format!("`preset` is {text}: use auto or one of: {names}"));
+            }
+            Some(text.to_owned())
+        }
+    };
+    Ok(Encoding { codec, crf, preset, container })
+}
+
+fn on_success(raw: &RawWatch) -> Checked<OnSuccess> {
+    let word = raw.on_success.as_ref().map(|it| *it.get_ref());
+    match (word, &raw.originals) {
+        (Some(RawOnSuccess::Move), Some(folder)) => {
+            Ok(OnSuccess::Move(absolute("originals", folder)?))
+        }
+        (Some(RawOnSuccess::Move), None) => {
+            let at = raw.on_success.as_ref().map_or(0, |it| it.span().start);
+            let message = "`on_success = \"move\"` needs `originals`: the folder to move to";
+            Err(Problem { offset: at, message: message.into() })
+        }
+        (_, Some(folder)) => {
+            wrong(folder, "`originals` is for `on_success = \"move\"` only".into())
+        }
+        (Some(RawOnSuccess::Trash), None) => Ok(OnSuccess::Trash),
+        (Some(RawOnSuccess::Keep) | None, None) => Ok(OnSuccess::Keep),
+    }
+}
+
+/// No folder twice, and nothing that slomod writes lies where it would be taken for a clip.
+fn folders_apart(watches: &[Watch], index: usize, raw: &RawWatch) -> Checked<()> {
+    let this = &watches[index];
+    for (other_index, other) in watches.iter().enumerate() {
+        if other_index < index && other.path == this.path {
+            return wrong(&raw.path, format!("{} is watched twice", this.path.display()));
+        }
+        let nested = other_index != index
+            && other.depth == Depth::Recursive
+            && this.path.starts_with(&other.path);
+        if nested {
+            let message = format!(
+                "{} lies in {}, which is watched with the folders below it",
+                this.path.display(),
+                other.path.display()
+            );
+            return wrong(&raw.path, message);
+        }
+        // Also for a flat watch, which would see it as soon as somebody sets `recursive`.
+        let feeds = |folder: &Path| folder.starts_with(&other.path);
+        let message = |key: &str| {
+            format!("`{key}` lies in the watched folder {}: choose another", other.path.display())
+        };
+        if feeds(&this.output) {
+            return wrong(&raw.output, message("output"));
+        }
+        if let (OnSuccess::Move(folder), Some(at)) = (&this.on_success, &raw.originals)
+            && feeds(folder)
+        {
+            return wrong(at, message("originals"));
+        }
+    }
+    Ok(())
+}
+
+fn absolute(key: &str, text: &Spanned<String>) -> Checked<PathBuf> {
+    let path = Path::new(text.get_ref());
+    if !path.is_absolute() {
+        return wrong(text, format!("`{key}` is `{}`: use an absolute path", text.get_ref()));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return wrong(text, format!("`{key}` is `{}`: write it without `..`", text.get_ref()));
+    }
+    // Collecting drops trailing slashes and `.`, so that equal folders compare equal.
+    Ok(path.components().collect())
+}
+
+/// `auto` keeps `inherited`. The word `blend` is the trivial engine, for tests of everything around the network.
+fn model(value: &Option<Spanned<String>>, inherited: Option<PathBuf>) -> Checked<Option<PathBuf>> {
+    match value {
+        Some(at) if at.get_ref() == "blend" => Ok(Some("blend".into())),
+        Some(at) if at.get_ref() != "auto" => absolute("model", at).map(Some),
+        _ => Ok(inherited),
+    }
+}
+
+fn unless_auto(value: &Option<Spanned<Scalar>>) -> Option<(&Spanned<Scalar>, &str)> {
+    value.as_ref().map(|at| (at, at.get_ref().0.as_str())).filter(|(_, text)| *text != "auto")
+}
+
+fn ratio(key: &str, value: &Option<Spanned<Scalar>>) -> Checked<Option<Ratio<i128>>> {
+    match unless_auto(value) {
+        None => Ok(None),
+        Some((at, text)) => match rational_text::parse(text) {
+            Ok(number) => Ok(Some(number)),
+            Err(message) => wrong(at, format!("`{key}`: {message}, or auto")),
+        },
+    }
+}
+
+fn scale(value: &Option<Spanned<Scalar>>) -> Checked<Scale> {
+    match unless_auto(value) {
+        None => Ok(Scale::Auto),
+        Some((at, text)) => match text {
+            "0.25" => Ok(Scale::Fixed(0.25)),
+            "0.5" => Ok(Scale::Fixed(0.5)),
+            "1" | "1.0" => Ok(Scale::Fixed(1.0)),
+            "2" | "2.0" => Ok(Scale::Fixed(2.0)),
+            _ => wrong(at, format!("`scale` is {text}: use auto, 0.25, 0.5, 1 or 2")),
+        },
+    }
+}
+
+fn duration(key: &str, text: &Spanned<String>) -> Checked<Duration> {
+    match humantime::parse_duration(text.get_ref()) {
+        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        Ok(_) => wrong(text, format!("`{key}`: use more than 0 and at the most 7 days")),
+        Err(error) => {
+            let found = text.get_ref();
+            wrong(text, format!("`{key}` is `{found}`: {error}; write 300ms, 5s, 10m or 1h"))
+        }
+    }
+}
+
+fn bytes(text: &Spanned<Scalar>) -> Checked<u64> {
+    let found = text.get_ref().0.trim();
+    let digits = found.find(|c: char| !c.is_ascii_digit()).unwrap_or(found.len());
+    let (number, unit) = found.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        "TiB" => Some(40),
+        _ => None,
+    };
+    let value = number.parse::<u64>().ok().zip(shift);
+    match value.and_then(|(number, shift)| number.checked_mul(1 << shift)) {
+        Some(bytes) => Ok(bytes),
+        None => wrong(text, format!("`reserve` is `{found}`: write 500MiB or 1GiB")),
+    }
+}
+
+fn extensions(list: &Spanned<Vec<String>>) -> Checked<Vec<String>> {
+    for word in list.get_ref() {
+        let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain {
+            let message =
+                format!("`extensions` holds `{word}`: write them without dot, as \"mp4\"");
+            return wrong(list, message);
+        }
+    }
+    Ok(list.get_ref().iter().map(|word| word.to_ascii_lowercase()).collect())
+}

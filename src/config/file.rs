@@ -1,0 +1,199 @@
+//! The daemon's configuration file, checked once at load: whoever holds a [`Config`] need not check again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::check;
+use crate::config::settings::{Device, Settings};
+use crate::error::{Classify, Consequence, ExitCode};
+
+/// Where the packaged service looks.
+pub const DEFAULT_PATH: &str = "/etc/slomod/slomod.toml";
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key or a value is wrong.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What was found and what to write instead.
+        message: String,
+    },
+}
+
+impl Classify for ConfigError {
+    fn consequence(&self) -> Consequence {
+        Consequence::Stop
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Config
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What holds for all folders.
+    pub daemon: Daemon,
+    /// The folders, at least one; their paths differ and no output lies in a watched folder.
+    pub watches: Vec<Watch>,
+}
+
+/// What holds for all folders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Daemon {
+    /// Journal and lock.
+    pub state_dir: PathBuf,
+    /// Where the network runs.
+    pub device: Device,
+    /// Weights; `None` is the built-in starter weights.
+    pub model: Option<PathBuf>,
+    /// Threads of the CPU backend; 0 is all cores.
+    pub threads: usize,
+    /// How long a file must be still on a local file system.
+    pub settle: Duration,
+    /// How long a file must be still on a network file system.
+    pub network_settle: Duration,
+    /// How often a folder with change events is read whole all the same.
+    pub scan_interval: Duration,
+    /// How often a folder without change events (network file systems) is read, and a missing folder looked for.
+    pub poll_interval: Duration,
+    /// How long a still file that does not open as a video is waited for before it is refused.
+    pub grace: Duration,
+    /// A worker without progress for this long is ended.
+    pub stall_timeout: Duration,
+    /// How long a worker may take to stop.
+    pub stop_timeout: Duration,
+    /// Bytes that stay free in the output's file system.
+    pub reserve_bytes: u64,
+    /// Lower-case file name extensions that are taken; empty takes every file.
+    pub extensions: Vec<String>,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        let extensions = [
+            "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "3gp",
+            "wmv", "flv", "ogv", "mxf",
+        ];
+        Self {
+            state_dir: "/var/lib/slomod".into(),
+            device: Device::Auto,
+            model: None,
+            threads: 0,
+            settle: Duration::from_secs(5),
+            network_settle: Duration::from_secs(30),
+            scan_interval: Duration::from_secs(5 * 60),
+            poll_interval: Duration::from_secs(30),
+            grace: Duration::from_secs(10 * 60),
+            stall_timeout: Duration::from_secs(10 * 60),
+            stop_timeout: Duration::from_secs(90),
+            reserve_bytes: 1 << 30,
+            extensions: extensions.map(str::to_owned).into(),
+        }
+    }
+}
+
+/// One folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    /// Where clips are dropped; absolute.
+    pub path: PathBuf,
+    /// Where outputs and reports appear; absolute, outside every watched folder.
+    pub output: PathBuf,
+    /// What happens to a clip.
+    pub settings: Settings,
+    /// How long a file must be still; `None` by file system, from [`Daemon`].
+    pub settle: Option<Duration>,
+    /// Which folders below it are watched.
+    pub depth: Depth,
+    /// What happens where the output's name is taken.
+    pub collision: Collision,
+    /// What happens to the original after its output is published.
+    pub on_success: OnSuccess,
+}
+
+impl Watch {
+    /// The settings a clip of this folder is converted with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+}
+
+/// Which folders below a watched one count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// None.
+    Flat,
+    /// All; the output folder gets the same folders.
+    Recursive,
+}
+
+/// What happens where the output's name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collision {
+    /// The new output becomes `name~2`, `name~3`, ….
+    Rename,
+    /// The new output replaces the old.
+    Overwrite,
+}
+
+/// What happens to an original after its output is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnSuccess {
+    /// It stays.
+    Keep,
+    /// It moves into this folder, which lies outside every watched folder.
+    Move(PathBuf),
+    /// It moves into the hidden folder `.slomod-trash` of the watched folder.
+    Trash,
+}
+
+/// Reads and checks the file.
+///
+/// # Errors
+/// [`ConfigError`], with line and column of the first thing wrong.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Checks `text`, naming it `path` in errors.
+///
+/// # Errors
+/// [`ConfigError::Invalid`], with line and column of the first thing wrong.
+pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let invalid = |offset: usize, message: String| {
+        let (line, column) = line_and_column(text, offset);
+        ConfigError::Invalid { path: path.to_owned(), line, column, message }
+    };
+    let raw = toml::from_str(text).map_err(|error| {
+        invalid(error.span().map_or(0, |span| span.start), error.message().trim().to_owned())
+    })?;
+    check::check(raw).map_err(|problem| invalid(problem.offset, problem.message))
+}
+
+/// Place of a byte offset: line and column in characters, both from 1.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}

@@ -1,0 +1,145 @@
+//! The daemon's file as written: every key optional where it has a default, unknown keys refused, places remembered.
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::config::settings::{Audio, Codec, Container, Device, Mode};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFile {
+    /// `[daemon]`.
+    #[serde(default)]
+    pub daemon: RawDaemon,
+    /// `[[watch]]`, one for each folder.
+    #[serde(default)]
+    pub watch: Vec<Spanned<RawWatch>>,
+}
+
+/// `[daemon]`: what holds for all folders. The keys are explained in `config/slomod.toml`.
+#[expect(
+    missing_docs,
+    reason = "config/slomod.toml explains every key, and a test holds it to that"
+)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDaemon {
+    pub state_dir: Option<Spanned<String>>,
+    pub device: Option<Spanned<Device>>,
+    pub model: Option<Spanned<String>>,
+    pub threads: Option<Spanned<u16>>,
+    pub settle: Option<Spanned<String>>,
+    pub network_settle: Option<Spanned<String>>,
+    pub scan_interval: Option<Spanned<String>>,
+    pub poll_interval: Option<Spanned<String>>,
+    pub grace: Option<Spanned<String>>,
+    pub stall_timeout: Option<Spanned<String>>,
+    pub stop_timeout: Option<Spanned<String>>,
+    pub reserve: Option<Spanned<Scalar>>,
+    pub extensions: Option<Spanned<Vec<String>>>,
+}
+
+/// `[[watch]]`: one folder. The keys are explained in `config/slomod.toml`.
+#[expect(
+    missing_docs,
+    reason = "config/slomod.toml explains every key, and a test holds it to that"
+)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWatch {
+    pub path: Spanned<String>,
+    pub output: Spanned<String>,
+    pub mode: Option<Spanned<Mode>>,
+    pub factor: Option<Spanned<Scalar>>,
+    pub fps: Option<Spanned<Scalar>>,
+    pub speed: Option<Spanned<Scalar>>,
+    pub model: Option<Spanned<String>>,
+    pub scale: Option<Spanned<Scalar>>,
+    pub audio: Option<Spanned<Audio>>,
+    pub codec: Option<Spanned<Codec>>,
+    pub container: Option<Spanned<OrAuto<Container>>>,
+    pub crf: Option<Spanned<Scalar>>,
+    pub preset: Option<Spanned<Scalar>>,
+    pub quality_samples: Option<Spanned<u32>>,
+    pub settle: Option<Spanned<String>>,
+    pub recursive: Option<Spanned<bool>>,
+    pub collision: Option<Spanned<RawCollision>>,
+    pub on_success: Option<Spanned<RawOnSuccess>>,
+    pub originals: Option<Spanned<String>>,
+}
+
+/// What happens where the output's name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawCollision {
+    /// The new output takes another name.
+    Rename,
+    /// The new output replaces the old.
+    Overwrite,
+}
+
+/// What happens to the original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawOnSuccess {
+    /// It stays.
+    Keep,
+    /// It goes into the folder `originals`.
+    Move,
+    /// It goes into the hidden folder `.slomod-trash` of the watched folder.
+    Trash,
+}
+
+/// The word `auto`, or a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrAuto<T> {
+    /// `auto`.
+    Auto,
+    /// A value.
+    Value(T),
+}
+
+impl<'de> Deserialize<'de> for OrAuto<Container> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "auto" => Ok(Self::Auto),
+            "mp4" => Ok(Self::Value(Container::Mp4)),
+            "mkv" => Ok(Self::Value(Container::Mkv)),
+            "mov" => Ok(Self::Value(Container::Mov)),
+            other => Err(D::Error::custom(format!(
+                "`{other}` is no container: use auto, mp4, mkv or mov"
+            ))),
+        }
+    }
+}
+
+/// A number or a word, as text: `25`, `59.94`, `"60000/1001"`, `"auto"` are all natural ways to write a rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scalar(pub String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyScalar;
+        impl Visitor<'_> for AnyScalar {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or a text")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(AnyScalar)
+    }
+}

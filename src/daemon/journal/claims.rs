@@ -1,0 +1,516 @@
+//! A job from its claim to its end. Every change names the attempt it belongs to.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::view::path_column;
+use super::{Journal, JournalError, Outcome};
+use crate::pipeline::Progress;
+
+/// A job taken by this daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job.
+    pub job: i64,
+    /// The fencing token.
+    pub attempt: i64,
+    /// The watched folder as configured.
+    pub watch: String,
+    /// The file below it.
+    pub relative: PathBuf,
+    /// Its size when it was hashed.
+    pub size_bytes: u64,
+    /// Its modification time when it was hashed.
+    pub mtime_ns: i64,
+    /// Its inode when it was hashed.
+    pub inode: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
+    /// Settings as JSON.
+    pub settings: String,
+    /// SHA-256 of what in the settings decides the result.
+    pub settings_sha256: String,
+    /// Attempts that should have worked and did not.
+    pub failures: i64,
+    /// Workers it took down.
+    pub crashes: i64,
+    /// Tries that met something that may pass.
+    pub delays: i64,
+    /// Report of an earlier attempt, to be replaced by the next.
+    pub report_path: Option<PathBuf>,
+}
+
+/// How a try counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Not at all: the daemon was stopped, or died.
+    Nothing,
+    /// Something outside may pass.
+    Delay,
+    /// It should have worked.
+    Failure,
+    /// The worker crashed or hung.
+    Crash,
+}
+
+/// Why and when a job is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    /// How this try counts.
+    pub count: Count,
+    /// Not before.
+    pub next_try_ms: i64,
+    /// A short stable word.
+    pub code: &'a str,
+    /// A sentence.
+    pub message: &'a str,
+}
+
+/// How a job ended without an output.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// `failed`, `refused`, `duplicate` or `cancelled`.
+    pub state: &'static str,
+    /// A short stable word.
+    pub code: &'a str,
+    /// A sentence.
+    pub message: &'a str,
+    /// The report, where one was written.
+    pub report_path: Option<&'a Path>,
+    /// The job that has the output.
+    pub duplicate_of: Option<i64>,
+    /// What is to happen to the source.
+    pub original: Original,
+}
+
+/// What is to happen to the source of an ended job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Original {
+    /// Nothing.
+    Kept,
+    /// It is to be moved.
+    Pending,
+}
+
+impl Original {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// A verified output on its way to its final name, as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Where the verified output is.
+    pub temporary: PathBuf,
+    /// Its final name.
+    pub output: PathBuf,
+    /// The report's final name.
+    pub report_path: PathBuf,
+    /// The report as JSON, naming `output`.
+    pub report: String,
+}
+
+/// The job that already has what another would make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// The job.
+    pub job: i64,
+    /// Its report.
+    pub report_path: PathBuf,
+    /// Its output.
+    pub output_path: Option<PathBuf>,
+}
+
+const CLAIM_COLUMNS: &str =
+    "id, attempt, watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
+    settings_sha256, failures, crashes, delays, report_path";
+
+fn claim_row(row: &Row<'_>) -> rusqlite::Result<Claim> {
+    Ok(Claim {
+        job: row.get(0)?,
+        attempt: row.get(1)?,
+        watch: row.get(2)?,
+        relative: std::ffi::OsString::from_vec(row.get(3)?).into(),
+        size_bytes: row.get::<_, i64>(4)?.cast_unsigned(),
+        mtime_ns: row.get(5)?,
+        inode: row.get::<_, i64>(6)?.cast_unsigned(),
+        sha256: row.get(7)?,
+        settings: row.get(8)?,
+        settings_sha256: row.get(9)?,
+        failures: row.get(10)?,
+        crashes: row.get(11)?,
+        delays: row.get(12)?,
+        report_path: path_column(row, 13)?,
+    })
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+impl Journal {
+    /// Takes the next job of `watches`: of the folder that was served the longest ago, the one that waits longest.
+    /// The claim itself is one statement.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn claim(
+        &mut self,
+        owner: &str,
+        watches: &[&str],
+        now_ms: i64,
+        lease_ms: i64,
+    ) -> Outcome<Option<Claim>> {
+        let take = format!(
+            "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_owner = ?1, lease_until_ms = ?2,
+                    started_ms = ?3, finished_ms = NULL, progress = NULL, progress_ms = NULL
+             WHERE state = 'queued' AND id = (
+                 SELECT id FROM jobs WHERE state = 'queued' AND watch = ?4 AND next_try_ms <= ?3
+                 ORDER BY queued_ms, id LIMIT 1)
+             RETURNING {CLAIM_COLUMNS}"
+        );
+        self.transaction(|it| {
+            let mut turns = Vec::with_capacity(watches.len());
+            for watch in watches {
+                let served: i64 = it.query_row(
+                    "SELECT COALESCE(MAX(started_ms), 0) FROM jobs WHERE watch = ?1",
+                    [watch],
+                    |row| row.get(0),
+                )?;
+                turns.push((served, *watch));
+            }
+            turns.sort_unstable();
+            for (_, watch) in turns {
+                let parameters = params![owner, now_ms + lease_ms, now_ms, watch];
+                if let Some(claim) = it.query_row(&take, parameters, claim_row).optional()? {
+                    return Ok(Some(claim));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// A done job with the same content and settings.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn twin(&self, claim: &Claim) -> Outcome<Vec<Twin>> {
+        self.sql(|it| {
+            it.prepare(
+                "SELECT id, report_path, output_path FROM jobs
+                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
+                       AND report_path IS NOT NULL
+                 ORDER BY id",
+            )?
+            .query_map(params![claim.sha256, claim.settings_sha256, claim.job], |row| {
+                Ok(Twin {
+                    job: row.get(0)?,
+                    report_path: path_column(row, 1)?.unwrap_or_default(),
+                    output_path: path_column(row, 2)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Stores how far the job is, and renews the lease.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn progress(
+        &mut self,
+        claim: &Claim,
+        progress: &Progress,
+        now_ms: i64,
+        lease_ms: i64,
+    ) -> Outcome<()> {
+        let text = serde_json::to_string(progress).unwrap_or_default();
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET progress = ?3, progress_ms = ?4, lease_until_ms = ?5
+                 WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
+                params![claim.job, claim.attempt, text, now_ms, now_ms + lease_ms],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// Notes the temporary name before anything is written under it, so that a restart finds what is left there.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn writing(&mut self, claim: &Claim, temporary: &Path) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET temporary_path = ?3 WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
+                params![claim.job, claim.attempt, bytes(temporary)],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// The temporary names of dead attempts, by job.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn leftovers(&self) -> Outcome<Vec<(i64, PathBuf)>> {
+        self.sql(|it| {
+            it.prepare(
+                "SELECT id, temporary_path FROM jobs
+                 WHERE temporary_path IS NOT NULL AND state NOT IN ('running', 'publishing') ORDER BY id",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, path_column(row, 1)?.unwrap_or_default())))?
+            .collect()
+        })
+    }
+
+    /// Nothing is left of the dead attempts of the job.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn leftover_removed(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET temporary_path = NULL WHERE id = ?1 AND state NOT IN ('running', 'publishing')",
+                [job],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// From here on the output is published or, at a restart, completed. Also called to change the names where one was
+    /// taken meanwhile.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn publishing(&mut self, claim: &Claim, planned: &Planned) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'publishing', temporary_path = ?3, output_path = ?4, report_path = ?5,
+                        report = ?6
+                 WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
+                params![
+                    claim.job,
+                    claim.attempt,
+                    bytes(&planned.temporary),
+                    bytes(&planned.output),
+                    bytes(&planned.report_path),
+                    planned.report
+                ],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// The report is in place. Its text leaves the journal.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn done(&mut self, claim: &Claim, original: Original, now_ms: i64) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'done', finished_ms = ?3, original = ?4, temporary_path = NULL,
+                        report = NULL, error_code = NULL, error_message = NULL, lease_owner = NULL,
+                        lease_until_ms = NULL
+                 WHERE id = ?1 AND attempt = ?2 AND state = 'publishing'",
+                params![claim.job, claim.attempt, now_ms, original.word()],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// The job waits again.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn again(&mut self, claim: &Claim, again: &Again<'_>) -> Outcome<()> {
+        let one_if = |count| i64::from(again.count == count);
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'queued', next_try_ms = ?3, error_code = ?4, error_message = ?5,
+                        failures = failures + ?6, crashes = crashes + ?7, delays = delays + ?8, output_path = NULL, report = NULL, lease_owner = NULL,
+                        lease_until_ms = NULL, progress = NULL, progress_ms = NULL,
+                        report_path = CASE state WHEN 'publishing' THEN NULL ELSE report_path END
+                 WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
+                params![
+                    claim.job,
+                    claim.attempt,
+                    again.next_try_ms,
+                    again.code,
+                    again.message,
+                    one_if(Count::Failure),
+                    one_if(Count::Crash),
+                    one_if(Count::Delay)
+                ],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// The job ends without an output.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] where the job is not ours any more.
+    pub fn end(&mut self, claim: &Claim, end: &End<'_>, now_ms: i64) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = ?3, finished_ms = ?4, error_code = ?5, error_message = ?6,
+                        report_path = ?7, duplicate_of = ?8, original = ?9,
+                        output_path = NULL, report = NULL, lease_owner = NULL, lease_until_ms = NULL
+                 WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
+                params![
+                    claim.job,
+                    claim.attempt,
+                    end.state,
+                    now_ms,
+                    end.code,
+                    end.message,
+                    end.report_path.map(bytes),
+                    end.duplicate_of,
+                    end.original.word()
+                ],
+            )
+        })?;
+        fenced(claim, changed)?;
+        if end.state == "cancelled" {
+            self.forget_file(claim.job)?;
+        }
+        Ok(())
+    }
+
+    /// The file of this job is unknown again: what lies at its place settles anew.
+    fn forget_file(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| it.execute("DELETE FROM files WHERE job = ?1", [job])).map(|_| ())
+    }
+
+    /// Makes the running jobs of dead daemons queued. The caller holds the lock of the state folder, so all are dead
+    /// but `owner`.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn requeue_dead(&mut self, owner: &str, now_ms: i64) -> Outcome<usize> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'queued', next_try_ms = ?2, lease_owner = NULL, lease_until_ms = NULL,
+                        progress = NULL, progress_ms = NULL
+                 WHERE state = 'running' AND (lease_owner IS NULL OR lease_owner <> ?1)",
+                params![owner, now_ms],
+            )
+        })
+    }
+
+    /// The jobs whose publication a dead daemon began.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn unpublished(&self) -> Outcome<Vec<(Claim, Planned)>> {
+        let query = format!(
+            "SELECT {CLAIM_COLUMNS}, temporary_path, output_path, report FROM jobs
+             WHERE state = 'publishing' ORDER BY id"
+        );
+        self.sql(|it| {
+            it.prepare(&query)?
+                .query_map([], |row| {
+                    let claim = claim_row(row)?;
+                    let planned = Planned {
+                        temporary: path_column(row, 14)?.unwrap_or_default(),
+                        output: path_column(row, 15)?.unwrap_or_default(),
+                        report_path: claim.report_path.clone().unwrap_or_default(),
+                        report: row.get::<_, Option<String>>(16)?.unwrap_or_default(),
+                    };
+                    Ok((claim, planned))
+                })?
+                .collect()
+        })
+    }
+
+    /// The ended jobs whose source is still to be moved.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn originals_pending(&self) -> Outcome<Vec<Claim>> {
+        let query = format!(
+            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' ORDER BY id LIMIT 100"
+        );
+        self.sql(|it| it.prepare(&query)?.query_map([], claim_row)?.collect())
+    }
+
+    /// The source of the job was moved, and its place is free for another file.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn original_moved(&mut self, job: i64) -> Outcome<()> {
+        self.transaction(|it| {
+            it.execute("UPDATE jobs SET original = 'moved' WHERE id = ?1", [job])?;
+            it.execute("DELETE FROM files WHERE job = ?1", [job]).map(|_| ())
+        })
+    }
+
+    /// The source of the job stays after all: it is not the file that was worked any more.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn original_kept(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| it.execute("UPDATE jobs SET original = 'kept' WHERE id = ?1", [job]))
+            .map(|_| ())
+    }
+
+    /// Makes a failed or refused job queued, with its counts at zero.
+    ///
+    /// # Errors
+    /// [`JournalError::Refused`] where there is no such job or it is in another state.
+    pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'queued', next_try_ms = ?2, failures = 0, crashes = 0, delays = 0,
+                        finished_ms = NULL
+                 WHERE id = ?1 AND state IN ('failed', 'refused')",
+                params![job, now_ms],
+            )
+        })?;
+        if changed == 1 {
+            return Ok(());
+        }
+        let state: Option<String> = self.sql(|it| {
+            it.query_row("SELECT state FROM jobs WHERE id = ?1", [job], |row| row.get(0)).optional()
+        })?;
+        Err(JournalError::Refused(match state {
+            Some(state) => {
+                format!("job {job} is {state}: only failed and refused jobs can be tried again")
+            }
+            None => format!("there is no job {job}: `slomod status` lists them"),
+        }))
+    }
+
+    /// Gives the waiting jobs of a folder the settings that are configured now.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn update_settings(
+        &mut self,
+        watch: &str,
+        settings: &str,
+        settings_sha256: &str,
+    ) -> Outcome<usize> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET settings = ?2, settings_sha256 = ?3 WHERE watch = ?1 AND state = 'queued'",
+                params![watch, settings, settings_sha256],
+            )
+        })
+    }
+}
+
+fn fenced(claim: &Claim, changed: usize) -> Outcome<()> {
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(JournalError::Fenced { job: claim.job, attempt: claim.attempt })
+    }
+}

@@ -1,0 +1,158 @@
+//! From a settled file to a queued job, and what is already known about a file.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Journal, Outcome};
+use crate::daemon::snapshot::Snapshot;
+
+/// A settled file that becomes a job.
+#[derive(Clone, Debug)]
+pub struct NewJob<'a> {
+    /// The watched folder as configured.
+    pub watch: &'a str,
+    /// The file below it.
+    pub relative: &'a Path,
+    /// The file as it was hashed.
+    pub snapshot: Snapshot,
+    /// SHA-256 of its content in hex.
+    pub sha256: &'a str,
+    /// Settings as JSON.
+    pub settings: &'a str,
+    /// SHA-256 of what in the settings decides the result.
+    pub settings_sha256: &'a str,
+}
+
+/// The job that a file's earlier content led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The job.
+    pub job: i64,
+    /// Its state, as in the table.
+    pub state: String,
+    /// SHA-256 of the content it was for.
+    pub sha256: String,
+    /// SHA-256 of its settings.
+    pub settings_sha256: String,
+    /// Its report, once there is one.
+    pub report_path: Option<std::path::PathBuf>,
+}
+
+impl Journal {
+    /// Whether this very file (same place, size, modification time and inode) is already a job, whatever its state.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn knows(&self, watch: &str, relative: &Path, snapshot: &Snapshot) -> Outcome<bool> {
+        let row: Option<(i64, i64, i64)> = self.sql(|it| {
+            it.prepare_cached(
+                "SELECT size_bytes, mtime_ns, inode FROM files WHERE watch = ?1 AND relative_path = ?2",
+            )?
+            .query_row(params![watch, relative.as_os_str().as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()
+        })?;
+        let now =
+            (snapshot.size_bytes.cast_signed(), snapshot.mtime_ns, snapshot.inode.cast_signed());
+        Ok(row == Some(now))
+    }
+
+    /// The job that the file at this place led to last.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn seen(&self, watch: &str, relative: &Path) -> Outcome<Option<Seen>> {
+        self.sql(|it| {
+            it.query_row(
+                "SELECT jobs.id, state, sha256, settings_sha256, report_path
+                 FROM files JOIN jobs ON jobs.id = files.job
+                 WHERE files.watch = ?1 AND files.relative_path = ?2",
+                params![watch, relative.as_os_str().as_bytes()],
+                |row| {
+                    Ok(Seen {
+                        job: row.get(0)?,
+                        state: row.get(1)?,
+                        sha256: row.get(2)?,
+                        settings_sha256: row.get(3)?,
+                        report_path: super::view::path_column(row, 4)?,
+                    })
+                },
+            )
+            .optional()
+        })
+    }
+
+    /// The content at this place is still that of `job`, though the file looks new (copied again, touched).
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn same_again(&mut self, job: i64, new: &NewJob<'_>) -> Outcome<()> {
+        let (size, inode) =
+            (new.snapshot.size_bytes.cast_signed(), new.snapshot.inode.cast_signed());
+        self.transaction(|it| {
+            it.execute(
+                "UPDATE files SET size_bytes = ?3, mtime_ns = ?4, inode = ?5
+                 WHERE watch = ?1 AND relative_path = ?2",
+                params![
+                    new.watch,
+                    new.relative.as_os_str().as_bytes(),
+                    size,
+                    new.snapshot.mtime_ns,
+                    inode
+                ],
+            )?;
+            it.execute(
+                "UPDATE jobs SET size_bytes = ?2, mtime_ns = ?3, inode = ?4 WHERE id = ?1",
+                params![job, size, new.snapshot.mtime_ns, inode],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Makes the file a queued job and returns its number. An earlier job of the same place that still waits is
+    /// cancelled: its content is gone.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn submit(&mut self, new: &NewJob<'_>, now_ms: i64) -> Outcome<i64> {
+        let relative = new.relative.as_os_str().as_bytes();
+        let (size, inode) =
+            (new.snapshot.size_bytes.cast_signed(), new.snapshot.inode.cast_signed());
+        self.transaction(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'cancelled', finished_ms = ?3, error_code = 'source_changed',
+                        error_message = 'the file was replaced before its turn'
+                 WHERE watch = ?1 AND relative_path = ?2 AND state = 'queued'",
+                params![new.watch, relative, now_ms],
+            )?;
+            let job: i64 = it.query_row(
+                "INSERT INTO jobs (watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
+                                   settings_sha256, state, next_try_ms, queued_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9) RETURNING id",
+                params![
+                    new.watch,
+                    relative,
+                    size,
+                    new.snapshot.mtime_ns,
+                    inode,
+                    new.sha256,
+                    new.settings,
+                    new.settings_sha256,
+                    now_ms
+                ],
+                |row| row.get(0),
+            )?;
+            it.execute(
+                "INSERT INTO files (watch, relative_path, size_bytes, mtime_ns, inode, job)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (watch, relative_path) DO UPDATE SET size_bytes = excluded.size_bytes,
+                     mtime_ns = excluded.mtime_ns, inode = excluded.inode, job = excluded.job",
+                params![new.watch, relative, size, new.snapshot.mtime_ns, inode, job],
+            )?;
+            Ok(job)
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! What `slomod status` sees of the journal.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+
+use super::{Journal, Outcome};
+use crate::pipeline::Progress;
+
+/// A job as listed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JobView {
+    /// Its number.
+    pub job: i64,
+    /// `queued`, `running`, `publishing`, `done`, `failed`, `refused`, `duplicate` or `cancelled`.
+    pub state: String,
+    /// The source, with what is not UTF-8 replaced.
+    pub source: String,
+    /// SHA-256 of its content.
+    pub sha256: String,
+    /// Claims so far.
+    pub attempt: i64,
+    /// The output, where there is one.
+    pub output: Option<String>,
+    /// The report, where there is one.
+    pub report: Option<String>,
+    /// Why it failed, was refused or waits.
+    pub error_code: Option<String>,
+    /// The same as a sentence.
+    pub error_message: Option<String>,
+    /// The job that has the output of this one.
+    pub duplicate_of: Option<i64>,
+    /// Milliseconds since 1970.
+    pub queued_ms: i64,
+    /// Not before; of a queued job.
+    pub next_try_ms: i64,
+    /// Start of the last attempt.
+    pub started_ms: Option<i64>,
+    /// End of the job.
+    pub finished_ms: Option<i64>,
+    /// How far it is; of a running job.
+    pub progress: Option<Progress>,
+}
+
+/// How many jobs are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Waiting.
+    pub queued: u64,
+    /// Being worked or published.
+    pub running: u64,
+    /// With output and report.
+    pub done: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Not usable.
+    pub refused: u64,
+    /// Done before.
+    pub duplicate: u64,
+    /// Source gone or replaced.
+    pub cancelled: u64,
+}
+
+/// The daemon as it last described itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DaemonView {
+    /// Process number.
+    pub pid: u32,
+    /// Milliseconds since 1970.
+    pub started_ms: i64,
+    /// When it last wrote.
+    pub seen_ms: i64,
+    /// The line that systemd shows, too.
+    pub status: String,
+}
+
+/// Reads a path column.
+pub(super) fn path_column(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<PathBuf>> {
+    Ok(row.get::<_, Option<Vec<u8>>>(index)?.map(|bytes| OsString::from_vec(bytes).into()))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn job_view(row: &Row<'_>) -> rusqlite::Result<JobView> {
+    let path = |index| {
+        Ok::<_, rusqlite::Error>(row.get::<_, Option<Vec<u8>>>(index)?.map(|it| lossy(&it)))
+    };
+    let watch: String = row.get(2)?;
+    let progress: Option<String> = row.get(14)?;
+    Ok(JobView {
+        job: row.get(0)?,
+        state: row.get(1)?,
+        source: format!("{watch}/{}", lossy(&row.get::<_, Vec<u8>>(3)?)),
+        sha256: row.get(4)?,
+        attempt: row.get(5)?,
+        output: path(6)?,
+        report: path(7)?,
+        error_code: row.get(8)?,
+        error_message: row.get(9)?,
+        duplicate_of: row.get(10)?,
+        queued_ms: row.get(11)?,
+        started_ms: row.get(12)?,
+        finished_ms: row.get(13)?,
+        progress: progress.and_then(|text| serde_json::from_str(&text).ok()),
+        next_try_ms: row.get(15)?,
+    })
+}
+
+impl Journal {
+    /// The jobs that are not over, and the last `ended` of those that are; oldest first.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn jobs(&self, ended: u32) -> Outcome<Vec<JobView>> {
+        let columns = "id, state, watch, relative_path, sha256, attempt, output_path, report_path, error_code,
+            error_message, duplicate_of, queued_ms, started_ms, finished_ms, progress, next_try_ms";
+        let query = format!(
+            "SELECT {columns} FROM jobs WHERE state IN ('queued', 'running', 'publishing')
+             UNION ALL
+             SELECT * FROM (SELECT {columns} FROM jobs WHERE state NOT IN ('queued', 'running', 'publishing')
+                            ORDER BY finished_ms DESC, id DESC LIMIT ?1) AS ended
+             ORDER BY id"
+        );
+        self.sql(|it| it.prepare(&query)?.query_map([ended], job_view)?.collect())
+    }
+
+    /// How many jobs are in which state.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn counts(&self) -> Outcome<Counts> {
+        let rows: Vec<(String, i64)> = self.sql(|it| {
+            it.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })?;
+        let mut counts = Counts::default();
+        for (state, count) in rows {
+            let place = match state.as_str() {
+                "queued" => &mut counts.queued,
+                "running" | "publishing" => &mut counts.running,
+                "done" => &mut counts.done,
+                "failed" => &mut counts.failed,
+                "refused" => &mut counts.refused,
+                "duplicate" => &mut counts.duplicate,
+                _ => &mut counts.cancelled,
+            };
+            *place += count.unsigned_abs();
+        }
+        Ok(counts)
+    }
+
+    /// Stores how the daemon describes itself.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn describe_daemon(&mut self, view: &DaemonView) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "INSERT INTO daemon (id, pid, started_ms, seen_ms, status) VALUES (1, ?1, ?2, ?3, ?4)
+                 ON CONFLICT (id) DO UPDATE SET pid = excluded.pid, started_ms = excluded.started_ms,
+                     seen_ms = excluded.seen_ms, status = excluded.status",
+                params![view.pid, view.started_ms, view.seen_ms, view.status],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// How the daemon last described itself; `None` before its first start and after a clean end.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn daemon(&self) -> Outcome<Option<DaemonView>> {
+        self.sql(|it| {
+            it.query_row("SELECT pid, started_ms, seen_ms, status FROM daemon", [], |row| {
+                Ok(DaemonView {
+                    pid: row.get(0)?,
+                    started_ms: row.get(1)?,
+                    seen_ms: row.get(2)?,
+                    status: row.get(3)?,
+                })
+            })
+            .optional()
+        })
+    }
+
+    /// The daemon ends.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn forget_daemon(&mut self) -> Outcome<()> {
+        self.sql(|it| it.execute("DELETE FROM daemon", [])).map(|_| ())
+    }
+}

@@ -1,0 +1,200 @@
+//! The names of what slomod writes: outputs, reports, and the temporary files before them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::settings::{Codec, Container, Mode, Settings};
+
+/// Longest file name of Linux file systems.
+const NAME_MAX_BYTES: usize = 255;
+/// Kept free in output names for `~123`, `.json`, and what turns them into temporary names.
+const RESERVED_BYTES: usize = 64;
+/// In the name of every temporary file; nothing else contains it.
+const TEMPORARY_MARK: &str = "slomod-tmp";
+
+/// File name of the output of `source`: `ride.mov` becomes `ride_slow4x.mp4`, `ride_60fps.mp4`, and so on. The part
+/// before the suffix is cut where the name would be too long.
+#[must_use]
+pub fn output_name(source: &Path, settings: &Settings) -> OsString {
+    let stem = source.file_stem().unwrap_or(OsStr::new("clip"));
+    let container = settings.encoding.container.unwrap_or(match settings.encoding.codec {
+        Codec::Ffv1 => Container::Mkv,
+        Codec::H264 | Codec::H265 | Codec::Av1 => Container::Mp4,
+    });
+    let tail = format!("{}.{}", suffix(settings), container.extension());
+    let mut name = shortened(stem, NAME_MAX_BYTES - RESERVED_BYTES - tail.len());
+    name.push(tail);
+    name
+}
+
+fn suffix(settings: &Settings) -> String {
+    let rate = |rate: num_rational::Ratio<i128>| rate.to_string().replace('/', "-");
+    match (settings.mode, settings.factor, settings.speed, settings.fps) {
+        (Mode::Slow, Some(factor), _, None) => format!("_slow{factor}x"),
+        (Mode::Slow, Some(factor), _, Some(fps)) => format!("_slow{factor}x_{}fps", rate(fps)),
+        (Mode::Slow, None, Some(speed), None) => format!("_speed{}", rate(speed)),
+        (Mode::Slow, None, Some(speed), Some(fps)) => {
+            format!("_speed{}_{}fps", rate(speed), rate(fps))
+        }
+        (Mode::Slow, None, None, _) => "_slow".into(),
+        (Mode::Smooth, _, _, Some(fps)) => format!("_{}fps", rate(fps)),
+        (Mode::Smooth, Some(factor), _, None) => format!("_smooth{factor}x"),
+        (Mode::Smooth, None, _, None) => "_smooth".into(),
+    }
+}
+
+/// The `number`th name for `wanted`: itself, then `name~2.ext`, `name~3.ext`, ….
+#[must_use]
+pub fn numbered(wanted: &OsStr, number: u32) -> OsString {
+    if number <= 1 {
+        return wanted.to_owned();
+    }
+    let path = Path::new(wanted);
+    let mut name = path.file_stem().unwrap_or(wanted).to_owned();
+    name.push(format!("~{number}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    name
+}
+
+/// Name of the report beside an output.
+#[must_use]
+pub fn report_path(output: &Path) -> PathBuf {
+    appended(output, ".json")
+}
+
+/// Name of the report of a source that got no output: `ride.mov.failed.json`. `word` is `failed`, `refused` or
+/// `duplicate`.
+#[must_use]
+pub fn report_name_without_output(source: &Path, word: &str) -> OsString {
+    let tail = format!(".{word}.json");
+    let name = source.file_name().unwrap_or(OsStr::new("clip"));
+    let mut name = shortened(name, NAME_MAX_BYTES - RESERVED_BYTES - tail.len());
+    name.push(tail);
+    name
+}
+
+/// Temporary name in the folder of `output`: hidden, marked, and with job and attempt, so that what a dead attempt left
+/// is told from what a living one writes. It keeps the extension, by which FFmpeg chooses the container.
+#[must_use]
+pub fn temporary(output: &Path, job: i64, attempt: i64) -> PathBuf {
+    let stem = output.file_stem().unwrap_or(OsStr::new("clip"));
+    let mut name = OsString::from(".");
+    name.push(shortened(stem, NAME_MAX_BYTES - RESERVED_BYTES));
+    name.push(format!(".{job}.{attempt}.{TEMPORARY_MARK}."));
+    name.push(output.extension().unwrap_or(OsStr::new("mp4")));
+    output.with_file_name(name)
+}
+
+/// Temporary name for a report that will be `report`.
+#[must_use]
+pub fn temporary_report(report: &Path) -> PathBuf {
+    let name = report.file_name().unwrap_or(OsStr::new("report.json"));
+    let mut hidden = OsString::from(".");
+    hidden.push(shortened(name, NAME_MAX_BYTES - RESERVED_BYTES / 2));
+    hidden.push(format!(".{TEMPORARY_MARK}"));
+    report.with_file_name(hidden)
+}
+
+/// Whether `name` is one of slomod's temporary names.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    let mark = TEMPORARY_MARK.as_bytes();
+    bytes.first() == Some(&b'.') && bytes.windows(mark.len()).any(|window| window == mark)
+}
+
+fn appended(path: &Path, tail: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(tail);
+    name.into()
+}
+
+/// The first bytes of `name`, at the most `limit`, not cut within a UTF-8 character.
+fn shortened(name: &OsStr, limit: usize) -> OsString {
+    let bytes = name.as_bytes();
+    if bytes.len() <= limit {
+        return name.to_owned();
+    }
+    let continues = |byte: u8| byte & 0xC0 == 0x80;
+    let mut end = limit;
+    while end > 0 && continues(bytes[end]) {
+        end -= 1;
+    }
+    OsString::from_vec(bytes[..end].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_rational::Ratio;
+
+    fn slow(factor: u32) -> Settings {
+        Settings { factor: Some(factor), ..Settings::default() }
+    }
+
+    fn name(source: &str, settings: &Settings) -> String {
+        output_name(Path::new(source), settings).into_string().unwrap()
+    }
+
+    #[test]
+    fn outputs_say_what_was_done() {
+        let default = Settings::default();
+        let fps = Some(Ratio::new(60000, 1001));
+        assert_eq!(name("/in/ride.mov", &slow(4)), "ride_slow4x.mp4");
+        let speed = Settings { speed: Some(Ratio::new(1, 3)), ..default.clone() };
+        assert_eq!(name("a.b.mp4", &speed), "a.b_speed1-3.mp4");
+        let smooth = Settings { mode: Mode::Smooth, fps, ..default.clone() };
+        assert_eq!(name("ride.mp4", &smooth), "ride_60000-1001fps.mp4");
+        let smooth = Settings { mode: Mode::Smooth, ..slow(2) };
+        assert_eq!(name("ride.mp4", &smooth), "ride_smooth2x.mp4");
+        let mut lossless = slow(2);
+        lossless.encoding.codec = Codec::Ffv1;
+        assert_eq!(name("ride.mp4", &lossless), "ride_slow2x.mkv");
+    }
+
+    #[test]
+    fn later_names_are_numbered_before_the_extension() {
+        assert_eq!(numbered(OsStr::new("a.b.mp4"), 1), "a.b.mp4");
+        assert_eq!(numbered(OsStr::new("a.b.mp4"), 3), "a.b~3.mp4");
+        assert_eq!(numbered(OsStr::new("plain"), 2), "plain~2");
+    }
+
+    #[test]
+    fn names_fit_the_file_system_and_stay_text() {
+        let source = format!("/in/{}.mp4", "한".repeat(83));
+        let output = output_name(Path::new(&source), &slow(16));
+        assert!(output.to_str().is_some(), "cut between characters");
+        let output = Path::new("/out").join(numbered(&output, 123));
+        for path in [
+            report_path(&output),
+            temporary(&output, i64::from(i32::MAX), 99),
+            temporary_report(&report_path(&output)),
+            Path::new("/out").join(report_name_without_output(Path::new(&source), "duplicate")),
+        ] {
+            let length = path.file_name().unwrap().len();
+            assert!(length <= NAME_MAX_BYTES, "{length}: {}", path.display());
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_keep_their_bytes() {
+        let source = PathBuf::from(OsString::from_vec(b"/in/\xff\xfe.mp4".to_vec()));
+        assert_eq!(output_name(&source, &slow(2)).as_bytes(), b"\xff\xfe_slow2x.mp4");
+    }
+
+    #[test]
+    fn temporary_names_are_known_again_and_differ_by_attempt() {
+        let output = Path::new("/out/a_slow2x.mp4");
+        let first = temporary(output, 7, 1);
+        assert_eq!(first, Path::new("/out/.a_slow2x.7.1.slomod-tmp.mp4"));
+        assert_ne!(first, temporary(output, 7, 2));
+        assert!(is_temporary(first.file_name().unwrap()));
+        let report = temporary_report(&report_path(output));
+        assert!(is_temporary(report.file_name().unwrap()));
+        assert!(!is_temporary(OsStr::new("a_slow2x.mp4")));
+    }
+}

@@ -1,0 +1,476 @@
+//! Makes outputs and reports visible under their final names: the only code that does.
+//!
+//! Order, each step durable before the next: the names are recorded; the output is renamed to its final name; the
+//! report is written beside it under a temporary name and renamed. So a report under its final name means that the job
+//! is done, and an interruption after any step can be completed, or undone, by [`complete`].
+//!
+//! **Invariant:** nothing that is there is overwritten, unless the folder's configuration says so.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::file::Collision;
+use crate::daemon::journal::{JournalError, Planned};
+use crate::daemon::names;
+use crate::error::{Classify, Consequence, ExitCode};
+use crate::report::Report;
+
+/// How many names are tried before giving up.
+const MOST_NAMES: u32 = 10_000;
+
+/// Why something cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The system says no.
+    #[error("{}: {action}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// So many outputs have this name that none is left.
+    #[error("{}: this name and ten thousand numbered ones are taken: tidy the output folder", .0.display())]
+    NoName(PathBuf),
+    /// The report cannot be written as JSON.
+    #[error("the report cannot be written: {0}")]
+    Report(#[from] serde_json::Error),
+    /// The step could not be recorded.
+    #[error(transparent)]
+    Record(#[from] JournalError),
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            " (a service with ProtectSystem=strict sees folders read-only unless ReadWritePaths= names them)"
+        }
+        _ => "",
+    }
+}
+
+impl Classify for PublishError {
+    fn consequence(&self) -> Consequence {
+        match self {
+            Self::Io { .. } | Self::NoName(_) => Consequence::Retry,
+            Self::Report(_) => Consequence::Reject,
+            Self::Record(error) => error.consequence(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { .. } | Self::NoName(_) => ExitCode::CannotCreate,
+            Self::Report(_) => ExitCode::Software,
+            Self::Record(error) => error.exit_code(),
+        }
+    }
+}
+
+type Outcome<T> = Result<T, PublishError>;
+
+/// A verified output that waits under its temporary name.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where it is, in the folder of `output`.
+    pub temporary: PathBuf,
+    /// Its final name, if free.
+    pub output: PathBuf,
+    /// The report's final name; `None` is the output's name and `.json`.
+    pub report_path: Option<PathBuf>,
+    /// What if a name is taken.
+    pub collision: Collision,
+    /// The report; its output path is set to the name that was found.
+    pub report: Report,
+}
+
+/// Under which names an output was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The output.
+    pub output: PathBuf,
+    /// The report.
+    pub report_path: PathBuf,
+}
+
+/// What is durable. An error from the witness of a step stops there, as if the process had died.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// The output's bytes are on the disk, and these will be the names. To be recorded.
+    Planned(&'a Planned),
+    /// The output has its final name.
+    OutputVisible,
+    /// The report has a temporary name.
+    ReportWritten,
+    /// The report has its final name.
+    ReportVisible,
+}
+
+/// Sees every step once it is durable.
+pub type Witness<'a> = dyn FnMut(Step<'_>) -> Outcome<()> + 'a;
+
+/// What became of an interrupted publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It is complete now.
+    Published(Published),
+    /// The output is gone: the clip has to be worked again.
+    Undone,
+}
+
+/// Publishes `publication`.
+///
+/// # Errors
+/// [`PublishError`]; the output is then still under its temporary or already under its final name.
+pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<Published> {
+    let temporary = &publication.temporary;
+    sync(temporary)?;
+    let wanted = publication.output.file_name().unwrap_or_default();
+    for number in 1..=MOST_NAMES {
+        let output = publication.output.with_file_name(names::numbered(wanted, number));
+        let report_path = match &publication.report_path {
+            Some(path) => path.clone(),
+            None => names::report_path(&output),
+        };
+        let taken = publication.collision == Collision::Rename
+            && (is_there(&output)?
+                || (publication.report_path.is_none() && is_there(&report_path)?));
+        if taken {
+            continue;
+        }
+        let mut report = publication.report.clone();
+        if let Some(described) = &mut report.output {
+            described.path = output.to_string_lossy().into_owned();
+        }
+        let report = text(&report)?;
+        let planned = Planned { temporary: temporary.clone(), output, report_path, report };
+        witness(Step::Planned(&planned))?;
+        let collision = match publication.report_path {
+            Some(_) => Collision::Overwrite,
+            None => publication.collision,
+        };
+        if let Placed::There = place(&planned, publication.collision, collision, witness)? {
+            return Ok(Published { output: planned.output, report_path: planned.report_path });
+        }
+    }
+    Err(PublishError::NoName(publication.output.clone()))
+}
+
+/// Completes what [`publish`] recorded as `planned` before it was interrupted, or finds that it cannot be.
+///
+/// # Errors
+/// [`PublishError`]; it can be called again.
+pub fn complete(
+    planned: &Planned,
+    collision: Collision,
+    witness: &mut Witness<'_>,
+) -> Outcome<Completion> {
+    let report: Report = serde_json::from_str(&planned.report)?;
+    let published =
+        Published { output: planned.output.clone(), report_path: planned.report_path.clone() };
+    if report_id(&planned.report_path)?.is_some_and(|id| id == report.report_id) {
+        sync_folder_of(&planned.report_path)?;
+        return Ok(Completion::Published(published));
+    }
+    let is_ours = |path: &Path| match &report.output {
+        Some(output) => has_content(path, output.size_bytes, &output.sha256),
+        None => Ok(false),
+    };
+    if same_file(&planned.temporary, &planned.output) {
+        // The fallback of `rename_to_free` was interrupted between its two steps.
+        fs::remove_file(&planned.temporary)
+            .map_err(io_error(&planned.temporary, "cannot be removed"))?;
+    }
+    if is_ours(&planned.temporary)? {
+        let publication = Publication {
+            temporary: planned.temporary.clone(),
+            output: planned.output.clone(),
+            report_path: None,
+            collision,
+            report,
+        };
+        return publish(&publication, witness).map(Completion::Published);
+    }
+    if !is_ours(&planned.output)? {
+        remove_temporary(&names::temporary_report(&planned.report_path))?;
+        remove_temporary(&planned.temporary)?;
+        return Ok(Completion::Undone);
+    }
+    match place_report(planned, collision, witness)? {
+        Placed::There => Ok(Completion::Published(published)),
+        Placed::NameTaken => {
+            let publication = Publication {
+                temporary: planned.temporary.clone(),
+                output: planned.output.clone(),
+                report_path: None,
+                collision,
+                report,
+            };
+            publish(&publication, witness).map(Completion::Published)
+        }
+    }
+}
+
+/// Publishes the report of a source that got no output, as `folder/name`. A report there about the same source file and
+/// content is replaced (the daemon may have died before it noted it down); for any other, the name is numbered.
+///
+/// # Errors
+/// [`PublishError`].
+pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
+    let wanted = path.file_name().unwrap_or_default();
+    let same_source = |there: &Report| {
+        there.source.path == report.source.path && there.source.sha256 == report.source.sha256
+    };
+    let text = text(report)?;
+    for number in 1..=MOST_NAMES {
+        let path = path.with_file_name(names::numbered(wanted, number));
+        let replace = read_report(&path)?.is_some_and(|there| same_source(&there));
+        if !replace && is_there(&path)? {
+            continue;
+        }
+        let temporary = names::temporary_report(&path);
+        write(&temporary, &text)?;
+        let collision = if replace { Collision::Overwrite } else { Collision::Rename };
+        if let Placed::There = rename(&temporary, &path, collision)? {
+            sync_folder_of(&path)?;
+            return Ok(path);
+        }
+    }
+    Err(PublishError::NoName(path.to_owned()))
+}
+
+/// Removes what a dead attempt left under its temporary name.
+///
+/// # Errors
+/// [`PublishError::Io`].
+pub fn remove_temporary(path: &Path) -> Outcome<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error(path, "cannot be removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Moves `from` into `folder`, under a numbered name where its own is taken; across file systems by copy, comparison and removal.
+///
+/// # Errors
+/// [`PublishError::Io`]; `from` is then untouched.
+pub fn move_to_free(from: &Path, folder: &Path) -> Outcome<PathBuf> {
+    fs::create_dir_all(folder).map_err(io_error(folder, "cannot be created"))?;
+    let name = from.file_name().unwrap_or_default();
+    for number in 1..=MOST_NAMES {
+        let to = folder.join(names::numbered(name, number));
+        match rename_to_free(from, &to) {
+            Ok(Placed::There) => {
+                sync_folder_of(&to)?;
+                return Ok(to);
+            }
+            Ok(Placed::NameTaken) => {}
+            Err(PublishError::Io { source, .. })
+                if source.kind() == io::ErrorKind::CrossesDevices =>
+            {
+                let temporary = names::temporary(&to, 0, 0);
+                fs::copy(from, &temporary).map_err(io_error(&temporary, "cannot be copied to"))?;
+                sync(&temporary)?;
+                let size = fs::metadata(from).map_err(io_error(from, "cannot be read"))?.len();
+                if !has_content(&temporary, size, &sha256(from)?)? {
+                    let source = io::Error::other("the copy differs from the original");
+                    return Err(io_error(&temporary, "cannot be used")(source));
+                }
+                if let Placed::There = rename_to_free(&temporary, &to)? {
+                    sync_folder_of(&to)?;
+                    fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
+                    return Ok(to);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(PublishError::NoName(folder.join(name)))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placed {
+    There,
+    NameTaken,
+}
+
+fn place(
+    planned: &Planned,
+    collision: Collision,
+    report_collision: Collision,
+    witness: &mut Witness<'_>,
+) -> Outcome<Placed> {
+    if rename(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
+        return Ok(Placed::NameTaken);
+    }
+    sync_folder_of(&planned.output)?;
+    witness(Step::OutputVisible)?;
+    place_report(planned, report_collision, witness)
+}
+
+/// Where somebody took the report's name meanwhile, the output goes back to its temporary name.
+fn place_report(
+    planned: &Planned,
+    collision: Collision,
+    witness: &mut Witness<'_>,
+) -> Outcome<Placed> {
+    let temporary = names::temporary_report(&planned.report_path);
+    write(&temporary, &planned.report)?;
+    witness(Step::ReportWritten)?;
+    if rename(&temporary, &planned.report_path, collision)? == Placed::NameTaken {
+        fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
+        rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
+        return Ok(Placed::NameTaken);
+    }
+    sync_folder_of(&planned.report_path)?;
+    witness(Step::ReportVisible)?;
+    Ok(Placed::There)
+}
+
+fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
+    match collision {
+        Collision::Rename => rename_to_free(from, to),
+        Collision::Overwrite => {
+            fs::rename(from, to).map_err(io_error(to, "cannot be renamed to"))?;
+            Ok(Placed::There)
+        }
+    }
+}
+
+/// Renames without overwriting. File systems that cannot do it in one step get a hard link and a removal; those without
+/// links (FAT, some network shares) a look and a rename, which another program could slip between.
+fn rename_to_free(from: &Path, to: &Path) -> Outcome<Placed> {
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(Placed::There),
+        Err(Errno::EXIST) => return Ok(Placed::NameTaken),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+        Err(error) => return Err(io_error(to, "cannot be renamed to")(error.into())),
+    }
+    match fs::hard_link(from, to) {
+        Ok(()) => {
+            fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
+            return Ok(Placed::There);
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Placed::NameTaken),
+        Err(_) => {}
+    }
+    if is_there(to)? {
+        return Ok(Placed::NameTaken);
+    }
+    fs::rename(from, to).map_err(io_error(to, "cannot be renamed to"))?;
+    Ok(Placed::There)
+}
+
+fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PublishError {
+    let path = path.to_owned();
+    move |source| PublishError::Io { path, action, source }
+}
+
+fn text(report: &Report) -> Outcome<String> {
+    Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+fn write(path: &Path, text: &str) -> Outcome<()> {
+    let run = || {
+        let mut file = File::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    run().map_err(io_error(path, "cannot be written"))
+}
+
+fn sync(path: &Path) -> Outcome<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(io_error(path, "cannot be made durable"))
+}
+
+fn sync_folder_of(path: &Path) -> Outcome<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|it| it.sync_all()) {
+        // Some network file systems cannot sync a folder; their renames are as durable as they get.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other.map_err(io_error(folder, "cannot be made durable")),
+    }
+}
+
+/// Whether there is anything of that name, a dangling link included.
+fn is_there(path: &Path) -> Outcome<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error(path, "cannot be looked up")(error)),
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::symlink_metadata(a), fs::symlink_metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+fn read_report(path: &Path) -> Outcome<Option<Report>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path, "cannot be read")(error)),
+    }
+}
+
+fn report_id(path: &Path) -> Outcome<Option<String>> {
+    Ok(read_report(path)?.map(|report| report.report_id))
+}
+
+fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() && meta.len() == size_bytes => Ok(sha256(path)? == hash),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error(path, "cannot be looked up")(error)),
+    }
+}
+
+fn sha256(path: &Path) -> Outcome<String> {
+    file_sha256(path).map_err(io_error(path, "cannot be read"))
+}
+
+/// SHA-256 of a file's content in hex.
+///
+/// # Errors
+/// The system's.
+pub fn file_sha256(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match io::Read::read(&mut file, &mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// SHA-256 of a text in hex.
+#[must_use]
+pub fn text_sha256(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

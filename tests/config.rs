@@ -1,0 +1,233 @@
+//! The daemon's configuration file: defaults, places of errors, and the shipped file that shows every key.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
+use serde::forward_to_deserialize_any;
+
+use slomod::config::file::{Config, ConfigError, OnSuccess, load, parse};
+use slomod::config::raw::{RawDaemon, RawWatch};
+use slomod::config::settings::{Codec, Mode, Scale};
+
+const MINIMAL: &str = "[[watch]]\npath = \"/srv/slomod/drop\"\noutput = \"/srv/slomod/out\"\n";
+
+fn shipped() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/slomod.toml"))
+}
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    parse(Path::new("test.toml"), text)
+}
+
+/// Line, column and message of the error in `text`.
+fn problem(text: &str) -> (usize, usize, String) {
+    match read(text) {
+        Err(ConfigError::Invalid { line, column, message, .. }) => (line, column, message),
+        other => panic!("{text}\nshould be refused, not {other:?}"),
+    }
+}
+
+/// The minimal file with `line` added as its line 4.
+fn with(line: &str) -> String {
+    format!("{MINIMAL}{line}\n")
+}
+
+/// Learns a struct's keys from what it asks a deserializer for.
+struct Keys<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> Deserializer<'de> for Keys<'_> {
+    type Error = Error;
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(serde::de::Error::custom("only structs have keys"))
+    }
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        self.0.extend(fields);
+        Err(serde::de::Error::custom("the keys are enough"))
+    }
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn keys<T: DeserializeOwned>() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let _ = T::deserialize(Keys(&mut found)).err().unwrap();
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    assert_eq!(load(shipped()).unwrap(), read(MINIMAL).unwrap());
+}
+
+#[test]
+fn the_shipped_file_shows_every_key() {
+    let text = std::fs::read_to_string(shipped()).unwrap();
+    let (daemon, watch) = text.split_once("[[watch]]").unwrap();
+    let shows = |part: &str, key: &str| {
+        part.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+    };
+    for key in keys::<RawDaemon>() {
+        assert!(shows(daemon, key), "[daemon] {key} is not in config/slomod.toml");
+    }
+    for key in keys::<RawWatch>() {
+        assert!(shows(watch, key), "[[watch]] {key} is not in config/slomod.toml");
+    }
+}
+
+#[test]
+fn the_documented_shape_is_understood() {
+    let text = r#"
+        [daemon]
+        state_dir = "/var/lib/slomod"
+        device = "auto"
+        model = "auto"
+        [[watch]]
+        path = "/srv/slomod/drop"
+        output = "/srv/slomod/out"
+        mode = "slow"
+        factor = 4
+        settle = "5s"
+    "#;
+    let watch = &read(text).unwrap().watches[0];
+    assert_eq!(watch.settings().factor, Some(4));
+    assert_eq!(watch.settle, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn values_reach_the_settings() {
+    let text = with(
+        "mode = \"smooth\"\nfps = 59.94\nscale = 0.5\ncodec = \"av1\"\ncrf = 30\npreset = 6\n\
+         on_success = \"move\"\noriginals = \"/srv/originals/\"",
+    );
+    let watch = &read(&text).unwrap().watches[0];
+    let settings = watch.settings();
+    assert_eq!(settings.mode, Mode::Smooth);
+    assert_eq!(settings.fps.unwrap().to_string(), "2997/50");
+    assert_eq!(settings.factor, None, "fps says enough in mode smooth");
+    assert_eq!(settings.scale, Scale::Fixed(0.5));
+    assert_eq!(settings.encoding.codec, Codec::Av1);
+    assert_eq!((settings.encoding.crf, settings.encoding.preset.as_deref()), (Some(30), Some("6")));
+    assert_eq!(watch.on_success, OnSuccess::Move("/srv/originals".into()));
+}
+
+#[test]
+fn a_watch_inherits_the_daemons_model_and_device() {
+    let text = format!("[daemon]\nmodel = \"/m.safetensors\"\ndevice = \"cpu\"\n{MINIMAL}");
+    let settings = read(&text).unwrap().watches[0].settings();
+    assert_eq!(settings.model.as_deref(), Some(Path::new("/m.safetensors")));
+    assert_eq!(settings.device.to_string(), "cpu");
+}
+
+#[test]
+fn syntax_errors_and_unknown_keys_name_their_place() {
+    let (line, column, message) = problem("[daemon]\nsettle = \n");
+    assert_eq!(line, 2, "{column} {message}");
+    let (line, column, message) = problem(&with("factr = 4"));
+    assert_eq!((line, column), (4, 1), "{message}");
+    assert!(message.contains("factr"), "{message}");
+    let (line, _, message) = problem("[deamon]\n");
+    assert_eq!(line, 1);
+    assert!(message.contains("deamon"), "{message}");
+    let (_, _, message) = problem("[[watch]]\npath = \"/a\"\n");
+    assert!(message.contains("output"), "{message}");
+}
+
+#[test]
+fn wrong_values_are_refused_at_their_column() {
+    for (wrong, column, word) in [
+        ("factor = 17", 10, "2 to 16"),
+        ("factor = 1", 10, "2 to 16"),
+        ("factor = 2.5", 10, "2 to 16"),
+        ("fps = 9", 7, "10 to 320"),
+        ("fps = 321", 7, "10 to 320"),
+        ("fps = \"fast\"", 7, "no rate"),
+        ("fps = nan", 7, "no rate"),
+        ("speed = 2", 9, "less than 1"),
+        ("speed = \"1/17\"", 9, "1/16"),
+        ("mode = \"fast\"", 8, "smooth"),
+        ("mode = 3", 8, "string"),
+        ("scale = 3", 9, "0.25"),
+        ("codec = \"vp9\"", 9, "h264"),
+        ("container = \"avi\"", 13, "mkv"),
+        ("crf = 52", 7, "51"),
+        ("crf = -1", 7, "51"),
+        ("preset = \"quick\"", 10, "veryfast"),
+        ("audio = \"mute\"", 9, "stretch"),
+        ("settle = \"5 parsecs\"", 10, "5s"),
+        ("settle = \"0s\"", 10, "more than 0"),
+        ("settle = 5", 10, "string"),
+        ("recursive = \"yes\"", 13, "bool"),
+        ("on_success = \"delete\"", 14, "trash"),
+        ("on_success = \"move\"", 14, "originals"),
+        ("originals = \"/o\"", 13, "move"),
+        ("collision = \"panic\"", 13, "rename"),
+        ("model = \"m.safetensors\"", 9, "absolute"),
+        ("quality_samples = -1", 19, "u32"),
+    ] {
+        let (line, found, message) = problem(&with(wrong));
+        assert_eq!((line, found), (4, column), "{wrong}: {message}");
+        assert!(message.contains(word), "{wrong}: {message}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    for (wrong, word) in [
+        ("factor = 2\nspeed = 0.5", "give one"),
+        ("mode = \"smooth\"\nspeed = 0.5", "slow"),
+        ("mode = \"smooth\"\nfactor = 2\nfps = 60", "give one"),
+        ("codec = \"ffv1\"\ncontainer = \"mp4\"", "mkv"),
+        ("codec = \"ffv1\"\ncrf = 3", "lossless"),
+        ("codec = \"av1\"\npreset = \"slow\"", "0 to 13"),
+    ] {
+        let (_, _, message) = problem(&with(wrong));
+        assert!(message.contains(word), "{wrong}: {message}");
+    }
+    assert!(read(&with("factor = 8\nfps = 50")).is_ok(), "factor with playback rate makes sense");
+}
+
+#[test]
+fn folders_that_would_feed_slomod_its_own_files_are_refused() {
+    let watch =
+        |path: &str, output: &str| format!("[[watch]]\npath = \"{path}\"\noutput = \"{output}\"\n");
+    for (text, line, word) in [
+        (watch("/a", "/a"), 3, "watched folder"),
+        (watch("/a", "/a/out/"), 3, "watched folder"),
+        (watch("/a", "/a/./out"), 3, "watched folder"),
+        (watch("/a", "/b") + &watch("/b", "/c"), 3, "watched folder"),
+        (watch("/a", "/b") + &watch("/a/", "/c"), 5, "twice"),
+        (watch("/a", "/b") + "recursive = true\n" + &watch("/a/x", "/c"), 6, "lies in"),
+        (watch("a", "/b"), 2, "absolute"),
+        (watch("/a", "/b/../a"), 3, ".."),
+    ] {
+        let (found, _, message) = problem(&text);
+        assert_eq!(found, line, "{text}{message}");
+        assert!(message.contains(word), "{text}{message}");
+    }
+    assert!(read(&watch("/a", "/ab")).is_ok(), "a common beginning of names is no nesting");
+    assert!(problem("").2.contains("[[watch]]"));
+}
+
+#[test]
+fn columns_count_characters() {
+    let (line, column, _) = problem(&with("\"설정\" = 1"));
+    assert_eq!((line, column), (4, 1));
+    let text = format!("[daemon]\nstate_dir = \"/설정\" # 설정\nreserve = \"ä\"\n{MINIMAL}");
+    assert_eq!(problem(&text).0, 3);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(Path::new("/nonexistent/slomod.toml")).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/slomod.toml"));
+}

@@ -1,0 +1,298 @@
+//! Publishing: final names appear whole, once, and never over something else, wherever it is interrupted.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use slomod::config::file::Collision;
+use slomod::config::settings::Settings;
+use slomod::daemon::journal::{JournalError, Planned};
+use slomod::daemon::names;
+use slomod::daemon::publish::{
+    Completion, Publication, PublishError, Published, Step, complete, file_sha256, move_to_free,
+    publish, publish_report,
+};
+use slomod::report::{
+    DISCLAIMER, Host, Output, OutputFrames, Report, SCHEMA, Source, SourceFrames, Status, Timing,
+    Tool,
+};
+
+fn report(status: Status) -> Report {
+    Report {
+        schema: SCHEMA.into(),
+        report_id: "id-1".into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        status,
+        tool: Tool { name: "slomod".into(), version: "0".into(), libavcodec: "0".into() },
+        host: Host { name: "h".into(), kernel: "k".into() },
+        source: Source {
+            path: "/in/a.mp4".into(),
+            path_b64: None,
+            size_bytes: 1,
+            modified: None,
+            sha256: Some("source".into()),
+            sha256_after: None,
+            format: None,
+            codec: None,
+            width_px: None,
+            height_px: None,
+            pixel_format: None,
+            rotation_degrees: None,
+            sample_aspect_ratio: None,
+            color: None,
+            fps: None,
+            variable_rate: None,
+            duration_s: None,
+            frames: SourceFrames::default(),
+        },
+        settings: Settings::default(),
+        device: None,
+        model: None,
+        output: None,
+        interpolation: None,
+        quality: None,
+        timing: Timing::default(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+        disclaimer: DISCLAIMER.into(),
+    }
+}
+
+struct Case {
+    folder: tempfile::TempDir,
+    publication: Publication,
+}
+
+const CONTENT: &str = "a verified video";
+
+fn case() -> Case {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("a_slow2x.mp4");
+    let temporary = names::temporary(&output, 7, 1);
+    fs::write(&temporary, CONTENT).unwrap();
+    let mut report = report(Status::Done);
+    report.output = Some(Output {
+        path: output.to_string_lossy().into_owned(),
+        size_bytes: CONTENT.len() as u64,
+        sha256: file_sha256(&temporary).unwrap(),
+        format: "mp4".into(),
+        encoder: "libx264".into(),
+        encoder_options: String::new(),
+        pixel_format: "yuv420p".into(),
+        fps: "30/1".into(),
+        duration_s: 1.0,
+        frames: OutputFrames::default(),
+        streams: Vec::new(),
+    });
+    let publication =
+        Publication { temporary, output, report_path: None, collision: Collision::Rename, report };
+    Case { folder, publication }
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn stopped() -> PublishError {
+    PublishError::Record(JournalError::Fenced { job: 7, attempt: 1 })
+}
+
+fn output_path_in(report: &Path) -> PathBuf {
+    let report: Report = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    report.output.unwrap().path.into()
+}
+
+#[test]
+fn an_output_and_its_report_appear_under_their_names_and_nothing_else_is_left() {
+    let case = case();
+    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+    assert_eq!(output_path_in(&published.report_path), published.output);
+    assert_eq!(fs::read_to_string(published.output).unwrap(), CONTENT);
+}
+
+#[test]
+fn taken_names_are_numbered_and_left_alone() {
+    for taken in ["a_slow2x.mp4", "a_slow2x.mp4.json"] {
+        let case = case();
+        fs::write(case.folder.path().join(taken), "somebody's").unwrap();
+        let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
+        assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+        assert_eq!(output_path_in(&published.report_path), published.output);
+        assert_eq!(fs::read_to_string(case.folder.path().join(taken)).unwrap(), "somebody's");
+    }
+}
+
+#[test]
+fn names_taken_between_look_and_rename_are_left_alone_too() {
+    for (at_step, taken) in [(0, "a_slow2x.mp4"), (1, "a_slow2x.mp4.json")] {
+        let case = case();
+        let mut step = 0;
+        let published = publish(&case.publication, &mut |_| {
+            if step == at_step {
+                fs::write(case.folder.path().join(taken), "somebody's").unwrap();
+            }
+            step += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+        assert_eq!(fs::read_to_string(case.folder.path().join(taken)).unwrap(), "somebody's");
+        let mut expected = vec![taken, "a_slow2x~2.mp4", "a_slow2x~2.mp4.json"];
+        expected.sort_unstable();
+        assert_eq!(listing(case.folder.path()), expected);
+    }
+}
+
+#[test]
+fn overwriting_is_done_only_where_configured() {
+    let mut case = case();
+    case.publication.collision = Collision::Overwrite;
+    fs::write(&case.publication.output, "the last one").unwrap();
+    publish(&case.publication, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+    assert_eq!(fs::read_to_string(&case.publication.output).unwrap(), CONTENT);
+}
+
+/// Publishes, dies after `steps` steps, and returns what the journal knew then.
+fn die_after(case: &Case, steps: usize) -> Option<Planned> {
+    let (mut count, mut known) = (0, None);
+    let result = publish(&case.publication, &mut |step| {
+        if let Step::Planned(planned) = step {
+            known = Some(planned.clone());
+        }
+        count += 1;
+        if count > steps { Err(stopped()) } else { Ok(()) }
+    });
+    assert_eq!(result.is_err(), steps < 4, "there are four steps");
+    known
+}
+
+#[test]
+fn an_interruption_after_any_step_is_completed_and_only_once() {
+    for collision in [Collision::Rename, Collision::Overwrite] {
+        for steps in 0..=4 {
+            let mut case = case();
+            case.publication.collision = collision;
+            let planned = die_after(&case, steps).expect("the plan comes first");
+            if steps < 3 {
+                assert!(!planned.report_path.exists(), "the report comes last");
+            }
+            let expected = Published {
+                output: planned.output.clone(),
+                report_path: planned.report_path.clone(),
+            };
+            for round in 0..2 {
+                let completion = complete(&planned, collision, &mut |_| Ok(())).unwrap();
+                assert_eq!(completion, Completion::Published(expected.clone()), "{steps} {round}");
+                assert_eq!(
+                    listing(case.folder.path()),
+                    ["a_slow2x.mp4", "a_slow2x.mp4.json"],
+                    "after {steps} steps"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_completion_may_be_interrupted_as_well() {
+    for first in 0..4 {
+        for second in 0..4 {
+            let case = case();
+            let mut planned = die_after(&case, first).unwrap();
+            let (mut count, begun) = (0, planned.clone());
+            let _ = complete(&begun, Collision::Rename, &mut |step| {
+                if let Step::Planned(later) = step {
+                    planned = later.clone();
+                }
+                count += 1;
+                if count > second { Err(stopped()) } else { Ok(()) }
+            });
+            complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap();
+            assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+        }
+    }
+}
+
+#[test]
+fn an_output_that_is_gone_or_cut_is_worked_again() {
+    let case = case();
+    let planned = die_after(&case, 0).unwrap();
+    fs::write(&planned.temporary, "cut").unwrap();
+    assert_eq!(complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap(), Completion::Undone);
+    assert_eq!(listing(case.folder.path()), [""; 0]);
+
+    let case = self::case();
+    let planned = die_after(&case, 1).unwrap();
+    fs::write(&planned.output, "somebody replaced it").unwrap();
+    assert_eq!(complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap(), Completion::Undone);
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4"], "it is left alone");
+}
+
+#[test]
+fn a_link_that_was_not_unlinked_is_no_second_output() {
+    let case = case();
+    let planned = die_after(&case, 0).unwrap();
+    fs::hard_link(&planned.temporary, &planned.output).unwrap();
+    complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+}
+
+#[test]
+fn reports_without_output_replace_only_their_own_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(names::report_name_without_output(Path::new("a.mp4"), "refused"));
+    let first = report(Status::Refused);
+    assert_eq!(publish_report(&path, &first).unwrap(), path);
+    assert_eq!(publish_report(&path, &first).unwrap(), path, "again after a crash: the same file");
+    let mut other = report(Status::Refused);
+    other.source.sha256 = Some("another content".into());
+    let second = publish_report(&path, &other).unwrap();
+    assert_eq!(second.file_name().unwrap(), "a.mp4.refused~2.json");
+    fs::write(folder.path().join("a.mp4.refused.json"), "not ours").unwrap();
+    publish_report(&path, &first).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "not ours");
+    assert_eq!(listing(folder.path()).len(), 3);
+}
+
+#[test]
+fn originals_are_moved_without_overwriting() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("new/originals");
+    for (number, name) in [(1, "a.mp4"), (2, "a~2.mp4")] {
+        let from = folder.path().join("a.mp4");
+        fs::write(&from, format!("{number}")).unwrap();
+        assert_eq!(move_to_free(&from, &to).unwrap(), to.join(name));
+        assert!(!from.exists());
+    }
+    assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), "1");
+}
+
+#[test]
+fn originals_move_across_file_systems() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm"));
+    let Ok(there) = there else {
+        println!("skipped: no /dev/shm");
+        return;
+    };
+    let from = here.path().join("a.mp4");
+    fs::write(&from, CONTENT).unwrap();
+    move_to_free(&from, there.path()).unwrap();
+    assert!(!from.exists());
+    assert_eq!(listing(there.path()), ["a.mp4"]);
+    assert_eq!(fs::read_to_string(there.path().join("a.mp4")).unwrap(), CONTENT);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let mut case = case();
+    case.publication.temporary = "/nonexistent/.t".into();
+    let error = publish(&case.publication, &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/.t"), "{error}");
+}

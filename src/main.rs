@@ -1,5 +1,5 @@
 //! The `slomod` command.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    slomod::cli::run()
 }

@@ -97,7 +97,7 @@ pub struct Host {
 }
 
 /// The clip that went in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Path, with what is not UTF-8 replaced.
     pub path: String,
@@ -328,6 +328,9 @@ pub struct Scores {
     pub ssim_y: Option<f64>,
     /// RIFE's 3-D Gaussian SSIM over RGB, mean of frames.
     pub ssim_rife: Option<f64>,
+    /// Frames that equalled the real one: they have no PSNR and are left out of mean, median, percentile and minimum.
+    #[serde(default)]
+    pub exact: u64,
     /// Whether every predicted picture equalled the real one.
     pub identical: bool,
 }

@@ -1,1 +1,86 @@
-//! The command line: one file a subcommand.
+//! The command line: one file a subcommand. Exit codes are those of sysexits.h ([`ExitCode`]).
+
+pub mod check;
+pub mod convert;
+pub mod import;
+mod progress;
+mod signals;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Classify, ExitCode};
+
+/// Turns videos into slow motion (or a higher frame rate) with RIFE, and says how well that went.
+///
+/// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used, 69 no device, 70 a fault of slomod's own,
+/// 73 cannot write, 74 read error, 75 try again later, 78 configuration or weights.
+#[derive(Debug, Parser)]
+#[command(name = "slomod", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Convert one clip.
+    Convert(convert::ConvertArgs),
+    /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
+    Check(check::CheckArgs),
+    /// Turn an official PyTorch state dict into checked safetensors.
+    Import(import::ImportArgs),
+}
+
+/// Why a subcommand ends without success.
+#[derive(Debug)]
+pub struct CliError {
+    /// The process ends with it.
+    pub exit: ExitCode,
+    /// One or a few sentences: which file, what was wrong, what to do. Empty where all was said.
+    pub message: String,
+}
+
+impl CliError {
+    /// An error with a message of its own.
+    #[must_use]
+    pub fn new(exit: ExitCode, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// A library error.
+    #[must_use]
+    pub fn of(error: &dyn Classify) -> Self {
+        Self { exit: error.exit_code(), message: error.to_string() }
+    }
+}
+
+/// Parses the arguments, runs the subcommand, prints its error. Returns the process's exit code.
+#[must_use]
+pub fn run() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let asked = !error.use_stderr();
+            return exit(if asked { ExitCode::Ok } else { ExitCode::Usage });
+        }
+    };
+    let result = match &cli.command {
+        Command::Convert(args) => convert::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args),
+    };
+    match result {
+        Ok(()) => exit(ExitCode::Ok),
+        Err(error) => {
+            if !error.message.is_empty() {
+                eprintln!("slomod: {}", error.message);
+            }
+            exit(error.exit)
+        }
+    }
+}
+
+fn exit(code: ExitCode) -> std::process::ExitCode {
+    std::process::ExitCode::from(code as u8)
+}

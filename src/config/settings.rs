@@ -107,6 +107,19 @@ pub enum Codec {
     Ffv1,
 }
 
+impl Codec {
+    /// FFmpeg's name of the encoder.
+    #[must_use]
+    pub fn encoder(self) -> &'static str {
+        match self {
+            Self::H264 => "libx264",
+            Self::H265 => "libx265",
+            Self::Av1 => "libsvtav1",
+            Self::Ffv1 => "ffv1",
+        }
+    }
+}
+
 /// Output container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

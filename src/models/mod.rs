@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::error::{Classify, Consequence, ExitCode};
 
+pub mod rife_v4;
+pub mod weights;
+
 /// Why weights cannot be used. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {

@@ -1,16 +1,23 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
+pub mod convert;
+pub mod fingerprint;
+pub mod holdout;
+pub mod plan;
+pub mod scene;
+mod stages;
+mod summary;
+pub mod tally;
+pub mod timeline;
+
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Settings;
-use crate::engine::{EngineError, Interpolator};
+use crate::engine::EngineError;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::media::MediaError;
-use crate::report::Report;
 
 /// One clip to convert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,24 +96,4 @@ impl Classify for ConvertError {
             Self::Verify { .. } => ExitCode::Software,
         }
     }
-}
-
-/// Converts `task.source` into `task.temporary`, verifies it by decoding, and reports. Publishing (the rename to the
-/// final name) is the caller's. On an error nothing is left at `task.temporary`.
-///
-/// # Errors
-/// [`ConvertError`]; a report of the failure comes from [`failure_report`].
-pub fn convert(
-    _task: &Task,
-    _engine: &mut dyn Interpolator,
-    _stop: &Arc<AtomicBool>,
-    _progress: &mut dyn FnMut(&Progress),
-) -> Result<Report, ConvertError> {
-    unimplemented!()
-}
-
-/// The report of a clip that failed or was refused.
-#[must_use]
-pub fn failure_report(_task: &Task, _error: &ConvertError) -> Report {
-    unimplemented!()
 }

@@ -1,0 +1,45 @@
+# slomod: `make` lists the targets.
+
+CLIP ?=
+DEMO_DIR ?= demo-out
+
+.PHONY: help setup build demo test lint bench-cpu install clean
+
+help: ## list the targets
+	@echo "slomod: drop a video into a folder, get slow motion and a report"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@echo
+	@echo "  make demo CLIP=/path/to/video.mp4   the same with a clip of yours"
+
+setup: ## install the system packages that building needs (Debian 12, Ubuntu 24.04)
+	@.ci/setup build
+
+build: setup ## build target/release/slomod
+	cargo build --release --locked
+
+demo: build ## draw a clip, drop it into a watched folder, show what comes out
+	target/release/slomod demo --dir $(DEMO_DIR) $(if $(CLIP),--clip "$(CLIP)")
+
+test: ## everything that decides whether a change lands
+	@.ci/setup test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@.ci/deny
+	cargo test --locked
+
+lint: setup ## format and lint only
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+bench-cpu: setup ## compare the CPU backend with PyTorch on the same threads (installs PyTorch into .venv-bench)
+	benches/bench_cpu.sh
+
+install: build ## install binary, configuration and unit under DESTDIR (default /)
+	install -D -m 755 target/release/slomod $(DESTDIR)/usr/bin/slomod
+	install -D -m 644 systemd/slomod.service $(DESTDIR)/usr/lib/systemd/system/slomod.service
+	test -e $(DESTDIR)/etc/slomod/slomod.toml || install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
+
+clean: ## remove what was built
+	cargo clean
+	rm -rf $(DEMO_DIR)

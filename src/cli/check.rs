@@ -1,0 +1,231 @@
+//! `slomod check`: what works, what does not, and what to do about it, before a clip is at stake.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::CliError;
+use crate::config::file::{self, Config, Depth, OnSuccess};
+use crate::config::settings::{Device, Settings};
+use crate::engine::open;
+use crate::error::{Classify, ExitCode};
+use crate::media;
+
+/// Free space below which a folder is warned about.
+const LITTLE_SPACE_BYTES: u64 = 2 << 30;
+
+/// Arguments of `slomod check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration of the daemon. Without it, only weights, devices and encoders are checked.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    /// What was looked at: `config`, `folder`, `model`, `device`, `encoder`.
+    subject: &'static str,
+    /// What was found and, where it is not well, what to do.
+    message: String,
+}
+
+/// Everything found, and the exit code of the first failure.
+#[derive(Default)]
+struct Findings {
+    list: Vec<Finding>,
+    exit: Option<ExitCode>,
+}
+
+impl Findings {
+    fn ok(&mut self, subject: &'static str, message: String) {
+        self.list.push(Finding { verdict: Verdict::Ok, subject, message });
+    }
+
+    fn warn(&mut self, subject: &'static str, message: String) {
+        self.list.push(Finding { verdict: Verdict::Warn, subject, message });
+    }
+
+    fn fail(&mut self, subject: &'static str, message: String, exit: ExitCode) {
+        self.list.push(Finding { verdict: Verdict::Fail, subject, message });
+        self.exit.get_or_insert(exit);
+    }
+}
+
+/// Checks and prints.
+///
+/// # Errors
+/// The exit code of the first failure; its message was printed with the others.
+pub fn run(args: &CheckArgs) -> Result<(), CliError> {
+    let mut findings = Findings::default();
+    let config = args.config.as_deref().and_then(|path| check_config(path, &mut findings));
+    check_models(config.as_ref(), &mut findings);
+    check_encoders(config.as_ref(), &mut findings);
+    if args.json {
+        let json = serde_json::to_string_pretty(&findings.list)
+            .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
+        println!("{json}");
+    } else {
+        for finding in &findings.list {
+            let verdict = match finding.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Warn => "warn",
+                Verdict::Fail => "FAIL",
+            };
+            println!("{verdict}  {:8} {}", finding.subject, finding.message);
+        }
+    }
+    findings.exit.map_or(Ok(()), |exit| Err(CliError::new(exit, "")))
+}
+
+fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
+    let config = match file::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            findings.fail("config", error.to_string(), error.exit_code());
+            return None;
+        }
+    };
+    findings.ok("config", format!("{}: {} folders", path.display(), config.watches.len()));
+    check_folder(&config.daemon.state_dir, Need::Write, "state", findings);
+    for watch in &config.watches {
+        let need = if watch.on_success == OnSuccess::Keep { Need::Read } else { Need::Write };
+        check_folder(&watch.path, need, "watched", findings);
+        check_folder(&watch.output, Need::Write, "output", findings);
+        if let OnSuccess::Move(folder) = &watch.on_success {
+            check_folder(folder, Need::Write, "originals", findings);
+        }
+        if watch.depth == Depth::Recursive {
+            findings.ok("folder", format!("{}: watched with all folders below", watch.path.display()));
+        }
+    }
+    Some(config)
+}
+
+/// What slomod does in a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Read,
+    Write,
+}
+
+fn check_folder(path: &Path, need: Need, role: &str, findings: &mut Findings) {
+    let place = format!("{} ({role})", path.display());
+    if let Err(error) = std::fs::read_dir(path) {
+        let advice = if error.kind() == std::io::ErrorKind::NotFound {
+            "create it, or mount the share it is on"
+        } else {
+            "give the user that runs slomod the right to read it"
+        };
+        findings.fail("folder", format!("{place}: {error}; {advice}"), ExitCode::Config);
+        return;
+    }
+    if need == Need::Write && let Err(error) = tempfile::tempfile_in(path) {
+        let advice = "give the user that runs slomod the right to write there (under systemd: ReadWritePaths=)";
+        findings.fail("folder", format!("{place}: cannot be written: {error}; {advice}"), ExitCode::CannotCreate);
+        return;
+    }
+    let system = file_system(path);
+    let message = format!("{place}: {}, {} free", system.name, gigabytes(system.free_bytes));
+    if need == Need::Write && system.free_bytes < LITTLE_SPACE_BYTES {
+        findings.warn("folder", format!("{message}; make room before long clips arrive"));
+    } else {
+        findings.ok("folder", message);
+    }
+}
+
+struct FileSystem {
+    name: String,
+    free_bytes: u64,
+}
+
+/// Type and free space, by `statfs`.
+fn file_system(path: &Path) -> FileSystem {
+    let Ok(stat) = rustix::fs::statfs(path) else {
+        return FileSystem { name: "unknown file system".into(), free_bytes: 0 };
+    };
+    // Numbers from Linux's include/uapi/linux/magic.h.
+    let name = match stat.f_type as u32 {
+        0xEF53 => "ext4",
+        0x9123_683E => "btrfs",
+        0x5846_5342 => "xfs",
+        0x0102_1994 => "tmpfs",
+        0x794C_7630 => "overlayfs",
+        0x2FC1_2FC1 => "zfs",
+        0x6969 => "NFS (polled: no change events from other machines)",
+        0xFF53_4D42 | 0xFE53_4D42 => "SMB (polled: no change events from other machines)",
+        0x6573_5546 => "FUSE (polled)",
+        0x4D44 | 0x2011_BAB0 => "FAT/exFAT",
+        _ => "other file system",
+    };
+    FileSystem { name: name.into(), free_bytes: stat.f_bavail * stat.f_bsize as u64 }
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+/// Opens every distinct pair of weights and device, as a job would.
+fn check_models(config: Option<&Config>, findings: &mut Findings) {
+    let mut tried: Vec<(Option<PathBuf>, Device)> = Vec::new();
+    let settings = config.map_or_else(
+        || vec![Settings::default()],
+        |config| config.watches.iter().map(|watch| watch.settings()).collect(),
+    );
+    for settings in settings {
+        let pair = (settings.model.clone(), settings.device);
+        if tried.contains(&pair) {
+            continue;
+        }
+        tried.push(pair);
+        let name = settings.model.as_ref().map_or("built-in weights".into(), |it| it.display().to_string());
+        match open::open(&settings) {
+            Err(error) => findings.fail("model", format!("{name}: {error}"), error.exit_code()),
+            Ok(engine) => {
+                let it = engine.description();
+                findings.ok("model", format!("{name}: {}", it.model_name));
+                let device = format!(
+                    "{} {} ({}, {}, {} threads)",
+                    it.device_kind, it.device_name, it.precision, it.instructions, it.threads
+                );
+                match it.fallback_reason {
+                    Some(reason) => findings.warn("device", format!("{device}: {reason}")),
+                    None => findings.ok("device", device),
+                }
+            }
+        }
+    }
+}
+
+fn check_encoders(config: Option<&Config>, findings: &mut Findings) {
+    let used: Vec<&str> = config.map_or_else(
+        || vec!["libx264"],
+        |config| config.watches.iter().map(|it| it.settings.encoding.codec.encoder()).collect(),
+    );
+    for encoder in media::encoders() {
+        match encoder.problem {
+            None => findings.ok("encoder", encoder.name.to_owned()),
+            Some(problem) if used.contains(&encoder.name) => findings.fail(
+                "encoder",
+                format!("{}: {problem}; install an FFmpeg that has it, or choose another codec", encoder.name),
+                ExitCode::Config,
+            ),
+            Some(problem) => findings.warn("encoder", format!("{}: {problem}", encoder.name)),
+        }
+    }
+}

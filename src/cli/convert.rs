@@ -1,0 +1,240 @@
+//! `slomod convert`: one clip, here and now.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use num_rational::Ratio;
+
+use crate::cli::progress::Display;
+use crate::cli::{CliError, signals};
+use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
+use crate::config::file::Collision;
+use crate::daemon::names;
+use crate::daemon::publish::{self, Publication, Published};
+use crate::engine::open;
+use crate::error::ExitCode;
+use crate::frame::rational_text;
+use crate::pipeline::convert::{convert, failure_report};
+use crate::pipeline::{ConvertError, Task};
+use crate::report::Report;
+
+/// Arguments of `slomod convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slomod convert rally.mp4 --output rally_slow.mp4 --factor 4
+  slomod convert drive.mkv --output drive60.mkv --mode smooth --fps 60
+  slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json")]
+pub struct ConvertArgs {
+    /// The clip. It is only read.
+    pub input: PathBuf,
+    /// Where the result goes; its extension (mp4, mkv, mov) picks the container.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// slow: longer, at the source's rate. smooth: same duration, more frames a second.
+    #[arg(long, value_enum, default_value_t = Mode::Slow)]
+    pub mode: Mode,
+    /// New frames for each old one, 2 to 16. In slow motion also how much slower. [default: 4 slow, 2 smooth]
+    #[arg(long, value_name = "N")]
+    pub factor: Option<u32>,
+    /// Rate of the output: auto, or 10 to 320 as 60, 59.94 or 60000/1001. auto is the source's rate in slow motion
+    /// and the source's rate times the factor when smooth.
+    #[arg(long, value_name = "auto|R", default_value = "auto")]
+    pub fps: String,
+    /// Playback speed in slow motion, 0.0625 to below 1, instead of a factor.
+    #[arg(long, value_name = "S", value_parser = rational_text::parse)]
+    pub speed: Option<Ratio<i128>>,
+    /// Weights (safetensors). [default: the built-in starter weights]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Flow scale: auto, 0.25, 0.5, 1 or 2. auto is 1 up to 2560x1440, 0.5 up to 3840x2160, 0.25 above.
+    #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
+    pub scale: Scale,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: Device,
+    /// Threads on a CPU; 0 is all cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// stretch: as long as the picture, pitch kept. keep: as it is. drop: none.
+    #[arg(long, value_enum, default_value_t = Audio::Stretch)]
+    pub audio: Audio,
+    /// Encoder.
+    #[arg(long, value_enum, default_value_t = Codec::H264)]
+    pub codec: Codec,
+    /// Quality as the encoder's own CRF; lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
+    #[arg(long, value_name = "N")]
+    pub crf: Option<u8>,
+    /// Preset by the encoder's own name. [default: medium, SVT-AV1: 8]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Container, where the output's extension does not say.
+    #[arg(long, value_enum)]
+    pub container: Option<Container>,
+    /// Held-out frames measured for PSNR and SSIM at the most; 0 measures none and saves that time.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub quality_samples: u32,
+    /// Where the report goes. [default: the output's name with .json behind it]
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print the report to standard output too.
+    #[arg(long)]
+    pub json: bool,
+    /// Replace an output that is there.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+fn parse_scale(text: &str) -> Result<Scale, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Scale::Auto),
+        (_, Ok(scale)) if [0.25, 0.5, 1.0, 2.0].contains(&scale) => Ok(Scale::Fixed(scale)),
+        _ => Err("use auto, 0.25, 0.5, 1 or 2".into()),
+    }
+}
+
+impl ConvertArgs {
+    fn settings(&self) -> Result<Settings, CliError> {
+        let usage = |message| CliError::new(ExitCode::Usage, message);
+        let fps = match self.fps.as_str() {
+            "auto" => None,
+            text => Some(rational_text::parse(text).map_err(usage)?),
+        };
+        Ok(Settings {
+            mode: self.mode,
+            factor: self.factor,
+            fps,
+            speed: self.speed,
+            model: self.model.clone(),
+            scale: self.scale,
+            device: self.device,
+            threads: self.threads,
+            audio: self.audio,
+            encoding: Encoding {
+                codec: self.codec,
+                crf: self.crf,
+                preset: self.preset.clone(),
+                container: self.container,
+            },
+            quality_samples: self.quality_samples,
+        })
+    }
+}
+
+/// Converts the clip and publishes it with its report.
+///
+/// # Errors
+/// The exit code and a message; nothing is left behind then but a report that was asked for.
+pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
+    let task = Task {
+        source: args.input.clone(),
+        temporary: names::temporary(&args.output, i64::from(std::process::id()), 0),
+        output: args.output.clone(),
+        settings: args.settings()?,
+    };
+    check_places(args)?;
+    let mut display = Display::new();
+    let result = work(&task, &mut display);
+    display.clear();
+    let report = match &result {
+        Ok(report) => report.clone(),
+        Err(error) => failure_report(&task, error),
+    };
+    if args.json {
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
+        println!("{json}");
+    }
+    match result {
+        Ok(report) => {
+            let publication = Publication {
+                temporary: task.temporary,
+                output: task.output,
+                report_path: args.report.clone(),
+                collision: if args.overwrite { Collision::Overwrite } else { Collision::Rename },
+                report: report.clone(),
+            };
+            let published = publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
+                let _ = std::fs::remove_file(&publication.temporary);
+                CliError::of(&error)
+            })?;
+            say_done(&report, &published);
+            Ok(())
+        }
+        Err(error) => {
+            if let Some(path) = &args.report {
+                publish::publish_report(path, &report).map_err(|error| CliError::of(&error))?;
+            }
+            Err(CliError::of(&error))
+        }
+    }
+}
+
+fn work(task: &Task, display: &mut Display) -> Result<Report, ConvertError> {
+    let stop = signals::stop_flag();
+    let mut engine = open::open(&task.settings)?;
+    if let Some(reason) = engine.description().fallback_reason {
+        eprintln!("slomod: {reason}");
+    }
+    convert(task, &mut *engine, &stop, &mut |progress| display.show(progress))
+}
+
+/// Faults that need no work to be seen.
+fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
+    let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
+    if let Err(error) = std::fs::File::open(&args.input) {
+        let message = format!("{}: cannot be read: {error}", args.input.display());
+        return Err(CliError::new(ExitCode::IoError, message));
+    }
+    let folder = match args.output.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if args.output.is_dir() || !folder.is_dir() {
+        let message = format!("{}: no file can be made there; name a file in a folder that exists", args.output.display());
+        return Err(CliError::new(ExitCode::CannotCreate, message));
+    }
+    let same = std::fs::canonicalize(&args.output).ok().is_some_and(|output| {
+        std::fs::canonicalize(&args.input).is_ok_and(|input| input == output)
+    });
+    if same {
+        let message = format!("{}: is the input too, which is never written; name another output", args.output.display());
+        return Err(CliError::new(ExitCode::Usage, message));
+    }
+    if there(&args.output) && !args.overwrite {
+        let message = format!("{}: is there already; name another output or pass --overwrite", args.output.display());
+        return Err(CliError::new(ExitCode::CannotCreate, message));
+    }
+    Ok(())
+}
+
+fn say_done(report: &Report, published: &Published) {
+    let Some(made) = &report.output else { return };
+    eprintln!(
+        "{}: {} frames ({} real, {} synthesised, {} held), {:.2} s at {} fps; {:.2} frames a second",
+        published.output.display(),
+        made.frames.total,
+        made.frames.real,
+        made.frames.synthesised,
+        made.frames.held,
+        made.duration_s,
+        made.fps,
+        report.timing.end_to_end_fps.unwrap_or_default(),
+    );
+    if let Some(quality) = &report.quality {
+        let number = |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
+        let holdout = &quality.holdout;
+        eprintln!(
+            "held-out frames: {} (repeat {}, blend {}), SSIM {:.4}, {} measured",
+            number(holdout.network.psnr_rgb_db),
+            number(holdout.repeat.psnr_rgb_db),
+            number(holdout.blend.psnr_rgb_db),
+            holdout.network.ssim_y.unwrap_or_default(),
+            holdout.samples,
+        );
+    }
+    for warning in &report.warnings {
+        eprintln!("warning: {} ({})", warning.message, warning.code);
+    }
+    eprintln!("report: {}", published.report_path.display());
+}

@@ -1,0 +1,409 @@
+//! Runs a conversion: decode, network and encode at the same time over bounded queues, then verification.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use num_rational::Ratio;
+
+use crate::config::settings::{Codec, Container, Settings};
+use crate::engine::Interpolator;
+use crate::engine::blend;
+use crate::frame::{Frame, Rate, Seconds};
+use crate::media;
+use crate::media::MediaError;
+use crate::media::clip::{ClipInfo, Verified, WriteSpec};
+use crate::media::decode::Decoder;
+use crate::media::verify;
+use crate::media::write::Writer;
+use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::plan::{self, Plan};
+use crate::pipeline::scene::CUT_THRESHOLD;
+use crate::pipeline::stages::{self, DecodeEnd, Decoded, EncodeEnd, Outgoing, ToEncoder};
+use crate::pipeline::summary::{self, Facts};
+use crate::pipeline::tally::{Kind, Tally};
+use crate::pipeline::timeline::{Instant as Place, Passage, Shown, Stamp, Timeline};
+use crate::pipeline::{ConvertError, Progress, Task};
+use crate::quality::holdout::{Holdout, Triplet};
+use crate::report::Report;
+
+/// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
+const TIMESTEPS_AT_ONCE: usize = 4;
+/// Rate assumed where a container gives none.
+const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
+/// Least time between two progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Converts `task.source` into `task.temporary`, verifies it by decoding, and reports. Publishing (the rename to the
+/// final name) is the caller's. On an error nothing is left at `task.temporary`.
+///
+/// # Errors
+/// [`ConvertError`]; a report of the failure comes from [`failure_report`].
+pub fn convert(
+    task: &Task,
+    engine: &mut dyn Interpolator,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Report, ConvertError> {
+    let result = run(task, engine, stop, progress);
+    if result.is_err() {
+        // The writer removes its own file on most errors; what is left after verification is removed here.
+        let _ = std::fs::remove_file(&task.temporary);
+    }
+    result
+}
+
+/// The report of a clip that failed or was refused.
+#[must_use]
+pub fn failure_report(task: &Task, error: &ConvertError) -> Report {
+    summary::failure(task, error)
+}
+
+fn run(
+    task: &Task,
+    engine: &mut dyn Interpolator,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Report, ConvertError> {
+    let clock = Instant::now();
+    let started = crate::report::now_rfc3339();
+    progress(&Progress { phase: "opening".into(), ..Progress::default() });
+    media::init();
+    let before = Fingerprint::take(&task.source, stop)?;
+    let decoder = Decoder::open(&task.source)?;
+    let info = decoder.info().clone();
+    let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
+        .map_err(ConvertError::Settings)?;
+    let container = container(&task.settings, &task.output);
+
+    let mut session = Session {
+        task,
+        info: &info,
+        plan,
+        container,
+        engine,
+        stop,
+        progress,
+        clock,
+        last_progress: None,
+        tally: Tally::default(),
+        network_busy: Duration::ZERO,
+        network_frames: 0,
+        holdout: Holdout::new(task.settings.quality_samples, info.video.frames_promised),
+    };
+    let (decode_end, encode_end) = session.work(decoder)?;
+    session.check_complete(&decode_end)?;
+    session.say("verifying", true);
+    let verified = verify::verify(&task.temporary)?;
+    session.check_verified(&verified)?;
+    let after = Fingerprint::take(&task.source, stop)?;
+    if !before.same_content(&after) {
+        return Err(ConvertError::SourceChanged(task.source.clone()));
+    }
+    let output = Fingerprint::take(&task.temporary, stop)?;
+    Ok(summary::done(Facts {
+        task,
+        info: &info,
+        plan,
+        engine: session.engine.description(),
+        tally: session.tally,
+        holdout: session.holdout,
+        network_busy: session.network_busy,
+        network_frames: session.network_frames,
+        decode: decode_end,
+        encode: encode_end,
+        verified,
+        before,
+        after,
+        output,
+        started,
+        wall: clock.elapsed(),
+    }))
+}
+
+/// The container: as configured, else by the output's extension, else by the codec.
+fn container(settings: &Settings, output: &Path) -> Container {
+    let by_name = match output.extension().and_then(|it| it.to_str()) {
+        Some("mp4" | "m4v") => Some(Container::Mp4),
+        Some("mkv") => Some(Container::Mkv),
+        Some("mov") => Some(Container::Mov),
+        _ => None,
+    };
+    let by_codec = if settings.encoding.codec == Codec::Ffv1 { Container::Mkv } else { Container::Mp4 };
+    settings.encoding.container.or(by_name).unwrap_or(by_codec)
+}
+
+/// The state of one conversion, on the network's thread.
+struct Session<'a> {
+    task: &'a Task,
+    info: &'a ClipInfo,
+    plan: Plan,
+    container: Container,
+    engine: &'a mut dyn Interpolator,
+    stop: &'a Arc<AtomicBool>,
+    progress: &'a mut dyn FnMut(&Progress),
+    clock: Instant,
+    last_progress: Option<Instant>,
+    tally: Tally,
+    network_busy: Duration,
+    network_frames: u64,
+    holdout: Holdout,
+}
+
+/// The frames in view: the newest, and the one before it with the passage between them.
+struct View {
+    newest: Frame,
+    before: Option<(Frame, Passage)>,
+    /// Length of the last gap, for a last frame that carries no duration.
+    gap: Option<Seconds>,
+}
+
+impl Session<'_> {
+    fn work(&mut self, decoder: Decoder) -> Result<(DecodeEnd, EncodeEnd), ConvertError> {
+        let (decoded_in, decoded_out) = sync_channel(stages::DECODED_QUEUE);
+        let (encode_in, encode_out) = sync_channel(stages::ENCODE_QUEUE);
+        std::thread::scope(|scope| {
+            let decode = scope.spawn(move || stages::decode(decoder, &decoded_in));
+            let mut encode_out = Some(encode_out);
+            let mut encode = None;
+            let result = self.frames(&decoded_out, &encode_in, |writer| {
+                let queue = encode_out.take();
+                encode = queue.map(|queue| scope.spawn(move || stages::encode(writer, &queue)));
+            });
+            // Closing the queues ends both threads, whatever happened.
+            drop((decoded_out, encode_in));
+            let decode_end = join(decode);
+            let encode_end = encode.map(join).transpose();
+            // The encoder's own error is the cause of a queue that closed under the network.
+            let encode_end = encode_end?.flatten();
+            result?;
+            let encode_end = encode_end.ok_or(ConvertError::Interrupted)?;
+            Ok((decode_end, encode_end))
+        })
+    }
+
+    /// Takes decoded frames to the end. `start_writer` is called once, with the first frame's time known.
+    fn frames(
+        &mut self,
+        decoded: &Receiver<Result<Decoded, MediaError>>,
+        encoder: &SyncSender<ToEncoder>,
+        mut start_writer: impl FnMut(Writer),
+    ) -> Result<(), ConvertError> {
+        let Ok(first) = decoded.recv() else { return Err(self.too_few(0)) };
+        let first = first?;
+        let origin = first.frame.pts;
+        let spec = WriteSpec {
+            encoding: self.task.settings.encoding.clone(),
+            container: self.container,
+            rate: self.plan.rate,
+            stretch: self.plan.stretch,
+            origin,
+            audio: self.task.settings.audio,
+        };
+        start_writer(Writer::create(&self.task.temporary, self.info, &spec)?);
+        let mut timeline = Timeline::new(self.plan, origin);
+        self.tally.frames_in = 1;
+        let mut view = View { newest: first.frame, before: None, gap: None };
+        for next in decoded {
+            let next = next?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            self.tally.frames_in += 1;
+            let passage = self.passage(&next);
+            let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
+            self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
+            self.hold_out(&view, &next.frame, passage)?;
+            view = View {
+                gap: Some(next.frame.pts - view.newest.pts),
+                before: Some((view.newest, passage)),
+                newest: next.frame,
+            };
+            self.say("converting", false);
+        }
+        let Some(gap) = view.gap else { return Err(self.too_few(1)) };
+        let duration = view.newest.duration.filter(|it| *it > Seconds::from_integer(0)).unwrap_or(gap);
+        let places = timeline.tail(stamp(&view.newest), duration);
+        self.tally.source_end = Some(view.newest.pts + duration - origin);
+        self.emit(&places, &view.newest, None, encoder)?;
+        // A closed queue means the encoder failed; its own error is reported by the caller.
+        let _ = encoder.send(ToEncoder::Finish);
+        Ok(())
+    }
+
+    fn too_few(&self, count: u32) -> ConvertError {
+        ConvertError::Media(MediaError::Unusable {
+            path: self.task.source.clone(),
+            code: "too_few_frames",
+            reason: format!("{count} frames can be decoded, and slow motion needs at least 2"),
+        })
+    }
+
+    fn passage(&mut self, next: &Decoded) -> Passage {
+        if next.cut_score >= CUT_THRESHOLD {
+            self.tally.cut(&next.frame, next.cut_score);
+            return Passage::Barred;
+        }
+        if next.duplicate {
+            self.tally.duplicates += 1;
+            return Passage::Barred;
+        }
+        Passage::Open
+    }
+
+    /// Sends the output frames of one gap to the encoder, in order.
+    fn emit(
+        &mut self,
+        places: &[Place],
+        first: &Frame,
+        second: Option<&Frame>,
+        encoder: &SyncSender<ToEncoder>,
+    ) -> Result<(), ConvertError> {
+        for group in places.chunks(TIMESTEPS_AT_ONCE) {
+            let mut made = self.synthesise(group, first, second)?.into_iter();
+            for place in group {
+                let (kind, picture) = match (place.shown, second) {
+                    (Shown::Between { .. }, _) => (Kind::Synthesised, made.next().map(Arc::new)),
+                    (Shown::Real(index), Some(second)) if index == second.index => {
+                        (Kind::Real, Some(Arc::clone(&second.picture)))
+                    }
+                    (Shown::Real(_), _) => (Kind::Real, Some(Arc::clone(&first.picture))),
+                    (Shown::Held(_), _) => (Kind::Held, Some(Arc::clone(&first.picture))),
+                };
+                let Some(picture) = picture else {
+                    unreachable!("the engine makes one picture for each timestep")
+                };
+                let outgoing = Outgoing { picture, pts: place.pts, duration: place.duration };
+                if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
+                    return Err(ConvertError::Interrupted);
+                }
+                self.tally.add(kind);
+            }
+        }
+        Ok(())
+    }
+
+    fn synthesise(
+        &mut self,
+        places: &[Place],
+        first: &Frame,
+        second: Option<&Frame>,
+    ) -> Result<Vec<crate::frame::Picture>, ConvertError> {
+        let timestep = |place: &Place| match place.shown {
+            Shown::Between { timestep, .. } => Some(timestep),
+            _ => None,
+        };
+        let timesteps: Vec<f32> = places.iter().filter_map(timestep).collect();
+        let Some(second) = second.filter(|_| !timesteps.is_empty()) else { return Ok(Vec::new()) };
+        let start = Instant::now();
+        let pictures = self.engine.interpolate(first, second, &timesteps)?;
+        assert_eq!(pictures.len(), timesteps.len(), "one picture for each timestep");
+        self.network_busy += start.elapsed();
+        self.network_frames += timesteps.len() as u64;
+        Ok(pictures)
+    }
+
+    /// Predicts the middle of three real frames from the outer two and scores it.
+    fn hold_out(&mut self, view: &View, newest: &Frame, passage: Passage) -> Result<(), ConvertError> {
+        let middle = &view.newest;
+        let Some((oldest, Passage::Open)) = &view.before else { return Ok(()) };
+        if passage == Passage::Barred {
+            return Ok(());
+        }
+        self.holdout.count_candidate();
+        if !self.holdout.wants(middle.index) {
+            return Ok(());
+        }
+        let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);
+        let timestep = (*part.numer() as f64 / *part.denom() as f64) as f32;
+        let start = Instant::now();
+        let made = self.engine.interpolate(oldest, newest, &[timestep])?;
+        self.network_busy += start.elapsed();
+        self.network_frames += 1;
+        let [network] = made.as_slice() else {
+            unreachable!("the engine makes one picture for each timestep")
+        };
+        let mixed = blend::blend(&oldest.picture, &newest.picture, timestep);
+        self.holdout.add(&Triplet {
+            middle_index: middle.index,
+            pts: middle.pts,
+            truth: &middle.picture,
+            network,
+            repeat: &oldest.picture,
+            blend: &mixed,
+        });
+        Ok(())
+    }
+
+    /// Reports progress, at most every [`PROGRESS_INTERVAL`] unless `phase` is new.
+    fn say(&mut self, phase: &str, new_phase: bool) {
+        let now = Instant::now();
+        let due = self.last_progress.is_none_or(|it| now - it >= PROGRESS_INTERVAL);
+        if !due && !new_phase {
+            return;
+        }
+        self.last_progress = Some(now);
+        let elapsed = self.clock.elapsed().as_secs_f64();
+        let (done, expected) = (self.tally.frames_in, self.info.video.frames_promised);
+        let eta = |expected: u64| elapsed / done as f64 * expected.saturating_sub(done) as f64;
+        (self.progress)(&Progress {
+            phase: phase.into(),
+            frames_in: done,
+            frames_in_expected: expected,
+            frames_out: self.tally.total(),
+            fps: self.tally.total() as f64 / elapsed.max(1e-9),
+            eta_s: expected.filter(|_| done > 0).map(eta),
+        });
+    }
+
+    /// A clip that falls short of what its container promises is not passed off as whole.
+    fn check_complete(&self, decode: &DecodeEnd) -> Result<(), ConvertError> {
+        let stats = &decode.stats;
+        if !stats.truncated {
+            return Ok(());
+        }
+        let promised = self.info.video.frames_promised.map_or("more".into(), |it| it.to_string());
+        let first = stats.errors.first().map_or(String::new(), |it| format!(" ({it})"));
+        Err(ConvertError::Media(MediaError::Unusable {
+            path: self.task.source.clone(),
+            code: "truncated",
+            reason: format!(
+                "the container promises {promised} frames and {} can be decoded{first}; copy the clip again",
+                stats.decoded
+            ),
+        }))
+    }
+
+    fn check_verified(&self, verified: &Verified) -> Result<(), ConvertError> {
+        let fault = |reason: String| ConvertError::Verify { path: self.task.temporary.clone(), reason };
+        let written = self.tally.total();
+        if verified.frames != written || verified.corrupt > 0 {
+            return Err(fault(format!(
+                "{written} frames were written, {} decode, {} of them damaged",
+                verified.frames, verified.corrupt
+            )));
+        }
+        let expected = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
+        let off = if expected > verified.duration { expected - verified.duration } else { verified.duration - expected };
+        if off > self.plan.rate.recip() * 2 {
+            let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
+            return Err(fault(format!(
+                "it should last {:.4} s and lasts {:.4} s",
+                seconds(expected),
+                seconds(verified.duration)
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn stamp(frame: &Frame) -> Stamp {
+    Stamp { index: frame.index, pts: frame.pts }
+}
+
+/// A thread's result; its panic goes on here, where the caller's isolation catches it.
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,64 @@
+//! What a file was when it was looked at: size, time, inode and content hash.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::media::MediaError;
+use crate::pipeline::ConvertError;
+
+/// Bytes hashed at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A file as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Size.
+    pub size_bytes: u64,
+    /// Modification time, where the file system has one.
+    pub modified: Option<SystemTime>,
+    /// Inode number.
+    pub inode: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+impl Fingerprint {
+    /// Reads the whole file, read-only.
+    ///
+    /// # Errors
+    /// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` was set.
+    pub fn take(path: &Path, stop: &Arc<AtomicBool>) -> Result<Self, ConvertError> {
+        let fault = |source| ConvertError::Media(MediaError::Read { path: path.to_owned(), source });
+        let mut file = File::open(path).map_err(fault)?;
+        let metadata = file.metadata().map_err(fault)?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            match file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => hash.update(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let modified = metadata.modified().ok();
+        Ok(Self { size_bytes: metadata.len(), modified, inode: metadata.ino(), sha256 })
+    }
+
+    /// Whether the file still holds what it held.
+    #[must_use]
+    pub fn same_content(&self, later: &Self) -> bool {
+        self.size_bytes == later.size_bytes && self.sha256 == later.sha256
+    }
+}

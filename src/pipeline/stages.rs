@@ -1,0 +1,110 @@
+//! The decode and encode threads of a conversion, each at one end of a bounded queue.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+
+use crate::frame::{Frame, Picture, Seconds};
+use crate::media::MediaError;
+use crate::media::clip::{DecodeStats, WriteSummary};
+use crate::media::decode::Decoder;
+use crate::media::write::Writer;
+use crate::pipeline::scene::{CutDetector, is_duplicate};
+
+/// Decoded frames that wait for the network at the most.
+pub const DECODED_QUEUE: usize = 3;
+/// Output pictures that wait for the encoder at the most.
+pub const ENCODE_QUEUE: usize = 6;
+
+/// A source frame and how it relates to the one before.
+pub struct Decoded {
+    /// The frame.
+    pub frame: Frame,
+    /// Cut score against the frame before, 0..=1.
+    pub cut_score: f64,
+    /// Whether it repeats the frame before.
+    pub duplicate: bool,
+}
+
+/// What the encoder is told.
+pub enum ToEncoder {
+    /// Write this.
+    Frame(Outgoing),
+    /// That was all: finish the file. A queue that closes without it abandons the file.
+    Finish,
+}
+
+/// A picture on its way to the encoder.
+pub struct Outgoing {
+    /// The samples.
+    pub picture: Arc<Picture>,
+    /// Output time.
+    pub pts: Seconds,
+    /// How long it is shown.
+    pub duration: Seconds,
+}
+
+/// What a decode thread leaves behind.
+pub struct DecodeEnd {
+    /// Counts and damage.
+    pub stats: DecodeStats,
+    /// Time spent decoding, queue waits left out.
+    pub busy: Duration,
+}
+
+/// What a finished encode thread leaves behind.
+pub struct EncodeEnd {
+    /// What was written.
+    pub summary: WriteSummary,
+    /// Time spent encoding, queue waits left out.
+    pub busy: Duration,
+}
+
+/// Decodes until the end, an error or a closed queue.
+pub fn decode(
+    mut decoder: Decoder,
+    queue: &SyncSender<Result<Decoded, MediaError>>,
+) -> DecodeEnd {
+    let mut busy = Duration::ZERO;
+    let mut cuts = CutDetector::default();
+    let mut before: Option<Arc<Picture>> = None;
+    loop {
+        let start = Instant::now();
+        let next = decoder.next_frame();
+        let message = match next {
+            Ok(None) => break,
+            Err(error) => Err(error),
+            Ok(Some(frame)) => {
+                let duplicate = before.as_ref().is_some_and(|it| is_duplicate(it, &frame.picture));
+                before = Some(Arc::clone(&frame.picture));
+                Ok(Decoded { cut_score: cuts.score(&frame.picture), duplicate, frame })
+            }
+        };
+        busy += start.elapsed();
+        let last = message.is_err();
+        if queue.send(message).is_err() || last {
+            break;
+        }
+    }
+    DecodeEnd { stats: decoder.stats(), busy }
+}
+
+/// Encodes until told to finish; `None` where the queue closed before.
+pub fn encode(
+    mut writer: Writer,
+    queue: &Receiver<ToEncoder>,
+) -> Result<Option<EncodeEnd>, MediaError> {
+    let mut busy = Duration::ZERO;
+    for message in queue {
+        let start = Instant::now();
+        match message {
+            ToEncoder::Frame(it) => writer.write(&it.picture, it.pts, it.duration)?,
+            ToEncoder::Finish => {
+                let summary = writer.finish()?;
+                return Ok(Some(EncodeEnd { summary, busy: busy + start.elapsed() }));
+            }
+        }
+        busy += start.elapsed();
+    }
+    Ok(None)
+}

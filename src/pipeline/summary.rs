@@ -1,0 +1,268 @@
+//! Turns what a conversion left behind into its report.
+
+use std::time::{Duration, SystemTime};
+
+use crate::engine::EngineDescription;
+use crate::error::{Classify, Consequence};
+use crate::frame::{Rate, Seconds};
+use crate::media;
+use crate::media::MediaError;
+use crate::media::clip::{ClipInfo, StreamOutcome, Verified};
+use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::holdout::holdout_report;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::scene::CUT_THRESHOLD;
+use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
+use crate::pipeline::tally::Tally;
+use crate::pipeline::{ConvertError, Task};
+use crate::quality::holdout::Holdout;
+use crate::report::{self, Report, Status};
+
+/// Everything a finished conversion knows.
+pub struct Facts<'a> {
+    /// What was asked for.
+    pub task: &'a Task,
+    /// The source as probed.
+    pub info: &'a ClipInfo,
+    /// What was done to time.
+    pub plan: Plan,
+    /// What ran the network.
+    pub engine: EngineDescription,
+    /// Counts.
+    pub tally: Tally,
+    /// Held-out scores.
+    pub holdout: Holdout,
+    /// Time in the network.
+    pub network_busy: Duration,
+    /// Pictures the network made, the held-out ones included.
+    pub network_frames: u64,
+    /// End of the decode thread.
+    pub decode: DecodeEnd,
+    /// End of the encode thread.
+    pub encode: EncodeEnd,
+    /// What decoding the output showed.
+    pub verified: Verified,
+    /// The source before.
+    pub before: Fingerprint,
+    /// The source after.
+    pub after: Fingerprint,
+    /// The output.
+    pub output: Fingerprint,
+    /// RFC 3339.
+    pub started: String,
+    /// From start to verified output.
+    pub wall: Duration,
+}
+
+/// The report of a finished conversion.
+pub fn done(facts: Facts<'_>) -> Report {
+    let Facts { task, info, plan, engine, tally, decode, encode, verified, wall, .. } = facts;
+    let duration = tally.source_end;
+    let source = report::Source {
+        sha256: Some(facts.before.sha256),
+        sha256_after: Some(facts.after.sha256),
+        duration_s: duration.map(real),
+        fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
+        frames: report::SourceFrames {
+            promised: info.video.frames_promised,
+            decoded: decode.stats.decoded,
+            corrupt: decode.stats.corrupt,
+            duplicates: tally.duplicates,
+        },
+        ..probed_source(task, info, facts.before.size_bytes, facts.before.modified)
+    };
+    let output = report::Output {
+        path: report::path_fields(&task.output).0,
+        size_bytes: facts.output.size_bytes,
+        sha256: facts.output.sha256,
+        format: encode.summary.format.clone(),
+        encoder: encode.summary.encoder.clone(),
+        encoder_options: encode.summary.options.clone(),
+        pixel_format: encode.summary.pixel_format.clone(),
+        fps: rate_of(verified.frames, verified.duration),
+        duration_s: real(verified.duration),
+        frames: tally.frames,
+        streams: encode.summary.streams.iter().map(stream).collect(),
+    };
+    let interpolation = report::Interpolation {
+        factor: task.settings.factor,
+        speed: 1.0 / real(plan.stretch),
+        cut_threshold: CUT_THRESHOLD,
+        cuts: tally.cuts,
+        frame_map: tally.runs,
+    };
+    let per_second = |count: u64, busy: Duration| {
+        (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
+    };
+    let timing = report::Timing {
+        started: facts.started,
+        finished: report::now_rfc3339(),
+        wall_s: wall.as_secs_f64(),
+        decode_fps: per_second(decode.stats.decoded, decode.busy),
+        network_fps: per_second(facts.network_frames, facts.network_busy),
+        encode_fps: per_second(tally.frames.total, encode.busy),
+        end_to_end_fps: per_second(tally.frames.total, wall),
+        rss_peak_bytes: rss_peak_bytes(),
+    };
+    let mut warnings: Vec<_> = info.warnings.iter().map(notice).collect();
+    warnings.extend(encode.summary.warnings.iter().map(notice));
+    if decode.stats.corrupt > 0 {
+        let first = decode.stats.errors.first().map_or("", String::as_str);
+        let message = format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
+        warnings.push(report::Notice { code: "source_damaged".into(), message });
+    }
+    if let Some(reason) = &engine.fallback_reason {
+        warnings.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
+    }
+    Report {
+        device: Some(device(&engine)),
+        model: Some(report::Model {
+            name: engine.model_name,
+            sha256: engine.model_sha256,
+            scale: engine.scale,
+        }),
+        output: Some(output),
+        interpolation: Some(interpolation),
+        quality: facts.holdout.finish().map(|it| report::Quality { holdout: holdout_report(&it) }),
+        timing,
+        warnings,
+        ..blank(task, Status::Done, source)
+    }
+}
+
+/// The report of a conversion that ended with an error.
+pub fn failure(task: &Task, error: &ConvertError) -> Report {
+    let status = match error.consequence() {
+        Consequence::Reject => Status::Refused,
+        Consequence::Retry | Consequence::Stop => Status::Failed,
+    };
+    let metadata = std::fs::metadata(&task.source).ok();
+    let size_bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
+    let source = report::Source {
+        size_bytes,
+        modified: metadata.and_then(|it| it.modified().ok()).and_then(report::rfc3339),
+        ..empty_source(task)
+    };
+    let notice = report::Notice { code: code(error).into(), message: error.to_string() };
+    Report { errors: vec![notice], ..blank(task, status, source) }
+}
+
+fn code(error: &ConvertError) -> &'static str {
+    match error {
+        ConvertError::Media(MediaError::Unusable { code, .. }) => code,
+        ConvertError::Media(MediaError::Read { .. }) => "read_error",
+        ConvertError::Media(MediaError::Write { .. }) => "write_error",
+        ConvertError::Media(MediaError::Encoder { .. }) => "encoder",
+        ConvertError::Engine(_) => "engine",
+        ConvertError::Settings(_) => "settings",
+        ConvertError::SourceChanged(_) => "source_changed",
+        ConvertError::Verify { .. } => "verification",
+        ConvertError::Interrupted => "interrupted",
+    }
+}
+
+fn blank(task: &Task, status: Status, source: report::Source) -> Report {
+    Report {
+        schema: report::SCHEMA.into(),
+        report_id: report::report_id(),
+        created: report::now_rfc3339(),
+        status,
+        tool: report::Tool {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            libavcodec: media::libavcodec_version(),
+        },
+        host: report::host(),
+        source,
+        settings: task.settings.clone(),
+        device: None,
+        model: None,
+        output: None,
+        interpolation: None,
+        quality: None,
+        timing: report::Timing::default(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+        disclaimer: report::DISCLAIMER.into(),
+    }
+}
+
+fn empty_source(task: &Task) -> report::Source {
+    let (path, path_b64) = report::path_fields(&task.source);
+    report::Source { path, path_b64, ..report::Source::default() }
+}
+
+fn probed_source(
+    task: &Task,
+    info: &ClipInfo,
+    size_bytes: u64,
+    modified: Option<SystemTime>,
+) -> report::Source {
+    let video = &info.video;
+    let (num, den) = video.sample_aspect_ratio;
+    report::Source {
+        size_bytes,
+        modified: modified.and_then(report::rfc3339),
+        format: Some(info.format.clone()),
+        codec: Some(video.codec.clone()),
+        width_px: Some(video.picture.width_px),
+        height_px: Some(video.picture.height_px),
+        pixel_format: Some(video.pixel_format.clone()),
+        rotation_degrees: Some(video.rotation_degrees),
+        sample_aspect_ratio: Some(format!("{num}:{den}")),
+        color: Some(report::Color {
+            matrix: video.color.matrix.clone(),
+            primaries: video.color.primaries.clone(),
+            transfer: video.color.transfer.clone(),
+            range: video.color.range.clone(),
+        }),
+        ..empty_source(task)
+    }
+}
+
+fn device(engine: &EngineDescription) -> report::Device {
+    report::Device {
+        kind: engine.device_kind.clone(),
+        name: engine.device_name.clone(),
+        precision: engine.precision.clone(),
+        instructions: engine.instructions.clone(),
+        threads: engine.threads,
+        fallback: engine.fallback_reason.is_some(),
+        fallback_reason: engine.fallback_reason.clone(),
+    }
+}
+
+fn stream(outcome: &StreamOutcome) -> report::Stream {
+    report::Stream {
+        index: outcome.stream.index,
+        kind: outcome.stream.kind.clone(),
+        codec: outcome.stream.codec.clone(),
+        action: outcome.action.into(),
+        reason: outcome.reason.clone(),
+    }
+}
+
+fn notice((code, message): &(String, String)) -> report::Notice {
+    report::Notice { code: code.clone(), message: message.clone() }
+}
+
+fn real(value: Seconds) -> f64 {
+    *value.numer() as f64 / *value.denom() as f64
+}
+
+/// Average rate of `frames` over `duration`, as `num/den`.
+fn rate_of(frames: u64, duration: Seconds) -> String {
+    if duration <= Seconds::from_integer(0) {
+        return "0".into();
+    }
+    let rate: Rate = Rate::from_integer(i128::from(frames)) / duration;
+    rate.to_string()
+}
+
+/// Peak resident memory of this process, as Linux counts it.
+fn rss_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

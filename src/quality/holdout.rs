@@ -1,0 +1,221 @@
+//! The held-out protocol: real frames predicted from their neighbours and compared with what they are.
+//!
+//! The network sees twice the motion of the real job, so the scores are pessimistic. Repeating the earlier neighbor
+//! and blending both are measured on the same frames.
+
+use crate::frame::{Picture, Seconds};
+use crate::quality::psnr::psnr_of_mean;
+use crate::quality::{FrameScores, Samples, compare};
+
+/// Collects the scores of held-out frames; memory is bounded by the number of samples.
+#[derive(Clone, Debug)]
+pub struct Holdout {
+    max_samples: u64,
+    plan: Plan,
+    candidates: u64,
+    samples: Vec<Sample>,
+}
+
+/// Which middle frames are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// `wanted` of `middles`, evenly.
+    Spread { wanted: u64, middles: u64 },
+    /// Every `stride`-th; doubled, and every other sample dropped, whenever there are too many.
+    Thinning { stride: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    middle_index: u64,
+    pts: Seconds,
+    network: FrameScores,
+    repeat: FrameScores,
+    blend: FrameScores,
+}
+
+/// A triplet to measure: the real middle frame and three ways to make it from its neighbors.
+#[derive(Clone, Copy, Debug)]
+pub struct Triplet<'a> {
+    /// Index of the middle frame.
+    pub middle_index: u64,
+    /// Its time in the source.
+    pub pts: Seconds,
+    /// The middle frame as it is.
+    pub truth: &'a Picture,
+    /// As the network makes it.
+    pub network: &'a Picture,
+    /// The frame before it.
+    pub repeat: &'a Picture,
+    /// The blend of both neighbors at the same time step.
+    pub blend: &'a Picture,
+}
+
+/// Scores of a whole clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoldoutScores {
+    /// Triplets measured, at least 1.
+    pub samples: u64,
+    /// Triplets that could have been measured.
+    pub candidates: u64,
+    /// Of the network.
+    pub network: Pooled,
+    /// Of repeating the earlier frame.
+    pub repeat: Pooled,
+    /// Of blending both neighbors.
+    pub blend: Pooled,
+    /// Source time of the frame with the lowest PSNR of the network; `None` where all were exact.
+    pub worst_pts: Option<Seconds>,
+}
+
+/// Scores of one way of making frames, over all samples. A frame that was made exactly has no PSNR and is left out of
+/// the mean, median, percentile and minimum (not of the pooled value).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pooled {
+    /// Mean of frames, RGB.
+    pub psnr_rgb_db: Option<f64>,
+    /// Median of frames, RGB.
+    pub psnr_rgb_median_db: Option<f64>,
+    /// Fifth percentile of frames, RGB (linear between neighbors).
+    pub psnr_rgb_p5_db: Option<f64>,
+    /// Lowest frame, RGB.
+    pub psnr_rgb_min_db: Option<f64>,
+    /// Of the mean of the frames' squared errors, RGB.
+    pub psnr_rgb_pooled_db: Option<f64>,
+    /// Mean of frames, luma.
+    pub psnr_y_db: Option<f64>,
+    /// Mean of frames.
+    pub ssim_y: Option<f64>,
+    /// Mean of frames.
+    pub ssim_rife: Option<f64>,
+    /// Frames made exactly (RGB).
+    pub exact: u64,
+    /// Whether every frame was made exactly (RGB).
+    pub identical: bool,
+}
+
+impl Holdout {
+    /// At most `max_samples` of a clip of `expected_frames` (a hint; without one, the samples thin out as frames come).
+    #[must_use]
+    pub fn new(max_samples: u32, expected_frames: Option<u64>) -> Self {
+        let max_samples = u64::from(max_samples);
+        let plan = match expected_frames.map(|frames| frames.saturating_sub(2)) {
+            Some(middles) if middles > 0 => {
+                Plan::Spread { wanted: middles.min(max_samples), middles }
+            }
+            _ => Plan::Thinning { stride: 1 },
+        };
+        Self { max_samples, plan, candidates: 0, samples: Vec::new() }
+    }
+
+    /// Counts a triplet that could be measured: three real frames of one shot, none of them a duplicate.
+    pub fn count_candidate(&mut self) {
+        self.candidates += 1;
+    }
+
+    /// Whether the frame `middle_index` (1 is the first that has a frame before it) is to be measured.
+    #[must_use]
+    pub fn wants(&self, middle_index: u64) -> bool {
+        let Some(place) = middle_index.checked_sub(1) else { return false };
+        match self.plan {
+            Plan::Spread { wanted, middles } => {
+                // Exactly `wanted` of `middles` consecutive places step over a whole number, half a step in.
+                let steps = |place: u64| (2 * place * wanted + middles) / (2 * middles);
+                self.has_room() && steps(place + 1) > steps(place)
+            }
+            Plan::Thinning { stride } => self.max_samples > 0 && place.is_multiple_of(stride),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        (self.samples.len() as u64) < self.max_samples
+    }
+
+    /// Measures a triplet. All pictures have one size.
+    pub fn add(&mut self, triplet: &Triplet<'_>) {
+        let truth = Samples::of_picture(triplet.truth);
+        let score = |picture| compare(&truth, &Samples::of_picture(picture));
+        self.samples.push(Sample {
+            middle_index: triplet.middle_index,
+            pts: triplet.pts,
+            network: score(triplet.network),
+            repeat: score(triplet.repeat),
+            blend: score(triplet.blend),
+        });
+        self.thin_out();
+    }
+
+    fn thin_out(&mut self) {
+        while let Plan::Thinning { stride } = self.plan
+            && self.samples.len() as u64 > self.max_samples
+        {
+            let stride = stride * 2;
+            self.plan = Plan::Thinning { stride };
+            self.samples.retain(|sample| (sample.middle_index - 1).is_multiple_of(stride));
+        }
+    }
+
+    /// The scores; `None` where nothing was measured.
+    #[must_use]
+    pub fn finish(self) -> Option<HoldoutScores> {
+        let samples = self.samples.len() as u64;
+        let psnr = |sample: &Sample| Some((sample.network.rgb.psnr_db()?, sample.pts));
+        let worst = self.samples.iter().filter_map(psnr).min_by(|a, b| a.0.total_cmp(&b.0));
+        (samples > 0).then(|| HoldoutScores {
+            samples,
+            candidates: self.candidates.max(samples),
+            network: pool(self.samples.iter().map(|sample| sample.network)),
+            repeat: pool(self.samples.iter().map(|sample| sample.repeat)),
+            blend: pool(self.samples.iter().map(|sample| sample.blend)),
+            worst_pts: worst.map(|(_, pts)| pts),
+        })
+    }
+}
+
+/// Pools the scores of frames.
+#[must_use]
+pub fn pool(frames: impl Iterator<Item = FrameScores>) -> Pooled {
+    let frames: Vec<FrameScores> = frames.collect();
+    let collect = |value: &dyn Fn(&FrameScores) -> Option<f64>| -> Vec<f64> {
+        frames.iter().filter_map(value).collect()
+    };
+    let mut psnr = collect(&|frame| frame.rgb.psnr_db());
+    psnr.sort_by(f64::total_cmp);
+    let exact = (frames.len() - psnr.len()) as u64;
+    Pooled {
+        psnr_rgb_db: mean(&psnr),
+        psnr_rgb_median_db: percentile(&psnr, 0.5),
+        psnr_rgb_p5_db: percentile(&psnr, 0.05),
+        psnr_rgb_min_db: psnr.first().copied(),
+        psnr_rgb_pooled_db: mean(&collect(&|frame| Some(frame.rgb.mean()))).and_then(psnr_of_mean),
+        psnr_y_db: mean(&collect(&|frame| frame.luma.psnr_db())),
+        ssim_y: mean(&collect(&|frame| Some(frame.ssim_y))),
+        ssim_rife: mean(&collect(&|frame| Some(frame.ssim_rife))),
+        exact,
+        identical: !frames.is_empty() && exact == frames.len() as u64,
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Of sorted values, linear between neighbors.
+fn percentile(sorted: &[f64], fraction: f64) -> Option<f64> {
+    let place = fraction * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    Some(sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_linear_between_neighbors() {
+        let sorted = [10.0, 20.0, 30.0, 50.0];
+        assert_eq!(percentile(&sorted, 0.5), Some(25.0));
+        assert_eq!(percentile(&sorted, 0.05), Some(11.5));
+        assert_eq!(percentile(&[], 0.5), None);
+    }
+}

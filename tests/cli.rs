@@ -1,0 +1,178 @@
+//! The command line as a user meets it: exit codes, messages that name the file, nothing left half done.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SLOMOD: &str = env!("CARGO_BIN_EXE_slomod");
+
+/// Longest a step may take on a loaded machine before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn slomod(args: &[&str]) -> Output {
+    Command::new(SLOMOD).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn clip(folder: &Path, seconds: &str) -> PathBuf {
+    let path = folder.join("in.mp4");
+    let source = format!("testsrc2=s=128x96:r=10:d={seconds}");
+    let tone = format!("sine=f=440:d={seconds}");
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", &source, "-f", "lavfi", "-i", &tone])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(run.success());
+    path
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_clip_becomes_slow_motion_with_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "1");
+    let output = folder.path().join("out.mp4");
+    let args = ["convert", input.to_str().unwrap(), "--output", output.to_str().unwrap(), "--factor", "2", "--json"];
+    let run = slomod(&args);
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    assert_eq!(names(folder.path()), ["in.mp4", "out.mp4", "out.mp4.json"]);
+    let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(printed["status"], "done");
+    assert_eq!(printed["output"]["frames"]["total"], 20);
+    assert_eq!(printed["source"]["sha256"], printed["source"]["sha256_after"]);
+    assert_eq!(printed["device"]["fallback"], true, "no GPU engine in this version, and the report says so");
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("out.mp4.json")).unwrap()).unwrap();
+    assert_eq!(written["output"]["sha256"], printed["output"]["sha256"]);
+
+    let again = slomod(&args);
+    assert_eq!(code(&again), 73);
+    assert!(stderr(&again).contains("is there already"), "{}", stderr(&again));
+}
+
+#[test]
+fn wrong_arguments_end_with_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "0.5");
+    let (input, output) = (input.to_str().unwrap(), folder.path().join("out.mp4"));
+    let output = output.to_str().unwrap();
+    for args in [
+        &[][..],
+        &["nonsense"],
+        &["convert", input],
+        &["convert", input, "--output", output, "--factor", "1"],
+        &["convert", input, "--output", output, "--factor", "17"],
+        &["convert", input, "--output", output, "--fps", "fast"],
+        &["convert", input, "--output", output, "--speed", "2"],
+        &["convert", input, "--output", output, "--factor", "4", "--speed", "0.5"],
+        &["convert", input, "--output", output, "--mode", "smooth", "--factor", "2", "--fps", "60"],
+        &["convert", input, "--output", output, "--scale", "3"],
+        &["convert", input, "--output", output, "--device", "tpu"],
+        &["convert", input, "--output", input, "--overwrite"],
+    ] {
+        let run = slomod(args);
+        assert_eq!(code(&run), 64, "{args:?}: {}", stderr(&run));
+        assert!(!stderr(&run).is_empty(), "{args:?} says nothing");
+    }
+    assert_eq!(names(folder.path()), ["in.mp4"]);
+}
+
+#[test]
+fn each_kind_of_failure_has_its_code_and_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "0.5");
+    let text = folder.path().join("text.mp4");
+    std::fs::write(&text, "no video\n".repeat(1000)).unwrap();
+    let weights = folder.path().join("weights.safetensors");
+    std::fs::write(&weights, "no weights").unwrap();
+    let (input, text, weights) = (input.to_str().unwrap(), text.to_str().unwrap(), weights.to_str().unwrap());
+    let output = folder.path().join("out.mp4");
+    let output = output.to_str().unwrap();
+    for (expected, word, args) in [
+        (65, "text.mp4", &["convert", text, "--output", output][..]),
+        (69, "cuda", &["convert", input, "--output", output, "--device", "cuda"]),
+        (73, "/no/such/folder", &["convert", input, "--output", "/no/such/folder/out.mp4"]),
+        (74, "missing.mp4", &["convert", "/missing.mp4", "--output", output]),
+        (78, "weights.safetensors", &["convert", input, "--output", output, "--model", weights]),
+        (78, "none.toml", &["check", "--config", "/none.toml"]),
+        (78, "none.toml", &["daemon", "--config", "/none.toml"]),
+    ] {
+        let run = slomod(args);
+        assert_eq!(code(&run), expected, "{args:?}: {}", stderr(&run));
+        let said = stderr(&run) + &String::from_utf8_lossy(&run.stdout);
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+    assert_eq!(names(folder.path()), ["in.mp4", "text.mp4", "weights.safetensors"]);
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "60");
+    let output = folder.path().join("out.mp4");
+    let mut child = Command::new(SLOMOD)
+        .args(["convert", input.to_str().unwrap(), "--output", output.to_str().unwrap(), "--factor", "16"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while names(folder.path()).len() < 2 {
+        assert!(start.elapsed() < PATIENCE, "the work never started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(75));
+    assert_eq!(names(folder.path()), ["in.mp4"]);
+}
+
+#[test]
+fn help_is_there_for_every_command() {
+    for command in ["convert", "interpolate", "evaluate", "check", "status", "retry", "import", "daemon", "demo"] {
+        let run = slomod(&[command, "--help"]);
+        assert_eq!(code(&run), 0, "{command}");
+        assert!(run.stdout.len() > 100, "{command}");
+    }
+}
+
+#[test]
+fn check_says_what_works_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(path("drop")).unwrap();
+    std::fs::create_dir(path("state")).unwrap();
+    let config = format!(
+        "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = {:?}\noutput = {:?}\n",
+        path("state"), path("drop"), path("out")
+    );
+    std::fs::write(path("slomod.toml"), config).unwrap();
+    let missing = slomod(&["check", "--config", &path("slomod.toml")]);
+    let said = String::from_utf8_lossy(&missing.stdout).into_owned();
+    assert_eq!(code(&missing), 78, "{said}");
+    assert!(said.contains("FAIL") && said.contains("/out (output)"), "{said}");
+    std::fs::create_dir(path("out")).unwrap();
+    let good = slomod(&["check", "--config", &path("slomod.toml"), "--json"]);
+    assert_eq!(code(&good), 0, "{}", String::from_utf8_lossy(&good.stdout));
+    let findings: serde_json::Value = serde_json::from_slice(&good.stdout).unwrap();
+    let has = |subject: &str| findings.as_array().unwrap().iter().any(|it| it["subject"] == subject);
+    assert!(["config", "folder", "model", "device", "encoder"].into_iter().all(has), "{findings}");
+}

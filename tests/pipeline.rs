@@ -1,0 +1,271 @@
+//! One clip through the pipeline with the trivial engine: counts, times, barriers, damage, interruption.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use num_rational::Ratio;
+use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings};
+use slomod::engine::blend::Blend;
+use slomod::engine::{EngineDescription, EngineError, Interpolator};
+use slomod::frame::{Frame, Picture};
+use slomod::media::MediaError;
+use slomod::media::decode::Decoder;
+use slomod::pipeline::convert::{convert, failure_report};
+use slomod::pipeline::{ConvertError, Task};
+use slomod::report::{Report, Status};
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Draws a clip with FFmpeg's command line.
+    fn clip(&self, name: &str, args: &[&str]) -> PathBuf {
+        let path = self.path(name);
+        let run = Command::new("ffmpeg")
+            .args(["-v", "error", "-y"])
+            .args(args)
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&run.stderr));
+        path
+    }
+
+    fn task(&self, source: &Path, output: &str, settings: Settings) -> Task {
+        let output = self.path(output);
+        Task {
+            source: source.into(),
+            temporary: output.with_file_name(".temporary"),
+            output,
+            settings,
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<Report, ConvertError> {
+    convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})
+}
+
+fn slow(factor: u32) -> Settings {
+    let encoding = Encoding { codec: Codec::Ffv1, ..Encoding::default() };
+    Settings { factor: Some(factor), encoding, audio: Audio::Drop, ..Settings::default() }
+}
+
+fn decoded(path: &Path) -> Vec<Frame> {
+    let mut decoder = Decoder::open(path).unwrap();
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        frames.push(frame);
+    }
+    frames
+}
+
+const MOVING: &[&str] = &["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=1"];
+
+#[test]
+fn slow_motion_keeps_every_real_frame_bit_for_bit() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", &[MOVING, &["-c:v", "ffv1"]].concat());
+    let task = place.task(&source, "out.mkv", slow(4));
+    let report = run(&task).unwrap();
+    let frames = report.output.as_ref().unwrap().frames;
+    assert_eq!((frames.total, frames.real), (100, 25));
+    assert_eq!(frames.synthesised + frames.held, 75);
+    assert!((report.source.duration_s.unwrap() - 1.0).abs() < 1e-3);
+    assert!((report.output.as_ref().unwrap().duration_s - 4.0).abs() < 1e-3);
+    let (before, after) = (decoded(&source), decoded(&task.temporary));
+    for (index, frame) in before.iter().enumerate() {
+        assert_eq!(after[4 * index].picture.planes, frame.picture.planes, "frame {index}");
+    }
+    let mixed = slomod::engine::blend::blend(&before[3].picture, &before[4].picture, 0.5);
+    assert_eq!(after[14].picture.planes, mixed.planes, "and the synthesised ones are the engine's");
+}
+
+#[test]
+fn smooth_on_a_grid_lasts_as_long_as_the_source() {
+    let place = Place::new();
+    let source = place.clip("in.mp4", MOVING);
+    let settings = Settings {
+        mode: Mode::Smooth,
+        factor: None,
+        fps: Some(Ratio::from_integer(60)),
+        ..slow(2)
+    };
+    let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+    let output = report.output.unwrap();
+    assert_eq!(output.frames.total, 60);
+    assert_eq!(output.frames.real, 5, "60 and 25 meet five times a second");
+}
+
+#[test]
+fn nothing_is_mixed_across_a_cut() {
+    let place = Place::new();
+    let graph = "testsrc2=s=160x90:r=25:d=0.4[a];mandelbrot=s=160x90:r=25:end_pts=10,trim=duration=0.4[b];[a][b]concat";
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    let task = place.task(&source, "out.mkv", slow(4));
+    let report = run(&task).unwrap();
+    let cuts = &report.interpolation.as_ref().unwrap().cuts;
+    assert_eq!(cuts.iter().map(|it| it.frame).collect::<Vec<_>>(), [10]);
+    let (before, after) = (decoded(&source), decoded(&task.temporary));
+    for held in 37..40 {
+        assert_eq!(after[held].picture.planes, before[9].picture.planes, "output frame {held}");
+    }
+    assert_eq!(after[40].picture.planes, before[10].picture.planes);
+}
+
+#[test]
+fn repeated_pictures_are_counted_and_held() {
+    let place = Place::new();
+    let source = place.clip(
+        "in.mkv",
+        &["-f", "lavfi", "-i", "testsrc2=s=160x90:r=10:d=1,fps=20", "-c:v", "ffv1"],
+    );
+    let report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    assert_eq!(report.source.frames.duplicates, 10);
+    let frames = report.output.unwrap().frames;
+    assert_eq!((frames.total, frames.real, frames.synthesised, frames.held), (40, 20, 9, 11));
+}
+
+#[test]
+fn held_out_frames_are_scored_beside_the_baselines() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", &[MOVING, &["-c:v", "ffv1"]].concat());
+    let report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    let holdout = report.quality.unwrap().holdout;
+    assert!(holdout.samples > 0 && holdout.samples <= 23, "{}", holdout.samples);
+    assert_eq!(holdout.network, holdout.blend, "the trivial engine is the blend baseline");
+    assert!(holdout.repeat.psnr_rgb_db < holdout.blend.psnr_rgb_db);
+}
+
+#[test]
+fn a_truncated_clip_is_not_passed_off_as_whole() {
+    let place = Place::new();
+    let whole = place.clip(
+        "whole.mp4",
+        &["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=4", "-movflags", "+faststart"],
+    );
+    let bytes = std::fs::read(&whole).unwrap();
+    let source = place.path("cut.mp4");
+    std::fs::write(&source, &bytes[..bytes.len() * 6 / 10]).unwrap();
+    let task = place.task(&source, "out.mkv", slow(2));
+    let error = run(&task).unwrap_err();
+    assert!(
+        matches!(error, ConvertError::Media(MediaError::Unusable { code: "truncated", .. })),
+        "{error}"
+    );
+    assert!(!task.temporary.exists());
+    let report = failure_report(&task, &error);
+    assert_eq!(report.status, Status::Refused);
+    assert_eq!(report.errors[0].code, "truncated");
+}
+
+#[test]
+fn what_is_no_video_is_refused() {
+    let place = Place::new();
+    let source = place.path("notes.mp4");
+    std::fs::write(&source, "not a video at all\n".repeat(500)).unwrap();
+    let task = place.task(&source, "out.mkv", slow(2));
+    assert!(matches!(run(&task), Err(ConvertError::Media(MediaError::Unusable { .. }))));
+    let one = place
+        .clip("one.mkv", &["-f", "lavfi", "-i", "testsrc2=s=64x64:r=25:d=0.04", "-c:v", "ffv1"]);
+    let error = run(&place.task(&one, "out.mkv", slow(2))).unwrap_err();
+    assert!(
+        matches!(error, ConvertError::Media(MediaError::Unusable { code: "too_few_frames", .. })),
+        "{error}"
+    );
+    assert!(!task.temporary.exists());
+}
+
+/// Sets a flag, or touches the source, when it is first asked for a picture.
+struct Meddler<F: FnMut() + Send>(F);
+
+impl<F: FnMut() + Send> Interpolator for Meddler<F> {
+    fn interpolate(
+        &mut self,
+        a: &Frame,
+        b: &Frame,
+        t: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        (self.0)();
+        Blend.interpolate(a, b, t)
+    }
+
+    fn description(&self) -> EngineDescription {
+        Blend.description()
+    }
+}
+
+#[test]
+fn an_interruption_leaves_nothing_behind() {
+    let place = Place::new();
+    let source = place.clip("in.mp4", MOVING);
+    let task = place.task(&source, "out.mkv", slow(2));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut engine = Meddler(|| stop.store(true, Ordering::Relaxed));
+    let error = convert(&task, &mut engine, &stop, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, ConvertError::Interrupted), "{error}");
+    assert_eq!(
+        std::fs::read_dir(place.folder.path()).unwrap().count(),
+        1,
+        "only the source is there"
+    );
+}
+
+#[test]
+fn a_source_that_changes_during_the_work_voids_the_result() {
+    let place = Place::new();
+    let source = place.clip("in.mp4", MOVING);
+    let task = place.task(&source, "out.mkv", slow(2));
+    let appended = source.clone();
+    let mut engine = Meddler(move || {
+        use std::io::Write;
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&appended)
+            .unwrap()
+            .write_all(b"more")
+            .unwrap();
+    });
+    let error = convert(&task, &mut engine, &Arc::default(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, ConvertError::SourceChanged(_)), "{error}");
+    assert!(!task.temporary.exists());
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_nothing() {
+    let place = Place::new();
+    let source = place.clip("in.mp4", &["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=1"]);
+    let disk = place.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(&disk)
+        .output()
+        .unwrap();
+    if !mount.status.success() {
+        println!("skipped: no right to mount a small file system");
+        return;
+    }
+    let output = disk.join("out.mkv");
+    let task = Task { source, temporary: disk.join(".temporary"), output, settings: slow(4) };
+    let result = run(&task);
+    let left = std::fs::read_dir(&disk).unwrap().count();
+    let unmount = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmount.success());
+    assert!(matches!(result, Err(ConvertError::Media(MediaError::Write { .. }))), "{result:?}");
+    assert_eq!(left, 0);
+}

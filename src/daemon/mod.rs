@@ -20,9 +20,12 @@ use crate::error::{Classify, Consequence, ExitCode};
 pub mod ignore;
 pub mod journal;
 pub mod names;
+pub mod protocol;
 pub mod publish;
 pub mod settle;
 pub mod snapshot;
+pub mod watch;
+pub mod worker;
 
 /// Why the daemon cannot go on. What goes wrong with one clip is no such error: it ends up in the journal.
 #[derive(Debug, thiserror::Error)]

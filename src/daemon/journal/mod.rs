@@ -132,6 +132,14 @@ pub enum JournalError {
         /// What the system says.
         reason: String,
     },
+    /// The disk is full or fails. It may pass.
+    #[error("{}: the journal cannot be written just now ({reason})", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
     /// Another program keeps it locked.
     #[error("{}: the journal is locked by another program ({reason})", path.display())]
     Locked {
@@ -173,7 +181,7 @@ impl Classify for JournalError {
             | Self::Missing(_)
             | Self::Newer { .. }
             | Self::Unwritable { .. } => ExitCode::Config,
-            Self::Locked { .. } => ExitCode::TempFail,
+            Self::Full { .. } | Self::Locked { .. } => ExitCode::TempFail,
             Self::Refused(_) => ExitCode::Usage,
             Self::Fenced { .. } | Self::Sql { .. } => ExitCode::Software,
         }
@@ -299,13 +307,12 @@ fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             JournalError::Damaged { path, reason }
         }
-        Some(
-            ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure,
-        ) => JournalError::Unwritable { path, reason },
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            JournalError::Unwritable { path, reason }
+        }
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            JournalError::Full { path, reason }
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             JournalError::Locked { path, reason }
         }

@@ -1,0 +1,135 @@
+//! What daemon and worker say to each other: one request line in, then lines of [`Message`] out. The daemon holds the
+//! worker's standard input open; its end asks the worker to stop.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Settings;
+use crate::engine::EngineDescription;
+use crate::error::{Consequence, ExitCode};
+use crate::pipeline::{Progress, Task};
+use crate::report::Report;
+
+/// What a worker is asked to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Convert a clip.
+    Convert(Box<WireTask>),
+    /// Open the container and look for a video.
+    Probe(WirePath),
+    /// Open device and weights.
+    Open(Box<Settings>),
+}
+
+/// What a worker answers: any number of `Progress`, then one of the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// How far the conversion is.
+    Progress(Progress),
+    /// The output is verified and waits under its temporary name.
+    Report(Box<Report>),
+    /// The container opens and holds a video.
+    Probed,
+    /// Device and weights work.
+    Opened(EngineDescription),
+    /// It did not work.
+    Failed(Box<Failure>),
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What follows.
+    pub consequence: Consequence,
+    /// What the command line would end with; it tells the output's troubles from the source's.
+    pub exit_code: ExitCode,
+    /// A short stable word.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+    /// The report to publish, where a conversion failed.
+    pub report: Option<Box<Report>>,
+}
+
+/// [`Task`], for any file name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireTask {
+    source: WirePath,
+    temporary: WirePath,
+    output: WirePath,
+    settings: Settings,
+}
+
+impl From<&Task> for WireTask {
+    fn from(task: &Task) -> Self {
+        Self {
+            source: WirePath::from(task.source.as_path()),
+            temporary: WirePath::from(task.temporary.as_path()),
+            output: WirePath::from(task.output.as_path()),
+            settings: task.settings.clone(),
+        }
+    }
+}
+
+impl From<WireTask> for Task {
+    fn from(task: WireTask) -> Self {
+        Self {
+            source: task.source.into(),
+            temporary: task.temporary.into(),
+            output: task.output.into(),
+            settings: task.settings,
+        }
+    }
+}
+
+/// A path, exact also where it is no UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WirePath {
+    /// UTF-8.
+    Text(String),
+    /// Anything.
+    Bytes(Vec<u8>),
+}
+
+impl From<&Path> for WirePath {
+    fn from(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Bytes(path.as_os_str().as_bytes().to_owned()),
+        }
+    }
+}
+
+impl From<WirePath> for PathBuf {
+    fn from(path: WirePath) -> Self {
+        match path {
+            WirePath::Text(text) => text.into(),
+            WirePath::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_file_name_arrives_as_it_was_sent() {
+        for bytes in [&b"/in/a b'\"\n$(x).mp4"[..], b"/in/\xff\xfe.mp4", "/in/한글.mp4".as_bytes()]
+        {
+            let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
+            let line = serde_json::to_string(&Request::Probe(path.as_path().into())).unwrap();
+            assert!(!line.contains('\n'), "a request is one line");
+            match serde_json::from_str(&line).unwrap() {
+                Request::Probe(arrived) => assert_eq!(PathBuf::from(arrived), path),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

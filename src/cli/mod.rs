@@ -4,7 +4,6 @@ pub mod check;
 pub mod convert;
 pub mod demo;
 pub mod evaluate;
-pub mod import;
 pub mod interpolate;
 mod picture_file;
 mod progress;
@@ -35,8 +34,6 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
-    /// Turn an official PyTorch state dict into checked safetensors.
-    Import(import::ImportArgs),
 }
 
 /// Why a subcommand ends without success.
@@ -78,7 +75,6 @@ pub fn run() -> std::process::ExitCode {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Check(args) => check::run(args),
-        Command::Import(args) => import::run(args),
     };
     match result {
         Ok(()) => exit(ExitCode::Ok),

@@ -8,6 +8,7 @@ mod picture;
 mod probe;
 mod raw;
 mod streams;
+pub mod synth;
 pub mod verify;
 pub mod write;
 

@@ -216,8 +216,10 @@ impl Session<'_> {
             let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
             self.hold_out(&view, &next.frame, passage)?;
+            let gap = next.frame.pts - view.newest.pts;
+            self.tally.gap(gap);
             view = View {
-                gap: Some(next.frame.pts - view.newest.pts),
+                gap: Some(gap),
                 before: Some((view.newest, passage)),
                 newest: next.frame,
             };

@@ -61,6 +61,7 @@ pub fn done(facts: Facts<'_>) -> Report {
     let source = report::Source {
         sha256: Some(facts.before.sha256),
         sha256_after: Some(facts.after.sha256),
+        variable_rate: tally.variable_rate(),
         duration_s: duration.map(real),
         fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
         frames: report::SourceFrames {

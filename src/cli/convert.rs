@@ -85,7 +85,7 @@ pub struct ConvertArgs {
     pub overwrite: bool,
 }
 
-fn parse_scale(text: &str) -> Result<Scale, String> {
+pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(Scale::Auto),
         (_, Ok(scale)) if [0.25, 0.5, 1.0, 2.0].contains(&scale) => Ok(Scale::Fixed(scale)),

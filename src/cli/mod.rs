@@ -2,6 +2,11 @@
 
 pub mod check;
 pub mod convert;
+pub mod demo;
+pub mod evaluate;
+pub mod import;
+pub mod interpolate;
+mod picture_file;
 mod progress;
 mod signals;
 
@@ -24,6 +29,10 @@ pub struct Cli {
 enum Command {
     /// Convert one clip.
     Convert(convert::ConvertArgs),
+    /// Make one frame between two pictures.
+    Interpolate(interpolate::InterpolateArgs),
+    /// Measure PSNR and SSIM over folders of two frames and the true frame between them.
+    Evaluate(evaluate::EvaluateArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
 }
@@ -64,6 +73,8 @@ pub fn run() -> std::process::ExitCode {
     };
     let result = match &cli.command {
         Command::Convert(args) => convert::run(args),
+        Command::Interpolate(args) => interpolate::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Check(args) => check::run(args),
     };
     match result {

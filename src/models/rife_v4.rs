@@ -127,6 +127,14 @@ impl Network {
     }
 }
 
+/// Whether a tensor of that name belongs to the network as inference uses it: a block's or the head's.
+#[must_use]
+pub fn is_part(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or(name);
+    let block = first.strip_prefix("block").is_some_and(|number| number.parse::<u32>().is_ok());
+    block || first == "encode"
+}
+
 /// A side with its padding, for a network that pads to `multiple`, at a flow scale (0.25, 0.5, 1 or 2).
 #[must_use]
 pub fn padded(side_px: usize, multiple: usize, scale: f32) -> usize {
@@ -402,13 +410,7 @@ impl Reader<'_> {
     fn leftovers(&self) -> Result<Vec<String>, ModelError> {
         let used = self.used.borrow();
         let unused = || self.weights.names().filter(|name| !used.contains(*name));
-        let inside = |name: &&str| {
-            let block = name.strip_prefix("block").is_some_and(|rest| {
-                rest.split('.').next().is_some_and(|n| n.parse::<u32>().is_ok())
-            });
-            block || name.starts_with("encode.")
-        };
-        if let Some(name) = unused().find(inside) {
+        if let Some(name) = unused().find(|name| is_part(name)) {
             let shape = self.weights.shape(name).unwrap_or_default();
             let reason = format!(
                 "tensor `{name}` of shape {shape:?} belongs to no known RIFE v4 layout; \

@@ -409,7 +409,7 @@ pub(super) fn rational(value: Ratio<i128>) -> ffmpeg::Rational {
     exact(value).or_else(|| exact(near)).unwrap_or_else(|| ffmpeg::Rational::new(25, 1))
 }
 
-/// Opens each encoder for a small picture (and AAC for sound) to see which can be used.
+/// Opens each encoder for a small picture to see which can be used.
 pub(super) fn statuses() -> Vec<EncoderStatus> {
     let format = PictureFormat {
         width_px: AV1_MIN_SIDE_PX,

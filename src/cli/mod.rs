@@ -18,7 +18,7 @@ use crate::error::{Classify, ExitCode};
 /// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used, 69 no device, 70 a fault of slomod's own,
 /// 73 cannot write, 74 read error, 75 try again later, 78 configuration or weights.
 #[derive(Debug, Parser)]
-#[command(name = "slomod", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "slomod", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +34,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
+    /// Turn an official PyTorch state dict into checked safetensors.
+    Import(import::ImportArgs),
 }
 
 /// Why a subcommand ends without success.
@@ -75,6 +77,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args),
     };
     match result {
         Ok(()) => exit(ExitCode::Ok),

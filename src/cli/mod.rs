@@ -2,7 +2,6 @@
 
 pub mod check;
 pub mod convert;
-pub mod import;
 mod progress;
 mod signals;
 
@@ -27,8 +26,6 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
-    /// Turn an official PyTorch state dict into checked safetensors.
-    Import(import::ImportArgs),
 }
 
 /// Why a subcommand ends without success.
@@ -68,7 +65,6 @@ pub fn run() -> std::process::ExitCode {
     let result = match &cli.command {
         Command::Convert(args) => convert::run(args),
         Command::Check(args) => check::run(args),
-        Command::Import(args) => import::run(args),
     };
     match result {
         Ok(()) => exit(ExitCode::Ok),

@@ -78,8 +78,11 @@ pub struct DecodeStats {
     pub corrupt: u64,
     /// First few messages about damage.
     pub errors: Vec<String>,
-    /// Whether reading ended before the container's end (a read error, or fewer frames than promised).
+    /// Whether the file ends before its header says it does (fewer frames than its index, or an earlier time). Where
+    /// frames are lost in the middle only `decoded` falls short.
     pub truncated: bool,
+    /// Frames without a time, or with one not after their predecessor's, whose time was repaired.
+    pub repaired_times: u64,
 }
 
 /// How an output is written.

@@ -1,10 +1,58 @@
 //! Decoding, encoding and muxing: the only module that names FFmpeg.
 
 pub mod clip;
+pub mod decode;
+mod encoder;
+mod mux;
+mod picture;
+mod probe;
+mod raw;
+mod streams;
+pub mod verify;
+pub mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
 
+use ffmpeg_next as ffmpeg;
+
+use self::clip::{ClipInfo, EncoderStatus};
 use crate::error::{Classify, Consequence, ExitCode};
+
+/// Prepares FFmpeg: call first thing in `main`. Every other function works without, but then SVT-AV1 may write to
+/// standard error.
+pub fn init() {
+    quiet();
+}
+
+/// Silences FFmpeg's own log: what matters comes back as errors, counts and warnings.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
+}
+
+/// What a clip is, from its headers and the first packets.
+///
+/// # Errors
+/// [`MediaError::Read`] where the system cannot read it. [`MediaError::Unusable`] with the codes `empty`,
+/// `not_video`, `moov_missing`, `playlist_refused`, `too_large`, `not_decodable`, `pixel_format`.
+pub fn probe(path: &Path) -> Result<ClipInfo, MediaError> {
+    probe::open(path).map(|it| it.info)
+}
+
+/// Which encoders can be used, found by opening each for a small picture.
+#[must_use]
+pub fn encoders() -> Vec<EncoderStatus> {
+    quiet();
+    encoder::statuses()
+}
+
+/// Version of the libavcodec in use, as `59.37.100`.
+#[must_use]
+pub fn libavcodec_version() -> String {
+    let version = ffmpeg::codec::version();
+    format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff)
+}
 
 /// Why a clip cannot be read or written. Every variant names the file.
 #[derive(Debug, thiserror::Error)]

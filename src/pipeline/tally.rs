@@ -57,11 +57,10 @@ impl Tally {
             Kind::Synthesised => self.frames.synthesised += 1,
             Kind::Held => self.frames.held += 1,
         }
+        let room = self.runs.len() < RUNS_LISTED;
         match self.runs.last_mut() {
             Some(run) if run.kind == kind.word() => run.count += 1,
-            _ if self.runs.len() < RUNS_LISTED => {
-                self.runs.push(Run { kind: kind.word().into(), count: 1 });
-            }
+            _ if room => self.runs.push(Run { kind: kind.word().into(), count: 1 }),
             _ => {}
         }
     }

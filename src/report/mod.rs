@@ -3,9 +3,19 @@
 //! The published schema is `config/report.schema.json`. Additive changes only within a major version of [`SCHEMA`].
 //! Numbers are finite or `null`: identical pictures have a PSNR of `null` and `identical: true`.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
+
+pub mod base64;
+pub mod json;
 
 /// Identifier of the report's format.
 pub const SCHEMA: &str = "slomod-report/1";
@@ -354,4 +364,47 @@ pub struct Timing {
     pub end_to_end_fps: Option<f64>,
     /// Peak resident memory of the process.
     pub rss_peak_bytes: Option<u64>,
+}
+
+/// Now, in RFC 3339, UTC, to the millisecond.
+#[must_use]
+pub fn now_rfc3339() -> String {
+    format!("{:.3}", Timestamp::now())
+}
+
+/// A time in RFC 3339, UTC, to the millisecond; `None` outside the years -9999 to 9999.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
+}
+
+/// The machine, as the kernel names it; `unknown` where `/proc` cannot be read.
+#[must_use]
+pub fn host() -> Host {
+    let read = |path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = text.trim();
+        if text.is_empty() { "unknown".to_owned() } else { text.to_owned() }
+    };
+    Host { name: read("/proc/sys/kernel/hostname"), kernel: read("/proc/sys/kernel/osrelease") }
+}
+
+/// A path as text, and its bytes in base64 where the text is not exact.
+#[must_use]
+pub fn path_fields(path: &Path) -> (String, Option<String>) {
+    let text = path.to_string_lossy().into_owned();
+    let exact = path.to_str().is_some();
+    (text, (!exact).then(|| base64::encode(path.as_os_str().as_bytes())))
+}
+
+/// A new identifier, 32 hex digits: a hash of the machine, the process, the time and a counter.
+#[must_use]
+pub fn report_id() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let seed =
+        format!("{boot} {} {count} {}", std::process::id(), Timestamp::now().as_nanosecond());
+    let hash = Sha256::digest(seed.as_bytes());
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

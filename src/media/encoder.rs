@@ -1,0 +1,373 @@
+//! Video encoders: which one takes a picture as it is, what must be changed where none does, and their settings.
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::ffi;
+use ffmpeg::format::Pixel;
+use ffmpeg::frame::Video;
+use num_rational::Ratio;
+
+use super::MediaError;
+use super::clip::EncoderStatus;
+use super::picture::{self, Levels, Scaler, copy_plane_in, side};
+use super::raw::{self, Tags};
+use crate::config::settings::{Codec, Encoding};
+use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Rate};
+
+/// Smallest picture side that SVT-AV1 takes.
+const AV1_MIN_SIDE_PX: usize = 64;
+
+/// Highest rate that SVT-AV1 takes as a hint; frames carry their own times anyway.
+const AV1_MAX_RATE: i128 = 240;
+
+/// Bytes B, G, R, unused: FFmpeg's `bgr0`.
+const BGR0: Pixel = Pixel::BGRZ;
+
+/// How pictures get into the encoder's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// Plane by plane, as they are.
+    Exact,
+    /// Each chroma sample repeated to full size: same size, same samples.
+    ChromaRepeated,
+    /// Green, blue and red packed into one plane (`bgr0`): same samples.
+    Packed,
+    /// Last column and row repeated to an even size, and converted to 4:2:0.
+    Even420,
+}
+
+/// The encoder and frame format for a clip.
+pub(super) struct Plan {
+    pub(super) encoder: &'static str,
+    pub(super) pixel: Pixel,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// What is not as in the source (code, sentence).
+    pub(super) warnings: Vec<(String, String)>,
+    fit: Fit,
+}
+
+/// FFmpeg's name of the encoder for a codec.
+pub(super) fn encoder_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "libx264",
+        Codec::H265 => "libx265",
+        Codec::Av1 => "libsvtav1",
+        Codec::Ffv1 => "ffv1",
+    }
+}
+
+/// Chooses the encoder and the least harmful frame format for pictures of `format`.
+pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaError> {
+    let encoder = encoder_name(codec);
+    let failed = |error: ffmpeg::Error| MediaError::Encoder {
+        encoder: encoder.to_owned(),
+        reason: error.to_string(),
+    };
+    let (width_px, height_px) = (format.width_px, format.height_px);
+    let (width, height) = (side(width_px).map_err(failed)?, side(height_px).map_err(failed)?);
+    let mut plan = Plan {
+        encoder,
+        pixel: picture::pixel(format.chroma),
+        width,
+        height,
+        warnings: Vec::new(),
+        fit: Fit::Exact,
+    };
+    let odd = match format.chroma {
+        Chroma::C420 => width % 2 + height % 2 > 0,
+        Chroma::C422 => width % 2 > 0,
+        _ => false,
+    };
+    match codec {
+        Codec::Ffv1 if format.chroma == Chroma::Gbr => {
+            (plan.pixel, plan.fit) = (BGR0, Fit::Packed);
+        }
+        Codec::Ffv1 => {}
+        Codec::H264 if format.chroma == Chroma::Gbr => {
+            plan.encoder = "libx264rgb";
+            (plan.pixel, plan.fit) = (BGR0, Fit::Packed);
+            plan.warn("rgb_video", "RGB is encoded as RGB H.264, which many players do not show");
+        }
+        Codec::H264 | Codec::H265 if odd => {
+            (plan.pixel, plan.fit) = (Pixel::YUV444P, Fit::ChromaRepeated);
+            let message = format!(
+                "{width}x{height} is odd, which {encoder} takes in 4:4:4 only; every sample is kept, but some players do not show 4:4:4"
+            );
+            plan.warn("chroma_444", &message);
+        }
+        Codec::H264 | Codec::H265 => {}
+        Codec::Av1 => plan.av1(format),
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn warn(&mut self, code: &str, message: &str) {
+        self.warnings.push((code.to_owned(), message.to_owned()));
+    }
+
+    /// SVT-AV1 takes 4:2:0 of even size alone.
+    fn av1(&mut self, format: PictureFormat) {
+        let (width, height) = (self.width, self.height);
+        if format.chroma != Chroma::C420 {
+            let name = match format.chroma {
+                Chroma::Gray => "gray becomes 4:2:0 with neutral chroma",
+                Chroma::Gbr => "RGB becomes 4:2:0",
+                _ => "chroma is reduced to 4:2:0",
+            };
+            self.warn("chroma_reduced", &format!("{name}: libsvtav1 takes nothing else"));
+        }
+        (self.width, self.height) = (width.next_multiple_of(2), height.next_multiple_of(2));
+        if (self.width, self.height) != (width, height) {
+            let message = format!(
+                "{width}x{height} becomes {}x{} by repeating the last column or row: libsvtav1 takes even sizes only",
+                self.width, self.height
+            );
+            self.warn("size_padded", &message);
+        }
+        if !self.warnings.is_empty() {
+            (self.pixel, self.fit) = (Pixel::YUV420P, Fit::Even420);
+        }
+    }
+}
+
+/// Fills encoder frames from pictures of one format.
+pub(super) struct Exporter {
+    plan_size: (u32, u32),
+    pixel: Pixel,
+    fit: Fit,
+    format: PictureFormat,
+    scaler: Option<Scaler>,
+}
+
+impl Exporter {
+    /// For pictures of `format` under `plan`.
+    pub(super) fn new(plan: &Plan, format: PictureFormat) -> Result<Self, ffmpeg::Error> {
+        let size = (plan.width, plan.height);
+        let scaler = if plan.fit == Fit::Even420 && format.chroma != Chroma::C420 {
+            let levels = match format.chroma {
+                Chroma::Gbr => Levels::RgbToLimited(format.matrix),
+                _ => Levels::Kept,
+            };
+            Some(Scaler::new(picture::pixel(format.chroma), plan.pixel, size, levels)?)
+        } else {
+            None
+        };
+        Ok(Self { plan_size: size, pixel: plan.pixel, fit: plan.fit, format, scaler })
+    }
+
+    /// A new frame with the picture's samples.
+    pub(super) fn export(&mut self, picture: &Picture) -> Result<Video, ffmpeg::Error> {
+        if picture.format != self.format {
+            return Err(ffmpeg::Error::InputChanged);
+        }
+        let (width, height) = self.plan_size;
+        match self.fit {
+            Fit::Exact => Ok(planes_in(picture, self.pixel, (width, height))),
+            Fit::ChromaRepeated => {
+                let planes = repeat_chroma(picture);
+                Ok(planes_in(&planes, self.pixel, (width, height)))
+            }
+            Fit::Packed => {
+                let mut frame = Video::new(self.pixel, width, height);
+                copy_plane_in(&mut frame, 0, &pack(picture), (width as usize * 4, height as usize));
+                Ok(frame)
+            }
+            Fit::Even420 => {
+                let even = pad(picture, width as usize, height as usize);
+                let pixel = picture::pixel(self.format.chroma);
+                let frame = planes_in(&even, pixel, (width, height));
+                let Some(scaler) = &mut self.scaler else { return Ok(frame) };
+                Ok(scaler.run(&frame)?.clone())
+            }
+        }
+    }
+}
+
+fn planes_in(picture: &Picture, pixel: Pixel, (width, height): (u32, u32)) -> Video {
+    let mut frame = Video::new(pixel, width, height);
+    let format = picture.format;
+    for (index, plane) in picture.planes.iter().enumerate() {
+        let size = format.chroma.plane_size(index, format.width_px, format.height_px);
+        copy_plane_in(&mut frame, index, plane, size);
+    }
+    frame
+}
+
+/// The same samples in 4:4:4, each chroma sample repeated over the pixels it stands for.
+fn repeat_chroma(picture: &Picture) -> Picture {
+    let from = picture.format;
+    let format = PictureFormat { chroma: Chroma::C444, ..from };
+    let mut out = Picture::zeroed(format);
+    for (index, plane) in out.planes.iter_mut().enumerate() {
+        let (width, height) = from.chroma.plane_size(index, from.width_px, from.height_px);
+        let (step_x, step_y) = if index == 0 {
+            (1, 1)
+        } else {
+            (from.width_px.div_ceil(width), from.height_px.div_ceil(height))
+        };
+        for (y, row) in plane.chunks_exact_mut(format.width_px).enumerate() {
+            let source = &picture.planes[index][(y / step_y) * width..][..width];
+            for (x, sample) in row.iter_mut().enumerate() {
+                *sample = source[x / step_x];
+            }
+        }
+    }
+    out
+}
+
+/// Planes G, B, R as bytes B, G, R, 0.
+fn pack(picture: &Picture) -> Vec<u8> {
+    let [green, blue, red] = [0, 1, 2].map(|index| &picture.planes[index]);
+    let pixels = green.iter().zip(blue).zip(red);
+    pixels.flat_map(|((green, blue), red)| [*blue, *green, *red, 0]).collect()
+}
+
+/// The picture at a larger size, its last columns and rows repeated.
+fn pad(picture: &Picture, width_px: usize, height_px: usize) -> Picture {
+    let from = picture.format;
+    let mut out = Picture::zeroed(PictureFormat { width_px, height_px, ..from });
+    for (index, plane) in out.planes.iter_mut().enumerate() {
+        let (width, height) = from.chroma.plane_size(index, from.width_px, from.height_px);
+        let (padded_width, _) = from.chroma.plane_size(index, width_px, height_px);
+        for (y, row) in plane.chunks_exact_mut(padded_width).enumerate() {
+            let source = &picture.planes[index][y.min(height - 1) * width..][..width];
+            for (x, sample) in row.iter_mut().enumerate() {
+                *sample = source[x.min(width - 1)];
+            }
+        }
+    }
+    out
+}
+
+/// What the header of the output says of its pictures.
+pub(super) struct Header {
+    pub(super) tags: Tags,
+    pub(super) sample_aspect_ratio: ffmpeg::Rational,
+    pub(super) rate: Rate,
+    pub(super) time_base: ffmpeg::Rational,
+    pub(super) global: bool,
+}
+
+/// The tags of the output: those of the source, except where the pictures had to become another family.
+pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> Tags {
+    if plan.fit != Fit::Even420 || format.chroma != Chroma::Gbr {
+        return source;
+    }
+    let matrix = match format.matrix {
+        Matrix::Bt601 => ffi::AVColorSpace::AVCOL_SPC_SMPTE170M,
+        Matrix::Bt709 => ffi::AVColorSpace::AVCOL_SPC_BT709,
+        Matrix::Bt2020 => ffi::AVColorSpace::AVCOL_SPC_BT2020_NCL,
+    };
+    Tags { matrix, range: ffi::AVColorRange::AVCOL_RANGE_MPEG, ..source }
+}
+
+/// Opens the encoder; also the options given to it, as `crf=18 preset=medium`.
+pub(super) fn open(
+    plan: &Plan,
+    encoding: &Encoding,
+    header: &Header,
+) -> Result<(ffmpeg::encoder::video::Encoder, String), MediaError> {
+    let failed = |reason: String| MediaError::Encoder { encoder: plan.encoder.to_owned(), reason };
+    let codec = ffmpeg::encoder::find_by_name(plan.encoder)
+        .ok_or_else(|| failed("is not part of this FFmpeg; install one that has it".to_owned()))?;
+    let mut video = ffmpeg::codec::Context::new_with_codec(codec)
+        .encoder()
+        .video()
+        .map_err(|error| failed(error.to_string()))?;
+    video.set_width(plan.width);
+    video.set_height(plan.height);
+    video.set_format(plan.pixel);
+    video.set_time_base(header.time_base);
+    video.set_frame_rate(Some(rate_hint(plan, header.rate)));
+    video.set_aspect_ratio(header.sample_aspect_ratio);
+    raw::prepare_encoder(&mut video, &header.tags, header.global);
+    let options = options(encoding);
+    let mut dictionary = ffmpeg::Dictionary::new();
+    for (key, value) in options.iter().chain(quiet_options(encoding.codec).iter()) {
+        if value.contains('\0') {
+            return Err(failed(format!("`{key}` holds a zero byte")));
+        }
+        dictionary.set(key, value);
+    }
+    let shown: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let shown = shown.join(" ");
+    let encoder = video.open_as_with(codec, dictionary).map_err(|error| {
+        let (width, height) = (plan.width, plan.height);
+        let hint = if encoding.codec == Codec::Av1 && width.min(height) < AV1_MIN_SIDE_PX as u32 {
+            format!("; its pictures have {AV1_MIN_SIDE_PX} pixels a side at least")
+        } else {
+            String::new()
+        };
+        failed(format!("does not open for {width}x{height} with `{shown}`: {error}{hint}"))
+    })?;
+    Ok((encoder, shown))
+}
+
+fn options(encoding: &Encoding) -> Vec<(&'static str, String)> {
+    let (crf, preset) = match encoding.codec {
+        Codec::H264 => (18, "medium"),
+        Codec::H265 => (20, "medium"),
+        Codec::Av1 => (24, "8"),
+        Codec::Ffv1 => return vec![("level", "3".to_owned()), ("slicecrc", "1".to_owned())],
+    };
+    let crf = encoding.crf.unwrap_or(crf);
+    let preset = encoding.preset.clone().unwrap_or_else(|| preset.to_owned());
+    vec![("crf", crf.to_string()), ("preset", preset)]
+}
+
+/// Options that keep an encoder from writing to standard error.
+fn quiet_options(codec: Codec) -> Vec<(&'static str, String)> {
+    match codec {
+        Codec::H265 => vec![("x265-params", "log-level=error".to_owned())],
+        _ => Vec::new(),
+    }
+}
+
+/// The nominal rate as FFmpeg holds it, nearest where it does not fit.
+fn rate_hint(plan: &Plan, rate: Rate) -> ffmpeg::Rational {
+    let most = if plan.encoder == "libsvtav1" { AV1_MAX_RATE } else { 1_000_000 };
+    let rate = rate.clamp(Ratio::new(1, 1_000), Ratio::from_integer(most));
+    rational(rate)
+}
+
+/// The rational as FFmpeg holds it, nearest within a millionth where it does not fit.
+pub(super) fn rational(value: Ratio<i128>) -> ffmpeg::Rational {
+    let exact = |it: Ratio<i128>| {
+        let (n, d) = (i32::try_from(*it.numer()).ok()?, i32::try_from(*it.denom()).ok()?);
+        Some(ffmpeg::Rational::new(n, d))
+    };
+    let million = Ratio::from_integer(1_000_000);
+    let near = Ratio::new((value * million).round().to_integer(), 1_000_000);
+    exact(value).or_else(|| exact(near)).unwrap_or_else(|| ffmpeg::Rational::new(25, 1))
+}
+
+/// Opens each encoder for a small picture (and AAC for sound) to see which can be used.
+pub(super) fn statuses() -> Vec<EncoderStatus> {
+    let format = PictureFormat {
+        width_px: AV1_MIN_SIDE_PX,
+        height_px: AV1_MIN_SIDE_PX,
+        chroma: Chroma::C420,
+        matrix: Matrix::Bt709,
+        range: crate::frame::Range::Limited,
+    };
+    let try_open = |codec: Codec| {
+        let plan = plan(codec, format)?;
+        let header = Header {
+            tags: Tags::UNKNOWN,
+            sample_aspect_ratio: ffmpeg::Rational::new(1, 1),
+            rate: Ratio::from_integer(25),
+            time_base: ffmpeg::Rational::new(1, 25),
+            global: true,
+        };
+        open(&plan, &Encoding { codec, ..Encoding::default() }, &header).map(|_| ())
+    };
+    [Codec::H264, Codec::H265, Codec::Av1, Codec::Ffv1]
+        .into_iter()
+        .map(|codec| EncoderStatus {
+            name: encoder_name(codec),
+            problem: try_open(codec).err().map(|error| error.to_string()),
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! Between FFmpeg's frames and [`Picture`]s: which layout a pixel format becomes, and the copying.
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::ffi::{self, AVPixelFormat};
+use ffmpeg::format::Pixel;
+use ffmpeg::frame::Video;
+use ffmpeg::software::scaling;
+
+use super::raw;
+use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+
+/// How a stored pixel format is handed out.
+pub(super) struct Layout {
+    /// Sampling of the pictures.
+    pub(super) chroma: Chroma,
+    /// Whether the samples are taken as they are.
+    pub(super) exact: bool,
+    /// Whether the format itself says full range.
+    pub(super) full_range: bool,
+    /// Why not as stored (code, sentence).
+    pub(super) warnings: Vec<(String, String)>,
+}
+
+/// The layout that pictures of `format` are handed out in; `None` for what cannot be read at all.
+pub(super) fn layout(format: AVPixelFormat) -> Option<Layout> {
+    use AVPixelFormat as P;
+    let exact =
+        |chroma, full_range| Some(Layout { chroma, exact: true, full_range, warnings: Vec::new() });
+    match format {
+        P::AV_PIX_FMT_YUV420P => exact(Chroma::C420, false),
+        P::AV_PIX_FMT_YUVJ420P => exact(Chroma::C420, true),
+        P::AV_PIX_FMT_YUV422P => exact(Chroma::C422, false),
+        P::AV_PIX_FMT_YUVJ422P => exact(Chroma::C422, true),
+        P::AV_PIX_FMT_YUV444P => exact(Chroma::C444, false),
+        P::AV_PIX_FMT_YUVJ444P => exact(Chroma::C444, true),
+        P::AV_PIX_FMT_GRAY8 => exact(Chroma::Gray, false),
+        P::AV_PIX_FMT_GBRP => exact(Chroma::Gbr, true),
+        _ => converted(format),
+    }
+}
+
+/// The nearest 8-bit planar layout, with a warning for each thing lost.
+fn converted(format: AVPixelFormat) -> Option<Layout> {
+    let facts = raw::pixel_facts(format)?;
+    if facts.flags & (ffi::AV_PIX_FMT_FLAG_HWACCEL | ffi::AV_PIX_FMT_FLAG_BAYER) != 0 {
+        return None;
+    }
+    let rgb = facts.flags & (ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL) != 0
+        || facts.name.starts_with("xyz");
+    let chroma = match facts.chroma_shift {
+        _ if rgb => Chroma::Gbr,
+        _ if facts.components < 3 => Chroma::Gray,
+        (0, _) => Chroma::C444,
+        (_, 0) => Chroma::C422,
+        _ => Chroma::C420,
+    };
+    let name = &facts.name;
+    let target = pixel_name(chroma);
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message: String| warnings.push((code.to_owned(), message));
+    if facts.depth > 8 {
+        let depth = facts.depth;
+        warn("bit_depth_reduced", format!("{name} has {depth} bits a sample; worked at 8 bits"));
+    }
+    if facts.flags & ffi::AV_PIX_FMT_FLAG_ALPHA != 0 {
+        warn("alpha_dropped", format!("{name} has transparency, which is dropped"));
+    }
+    if warnings.is_empty() {
+        let message = format!("{name} is converted to {target} before it is worked");
+        warnings.push(("pixel_format_converted".to_owned(), message));
+    }
+    let full_range = rgb || name.starts_with("yuvj");
+    Some(Layout { chroma, exact: false, full_range, warnings })
+}
+
+/// FFmpeg's pixel format of pictures with that sampling.
+pub(super) fn pixel(chroma: Chroma) -> Pixel {
+    match chroma {
+        Chroma::Gray => Pixel::GRAY8,
+        Chroma::C420 => Pixel::YUV420P,
+        Chroma::C422 => Pixel::YUV422P,
+        Chroma::C444 => Pixel::YUV444P,
+        Chroma::Gbr => Pixel::GBRP,
+    }
+}
+
+fn pixel_name(chroma: Chroma) -> &'static str {
+    match chroma {
+        Chroma::Gray => "gray",
+        Chroma::C420 => "yuv420p",
+        Chroma::C422 => "yuv422p",
+        Chroma::C444 => "yuv444p",
+        Chroma::Gbr => "gbrp",
+    }
+}
+
+/// The matrix for conversion. An untagged clip is BT.601 below 720 lines, else BT.709.
+pub(super) fn matrix(tag: ffi::AVColorSpace, height_px: usize) -> Matrix {
+    use ffi::AVColorSpace as S;
+    match tag {
+        S::AVCOL_SPC_BT470BG | S::AVCOL_SPC_SMPTE170M | S::AVCOL_SPC_FCC => Matrix::Bt601,
+        S::AVCOL_SPC_BT709 | S::AVCOL_SPC_SMPTE240M => Matrix::Bt709,
+        S::AVCOL_SPC_BT2020_NCL | S::AVCOL_SPC_BT2020_CL => Matrix::Bt2020,
+        _ if height_px < 720 => Matrix::Bt601,
+        _ => Matrix::Bt709,
+    }
+}
+
+/// The range of the samples. Untagged YCbCr is limited; untagged gray and RGB are full, which clips no sample.
+pub(super) fn range(tag: ffi::AVColorRange, layout: &Layout) -> Range {
+    match tag {
+        _ if layout.full_range && layout.chroma != Chroma::Gbr => Range::Full,
+        ffi::AVColorRange::AVCOL_RANGE_JPEG => Range::Full,
+        ffi::AVColorRange::AVCOL_RANGE_MPEG => Range::Limited,
+        _ if matches!(layout.chroma, Chroma::Gray | Chroma::Gbr) => Range::Full,
+        _ => Range::Limited,
+    }
+}
+
+/// A swscale context between two formats of one size. Levels are kept (both sides full range).
+pub(super) struct Scaler {
+    context: scaling::Context,
+    out: Video,
+}
+
+// SAFETY: the context is owned by this value alone and swscale keeps no thread-local state.
+#[expect(unsafe_code, reason = "ffmpeg-next does not mark its scaler Send")]
+unsafe impl Send for Scaler {}
+
+/// Between which YCbCr and RGB a scaler converts.
+#[derive(Clone, Copy)]
+pub(super) enum Levels {
+    /// Both sides are of one family: samples keep their levels.
+    Kept,
+    /// From full-range RGB to limited-range YCbCr of that matrix.
+    RgbToLimited(Matrix),
+}
+
+impl Scaler {
+    /// Converts `from` to `to` at `width` x `height`.
+    #[expect(unsafe_code, reason = "FFmpeg's C interface")]
+    pub(super) fn new(
+        from: Pixel,
+        to: Pixel,
+        (width, height): (u32, u32),
+        levels: Levels,
+    ) -> Result<Self, ffmpeg::Error> {
+        let flags =
+            scaling::Flags::BICUBIC | scaling::Flags::ACCURATE_RND | scaling::Flags::FULL_CHR_H_INT;
+        let mut context = scaling::Context::get(from, width, height, to, width, height, flags)?;
+        let (matrix, to_full) = match levels {
+            Levels::Kept => (ffi::SWS_CS_DEFAULT, 1),
+            Levels::RgbToLimited(Matrix::Bt601) => (ffi::SWS_CS_ITU601, 0),
+            Levels::RgbToLimited(Matrix::Bt709) => (ffi::SWS_CS_ITU709, 0),
+            Levels::RgbToLimited(Matrix::Bt2020) => (ffi::SWS_CS_BT2020, 0),
+        };
+        // SAFETY: takes any number and returns a static table.
+        let table = unsafe { ffi::sws_getCoefficients(matrix) };
+        // SAFETY: the context is alive; the table has the four entries that swscale reads. A refusal (formats that
+        // have no levels) changes nothing.
+        unsafe {
+            ffi::sws_setColorspaceDetails(
+                context.as_mut_ptr(),
+                table,
+                1,
+                table,
+                to_full,
+                0,
+                1 << 16,
+                1 << 16,
+            )
+        };
+        Ok(Self { context, out: Video::new(to, width, height) })
+    }
+
+    /// The converted frame, valid until the next call.
+    pub(super) fn run(&mut self, frame: &Video) -> Result<&mut Video, ffmpeg::Error> {
+        self.context.run(frame, &mut self.out)?;
+        Ok(&mut self.out)
+    }
+}
+
+/// Turns decoded frames into pictures.
+pub(super) struct Importer {
+    format: PictureFormat,
+    stored: Pixel,
+    scaler: Option<Scaler>,
+}
+
+impl Importer {
+    /// For frames of `stored`, handed out as `format`.
+    pub(super) fn new(
+        stored: AVPixelFormat,
+        exact: bool,
+        format: PictureFormat,
+    ) -> Result<Self, ffmpeg::Error> {
+        let size = (side(format.width_px)?, side(format.height_px)?);
+        let stored = Pixel::from(stored);
+        let scaler = if exact {
+            None
+        } else {
+            Some(Scaler::new(stored, pixel(format.chroma), size, Levels::Kept)?)
+        };
+        Ok(Self { format, stored, scaler })
+    }
+
+    /// Whether a frame has the size and pixel format this was made for.
+    pub(super) fn fits(&self, frame: &Video) -> bool {
+        let samples = |format| pixel_without_range(format);
+        frame.width() as usize == self.format.width_px
+            && frame.height() as usize == self.format.height_px
+            && samples(frame.format()) == samples(self.stored)
+    }
+
+    /// The picture of a frame that [`Self::fits`].
+    pub(super) fn import(&mut self, frame: &Video) -> Result<Picture, ffmpeg::Error> {
+        let frame = match &mut self.scaler {
+            Some(scaler) => scaler.run(frame)?,
+            None => frame,
+        };
+        Ok(copy_out(frame, self.format))
+    }
+}
+
+/// The `yuvj` formats are the `yuv` ones with a range tag.
+fn pixel_without_range(format: Pixel) -> Pixel {
+    match format {
+        Pixel::YUVJ420P => Pixel::YUV420P,
+        Pixel::YUVJ422P => Pixel::YUV422P,
+        Pixel::YUVJ444P => Pixel::YUV444P,
+        other => other,
+    }
+}
+
+/// A side of a picture as FFmpeg counts it.
+pub(super) fn side(length: usize) -> Result<u32, ffmpeg::Error> {
+    let fits = u32::try_from(length).ok().filter(|it| *it > 0 && *it <= i32::MAX as u32);
+    fits.ok_or(ffmpeg::Error::InvalidData)
+}
+
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+fn copy_out(frame: &Video, format: PictureFormat) -> Picture {
+    let mut picture = Picture::zeroed(format);
+    for (index, plane) in picture.planes.iter_mut().enumerate() {
+        let (width, height) = format.chroma.plane_size(index, format.width_px, format.height_px);
+        let (Ok(columns), Ok(rows)) = (i32::try_from(width), i32::try_from(height)) else {
+            continue;
+        };
+        assert!(plane.len() == width * height, "a picture's planes have its format's size");
+        // SAFETY: the frame is alive and has this plane: its format and size are those of `format`.
+        let (data, stride) = unsafe {
+            let raw = &*frame.as_ptr();
+            (raw.data[index], raw.linesize[index])
+        };
+        // SAFETY: source rows are `stride` (which may be negative) apart and hold `columns` bytes; the plane is tight.
+        unsafe {
+            ffi::av_image_copy_plane(plane.as_mut_ptr(), columns, data, stride, columns, rows)
+        };
+    }
+    picture
+}
+
+/// Copies tight rows of bytes into plane `index` of a frame.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn copy_plane_in(
+    frame: &mut Video,
+    index: usize,
+    plane: &[u8],
+    (row_bytes, rows): (usize, usize),
+) {
+    assert!(index < frame.planes(), "the frame has the plane");
+    assert!(rows <= frame.plane_height(index) as usize, "the plane has the rows");
+    assert!(row_bytes <= frame.stride(index), "a row of the plane has the bytes");
+    assert!(plane.len() >= row_bytes * rows, "the picture's plane is whole");
+    let (Ok(columns), Ok(rows)) = (i32::try_from(row_bytes), i32::try_from(rows)) else { return };
+    // SAFETY: the frame was allocated by `Video::new` and is not shared; the asserts hold both sides to their sizes.
+    unsafe {
+        let raw = &*frame.as_mut_ptr();
+        ffi::av_image_copy_plane(
+            raw.data[index],
+            raw.linesize[index],
+            plane.as_ptr(),
+            columns,
+            columns,
+            rows,
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! Reads a finished file back: every frame is decoded and counted.
+
+use std::path::Path;
+
+use super::MediaError;
+use super::clip::Verified;
+use super::decode::Decoder;
+use crate::frame::Seconds;
+
+/// Decodes the whole video of `path`.
+///
+/// # Errors
+/// [`MediaError::Read`] and [`MediaError::Unusable`], as [`Decoder`]. Frames with errors are counted, not an error.
+pub fn verify(path: &Path) -> Result<Verified, MediaError> {
+    let mut decoder = Decoder::open(path)?;
+    let span = decoder.run_through()?;
+    let stats = decoder.stats();
+    let duration = span.map_or_else(Seconds::default, |(start, end)| end - start);
+    Ok(Verified {
+        frames: stats.decoded,
+        duration,
+        corrupt: stats.corrupt + u64::from(stats.truncated),
+    })
+}

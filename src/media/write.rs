@@ -1,0 +1,242 @@
+//! Encodes pictures at exact times into a file, beside the sound and the other streams of the source.
+//!
+//! The video's clock ticks so that every time of the job is whole ([`time_base`]); Matroska rounds to a millisecond.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ffmpeg_next as ffmpeg;
+
+use num_rational::Ratio;
+
+use super::MediaError;
+use super::clip::{ClipInfo, WriteSpec, WriteSummary};
+use super::encoder::{self, Exporter, Header};
+use super::mux::{Muxer, write_error};
+use super::probe;
+use super::raw;
+use super::streams::Streams;
+use crate::config::settings::{Codec, Container};
+use crate::frame::{Picture, Rate, Seconds};
+
+/// Most ticks a second: a gap of seven minutes between frames still fits MP4's 32 bits.
+const MAX_TICKS: i128 = 10_000_000;
+
+/// Fewest ticks a second where times cannot all be whole.
+const MIN_ROUNDED_TICKS: i128 = 90_000;
+
+/// Writes one output file. It is removed unless [`Self::finish`] succeeds.
+pub struct Writer {
+    path: PathBuf,
+    muxer: Muxer,
+    encoder: ffmpeg::encoder::video::Encoder,
+    exporter: Exporter,
+    streams: Streams,
+    /// Seconds a tick of the encoder.
+    tick: Seconds,
+    video: usize,
+    /// Ticks each frame inside the encoder is shown, by its time; as many as the encoder holds.
+    durations: BTreeMap<i64, i64>,
+    last: Option<i64>,
+    summary: WriteSummary,
+}
+
+impl Writer {
+    /// Creates `temporary` for frames like those of `source`, which is opened again for its other streams.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`], [`MediaError::Encoder`]; [`MediaError::Read`] and [`MediaError::Unusable`] of the source.
+    pub fn create(
+        temporary: &Path,
+        source: &ClipInfo,
+        spec: &WriteSpec,
+    ) -> Result<Self, MediaError> {
+        let input = probe::open_container(&source.path)?;
+        let facts = raw::stream_facts(&input, source.video.stream_index).ok_or_else(|| {
+            probe::unusable(&source.path, "not_video", "its video stream has gone")
+        })?;
+        if spec.container == Container::Mp4 && spec.encoding.codec == Codec::Ffv1 {
+            return Err(MediaError::Encoder {
+                encoder: "ffv1".to_owned(),
+                reason: "MP4 cannot carry FFV1; use the container mkv or mov".to_owned(),
+            });
+        }
+        let format = source.video.picture;
+        let plan = encoder::plan(spec.encoding.codec, format)?;
+        let mut muxer = Muxer::create(temporary, spec.container)?;
+        let ticks = time_base(spec.rate, spec.stretch, facts.time_base);
+        let time_base = ffmpeg::Rational::new(1, i32::try_from(ticks).unwrap_or(i32::MAX));
+        let header = Header {
+            tags: encoder::output_tags(&plan, format, facts.tags),
+            sample_aspect_ratio: facts.sample_aspect_ratio,
+            rate: spec.rate,
+            time_base,
+            global: muxer.wants_global_header(),
+        };
+        let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
+        let video = muxer.add_stream(&ffmpeg::codec::Parameters::from(&encoder), time_base)?;
+        let rate = encoder::rational(spec.rate);
+        let shown = Some((rate, facts.sample_aspect_ratio));
+        raw::set_stream(muxer.output(), video, facts.disposition, shown);
+        raw::copy_stream_metadata(&input, facts.index, muxer.output(), video);
+        let mut warnings = plan.warnings.clone();
+        if let Some(matrix) = raw::display_matrix(&input, facts.index) {
+            if spec.container == Container::Mkv {
+                let message = "this FFmpeg cannot write rotation to Matroska; use mp4 or mov";
+                warnings.push(("rotation_lost".to_owned(), message.to_owned()));
+            }
+            raw::set_display_matrix(muxer.output(), video, matrix);
+        }
+        raw::copy_metadata(&input, muxer.output());
+        raw::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
+        let exporter = Exporter::new(&plan, format).map_err(|error| MediaError::Encoder {
+            encoder: plan.encoder.to_owned(),
+            reason: format!("pictures cannot be converted for it: {error}"),
+        })?;
+        let streams = Streams::plan(input, source, spec, &mut muxer)?;
+        muxer.start()?;
+        let summary = WriteSummary {
+            format: muxer.format(),
+            encoder: plan.encoder.to_owned(),
+            options,
+            pixel_format: pixel_name(plan.pixel),
+            frames: 0,
+            streams: Vec::new(),
+            warnings,
+        };
+        Ok(Self {
+            path: temporary.to_owned(),
+            muxer,
+            encoder,
+            exporter,
+            streams,
+            tick: Ratio::new(1, i128::from(time_base.denominator())),
+            video,
+            durations: BTreeMap::new(),
+            last: None,
+            summary,
+        })
+    }
+
+    /// Encodes a picture that is shown from `pts` (0 or later, after the one before) for `duration`.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`]: the disk is full, or the times do not increase by a tick. [`MediaError::Encoder`].
+    pub fn write(
+        &mut self,
+        picture: &Picture,
+        pts: Seconds,
+        duration: Seconds,
+    ) -> Result<(), MediaError> {
+        let time = raw::ticks(pts, self.tick);
+        if time < 0 || self.last.is_some_and(|last| last >= time) {
+            return Err(MediaError::Write {
+                path: self.path.clone(),
+                reason: format!("the frame at {pts} s does not follow the one before"),
+                source: None,
+            });
+        }
+        self.last = Some(time);
+        let end = raw::ticks(pts + duration, self.tick);
+        self.durations.insert(time, (end - time).max(1));
+        let mut frame = self.exporter.export(picture).map_err(|error| self.refused(error))?;
+        frame.set_pts(Some(time));
+        self.encoder.send_frame(&frame).map_err(|error| self.refused(error))?;
+        self.summary.frames += 1;
+        self.drain()
+    }
+
+    /// Writes what is left and completes the file.
+    ///
+    /// # Errors
+    /// As [`Self::write`]; the file is removed then.
+    pub fn finish(mut self) -> Result<WriteSummary, MediaError> {
+        self.encoder.send_eof().map_err(|error| self.refused(error))?;
+        self.drain()?;
+        let (streams, warnings) = self.streams.finish(&mut self.muxer)?;
+        self.muxer.finish()?;
+        self.summary.streams = streams;
+        self.summary.warnings.extend(warnings);
+        Ok(self.summary)
+    }
+
+    /// Writes what the encoder has ready, and the other streams up to there.
+    fn drain(&mut self) -> Result<(), MediaError> {
+        loop {
+            let mut packet = ffmpeg::Packet::empty();
+            match self.encoder.receive_packet(&mut packet) {
+                Ok(()) => {}
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(self.refused(error)),
+            }
+            let time = packet.pts().or(packet.dts()).unwrap_or_default();
+            let duration = self.durations.remove(&time).unwrap_or(packet.duration().max(1));
+            self.streams.pump(self.tick * i128::from(time), &mut self.muxer)?;
+            let tick = self.muxer.tick(self.video);
+            let whole = |ticks: i64| raw::ticks(self.tick * i128::from(ticks), tick);
+            packet.set_pts(Some(whole(time)));
+            packet.set_dts(packet.dts().map(whole));
+            packet.set_duration(whole(time + duration) - whole(time));
+            self.muxer.write(self.video, &mut packet)?;
+        }
+    }
+
+    fn refused(&self, error: ffmpeg::Error) -> MediaError {
+        match raw::system_error(error) {
+            Some(system) if system.raw_os_error() == Some(ffmpeg::error::ENOSPC) => {
+                write_error(&self.path, "the encoder cannot go on", error)
+            }
+            _ => MediaError::Encoder {
+                encoder: self.summary.encoder.clone(),
+                reason: format!("refused a picture: {error}"),
+            },
+        }
+    }
+}
+
+fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {
+    raw::pixel_facts(pixel.into()).map(|it| it.name).unwrap_or_default()
+}
+
+/// Ticks a second such that frames at the nominal rate, and source times stretched, are whole ticks. Where that takes
+/// more than [`MAX_TICKS`], a multiple of the rate alone that rounds to [`MIN_ROUNDED_TICKS`] or finer (each time is
+/// rounded by itself: errors do not add up).
+fn time_base(rate: Rate, stretch: Seconds, source_tick: Seconds) -> i128 {
+    let frames = *rate.numer();
+    let stretched = *(source_tick * stretch).denom();
+    let exact = frames / gcd(frames, stretched) * stretched;
+    if exact <= MAX_TICKS {
+        return exact;
+    }
+    if frames > MAX_TICKS { MAX_TICKS } else { frames * (MIN_ROUNDED_TICKS / frames + 1) }
+}
+
+fn gcd(a: i128, b: i128) -> i128 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_job_are_whole_ticks() {
+        let r = Ratio::new;
+        let one = r(1, 1);
+        assert_eq!(time_base(r(24000, 1001), one, r(1, 90_000)), 360_000);
+        assert_eq!(time_base(r(25, 1), one, r(1, 12_800)), 12_800);
+        assert_eq!(time_base(r(25, 2), r(4, 1), r(1, 1000)), 250);
+        assert_eq!(time_base(r(30, 1), r(10, 3), r(1, 1000)), 300);
+        let rounded = time_base(r(30_011, 1), one, r(1, 1_000_003));
+        assert!((MIN_ROUNDED_TICKS..=MAX_TICKS).contains(&rounded) && rounded % 30_011 == 0);
+    }
+
+    #[test]
+    fn readers_and_writers_can_live_in_threads_of_their_own() {
+        fn is_send<T: Send>() {}
+        is_send::<Writer>();
+        is_send::<super::super::decode::Decoder>();
+    }
+}

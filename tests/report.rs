@@ -1,0 +1,358 @@
+//! Reports against their published schema, both ways.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use num_rational::Ratio;
+use serde_json::{Value, json};
+use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
+use slomod::config::settings::{Mode, Settings};
+use slomod::report::json::ReportError;
+use slomod::report::{
+    Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
+    OutputFrames, Quality, Report, Run, SCHEMA, Scores, Source, SourceFrames, Status, Stream,
+    Timing, Tool, host, now_rfc3339, path_fields, report_id,
+};
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/report.schema.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn faults(report: &Value) -> Vec<String> {
+    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+fn value(report: &Report) -> Value {
+    serde_json::from_str(&report.to_json().unwrap()).unwrap()
+}
+
+fn notice(code: &str) -> Notice {
+    Notice { code: code.into(), message: "A sentence.".into() }
+}
+
+fn full_scores() -> Scores {
+    Scores {
+        psnr_rgb_db: Some(31.2),
+        psnr_rgb_median_db: Some(31.0),
+        psnr_rgb_p5_db: Some(25.5),
+        psnr_rgb_min_db: Some(24.9),
+        psnr_rgb_pooled_db: Some(30.1),
+        psnr_y_db: Some(32.2),
+        ssim_y: Some(0.93),
+        ssim_rife: Some(0.94),
+        exact: 0,
+        identical: false,
+    }
+}
+
+fn full_source() -> Source {
+    Source {
+        path: "/srv/slomod/drop/a\u{fffd}.mp4".into(),
+        path_b64: Some("L3Nydi9zbG9tb2QvZHJvcC9h/y5tcDQ=".into()),
+        size_bytes: 1234,
+        modified: Some(now_rfc3339()),
+        sha256: Some("0".repeat(64)),
+        sha256_after: Some("0".repeat(64)),
+        format: Some("mov,mp4,m4a,3gp,3g2,mj2".into()),
+        codec: Some("h264".into()),
+        width_px: Some(641),
+        height_px: Some(361),
+        pixel_format: Some("yuv420p".into()),
+        rotation_degrees: Some(90),
+        sample_aspect_ratio: Some("4:3".into()),
+        color: Some(Color {
+            matrix: "bt709".into(),
+            primaries: "bt709".into(),
+            transfer: "bt709".into(),
+            range: "tv".into(),
+        }),
+        fps: Some("30000/1001".into()),
+        variable_rate: Some(false),
+        duration_s: Some(3.003),
+        frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
+    }
+}
+
+fn full_output() -> Output {
+    let stream = |action: &str| Stream {
+        index: 0,
+        kind: "video".into(),
+        codec: "h264".into(),
+        action: action.into(),
+        reason: Some("no place in mp4".into()),
+    };
+    Output {
+        path: "/srv/slomod/out/a.mp4".into(),
+        size_bytes: 4321,
+        sha256: "f".repeat(64),
+        format: "mp4".into(),
+        encoder: "libx264".into(),
+        encoder_options: "crf=18 preset=medium".into(),
+        pixel_format: "yuv420p".into(),
+        fps: "30000/1001".into(),
+        duration_s: 12.0,
+        frames: OutputFrames { total: 357, real: 90, synthesised: 264, held: 3 },
+        streams: ["interpolated", "copied", "stretched", "reencoded", "dropped"].map(stream).into(),
+    }
+}
+
+fn full_settings() -> Settings {
+    Settings {
+        mode: Mode::Slow,
+        factor: Some(4),
+        fps: Some(Ratio::new(60000, 1001)),
+        speed: Some(Ratio::new(1, 4)),
+        model: Some("/etc/slomod/rife.safetensors".into()),
+        scale: Scale::Fixed(0.25),
+        device: DeviceChoice::Cuda(1),
+        encoding: Encoding {
+            codec: Codec::H265,
+            crf: Some(20),
+            preset: Some("slow".into()),
+            container: Some(Container::Mkv),
+        },
+        ..Settings::default()
+    }
+}
+
+/// A finished job with every optional field filled, so that nothing of the schema goes unseen.
+fn done() -> Report {
+    let holdout = Holdout {
+        protocol: "holdout-2x".into(),
+        samples: 88,
+        candidates: 88,
+        network: full_scores(),
+        repeat: full_scores(),
+        blend: full_scores(),
+        worst_pts_s: Some(1.5),
+    };
+    let run = |kind: &str| Run { kind: kind.into(), count: 3 };
+    Report {
+        schema: SCHEMA.into(),
+        report_id: report_id(),
+        created: now_rfc3339(),
+        status: Status::Done,
+        tool: Tool {
+            name: "slomod".into(),
+            version: "0.1.0".into(),
+            libavcodec: "59.37.100".into(),
+        },
+        host: host(),
+        source: full_source(),
+        settings: full_settings(),
+        device: Some(Device {
+            kind: "cpu".into(),
+            name: "A processor".into(),
+            precision: "f32".into(),
+            instructions: "avx2".into(),
+            threads: 2,
+            fallback: true,
+            fallback_reason: Some("no driver".into()),
+        }),
+        model: Some(Model { name: "rife v4.26".into(), sha256: Some("a".repeat(64)), scale: 0.5 }),
+        output: Some(full_output()),
+        interpolation: Some(Interpolation {
+            factor: Some(4),
+            speed: 0.25,
+            cut_threshold: 0.4,
+            cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9 }],
+            frame_map: ["real", "synthesised", "held"].map(run).into(),
+        }),
+        quality: Some(Quality { holdout }),
+        timing: Timing {
+            started: now_rfc3339(),
+            finished: now_rfc3339(),
+            wall_s: 20.5,
+            decode_fps: Some(300.0),
+            network_fps: Some(15.0),
+            encode_fps: Some(60.0),
+            end_to_end_fps: Some(14.0),
+            rss_peak_bytes: Some(500_000_000),
+        },
+        warnings: vec![notice("gpu_fallback")],
+        errors: Vec::new(),
+        disclaimer: DISCLAIMER.into(),
+    }
+}
+
+/// A job that ended before anything of the clip was known.
+fn ended_early(status: Status) -> Report {
+    Report {
+        status,
+        source: Source {
+            path: "/srv/slomod/drop/a.txt".into(),
+            path_b64: None,
+            size_bytes: 0,
+            modified: None,
+            sha256: None,
+            sha256_after: None,
+            format: None,
+            codec: None,
+            width_px: None,
+            height_px: None,
+            pixel_format: None,
+            rotation_degrees: None,
+            sample_aspect_ratio: None,
+            color: None,
+            fps: None,
+            variable_rate: None,
+            duration_s: None,
+            frames: SourceFrames::default(),
+        },
+        settings: Settings::default(),
+        device: None,
+        model: None,
+        output: None,
+        interpolation: None,
+        quality: None,
+        timing: Timing { started: now_rfc3339(), finished: now_rfc3339(), ..Timing::default() },
+        warnings: vec![notice("duplicate_of")],
+        errors: if status == Status::Duplicate { Vec::new() } else { vec![notice("not_video")] },
+        ..done()
+    }
+}
+
+#[test]
+fn reports_of_every_status_validate() {
+    for report in [
+        done(),
+        ended_early(Status::Failed),
+        ended_early(Status::Refused),
+        ended_early(Status::Duplicate),
+    ] {
+        assert_eq!(faults(&value(&report)), Vec::<String>::new(), "{:?}", report.status);
+    }
+}
+
+#[test]
+fn reports_read_back_as_they_were() {
+    for report in [done(), ended_early(Status::Failed)] {
+        let back: Report = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+        assert_eq!(back, report);
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_not_a_report() {
+    let good = value(&done());
+    let changes: [(&str, Value); 9] = [
+        ("/schema", json!("slomod-report/2")),
+        ("/status", json!("fine")),
+        ("/created", json!("yesterday")),
+        ("/source/sha256", json!("abc")),
+        ("/output/frames/total", json!(-1)),
+        ("/output", Value::Null),
+        ("/timing/wall_s", Value::Null),
+        ("/quality/holdout/network/ssim_y", json!(1.5)),
+        ("/interpolation/frame_map/0/kind", json!("guessed")),
+    ];
+    for (pointer, wrong) in changes {
+        let mut report = good.clone();
+        *report.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!faults(&report).is_empty(), "{pointer}");
+    }
+    let mut extra = good;
+    extra["model"]["mood"] = json!("good");
+    assert!(!faults(&extra).is_empty());
+}
+
+/// Walks a value and its schema side by side and lists where the names of properties differ.
+fn differences(value: &Value, schema: &Value, root: &Value, at: &str, found: &mut Vec<String>) {
+    let reference = schema.get("$ref").or_else(|| schema.pointer("/anyOf/0/$ref"));
+    if let Some(Value::String(reference)) = reference {
+        let target = root.pointer(reference.trim_start_matches('#')).unwrap();
+        return differences(value, target, root, at, found);
+    }
+    match value {
+        Value::Object(fields) => {
+            let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+            let required = schema["required"].as_array().cloned().unwrap_or_default();
+            for name in fields.keys().filter(|name| !properties.contains_key(*name)) {
+                found.push(format!("{at}/{name} is not in the schema"));
+            }
+            for (name, property) in &properties {
+                if !required.contains(&json!(name)) {
+                    found.push(format!("{at}/{name} is not required by the schema"));
+                }
+                if property["description"].as_str().is_none_or(str::is_empty) {
+                    found.push(format!("{at}/{name} has no description"));
+                }
+                match fields.get(name) {
+                    None => found.push(format!("{at}/{name} is in the schema only")),
+                    Some(Value::Null) => found.push(format!("{at}/{name} was not filled")),
+                    Some(it) => differences(it, property, root, &format!("{at}/{name}"), found),
+                }
+            }
+            if schema["additionalProperties"] != json!(false) {
+                found.push(format!("{at} takes any property"));
+            }
+        }
+        Value::Array(items) => {
+            let item = items.first().unwrap_or(&Value::Null);
+            differences(item, &schema["items"], root, &format!("{at}/0"), found);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_in_the_schema_and_every_property_is_a_field() {
+    let mut report = done();
+    report.errors = vec![notice("shown_to_the_walk")];
+    let (schema, mut found) = (schema(), Vec::new());
+    differences(&value(&report), &schema, &schema, "", &mut found);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn optional_numbers_that_are_not_finite_become_null() {
+    for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut report = done();
+        report.timing.network_fps = Some(wrong);
+        let text = report.to_json().unwrap();
+        assert!(!text.contains("NaN") && !text.contains("inf"));
+        assert_eq!(value(&report)["timing"]["network_fps"], Value::Null);
+        assert_eq!(faults(&value(&report)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn required_numbers_that_are_not_finite_are_refused() {
+    type Break = fn(&mut Report);
+    let breaks: [Break; 7] = [
+        |r| r.timing.wall_s = f64::NAN,
+        |r| r.model.as_mut().unwrap().scale = f32::INFINITY,
+        |r| r.output.as_mut().unwrap().duration_s = f64::INFINITY,
+        |r| r.interpolation.as_mut().unwrap().speed = f64::NAN,
+        |r| r.interpolation.as_mut().unwrap().cut_threshold = f64::NAN,
+        |r| r.interpolation.as_mut().unwrap().cuts[0].pts_s = f64::NAN,
+        |r| r.interpolation.as_mut().unwrap().cuts[0].score = f64::NAN,
+    ];
+    for (number, damage) in breaks.iter().enumerate() {
+        let mut report = done();
+        damage(&mut report);
+        let result = report.to_json();
+        assert!(matches!(result, Err(ReportError::NotFinite(_))), "{number}: {result:?}");
+    }
+}
+
+#[test]
+fn paths_that_are_not_utf8_keep_their_bytes() {
+    assert_eq!(path_fields(Path::new("/a/ü.mp4")), ("/a/ü.mp4".into(), None));
+    let odd = Path::new(OsStr::from_bytes(b"/a/\xff.mp4"));
+    assert_eq!(path_fields(odd), ("/a/\u{fffd}.mp4".into(), Some("L2Ev/y5tcDQ=".into())));
+}
+
+#[test]
+fn identifiers_are_unique_and_the_host_is_named() {
+    let mut ids: Vec<String> = (0..1000).map(|_| report_id()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 1000);
+    let Host { name, kernel } = host();
+    assert!(!name.is_empty() && !kernel.is_empty());
+}

@@ -2,8 +2,11 @@
 
 pub mod check;
 pub mod convert;
+pub mod daemon;
 mod progress;
 mod signals;
+pub mod status;
+pub mod work;
 
 use clap::{Parser, Subcommand};
 
@@ -22,10 +25,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch folders and work what is dropped there, until stopped.
+    Daemon(daemon::DaemonArgs),
     /// Convert one clip.
     Convert(convert::ConvertArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
+    /// List the daemon's jobs and their states.
+    Status(status::StatusArgs),
+    /// Try a failed or refused job again.
+    Retry(status::RetryArgs),
+    /// What the daemon starts for each clip.
+    #[command(hide = true)]
+    Work(work::WorkArgs),
 }
 
 /// Why a subcommand ends without success.
@@ -63,6 +75,10 @@ pub fn run() -> std::process::ExitCode {
         }
     };
     let result = match &cli.command {
+        Command::Daemon(args) => daemon::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Retry(args) => status::run_retry(args),
+        Command::Work(args) => work::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Check(args) => check::run(args),
     };

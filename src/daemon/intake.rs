@@ -64,7 +64,10 @@ pub async fn check(
             // What brings a probe down will be tried again, and refused once it brought two workers down.
             Ended::Crashed(why) => return Checked::Doubtful(why),
             Ended::Hung(after) => {
-                return Checked::Doubtful(format!("opening it took more than {} s", after.as_secs()));
+                return Checked::Doubtful(format!(
+                    "opening it took more than {} s",
+                    after.as_secs()
+                ));
             }
             Ended::Report(_) | Ended::Opened(_) => {
                 return Checked::Doubtful("the probe answered something else".into());
@@ -92,7 +95,8 @@ pub async fn check(
 /// Where the weights cannot be read.
 pub fn settings_identity(settings: &Settings) -> io::Result<(String, String)> {
     let text = serde_json::to_string(settings)?;
-    let deciding = Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
+    let deciding =
+        Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
     let weights = match &settings.model {
         Some(path) if path.is_absolute() => file_sha256(path)?,
         _ => String::new(),

@@ -84,7 +84,9 @@ pub async fn work(
     let job = Job { shop, watch, claim };
     match job.attempt(stop, on_progress).await {
         // The folder's fault, or the system's: it may pass.
-        Err(Trouble::Passing(message)) => job.delay("io", &message, Aftermath::Pause(message.clone())),
+        Err(Trouble::Passing(message)) => {
+            job.delay("io", &message, Aftermath::Pause(message.clone()))
+        }
         Err(Trouble::Fatal(error)) => Err(error),
         Ok(aftermath) => Ok(aftermath),
     }
@@ -139,8 +141,9 @@ impl Job {
         }
         let task = self.task();
         let folder = task.output.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Trouble::Passing(format!("{}: cannot be created: {error}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
+        })?;
         if let Some(message) = self.space_trouble(folder) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
@@ -246,7 +249,13 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                return Ok(self.again(Count::Nothing, 0, "stopped", "the daemon was stopped", Aftermath::Next)?);
+                return Ok(self.again(
+                    Count::Nothing,
+                    0,
+                    "stopped",
+                    "the daemon was stopped",
+                    Aftermath::Next,
+                )?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
             Ended::Hung(after) => {
@@ -315,7 +324,8 @@ impl Job {
 
     async fn publish(&self, task: &Task, report: Report) -> Attempt {
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
-        let still = Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
+        let still =
+            Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
         if !still || !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
             let message = "the file changed while it was converted; the result was discarded";
@@ -375,7 +385,12 @@ impl Job {
     }
 
     /// A report made here, where no worker made one.
-    async fn failure_report(&self, task: &Task, code: &str, message: &str) -> Result<Report, Trouble> {
+    async fn failure_report(
+        &self,
+        task: &Task,
+        code: &str,
+        message: &str,
+    ) -> Result<Report, Trouble> {
         let (task, sha256) = (task.clone(), self.claim.sha256.clone());
         let notice = Notice { code: code.to_owned(), message: message.to_owned() };
         let report = blocking(move || {

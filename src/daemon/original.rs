@@ -39,7 +39,8 @@ fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
 pub fn move_pending(journal: &mut Journal, watches: &[Watch]) -> Result<(), JournalError> {
     for claim in journal.originals_pending()? {
         let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
-        let Some((watch, folder)) = watch.and_then(|it| Some((it, folder(it, &claim.relative)?))) else {
+        let Some((watch, folder)) = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)))
+        else {
             // The configuration has changed and does not want it moved any more.
             journal.original_kept(claim.job)?;
             continue;

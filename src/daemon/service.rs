@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use log::kv::{Key, Source, Value, VisitSource};
+use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use sd_notify::NotifyState;
 use systemd_journal_logger::JournalLog;

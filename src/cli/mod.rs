@@ -2,12 +2,16 @@
 
 pub mod check;
 pub mod convert;
+pub mod daemon;
 pub mod demo;
 pub mod evaluate;
+pub mod import;
 pub mod interpolate;
 mod picture_file;
 mod progress;
 mod signals;
+pub mod status;
+pub mod work;
 
 use clap::{Parser, Subcommand};
 
@@ -26,14 +30,25 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch folders and work what is dropped there, until stopped.
+    Daemon(daemon::DaemonArgs),
     /// Convert one clip.
     Convert(convert::ConvertArgs),
     /// Make one frame between two pictures.
     Interpolate(interpolate::InterpolateArgs),
     /// Measure PSNR and SSIM over folders of two frames and the true frame between them.
     Evaluate(evaluate::EvaluateArgs),
+    /// Draw a short clip (or take yours), drop it into a folder that a daemon watches, and show what comes out.
+    Demo(demo::run::DemoArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
+    /// List the daemon's jobs and their states.
+    Status(status::StatusArgs),
+    /// Try a failed or refused job again.
+    Retry(status::RetryArgs),
+    /// What the daemon starts for each clip.
+    #[command(hide = true)]
+    Work(work::WorkArgs),
     /// Turn an official PyTorch state dict into checked safetensors.
     Import(import::ImportArgs),
 }
@@ -73,9 +88,14 @@ pub fn run() -> std::process::ExitCode {
         }
     };
     let result = match &cli.command {
+        Command::Daemon(args) => daemon::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Retry(args) => status::run_retry(args),
+        Command::Work(args) => work::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Demo(args) => demo::run::run(args),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args),
     };

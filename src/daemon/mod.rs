@@ -7,9 +7,12 @@
 //!  ├ intake   probe and hash of a settled file
 //!  ├ journal  the only durable state
 //!  ├ job      one job from claim to the end
-//!  │  ├ worker   the conversion, in a process of its own
+//!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
+//!  │  ├ verdict  what follows from an attempt that did not work
 //!  │  ├ publish  the only code that makes a final name visible
 //!  │  └ original what happens to the source afterwards
+//!  ├ recover  what a daemon that died left behind
+//!  ├ folders  which of the watched folders are there
 //!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
 //! ```
 
@@ -17,13 +20,21 @@ use std::path::PathBuf;
 
 use crate::error::{Classify, Consequence, ExitCode};
 
+pub mod folders;
 pub mod ignore;
+pub mod intake;
+pub mod job;
 pub mod journal;
 pub mod names;
+pub mod original;
 pub mod protocol;
 pub mod publish;
+pub mod recover;
+pub mod run;
+pub mod service;
 pub mod settle;
 pub mod snapshot;
+pub mod verdict;
 pub mod watch;
 pub mod worker;
 

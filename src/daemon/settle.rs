@@ -146,6 +146,14 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         Doubt::NotYet
     }
 
+    /// The check is to be made again at once, in another way.
+    pub fn hasten(&mut self, key: &K, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.checking = false;
+            entry.due = now;
+        }
+    }
+
     /// The check could not be made (the file could not be read just now): again after a pause, without end.
     pub fn postpone(&mut self, key: &K, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
@@ -256,6 +264,8 @@ mod tests {
         assert!((5..20).contains(&checks), "{checks} checks: the pauses grow");
         let (key, snapshot) = settler.take_due(clock.at(600)).expect("due when grace ends");
         assert_eq!(settler.doubt(&key, &snapshot, clock.at(600)), Doubt::Refuse);
+        settler.hasten(&key, clock.at(600));
+        assert_eq!(settler.take_due(clock.at(600)), Some((key, snapshot)), "for the last check");
     }
 
     #[test]

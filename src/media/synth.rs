@@ -9,7 +9,7 @@ use ffmpeg::format::Sample;
 use ffmpeg::format::sample::Type;
 
 use super::MediaError;
-use super::encoder::{self, Exporter, Header};
+use super::encoder::{self, Exporter, Header, VideoEncoder};
 use super::mux::Muxer;
 use super::raw::{self, Tags};
 use crate::config::settings::{Codec, Container, Encoding};
@@ -55,7 +55,7 @@ pub fn write_clip(
 }
 
 struct VideoTrack {
-    encoder: ffmpeg::encoder::video::Encoder,
+    encoder: VideoEncoder,
     exporter: Exporter,
     stream: usize,
     /// Seconds a frame, and a tick of the encoder.
@@ -75,7 +75,7 @@ impl VideoTrack {
             global: muxer.wants_global_header(),
         };
         let (encoder, _) = encoder::open(&plan, &encoding, &header)?;
-        let stream = muxer.add_stream(&ffmpeg::codec::Parameters::from(&encoder), time_base)?;
+        let stream = muxer.add_stream(&encoder.parameters(), time_base)?;
         let shown = Some((encoder::rational(rate), header.sample_aspect_ratio));
         raw::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, shown);
         let exporter = Exporter::new(&plan, first.format).map_err(video_failed)?;
@@ -90,18 +90,17 @@ impl VideoTrack {
     ) -> Result<(), MediaError> {
         let mut frame = self.exporter.export(picture).map_err(video_failed)?;
         frame.set_pts(Some(number));
-        self.encoder.send_frame(&frame).map_err(video_failed)?;
+        self.encoder.send(&frame).map_err(video_failed)?;
         self.drain(muxer)
     }
 
     fn finish(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
-        self.encoder.send_eof().map_err(video_failed)?;
+        self.encoder.end().map_err(video_failed)?;
         self.drain(muxer)
     }
 
     fn drain(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
-        let mut packet = ffmpeg::Packet::empty();
-        while self.encoder.receive_packet(&mut packet).is_ok() {
+        while let Some(mut packet) = self.encoder.receive().map_err(video_failed)? {
             packet.set_duration(1);
             write(muxer, self.stream, &mut packet, self.tick)?;
         }
@@ -173,10 +172,15 @@ impl<'a> AudioTrack<'a> {
 
     fn drain(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
         let mut packet = ffmpeg::Packet::empty();
-        while self.encoder.receive_packet(&mut packet).is_ok() {
-            write(muxer, self.stream, &mut packet, Self::tick())?;
+        loop {
+            match self.encoder.receive_packet(&mut packet) {
+                Ok(()) => write(muxer, self.stream, &mut packet, Self::tick())?,
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(audio_failed(error)),
+            }
         }
-        Ok(())
     }
 
     fn tick() -> Seconds {

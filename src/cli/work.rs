@@ -1,0 +1,150 @@
+//! `slomod work`: the process that the daemon starts for each clip. Not for people.
+//!
+//! It reads one [`Request`] line from standard input and answers with [`Message`] lines. The end of standard input asks
+//! it to stop; the death of the daemon kills it.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::process::Signal;
+
+use crate::cli::CliError;
+use crate::config::settings::Settings;
+use crate::daemon::protocol::{Failure, Message, Request};
+use crate::engine::open;
+use crate::error::{Classify, ExitCode};
+use crate::media;
+use crate::media::MediaError;
+use crate::pipeline::convert::{convert, failure_report};
+use crate::pipeline::{ConvertError, Progress, Task};
+
+/// Progress is told at the most this often, and at each change of phase.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Arguments of `slomod work`: none.
+#[derive(Debug, Args)]
+pub struct WorkArgs {}
+
+/// Does what the request says, and answers.
+///
+/// # Errors
+/// The exit code of a failed request; its message went to the daemon.
+pub fn run(_args: &WorkArgs) -> Result<(), CliError> {
+    let software = |message: String| CliError::new(ExitCode::Software, message);
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| software(format!("cannot be tied to the daemon: {error}")))?;
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| software(format!("no request: {error}")))?;
+    let request: Request = serde_json::from_str(&line)
+        .map_err(|error| CliError::new(ExitCode::Usage, format!("no request: {error}")))?;
+    let stop = stop_at_end_of_input();
+    let answer = match request {
+        Request::Convert(task) => convert_clip(&(*task).into(), &stop),
+        Request::Probe(path) => probe(&PathBuf::from(path)),
+        Request::Open(settings) => open_engine(&settings),
+    };
+    let exit = match &answer {
+        Message::Failed(failure) => failure.exit_code,
+        _ => ExitCode::Ok,
+    };
+    say(&answer).map_err(|error| software(format!("the daemon does not listen: {error}")))?;
+    match exit {
+        ExitCode::Ok => Ok(()),
+        exit => Err(CliError::new(exit, "")),
+    }
+}
+
+fn stop_at_end_of_input() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        // Nothing more is expected; whatever comes is read away until the end, or an error, which is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        flag.store(true, Ordering::Relaxed);
+    });
+    stop
+}
+
+fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
+    let mut said: Option<(Instant, String)> = None;
+    let mut progress = |progress: &Progress| {
+        let is_due = said
+            .as_ref()
+            .is_none_or(|(at, phase)| at.elapsed() >= PROGRESS_EVERY || *phase != progress.phase);
+        // A daemon that does not listen is dead, and so is this process in a moment.
+        if is_due && say(&Message::Progress(progress.clone())).is_ok() {
+            said = Some((Instant::now(), progress.phase.clone()));
+        }
+    };
+    let mut work = || -> Result<_, ConvertError> {
+        let mut engine = open::open(&task.settings)?;
+        convert(task, &mut *engine, stop, &mut progress)
+    };
+    match work() {
+        Ok(report) => Message::Report(Box::new(report)),
+        Err(error) => {
+            let report = failure_report(task, &error);
+            let mut failure = failure(&error, code(&error));
+            failure.report = Some(Box::new(report));
+            Message::Failed(Box::new(failure))
+        }
+    }
+}
+
+fn probe(path: &Path) -> Message {
+    match media::probe(path) {
+        Ok(_) => Message::Probed,
+        Err(error) => Message::Failed(Box::new(failure(&error, media_code(&error)))),
+    }
+}
+
+fn open_engine(settings: &Settings) -> Message {
+    match open::open(settings) {
+        Ok(engine) => Message::Opened(engine.description()),
+        Err(error) => Message::Failed(Box::new(failure(&error, "engine"))),
+    }
+}
+
+fn failure(error: &dyn Classify, code: &str) -> Failure {
+    Failure {
+        consequence: error.consequence(),
+        exit_code: error.exit_code(),
+        code: code.to_owned(),
+        message: error.to_string(),
+        report: None,
+    }
+}
+
+fn code(error: &ConvertError) -> &str {
+    match error {
+        ConvertError::Media(error) => media_code(error),
+        ConvertError::Engine(_) => "engine",
+        ConvertError::Settings(_) => "settings",
+        ConvertError::SourceChanged(_) => "source_changed",
+        ConvertError::Verify { .. } => "verification_failed",
+        ConvertError::Interrupted => "interrupted",
+    }
+}
+
+fn media_code(error: &MediaError) -> &str {
+    match error {
+        MediaError::Read { .. } => "source_unreadable",
+        MediaError::Unusable { code, .. } => code,
+        MediaError::Write { .. } => "output_unwritable",
+        MediaError::Encoder { .. } => "encoder",
+    }
+}
+
+fn say(message: &Message) -> std::io::Result<()> {
+    let line = serde_json::to_string(message)? + "\n";
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.flush()
+}

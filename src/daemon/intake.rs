@@ -1,0 +1,129 @@
+//! Looks into a settled file: does its container open, and which content is it?
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::settings::{Device, Settings};
+use crate::daemon::protocol::{Request, WirePath};
+use crate::daemon::publish::{file_sha256, text_sha256};
+use crate::daemon::snapshot::Snapshot;
+use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
+use crate::error::Consequence;
+
+/// How long opening a container may take.
+const PROBE_TIME: Duration = Duration::from_secs(60);
+/// How long a probe may take to stop.
+const PROBE_STOP_TIME: Duration = Duration::from_secs(2);
+
+/// Whether the container is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is, and the file is a candidate only if that works.
+    Inside,
+    /// It is not: its grace time is over, and the conversion will say what is wrong with it.
+    ContentOnly,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It opens, and this is the SHA-256 of its content.
+    Ready(String),
+    /// It does not open: why.
+    Doubtful(String),
+    /// It could not be read just now: why.
+    Unreadable(String),
+    /// It changed while it was looked at.
+    Changed,
+    /// The daemon stops.
+    Stopped,
+}
+
+/// Looks into `path`, which was `snapshot` when it was still.
+pub async fn check(
+    command: &WorkerCommand,
+    path: &Path,
+    snapshot: Snapshot,
+    look: Look,
+    stop: watch::Receiver<bool>,
+) -> Checked {
+    if look == Look::Inside {
+        let request = Request::Probe(WirePath::from(path));
+        let limits = Limits { stall: PROBE_TIME, stop: PROBE_STOP_TIME };
+        match worker::run(command, &request, limits, stop, &mut |_| {}).await {
+            Ended::Probed => {}
+            Ended::Stopped => return Checked::Stopped,
+            Ended::Failed(failure) if failure.consequence == Consequence::Reject => {
+                return Checked::Doubtful(failure.message);
+            }
+            Ended::Failed(failure) => return Checked::Unreadable(failure.message),
+            Ended::NotStarted(error) => return Checked::Unreadable(error.to_string()),
+            // What brings a probe down will be tried again, and refused once it brought two workers down.
+            Ended::Crashed(why) => return Checked::Doubtful(why),
+            Ended::Hung(after) => {
+                return Checked::Doubtful(format!(
+                    "opening it took more than {} s",
+                    after.as_secs()
+                ));
+            }
+            Ended::Report(_) | Ended::Opened(_) => {
+                return Checked::Doubtful("the probe answered something else".into());
+            }
+        }
+    }
+    let path = path.to_owned();
+    let hash = move || -> io::Result<Checked> {
+        let sha256 = file_sha256(&path)?;
+        // The status change time counts here as well: the whole snapshot stood still.
+        let still = Snapshot::take(&path)? == snapshot;
+        Ok(if still { Checked::Ready(sha256) } else { Checked::Changed })
+    };
+    match tokio::task::spawn_blocking(hash).await {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(error)) => Checked::Unreadable(error.to_string()),
+        Err(error) => Checked::Unreadable(error.to_string()),
+    }
+}
+
+/// Settings as the journal keeps them: as JSON, and the SHA-256 of what in them decides the result (not device, threads
+/// and measurement, but the content of the weights).
+///
+/// # Errors
+/// Where the weights cannot be read.
+pub fn settings_identity(settings: &Settings) -> io::Result<(String, String)> {
+    let text = serde_json::to_string(settings)?;
+    let deciding =
+        Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
+    let weights = match &settings.model {
+        Some(path) if path.is_absolute() => file_sha256(path)?,
+        _ => String::new(),
+    };
+    let identity = text_sha256(&format!("{}{weights}", serde_json::to_string(&deciding)?));
+    Ok((text, identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_decide_the_result_tell_jobs_apart() {
+        let settings = Settings { factor: Some(2), ..Settings::default() };
+        let identity = |settings: &Settings| settings_identity(settings).unwrap().1;
+        let same = Settings { device: Device::Cpu, threads: 3, ..settings.clone() };
+        assert_eq!(identity(&settings), identity(&same));
+        let other = Settings { factor: Some(3), ..settings.clone() };
+        assert_ne!(identity(&settings), identity(&other));
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("w");
+        let with = Settings { model: Some(weights.clone()), ..settings };
+        assert!(settings_identity(&with).is_err(), "weights that are not there");
+        std::fs::write(&weights, "1").unwrap();
+        let first = identity(&with);
+        std::fs::write(&weights, "2").unwrap();
+        assert_ne!(first, identity(&with), "other weights of the same name");
+    }
+}

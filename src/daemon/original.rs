@@ -1,0 +1,91 @@
+//! What happens to the source once its output is published: it stays, or is moved. Never before, never over a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::Level;
+
+use crate::config::file::{OnSuccess, Watch};
+use crate::daemon::journal::{Claim, Journal, JournalError, Original};
+use crate::daemon::publish;
+use crate::daemon::service;
+use crate::daemon::snapshot::Snapshot;
+
+/// Hidden folder of the watched folder that `on_success = "trash"` moves to.
+const TRASH: &str = ".slomod-trash";
+
+/// What is to be noted about the source of a job of `watch` that ended well.
+#[must_use]
+pub fn intent(watch: &Watch) -> Original {
+    match watch.on_success {
+        OnSuccess::Keep => Original::Kept,
+        OnSuccess::Move(_) | OnSuccess::Trash => Original::Pending,
+    }
+}
+
+fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
+    let below = relative.parent().unwrap_or(Path::new(""));
+    match &watch.on_success {
+        OnSuccess::Keep => None,
+        OnSuccess::Move(folder) => Some(folder.join(below)),
+        OnSuccess::Trash => Some(watch.path.join(TRASH).join(below)),
+    }
+}
+
+/// Moves what is to be moved; what cannot be moved now stays noted for the next call.
+///
+/// # Errors
+/// [`JournalError`] only.
+pub fn move_pending(journal: &mut Journal, watches: &[Watch]) -> Result<(), JournalError> {
+    for claim in journal.originals_pending()? {
+        let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
+        let Some((watch, folder)) = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)))
+        else {
+            // The configuration has changed and does not want it moved any more.
+            journal.original_kept(claim.job)?;
+            continue;
+        };
+        move_one(journal, watch, &claim, &folder)?;
+    }
+    Ok(())
+}
+
+fn move_one(
+    journal: &mut Journal,
+    watch: &Watch,
+    claim: &Claim,
+    folder: &Path,
+) -> Result<(), JournalError> {
+    let source = watch.path.join(&claim.relative);
+    let worked = Snapshot {
+        size_bytes: claim.size_bytes,
+        mtime_ns: claim.mtime_ns,
+        ctime_ns: 0,
+        inode: claim.inode,
+    };
+    match Snapshot::take(&source) {
+        // It was moved before the daemon could note it, or by somebody else.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && watch.path.is_dir() => {
+            journal.original_moved(claim.job)
+        }
+        Err(error) => {
+            service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
+            Ok(())
+        }
+        Ok(now) if !now.same_content(&worked) => {
+            service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
+            journal.original_kept(claim.job)
+        }
+        Ok(_) => match publish::move_to_free(&source, folder) {
+            Ok(to) => {
+                let message = format!("to {}", to.display());
+                service::log_job(Level::Info, claim, "original moved", &message);
+                journal.original_moved(claim.job)
+            }
+            Err(error) => {
+                service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
+                Ok(())
+            }
+        },
+    }
+}

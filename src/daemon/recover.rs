@@ -1,0 +1,155 @@
+//! What a start finds: the lock of the state folder, and what a daemon that died left behind.
+
+use std::fs::File;
+use std::path::Path;
+
+use log::Level;
+use rustix::fs::FlockOperation;
+
+use crate::config::file::{Collision, Config, Watch};
+use crate::daemon::DaemonError;
+use crate::daemon::intake::settings_identity;
+use crate::daemon::journal::{Again, Claim, Count, Journal, Original, Planned};
+use crate::daemon::original;
+use crate::daemon::publish::{self, Completion, PublishError, Step};
+use crate::daemon::service;
+
+/// File whose lock says that a daemon works with the state folder.
+const LOCK_NAME: &str = "daemon.lock";
+
+/// Held as long as the daemon lives; the system frees it however the daemon ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Makes the state folder if need be and locks it.
+///
+/// # Errors
+/// [`DaemonError::Locked`] where another daemon has it.
+pub fn lock(state_dir: &Path) -> Result<StateLock, DaemonError> {
+    let io = |action| {
+        let path = state_dir.to_owned();
+        move |source| DaemonError::Io { path, action, source }
+    };
+    std::fs::create_dir_all(state_dir).map_err(io("the state folder cannot be created"))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(state_dir.join(LOCK_NAME))
+        .map_err(io("the state folder cannot be written"))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(StateLock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DaemonError::Locked(state_dir.to_owned())),
+        Err(error) => Err(io("the state folder cannot be locked")(error.into())),
+    }
+}
+
+/// Brings the journal of a dead daemon in order: publications are completed or undone, running jobs wait again, and
+/// what their attempts left is removed. The caller holds the lock.
+///
+/// # Errors
+/// [`DaemonError`]; a folder that is offline is none, its part is done later.
+pub fn recover(
+    journal: &mut Journal,
+    config: &Config,
+    owner: &str,
+    now_ms: i64,
+) -> Result<(), DaemonError> {
+    let requeued = journal.requeue_dead(owner, now_ms)?;
+    if requeued > 0 {
+        log::info!("{requeued} interrupted job(s) begin again");
+    }
+    finish_publications(journal, &config.watches, None, now_ms)?;
+    remove_leftovers(journal)?;
+    for watch in &config.watches {
+        let identity = settings_identity(&watch.settings()).map_err(|source| {
+            let path = watch.settings.model.clone().unwrap_or_default();
+            DaemonError::Io { path, action: "the weights cannot be read", source }
+        })?;
+        journal.update_settings(&watch.path.to_string_lossy(), &identity.0, &identity.1)?;
+    }
+    Ok(())
+}
+
+/// Completes interrupted publications, other than that of the job `running`.
+///
+/// # Errors
+/// [`DaemonError::Journal`] only; what cannot be completed now stays for the next call.
+pub fn finish_publications(
+    journal: &mut Journal,
+    watches: &[Watch],
+    running: Option<i64>,
+    now_ms: i64,
+) -> Result<(), DaemonError> {
+    for (claim, planned) in journal.unpublished()? {
+        if running == Some(claim.job) {
+            continue;
+        }
+        let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
+        match finish(journal, watch, &claim, &planned, now_ms) {
+            Ok(()) => {}
+            Err(PublishError::Record(error)) => return Err(error.into()),
+            Err(error) => {
+                service::log_job(Level::Warn, &claim, "publication waits", &error.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn finish(
+    journal: &mut Journal,
+    watch: Option<&Watch>,
+    claim: &Claim,
+    planned: &Planned,
+    now_ms: i64,
+) -> Result<(), PublishError> {
+    let collision = watch.map_or(Collision::Rename, |it| it.collision);
+    let folder = planned.output.parent().unwrap_or(Path::new("/"));
+    // Nothing is concluded from an output folder that is not there.
+    std::fs::read_dir(folder).map_err(|source| PublishError::Io {
+        path: folder.to_owned(),
+        action: "cannot be read",
+        source,
+    })?;
+    let mut witness = |step: Step<'_>| match step {
+        Step::Planned(planned) => Ok(journal.publishing(claim, planned)?),
+        _ => Ok(()),
+    };
+    match publish::complete(planned, collision, &mut witness)? {
+        Completion::Published(published) => {
+            journal.done(claim, watch.map_or(Original::Kept, original::intent), now_ms)?;
+            let message = format!("{} (publication completed)", published.output.display());
+            service::log_job(Level::Info, claim, "done", &message);
+        }
+        Completion::Undone => {
+            let again = Again {
+                count: Count::Nothing,
+                next_try_ms: now_ms,
+                code: "output_lost",
+                message: "the output was gone before it was published",
+            };
+            journal.again(claim, &again)?;
+            service::log_job(Level::Warn, claim, "queued", again.message);
+        }
+    }
+    Ok(())
+}
+
+/// Removes what dead attempts left under temporary names; what is offline now is removed by a later call.
+///
+/// # Errors
+/// [`DaemonError::Journal`] only.
+pub fn remove_leftovers(journal: &mut Journal) -> Result<(), DaemonError> {
+    for (job, temporary) in journal.leftovers()? {
+        let folder_is_there = temporary.parent().is_some_and(Path::is_dir);
+        if folder_is_there && publish::remove_temporary(&temporary).is_ok() {
+            journal.leftover_removed(job)?;
+        } else {
+            log::warn!("{}: cannot be removed now", service::plain(&temporary.to_string_lossy()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,587 @@
+//! The daemon's one loop: hints and scans in, jobs out, until a signal.
+//!
+//! Everything that takes time runs beside it (scans and hashes on threads, probes and conversions in processes) and
+//! reports back as an [`Event`]. One clip is converted at a time; it has all processors.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use log::Level;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::file::Config;
+use crate::daemon::DaemonError;
+use crate::daemon::folders::Folders;
+use crate::daemon::ignore;
+use crate::daemon::intake::{self, Checked, settings_identity};
+use crate::daemon::job::{self, Aftermath, Shop, now_ms};
+use crate::daemon::journal::view::DaemonView;
+use crate::daemon::journal::{Journal, NewJob};
+use crate::daemon::original;
+use crate::daemon::protocol::Request;
+use crate::daemon::recover;
+use crate::daemon::service::{self, Notifier, StatusParts, log_watch};
+use crate::daemon::settle::{Doubt, Settler};
+use crate::daemon::snapshot::Snapshot;
+use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look, scan};
+use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
+use crate::error::{Consequence, ExitCode};
+use crate::pipeline::Progress;
+
+/// Events that wait.
+const EVENTS: usize = 256;
+/// Files that are looked into at a time.
+const MOST_CHECKS: usize = 2;
+/// The loop turns at least this often.
+const TICK: Duration = Duration::from_secs(1);
+/// And at the most this often.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// How often an unchanged description is written, to show that the daemon lives.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
+/// What the end may take beyond the worker's own time to stop.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// A file: the number of its folder, and its path below it.
+type FileKey = (usize, PathBuf);
+
+/// What reports back to the loop.
+enum Event {
+    Found(usize, Vec<Found>),
+    Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
+    Checked { key: FileKey, snapshot: Snapshot, checked: Checked },
+    Progress(Progress),
+    JobEnded(Result<Aftermath, DaemonError>),
+}
+
+/// The running job.
+struct Running {
+    job: i64,
+    key: FileKey,
+    name: String,
+    progress: Progress,
+    advanced: Instant,
+}
+
+struct Daemon {
+    config: Config,
+    shop: Arc<Shop>,
+    owner: String,
+    folders: Folders,
+    hints: Hints,
+    settler: Settler<FileKey>,
+    /// Files whose grace time is over: they become jobs without being probed.
+    overdue: HashMap<FileKey, Snapshot>,
+    checks: usize,
+    running: Option<Running>,
+    events: mpsc::Sender<Event>,
+    stop: watch::Sender<bool>,
+    notifier: Notifier,
+    fallback: Option<String>,
+    started_ms: i64,
+    described: (String, Option<Instant>),
+    next_housekeeping: Instant,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`] where it cannot begin or go on.
+pub fn run(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+    // One thread runs the loop and starts all workers: they are told to die with the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| io_error("the daemon cannot start", source))?;
+    let result = runtime.block_on(serve(config, command));
+    // A hash of a large file or a scan of a share that hangs does not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
+    DaemonError::Io { path: PathBuf::from("slomod"), action, source }
+}
+
+async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+    let now = Instant::now();
+    let notifier = Notifier::new(now);
+    let catch = |kind| signal(kind).map_err(|source| io_error("signals cannot be caught", source));
+    let mut signals = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    let state_dir = config.daemon.state_dir.clone();
+    let _lock = recover::lock(&state_dir)?;
+    let mut journal = Journal::open(&state_dir)?;
+    let (stop, stopped) = watch::channel(false);
+    let limits = Limits { stall: config.daemon.stall_timeout, stop: config.daemon.stop_timeout };
+    let fallback = tokio::select! {
+        result = open_engines(&config, &command, limits, stopped) => result?,
+        () = first(&mut signals) => return Ok(()),
+    };
+    let started_ms = now_ms();
+    let owner = format!("{}-{started_ms}", std::process::id());
+    recover::recover(&mut journal, &config, &owner, started_ms)?;
+    original::move_pending(&mut journal, &config.watches)?;
+    for watch in &config.watches {
+        // Where it cannot be made, its jobs wait and the status says why.
+        if let Err(error) = std::fs::create_dir_all(&watch.output) {
+            log_watch(Level::Warn, &watch.output.to_string_lossy(), &error.to_string());
+        }
+    }
+    let (hints, mut paths) = Hints::start();
+    let (events, mut inbox) = mpsc::channel(EVENTS);
+    let shop = Shop {
+        journal: Mutex::new(journal),
+        command,
+        limits,
+        reserve_bytes: config.daemon.reserve_bytes,
+    };
+    let mut daemon = Daemon {
+        folders: Folders::new(&config, now),
+        shop: Arc::new(shop),
+        owner,
+        hints,
+        settler: Settler::default(),
+        overdue: HashMap::new(),
+        checks: 0,
+        running: None,
+        events,
+        stop,
+        notifier,
+        fallback,
+        started_ms,
+        described: (String::new(), None),
+        next_housekeeping: now + config.daemon.poll_interval,
+        config,
+    };
+    daemon.turn()?;
+    daemon.notifier.ready();
+    log::info!("slomod {} is ready", env!("CARGO_PKG_VERSION"));
+    loop {
+        let pause = daemon.pause();
+        tokio::select! {
+            () = first(&mut signals) => break,
+            Some(path) = paths.recv() => daemon.hint(&path)?,
+            Some(event) = inbox.recv() => daemon.event(event)?,
+            () = tokio::time::sleep(pause) => {}
+        }
+        // Whatever else has come by now, before the loop turns once for all of it.
+        while let Ok(path) = paths.try_recv() {
+            daemon.hint(&path)?;
+        }
+        daemon.turn()?;
+    }
+    daemon.finish(&mut inbox).await
+}
+
+async fn first(signals: &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = signals.0.recv() => {}
+        _ = signals.1.recv() => {}
+    }
+}
+
+/// Opens device and weights of every folder once, so that what is wrong with them shows at the start. Returns why a GPU
+/// is not used where it might have been.
+async fn open_engines(
+    config: &Config,
+    command: &WorkerCommand,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<Option<String>, DaemonError> {
+    let (mut opened, mut fallback) = (Vec::new(), None);
+    for watch in &config.watches {
+        let settings = watch.settings();
+        let engine = (settings.model.clone(), settings.device, settings.scale);
+        if opened.contains(&engine) {
+            continue;
+        }
+        opened.push(engine);
+        let request = Request::Open(Box::new(settings));
+        let unfit = |reason, consequence, exit_code| {
+            Err(DaemonError::Engine { reason, consequence, exit_code })
+        };
+        match worker::run(command, &request, limits, stop.clone(), &mut |_| {}).await {
+            Ended::Opened(description) => fallback = fallback.or(description.fallback_reason),
+            Ended::Failed(failure) => {
+                return unfit(failure.message, failure.consequence, failure.exit_code);
+            }
+            other => {
+                let reason = format!("the network cannot be opened: {other:?}");
+                return unfit(reason, Consequence::Retry, ExitCode::Software);
+            }
+        }
+    }
+    Ok(fallback)
+}
+
+impl Daemon {
+    /// How long the loop may sleep.
+    fn pause(&self) -> Duration {
+        let due = self.settler.next_due().filter(|_| self.checks < MOST_CHECKS);
+        let until = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()));
+        until.clamp(SHORTEST_TICK, TICK)
+    }
+
+    /// Everything that has become due.
+    fn turn(&mut self) -> Result<(), DaemonError> {
+        let now = Instant::now();
+        if self.hints.take_overflow() {
+            log::warn!("change events were lost: all folders are read");
+            self.folders.scan_all(now);
+        }
+        self.folders.look(&mut self.hints, now);
+        for folder in self.folders.take_scans(now) {
+            self.start_scan(folder, PathBuf::new());
+        }
+        while self.checks < MOST_CHECKS {
+            let Some((key, snapshot)) = self.settler.take_due(now) else { break };
+            self.start_check(key, snapshot, now)?;
+        }
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now + self.config.daemon.poll_interval;
+            self.keep_house()?;
+        }
+        if self.running.is_none() {
+            self.start_job(now)?;
+        }
+        self.describe(now)
+    }
+
+    /// What could not be done earlier, because a folder was not there.
+    fn keep_house(&mut self) -> Result<(), DaemonError> {
+        let running = self.running.as_ref().map(|it| it.job);
+        let mut journal = self.shop.journal();
+        recover::finish_publications(&mut journal, &self.config.watches, running, now_ms())?;
+        recover::remove_leftovers(&mut journal)?;
+        original::move_pending(&mut journal, &self.config.watches)?;
+        Ok(())
+    }
+
+    /// Something happened to `path`.
+    fn hint(&mut self, path: &Path) -> Result<(), DaemonError> {
+        let Some(folder) = self.folders.of(path) else { return Ok(()) };
+        let root = self.folders.list[folder].watch.path.clone();
+        let Ok(relative) = path.strip_prefix(&root) else { return Ok(()) };
+        if relative.as_os_str().is_empty() || !ignore::enters(relative) {
+            return Ok(());
+        }
+        let key = (folder, relative.to_owned());
+        self.settler.touch(&key, Instant::now());
+        match look(&root, relative) {
+            Ok(Look::Folder) => self.start_scan(folder, key.1),
+            Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
+            Ok(Look::Nothing) => self.forget(&key),
+            Ok(Look::Outside) => {
+                let message =
+                    format!("{}: a link that leads out is not followed", relative.display());
+                log_watch(Level::Warn, &root.to_string_lossy(), &message);
+            }
+            // The next scan meets it again.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, key: &FileKey) {
+        self.settler.forget(key);
+        self.overdue.remove(key);
+    }
+
+    /// A look at a file: it settles, unless the journal knows it as it is.
+    fn seen(&mut self, key: FileKey, snapshot: Snapshot) -> Result<(), DaemonError> {
+        if ignore::reason(&key.1, &self.config.daemon.extensions).is_some() {
+            return Ok(());
+        }
+        let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
+        if self.shop.journal().knows(&watch, &key.1, &snapshot)? {
+            self.forget(&key);
+            return Ok(());
+        }
+        let times = self.folders.times(key.0);
+        self.settler.observe(&key, snapshot, times, Instant::now());
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), DaemonError> {
+        match event {
+            Event::Found(folder, files) => {
+                for file in files {
+                    self.seen((folder, file.relative), file.snapshot)?;
+                }
+            }
+            Event::Scanned { folder, whole, result } => self.scanned(folder, whole, result),
+            Event::Checked { key, snapshot, checked } => {
+                self.checks -= 1;
+                self.checked(key, snapshot, checked)?;
+            }
+            Event::Progress(progress) => {
+                if let Some(running) = &mut self.running {
+                    if running.progress != progress {
+                        running.advanced = Instant::now();
+                    }
+                    running.progress = progress;
+                }
+            }
+            Event::JobEnded(result) => self.job_ended(result)?,
+        }
+        Ok(())
+    }
+
+    fn start_scan(&mut self, folder: usize, below: PathBuf) {
+        let watch = &self.folders.list[folder].watch;
+        let (root, depth) = (watch.path.clone(), watch.depth);
+        let extensions = self.config.daemon.extensions.clone();
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut sink = |page| {
+                // The receiver is gone only where the daemon ends.
+                let _ = events.blocking_send(Event::Found(folder, page));
+            };
+            let result = scan(&root, &below, depth, &extensions, &mut sink);
+            let whole = below.as_os_str().is_empty();
+            let _ = events.blocking_send(Event::Scanned { folder, whole, result });
+        });
+    }
+
+    fn scanned(&mut self, folder: usize, whole: bool, result: std::io::Result<ScanProblems>) {
+        let folder = &mut self.folders.list[folder];
+        if whole {
+            folder.scanning = false;
+        }
+        match result {
+            Err(error) if whole => folder.lose(&error.to_string()),
+            Ok(ScanProblems { count: 1.., first }) => {
+                let message = format!("some of it cannot be read: {}", first.unwrap_or_default());
+                log_watch(Level::Warn, &folder.watch.path.to_string_lossy(), &message);
+            }
+            _ => {}
+        }
+    }
+
+    /// A file was still long enough: one more look, then into it.
+    fn start_check(
+        &mut self,
+        key: FileKey,
+        snapshot: Snapshot,
+        now: Instant,
+    ) -> Result<(), DaemonError> {
+        let root = &self.folders.list[key.0].watch.path;
+        let path = root.join(&key.1);
+        match look(root, &key.1) {
+            Ok(Look::File(again)) => self.seen(key.clone(), again)?,
+            Ok(_) => self.forget(&key),
+            Err(_) => self.settler.postpone(&key, now),
+        }
+        if !self.settler.confirmed(&key, &snapshot) {
+            return Ok(());
+        }
+        let look = match self.overdue.get(&key) {
+            Some(overdue) if *overdue == snapshot => intake::Look::ContentOnly,
+            _ => intake::Look::Inside,
+        };
+        self.checks += 1;
+        let (shop, events, stop) =
+            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
+        tokio::spawn(async move {
+            let checked = intake::check(&shop.command, &path, snapshot, look, stop).await;
+            let _ = events.send(Event::Checked { key, snapshot, checked }).await;
+        });
+        Ok(())
+    }
+
+    fn checked(
+        &mut self,
+        key: FileKey,
+        snapshot: Snapshot,
+        checked: Checked,
+    ) -> Result<(), DaemonError> {
+        let now = Instant::now();
+        let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
+        let note = |level, what: &str, why: &str| {
+            log_watch(level, &watch, &format!("{}: {what}: {why}", key.1.display()));
+        };
+        match checked {
+            Checked::Ready(sha256) if self.settler.confirmed(&key, &snapshot) => {
+                return self.submit(key, snapshot, &sha256);
+            }
+            Checked::Doubtful(why) => match self.settler.doubt(&key, &snapshot, now) {
+                Doubt::NotYet => note(Level::Debug, "not complete yet", &why),
+                Doubt::Refuse => {
+                    note(Level::Warn, "still no video after the grace time", &why);
+                    self.settler.hasten(&key, now);
+                    self.overdue.insert(key, snapshot);
+                }
+                Doubt::Moved => {}
+            },
+            Checked::Unreadable(why) => {
+                note(Level::Warn, "cannot be read now", &why);
+                self.settler.postpone(&key, now);
+            }
+            Checked::Ready(_) | Checked::Changed => self.settler.touch(&key, now),
+            Checked::Stopped => {}
+        }
+        Ok(())
+    }
+
+    /// The file is complete: it becomes a job, unless this content was worked here already.
+    fn submit(
+        &mut self,
+        key: FileKey,
+        snapshot: Snapshot,
+        sha256: &str,
+    ) -> Result<(), DaemonError> {
+        let watch = self.folders.list[key.0].watch.clone();
+        let identity = settings_identity(&watch.settings());
+        let (settings, settings_sha256) = match identity {
+            Ok(identity) => identity,
+            Err(error) => {
+                self.folders.pause(
+                    key.0,
+                    format!("the weights cannot be read: {error}"),
+                    Instant::now(),
+                );
+                self.settler.postpone(&key, Instant::now());
+                return Ok(());
+            }
+        };
+        let name = watch.path.to_string_lossy();
+        let new = NewJob {
+            watch: &name,
+            relative: &key.1,
+            snapshot,
+            sha256,
+            settings: &settings,
+            settings_sha256: &settings_sha256,
+        };
+        let mut journal = self.shop.journal();
+        let same = journal.seen(&name, &key.1)?.filter(|seen| {
+            let report_is_there = || seen.report_path.as_ref().is_some_and(|it| it.is_file());
+            seen.sha256 == sha256
+                && seen.settings_sha256 == settings_sha256
+                && match seen.state.as_str() {
+                    "cancelled" => false,
+                    "done" => report_is_there(),
+                    _ => true,
+                }
+        });
+        match same {
+            Some(seen) => journal.same_again(seen.job, &new)?,
+            None => {
+                let job = journal.submit(&new, now_ms())?;
+                log_watch(Level::Info, &name, &format!("{}: queued as job {job}", key.1.display()));
+            }
+        }
+        drop(journal);
+        self.forget(&key);
+        Ok(())
+    }
+
+    fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
+        let workable = self.folders.workable(now);
+        let names: Vec<&str> = workable.iter().map(String::as_str).collect();
+        let claim = self.shop.journal().claim(&self.owner, &names, now_ms(), job::LEASE_MS)?;
+        let Some(claim) = claim else { return Ok(()) };
+        let Some(folder) = self.folders.named(&claim.watch) else { return Ok(()) };
+        self.running = Some(Running {
+            job: claim.job,
+            key: (folder, claim.relative.clone()),
+            name: claim.relative.to_string_lossy().into_owned(),
+            progress: Progress::default(),
+            advanced: now,
+        });
+        let watch = self.folders.list[folder].watch.clone();
+        let (shop, events, stop) =
+            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
+        tokio::spawn(async move {
+            let sender = events.clone();
+            let mut on_progress = move |progress| {
+                // A full queue loses a step of progress; the next one says more.
+                let _ = sender.try_send(Event::Progress(progress));
+            };
+            let result = job::work(shop, watch, claim, stop, &mut on_progress).await;
+            let _ = events.send(Event::JobEnded(result)).await;
+        });
+        Ok(())
+    }
+
+    fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
+        let running = self.running.take();
+        let aftermath = result?;
+        let Some(Running { key, .. }) = running else { return Ok(()) };
+        match aftermath {
+            Aftermath::Next => self.folders.works(key.0),
+            Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
+            Aftermath::LookAgain => {
+                let root = &self.folders.list[key.0].watch.path;
+                if let Ok(Look::File(snapshot)) = look(root, &key.1) {
+                    self.seen(key, snapshot)?;
+                }
+            }
+        }
+        let mut journal = self.shop.journal();
+        recover::remove_leftovers(&mut journal)?;
+        Ok(original::move_pending(&mut journal, &self.config.watches)?)
+    }
+
+    /// Tells the service manager and `slomod status` how things are.
+    fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
+        let patience = self.config.daemon.stall_timeout + self.config.daemon.stop_timeout;
+        if self.running.as_ref().is_none_or(|it| now.duration_since(it.advanced) < patience) {
+            self.notifier.alive(now);
+        }
+        let since = self.described.1.map(|at| now.duration_since(at));
+        if since.is_some_and(|since| since < TICK) {
+            return Ok(());
+        }
+        let counts = self.shop.journal().counts()?;
+        let (polling, offline) = self.folders.counts();
+        let mut degraded: Vec<String> =
+            self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
+        degraded.extend(self.folders.degraded());
+        let line = service::status_line(&StatusParts {
+            degraded,
+            watches: self.folders.list.len(),
+            polling,
+            offline,
+            running: self.running.as_ref().map(|it| (it.job, it.name.clone(), it.progress.clone())),
+            settling: self.settler.len(),
+            queued: counts.queued,
+            failed: counts.failed + counts.refused,
+        });
+        self.notifier.status(&line);
+        if line != self.described.0 || since.is_none_or(|since| since >= DESCRIBE_EVERY) {
+            self.shop.journal().describe_daemon(&DaemonView {
+                pid: std::process::id(),
+                started_ms: self.started_ms,
+                seen_ms: now_ms(),
+                status: line.clone(),
+            })?;
+            self.described = (line, Some(now));
+        }
+        Ok(())
+    }
+
+    /// Stops the worker, puts its job back into the queue, and ends.
+    async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<(), DaemonError> {
+        log::info!("stopping");
+        self.notifier.stopping();
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + self.config.daemon.stop_timeout + END_TIME;
+        while self.running.is_some() {
+            match tokio::time::timeout_at(deadline, inbox.recv()).await {
+                Ok(Some(Event::JobEnded(result))) => {
+                    self.running = None;
+                    result?;
+                }
+                Ok(Some(_)) => {}
+                // What is left is found by the next start.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.shop.journal().forget_daemon()?;
+        log::info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! What the daemon tells systemd and the log: READY, STATUS, WATCHDOG, STOPPING, and lines with fields.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use log::kv::{Key, Value, VisitSource};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use sd_notify::NotifyState;
+use systemd_journal_logger::JournalLog;
+
+use crate::daemon::journal::Claim;
+use crate::pipeline::Progress;
+
+/// Environment variable with the level of the log: `error`, `warn`, `info` (if unset), `debug`.
+pub const LEVEL_VARIABLE: &str = "SLOMOD_LOG";
+/// What the fields of slomod begin with in the system's journal.
+const FIELD_PREFIX: &str = "SLOMOD_";
+
+/// Talks to the service manager; says nothing where there is none.
+#[derive(Debug)]
+pub struct Notifier {
+    status: String,
+    ping_every: Option<Duration>,
+    next_ping: Instant,
+}
+
+impl Notifier {
+    /// Learns from the environment whom to talk to.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        // Three pings a period, so that one may come late.
+        let ping_every = sd_notify::watchdog_enabled().map(|period| period / 3);
+        Self { status: String::new(), ping_every, next_ping: now }
+    }
+
+    /// Configuration, journal and device are there.
+    pub fn ready(&self) {
+        send(&[NotifyState::Ready]);
+    }
+
+    /// One line for `systemctl status`; sent where it differs from the last.
+    pub fn status(&mut self, line: &str) {
+        if self.status != line {
+            send(&[NotifyState::Status(line)]);
+            line.clone_into(&mut self.status);
+        }
+    }
+
+    /// Work advances, or there is none. Not called while it hangs: then the service manager restarts the daemon.
+    pub fn alive(&mut self, now: Instant) {
+        if let Some(every) = self.ping_every
+            && now >= self.next_ping
+        {
+            send(&[NotifyState::Watchdog]);
+            self.next_ping = now + every;
+        }
+    }
+
+    /// The end begins.
+    pub fn stopping(&self) {
+        send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    }
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("the service manager cannot be notified: {error}");
+    }
+}
+
+/// What the status line is made of.
+#[derive(Clone, Debug, Default)]
+pub struct StatusParts {
+    /// What does not work as it should, such as `running on the CPU: no driver`.
+    pub degraded: Vec<String>,
+    /// Folders watched.
+    pub watches: usize,
+    /// Of these, without events.
+    pub polling: usize,
+    /// Of these, not there.
+    pub offline: usize,
+    /// Job, file name and progress of the running clip.
+    pub running: Option<(i64, String, Progress)>,
+    /// Files that settle.
+    pub settling: usize,
+    /// Waiting jobs.
+    pub queued: u64,
+    /// Failed and refused jobs.
+    pub failed: u64,
+}
+
+/// The line for `systemctl status` and `slomod status`: what is degraded first.
+#[must_use]
+pub fn status_line(parts: &StatusParts) -> String {
+    let mut line = String::new();
+    for degraded in &parts.degraded {
+        let _ = write!(line, "{} | ", plain(degraded));
+    }
+    let plural = if parts.watches == 1 { "watch" } else { "watches" };
+    let _ = write!(line, "{} {plural}", parts.watches);
+    let notes: Vec<String> = [(parts.polling, "polling"), (parts.offline, "offline")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if !notes.is_empty() {
+        let _ = write!(line, " ({})", notes.join(", "));
+    }
+    match &parts.running {
+        Some((job, name, progress)) => {
+            let _ = write!(line, " | run {job}: {}{}", plain(name), progress_text(progress));
+        }
+        None if parts.settling + parts.queued as usize > 0 => line.push_str(" | waiting"),
+        None => line.push_str(" | idle"),
+    }
+    let _ = write!(line, " | queue {}", parts.queued);
+    for (count, word) in [(parts.settling as u64, "settling"), (parts.failed, "failed")] {
+        if count > 0 {
+            let _ = write!(line, ", {word} {count}");
+        }
+    }
+    line
+}
+
+/// ` 62% 41.3 fps ETA 00:41`, as far as it is known.
+#[must_use]
+pub fn progress_text(progress: &Progress) -> String {
+    let mut text = String::new();
+    if progress.phase != "converting" && !progress.phase.is_empty() {
+        let _ = write!(text, " {}", progress.phase);
+    }
+    if let Some(expected @ 1..) = progress.frames_in_expected {
+        let _ = write!(text, " {}%", (progress.frames_in * 100 / expected).min(100));
+    }
+    if progress.fps > 0.0 {
+        let _ = write!(text, " {:.1} fps", progress.fps);
+    }
+    if let Some(eta_s) = progress.eta_s.filter(|it| it.is_finite() && *it >= 0.0) {
+        let seconds = eta_s.round() as u64;
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        let _ = match hours {
+            0 => write!(text, " ETA {minutes:02}:{:02}", seconds % 60),
+            _ => write!(text, " ETA {hours}:{minutes:02}:{:02}", seconds % 60),
+        };
+    }
+    text
+}
+
+/// `text` on one line: control characters are escaped, so that no file name can forge a log line.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
+}
+
+/// Logs what became of a job, with its fields.
+pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
+    let source = format!("{}/{}", claim.watch, claim.relative.display());
+    log::log!(
+        level,
+        SLOMOD_JOB = claim.job,
+        SLOMOD_ATTEMPT = claim.attempt,
+        SLOMOD_STATE = state,
+        SLOMOD_WATCH = claim.watch.as_str(),
+        SLOMOD_SOURCE = source.as_str(),
+        SLOMOD_SRC_SHA256 = claim.sha256.as_str();
+        "job {}: {state}: {}{}{}",
+        claim.job,
+        plain(&source),
+        if message.is_empty() { "" } else { ": " },
+        plain(message)
+    );
+}
+
+/// Logs what happens to a folder, with its fields.
+pub fn log_watch(level: Level, watch: &str, message: &str) {
+    log::log!(level, SLOMOD_WATCH = watch; "{}: {}", plain(watch), plain(message));
+}
+
+/// Sends the log to the system's journal where standard error is connected to it, else to standard error. A second call
+/// changes nothing.
+pub fn start_log() {
+    let level = std::env::var(LEVEL_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<LevelFilter>().ok())
+        .unwrap_or(LevelFilter::Info);
+    let in_journal = systemd_journal_logger::connected_to_journal()
+        && JournalLog::new()
+            .is_ok_and(|log| log.with_syslog_identifier("slomod".into()).install().is_ok());
+    if !in_journal {
+        // Fails only where a log was set before, which then stays.
+        let _ = log::set_logger(&TerminalLog);
+    }
+    log::set_max_level(level);
+}
+
+/// Lines with a time on standard error.
+struct TerminalLog;
+
+impl Log for TerminalLog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        eprintln!("{}", terminal_line(&jiff::Timestamp::now().to_string(), record));
+    }
+
+    fn flush(&self) {}
+}
+
+/// One line: time, level, message. Fields whose values the message already says are left out.
+fn terminal_line(time: &str, record: &Record<'_>) -> String {
+    struct Fields<'a>(&'a mut String);
+    impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+            let value = plain(&value.to_string());
+            if !self.0.contains(&value) {
+                let key = key.as_str().trim_start_matches(FIELD_PREFIX).to_lowercase();
+                let _ = write!(self.0, " {key}={value}");
+            }
+            Ok(())
+        }
+    }
+    let seconds = time.get(..19).unwrap_or(time);
+    let mut line = format!("{seconds}Z {:5} {}", record.level(), plain(&record.args().to_string()));
+    // The visitor above never fails.
+    let _ = record.key_values().visit(&mut Fields(&mut line));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_says_what_is_degraded_first() {
+        let progress = Progress {
+            phase: "converting".into(),
+            frames_in: 62,
+            frames_in_expected: Some(100),
+            frames_out: 240,
+            fps: 41.26,
+            eta_s: Some(41.2),
+        };
+        let parts = StatusParts {
+            degraded: vec!["running on the CPU: no driver".into()],
+            watches: 3,
+            polling: 1,
+            offline: 1,
+            running: Some((7, "20120730_093000.mp4".into(), progress)),
+            settling: 2,
+            queued: 12,
+            failed: 1,
+        };
+        assert_eq!(
+            status_line(&parts),
+            "running on the CPU: no driver | 3 watches (1 polling, 1 offline) | run 7: 20120730_093000.mp4 62% \
+             41.3 fps ETA 00:41 | queue 12, settling 2, failed 1"
+        );
+        let idle = StatusParts { watches: 1, ..StatusParts::default() };
+        assert_eq!(status_line(&idle), "1 watch | idle | queue 0");
+    }
+
+    #[test]
+    fn progress_that_is_not_known_is_not_made_up() {
+        assert_eq!(progress_text(&Progress::default()), "");
+        let verifying = Progress { phase: "verifying".into(), ..Progress::default() };
+        assert_eq!(progress_text(&verifying), " verifying");
+        let odd = Progress { eta_s: Some(f64::NAN), frames_in_expected: Some(0), ..verifying };
+        assert_eq!(progress_text(&odd), " verifying");
+        let long = Progress { eta_s: Some(3_723.0), ..Progress::default() };
+        assert_eq!(progress_text(&long), " ETA 1:02:03");
+    }
+
+    #[test]
+    fn a_file_name_cannot_forge_a_log_line() {
+        let record = Record::builder()
+            .level(Level::Info)
+            .args(format_args!("/in/a\n2026-01-01 INFO all is well\x1b[2J.mp4"))
+            .key_values(&[("SLOMOD_JOB", 7)])
+            .build();
+        let line = terminal_line("2026-01-01T00:00:00.123Z", &record);
+        assert!(!line.contains(['\n', '\x1b']), "{line}");
+        assert!(line.starts_with("2026-01-01T00:00:00Z INFO "), "{line}");
+        assert!(line.ends_with(" job=7"), "{line}");
+    }
+}

@@ -1,3 +1,84 @@
-//! Fast execution of the ops on a processor or (later) a GPU.
+//! Fast execution of the ops on a processor or (later) a GPU: the [`Backend`] seam and what implements it.
+
+use crate::ops::conv::ConvWeights;
+use crate::ops::deconv::DeconvWeights;
+use crate::ops::flow::Stage;
+use crate::ops::fusion::Fusion;
+use crate::ops::head::{HeadWeights, Padded};
+use crate::ops::tensor::Tensor;
 
 pub mod cpu;
+pub mod reference;
+
+/// What a backend is, for the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendDescription {
+    /// `cpu`, later `cuda`.
+    pub device_kind: String,
+    /// Human name of the device; empty where the caller should find out the processor's.
+    pub device_name: String,
+    /// Storage and arithmetic, such as `f32`.
+    pub precision: String,
+    /// Vector instructions or device generation in use, such as `avx2`.
+    pub instructions: String,
+    /// Threads used.
+    pub threads: usize,
+}
+
+/// The ops of a network. Weights are packed once, when a network is loaded; every output tensor takes the shape that
+/// follows from the inputs and keeps its allocation (see [`Tensor::reshape`]).
+///
+/// Every method equals the plain definition in `ops` of the same name but for rounding. All panic on shapes that do not
+/// fit: weights are checked when a file is loaded, so that is a fault of slomod's own.
+pub trait Backend: Send {
+    /// A packed convolution.
+    type Conv: Send;
+    /// A packed transposed convolution.
+    type Deconv: Send;
+    /// A packed feature network.
+    type Head: Send;
+
+    /// What it is.
+    fn description(&self) -> BackendDescription;
+
+    /// Packs a convolution.
+    fn pack_conv(&self, weights: &ConvWeights) -> Self::Conv;
+
+    /// Packs a transposed convolution.
+    fn pack_deconv(&self, weights: &DeconvWeights) -> Self::Deconv;
+
+    /// Packs a feature network.
+    fn pack_head(&self, weights: &HeadWeights) -> Self::Head;
+
+    /// One frame's record; see [`crate::ops::head`].
+    fn record(&mut self, head: Option<&Self::Head>, picture: &Padded<'_>, record: &mut Tensor);
+
+    /// The first convolution of a block on the block's input: `conv(stage)`. A fast backend makes the input band by
+    /// band and never stores it whole. See [`crate::ops::flow`].
+    fn stage_conv(&mut self, conv: &Self::Conv, stage: &Stage<'_>, output: &mut Tensor);
+
+    /// A convolution; see [`crate::ops::conv`].
+    fn conv(&mut self, conv: &Self::Conv, input: &Tensor, output: &mut Tensor);
+
+    /// A transposed convolution; see [`crate::ops::deconv`].
+    fn deconv(&mut self, deconv: &Self::Deconv, input: &Tensor, output: &mut Tensor);
+
+    /// The last block's transposed convolution and the picture: `fusion(deconv(input))` into `rgb`
+    /// `[height, width, 3]`. See [`crate::ops::fusion`].
+    fn deconv_fusion(
+        &mut self,
+        deconv: &Self::Deconv,
+        input: &Tensor,
+        fusion: &Fusion<'_>,
+        rgb: &mut [f32],
+    );
+
+    /// `to += from`, for the sum round the convolution chain of v4.0 and v4.1.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    fn add(&mut self, from: &Tensor, to: &mut Tensor) {
+        assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "tensors of one shape");
+        to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
+    }
+}

@@ -50,6 +50,16 @@ pub(super) struct Row {
     pub w: usize,
 }
 
+/// Repeats a block with a constant index below a constant bound (12 at most), so that arrays stay in registers.
+macro_rules! unroll {
+    ($i:ident < $bound:expr => $body:block) => {
+        unroll!(@ $i $bound, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $i:ident $bound:expr, $body:block, $($n:literal)*) => {
+        $(if $n < $bound { const { assert!($bound <= 12) }; let $i: usize = $n; $body })*
+    };
+}
+
 /// Computes `P` outputs from `x` on, `NV` vectors of channels each.
 ///
 /// # Safety
@@ -59,67 +69,46 @@ unsafe fn tile<S: Simd, const NV: usize, const P: usize>(r: &Row, x: usize) {
     // SAFETY: the caller vouches for every pointer of the row over w outputs, and x + P <= w.
     unsafe {
         let mut acc = [[S::splat(0.0); NV]; P];
-        for n in 0..NV {
+        unroll!(n < NV => {
             let bias = S::load(r.bias.add(n * S::LANES));
-            for row in &mut acc {
-                row[n] = bias;
-            }
-        }
+            unroll!(p < P => { acc[p][n] = bias; });
+        });
         // Neighboring pixels without padding between them make the taps of a row one run.
         let (runs, len) = if r.px == r.cin { (1, r.taps * r.cin) } else { (r.taps, r.cin) };
-        let mut k = r.weights;
+        let (mut k, step) = (r.weights, r.step);
         for ty in 0..r.taps {
             for run in 0..runs {
-                let mut src = r.rows[ty].add(x * r.step + run * r.px);
-                let end = src.add(len);
-                while src < end {
+                // One pointer serves three pixels: an index of once and twice the step is part of an address.
+                let mut from = [r.rows[ty].add(x * step + run * r.px); 4];
+                unroll!(i < 4 => { from[i] = from[i].wrapping_add(3 * i * step); });
+                for _ in 0..len {
                     let mut w = [S::splat(0.0); NV];
-                    for (n, lane) in w.iter_mut().enumerate() {
-                        *lane = S::load(k.add(n * S::LANES));
-                    }
-                    for (p, row) in acc.iter_mut().enumerate() {
-                        let v = S::splat(*src.add(p * r.step));
-                        for n in 0..NV {
-                            row[n] = S::mul_add(v, w[n], row[n]);
-                        }
-                    }
+                    unroll!(n < NV => { w[n] = S::load(k.add(n * S::LANES)); });
+                    unroll!(p < P => {
+                        let v = S::splat(*from[p / 3].add(p % 3 * step));
+                        unroll!(n < NV => { acc[p][n] = S::mul_add(v, w[n], acc[p][n]); });
+                    });
                     k = k.add(NV * S::LANES);
-                    src = src.add(1);
+                    unroll!(i < 4 => { from[i] = from[i].wrapping_add(1); });
                 }
             }
         }
-        finish::<S, NV, P>(r, x, &acc);
-    }
-}
-
-/// Residual, activation and store of a tile.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-unsafe fn finish<S: Simd, const NV: usize, const P: usize>(
-    r: &Row,
-    x: usize,
-    acc: &[[S::V; NV]; P],
-) {
-    // SAFETY: as `tile`.
-    unsafe {
         let zero = S::splat(0.0);
-        for (p, row) in acc.iter().enumerate() {
-            for (n, sum) in row.iter().enumerate() {
+        unroll!(n < NV => {
+            let slope = S::load(r.slope.add(n * S::LANES));
+            unroll!(p < P => {
                 let residual = r.residual.wrapping_add((x + p) * r.residual_step + n * S::LANES);
-                let mut v = *sum;
+                let mut v = acc[p][n];
                 if r.residual_at == Residual::BeforeActivation {
                     v = S::add(v, S::load(residual));
                 }
-                let slope = S::load(r.slope.add(n * S::LANES));
                 v = S::mul_add(slope, S::min(zero, v), S::max(zero, v));
                 if r.residual_at == Residual::AfterActivation {
                     v = S::add(v, S::load(residual));
                 }
                 S::store(r.out.add((x + p) * r.out_step + n * S::LANES), v);
-            }
-        }
+            });
+        });
     }
 }
 

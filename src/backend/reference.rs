@@ -1,0 +1,72 @@
+//! The backend that computes every op by its plain definition: what the fast ones are compared with.
+
+use crate::backend::{Backend, BackendDescription};
+use crate::ops::conv::{self, ConvWeights};
+use crate::ops::deconv::{self, DeconvWeights};
+use crate::ops::flow::{self, Stage};
+use crate::ops::fusion::{self, Fusion};
+use crate::ops::head::{self, HeadWeights, Padded};
+use crate::ops::tensor::Tensor;
+
+/// Plain f32 on one thread. Keeps two tensors between calls.
+#[derive(Debug, Default)]
+pub struct Reference {
+    stage: Tensor,
+    last: Tensor,
+}
+
+impl Backend for Reference {
+    type Conv = ConvWeights;
+    type Deconv = DeconvWeights;
+    type Head = HeadWeights;
+
+    fn description(&self) -> BackendDescription {
+        BackendDescription {
+            device_kind: "cpu".into(),
+            device_name: String::new(),
+            precision: "f32".into(),
+            instructions: "plain".into(),
+            threads: 1,
+        }
+    }
+
+    fn pack_conv(&self, weights: &ConvWeights) -> ConvWeights {
+        weights.clone()
+    }
+
+    fn pack_deconv(&self, weights: &DeconvWeights) -> DeconvWeights {
+        weights.clone()
+    }
+
+    fn pack_head(&self, weights: &HeadWeights) -> HeadWeights {
+        weights.clone()
+    }
+
+    fn record(&mut self, head: Option<&HeadWeights>, picture: &Padded<'_>, record: &mut Tensor) {
+        head::reference(head, picture, record);
+    }
+
+    fn stage_conv(&mut self, conv: &ConvWeights, stage: &Stage<'_>, output: &mut Tensor) {
+        flow::reference(stage, &mut self.stage);
+        conv::reference(conv, &self.stage, output);
+    }
+
+    fn conv(&mut self, conv: &ConvWeights, input: &Tensor, output: &mut Tensor) {
+        conv::reference(conv, input, output);
+    }
+
+    fn deconv(&mut self, deconv: &DeconvWeights, input: &Tensor, output: &mut Tensor) {
+        deconv::reference(deconv, input, output);
+    }
+
+    fn deconv_fusion(
+        &mut self,
+        deconv: &DeconvWeights,
+        input: &Tensor,
+        fusion: &Fusion<'_>,
+        rgb: &mut [f32],
+    ) {
+        deconv::reference(deconv, input, &mut self.last);
+        fusion::reference(fusion, &self.last, rgb);
+    }
+}

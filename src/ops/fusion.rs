@@ -1,0 +1,53 @@
+//! The end of the network: flows summed, both frames warped, blended by the mask, cropped to the picture.
+//!
+//! At every pixel of the picture: `m = sigmoid(mask)`, `rgb = warp(img0, flow[0..2]) * m + warp(img1, flow[2..4]) * (1 - m)`,
+//! clamped to 0..1. Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
+//! IFNet of Practical-RIFE v4.
+
+use crate::ops::flow::{BlockOutput, MaskRule, flow_at, mask_at};
+use crate::ops::tensor::Tensor;
+use crate::ops::warp::{accumulate, corners};
+
+/// Everything the picture is made from but the output of the last block.
+#[derive(Clone, Copy, Debug)]
+pub struct Fusion<'a> {
+    /// Records of `img0` and `img1`, padded: r, g, b first.
+    pub records: [&'a Tensor; 2],
+    /// Outputs of all blocks but the last.
+    pub earlier: &'a [BlockOutput<'a>],
+    /// Picture pixels for each pixel of the last block's output.
+    pub factor: f32,
+    /// How mask logits combine.
+    pub mask: MaskRule,
+    /// Rows of the picture without padding.
+    pub height: usize,
+    /// Columns of the picture without padding.
+    pub width: usize,
+}
+
+/// The definition, in f32. `last` is the output of the last block, `rgb` takes `[height, width, 3]`.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
+    let (h, w) = (fusion.records[0].h, fusion.records[0].w);
+    assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
+    assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");
+    let mut outputs = fusion.earlier.to_vec();
+    outputs.push(BlockOutput { tensor: last, factor: fusion.factor });
+    for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+        let (y, x) = (at / fusion.width, at % fusion.width);
+        let flow = flow_at(&outputs, y, x, 1.0);
+        let mask = sigmoid(mask_at(&outputs, fusion.mask, y, x, 1.0));
+        pixel.fill(0.0);
+        accumulate(fusion.records[0], corners(y, x, [flow[0], flow[1]], h, w), mask, pixel);
+        accumulate(fusion.records[1], corners(y, x, [flow[2], flow[3]], h, w), 1.0 - mask, pixel);
+        pixel.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
+    }
+}
+
+/// `1 / (1 + e^-x)`.
+#[must_use]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}

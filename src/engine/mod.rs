@@ -1,9 +1,12 @@
 //! Makes the frames in between: the [`Interpolator`] seam and the engines behind it.
 
+use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::frame::{Frame, Picture};
 
 pub mod blend;
+pub mod open;
+pub mod rife;
 
 /// Why a frame could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,17 @@ pub enum EngineError {
         /// Index of the second frame.
         second: u64,
     },
+    /// A flow scale the network is not defined for.
+    #[error("flow scale {0} is not supported: use auto, 0.25, 0.5, 1 or 2")]
+    Scale(f32),
+}
+
+/// The engine that `settings` ask for: [`open::open`].
+///
+/// # Errors
+/// [`EngineError::NoDevice`], [`EngineError::Model`], [`EngineError::Scale`].
+pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
+    open::open(settings)
 }
 
 impl Classify for EngineError {
@@ -35,6 +49,7 @@ impl Classify for EngineError {
             Self::NoDevice { .. } => Consequence::Retry,
             Self::Model(error) => error.consequence(),
             Self::FormatChanged { .. } => Consequence::Reject,
+            Self::Scale(_) => Consequence::Stop,
         }
     }
 
@@ -43,6 +58,7 @@ impl Classify for EngineError {
             Self::NoDevice { .. } => ExitCode::Unavailable,
             Self::Model(error) => error.exit_code(),
             Self::FormatChanged { .. } => ExitCode::DataError,
+            Self::Scale(_) => ExitCode::Config,
         }
     }
 }

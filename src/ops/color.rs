@@ -159,7 +159,8 @@ fn up_chroma_row(plane: &[u8], format: PictureFormat, row: usize, out: &mut [f32
     let (near, far, far_weight) = match format.chroma {
         Chroma::C420 => {
             let near = row / 2;
-            let far = if row % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(h - 1) };
+            let far =
+                if row.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(h - 1) };
             (near, far, 0.25)
         }
         _ => (row, row, 0.0),
@@ -174,7 +175,7 @@ fn up_chroma_row(plane: &[u8], format: PictureFormat, row: usize, out: &mut [f32
     }
     for (x, value) in out.iter_mut().enumerate() {
         let left = at(x / 2);
-        *value = if x % 2 == 0 { left } else { 0.5 * (left + at((x / 2 + 1).min(w - 1))) };
+        *value = if x.is_multiple_of(2) { left } else { 0.5 * (left + at((x / 2 + 1).min(w - 1))) };
     }
 }
 

@@ -52,8 +52,10 @@ impl Padded<'_> {
             let start = y * self.padded_width * channels;
             let pixels = record.data[start..].chunks_exact_mut(channels);
             for (to, from) in pixels.zip(row.chunks_exact(3)) {
-                // `max` first: it takes NaN to 0.
-                to[..3].iter_mut().zip(from).for_each(|(to, v)| *to = v.max(0.0).min(1.0));
+                for (to, &value) in to.iter_mut().zip(from) {
+                    // NaN is not above 0.
+                    *to = if value > 0.0 { value.min(1.0) } else { 0.0 };
+                }
             }
         }
     }

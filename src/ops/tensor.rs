@@ -55,10 +55,13 @@ impl Tensor {
         tensor
     }
 
-    /// A copy of `count` channels from `first` on.
+    /// A copy of `count` channels from `first` on; none at all makes a tensor without values.
     #[must_use]
     pub fn channels(&self, first: usize, count: usize) -> Self {
         let mut part = Self::zeros(self.h, self.w, count);
+        if count == 0 {
+            return part;
+        }
         for (to, from) in part.data.chunks_exact_mut(count).zip(self.data.chunks_exact(self.c)) {
             to.copy_from_slice(&from[first..first + count]);
         }

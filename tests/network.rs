@@ -1,0 +1,234 @@
+//! The network on self-made weights: every layout, fused against plain, odd sizes, times, scales, several pairs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use num_rational::Ratio;
+use slomod::backend::Backend;
+use slomod::backend::reference::Reference;
+use slomod::config::settings::{Device, Scale, Settings};
+use slomod::engine::rife::{Origin, Rife, scale_for};
+use slomod::engine::{EngineError, Interpolator};
+use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::models::rife_v4::Network;
+use slomod::models::weights::Weights;
+use slomod::ops::color::rgb_to_picture;
+
+use common::layouts::{ALL, Layout};
+use common::picture;
+use common::plain::{self, Pair};
+
+/// Largest difference of the fused from the plain network: rounding of sums in another order, in flows of some pixels
+/// over a picture with differences of up to 1 between neighbours.
+const FUSED_TOLERANCE: f32 = 1e-4;
+
+/// Every backend there is: one line each.
+fn compare_on_every_backend(network: &Network, pair: &Pair<'_>, expected: &[f32]) {
+    compare("reference", Reference::default(), network, pair, expected);
+}
+
+fn compare<B: Backend>(
+    name: &str,
+    backend: B,
+    network: &Network,
+    pair: &Pair<'_>,
+    expected: &[f32],
+) {
+    let mut rife =
+        Rife::new(backend, network, Scale::Fixed(pair.scale), Origin::default()).unwrap();
+    let found = rife.interpolate_rgb(pair.img0, pair.img1, pair.width, pair.height, pair.timestep);
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    let worst = differences.fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst });
+    let case = format!(
+        "{} on {name}, {}x{}, t {}, scale {}",
+        network.name, pair.width, pair.height, pair.timestep, pair.scale
+    );
+    println!("{case}: {worst:.1e}");
+    assert!(worst < FUSED_TOLERANCE, "{case}: differs by {worst:e}");
+}
+
+fn network(layout: &Layout, seed: u64) -> Network {
+    let bytes = layout.file(seed);
+    let weights = Weights::from_bytes(Path::new(layout.name), Cow::Owned(bytes)).unwrap();
+    Network::read(&weights).unwrap()
+}
+
+fn compare_pair(network: &Network, size: (usize, usize), timestep: f32, scale: f32) {
+    let (width, height) = size;
+    let (img0, img1) = (picture(width, height, 0.0, 1), picture(width, height, 3.0, 2));
+    let pair = Pair { img0: &img0, img1: &img1, width, height, timestep, scale };
+    compare_on_every_backend(network, &pair, &plain::interpolate(network, &pair));
+}
+
+#[test]
+fn every_layout_is_told_apart_by_names_and_shapes() {
+    for layout in ALL {
+        let network = network(&layout, 3);
+        assert_eq!(network.name, layout.name);
+        assert_eq!(network.factors, layout.factors, "{}", layout.name);
+        assert_eq!(network.features(), layout.features, "{}", layout.name);
+    }
+}
+
+#[test]
+fn the_published_widths_of_4_25_lite_are_enough_to_know_it() {
+    let lite = Layout { widths: &[192, 128, 96, 64, 24], ..ALL[12] };
+    let network = network(&lite, 1);
+    assert_eq!(network.name, "rife v4.25.lite");
+    assert_eq!(network.factors, [32.0, 16.0, 8.0, 4.0, 1.0]);
+    assert_eq!(network.pad_multiple, 128);
+}
+
+#[test]
+fn the_fused_network_equals_the_plain_one_in_every_layout() {
+    for (seed, layout) in ALL.iter().enumerate() {
+        compare_pair(&network(layout, 10 + seed as u64), (45, 37), 0.5, 1.0);
+    }
+}
+
+#[test]
+fn the_fused_network_equals_the_plain_one_at_every_scale() {
+    for index in [0, 3, 10, 12, 13] {
+        for scale in [0.25, 0.5, 2.0] {
+            compare_pair(&network(&ALL[index], 30), (70, 41), 0.4, scale);
+        }
+    }
+}
+
+#[test]
+fn the_fused_network_equals_the_plain_one_at_odd_sizes_and_times() {
+    let network = network(&ALL[12], 40);
+    for (size, timestep) in
+        [((1, 1), 0.5), ((2, 2), 0.25), ((65, 3), 0.0), ((64, 64), 1.0), ((63, 129), 0.9)]
+    {
+        compare_pair(&network, size, timestep, 1.0);
+    }
+}
+
+fn frame(index: u64, picture: Picture) -> Frame {
+    let pts = Ratio::from_integer(i128::from(index));
+    Frame { index, pts, duration: None, picture: Arc::new(picture) }
+}
+
+fn format(width_px: usize, height_px: usize) -> PictureFormat {
+    let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
+    PictureFormat { width_px, height_px, chroma, matrix, range }
+}
+
+fn frames(count: u64, width: usize, height: usize, seed: u64) -> Vec<Frame> {
+    let one = |index| {
+        let rgb = picture(width, height, 2.0 * index as f32, seed + index);
+        frame(index, rgb_to_picture(&rgb, format(width, height)))
+    };
+    (0..count).map(one).collect()
+}
+
+fn engine(index: usize) -> Rife<Reference> {
+    let network = network(&ALL[index], 50);
+    Rife::new(Reference::default(), &network, Scale::Auto, Origin::default()).unwrap()
+}
+
+#[test]
+fn consecutive_pairs_at_several_factors_leave_nothing_stale() {
+    for layout in [0, 3, 12] {
+        let frames = frames(4, 37, 29, 60);
+        let mut engine_for_all = engine(layout);
+        for (pair, factor) in frames.windows(2).zip([2, 3, 4]) {
+            let times: Vec<f32> = (1..factor).map(|i| i as f32 / factor as f32).collect();
+            let found = engine_for_all.interpolate(&pair[0], &pair[1], &times).unwrap();
+            let fresh = engine(layout).interpolate(&pair[0], &pair[1], &times).unwrap();
+            assert_eq!(found, fresh, "factor {factor}");
+            assert_eq!(found.len(), times.len());
+        }
+        // Back two frames, as the held-out measurement does, and forth again.
+        let [a, b, c, _] = &frames[..] else { panic!("four frames") };
+        let found = engine_for_all.interpolate(a, c, &[0.5]).unwrap();
+        assert_eq!(found, engine(layout).interpolate(a, c, &[0.5]).unwrap());
+        let found = engine_for_all.interpolate(b, c, &[0.5]).unwrap();
+        assert_eq!(found, engine(layout).interpolate(b, c, &[0.5]).unwrap());
+    }
+}
+
+#[test]
+fn a_second_clip_on_the_same_engine_sees_none_of_the_first() {
+    let mut engine_for_both = engine(12);
+    for (width, seed) in [(37, 70), (37, 90), (21, 70)] {
+        let frames = frames(2, width, 29, seed);
+        let found = engine_for_both.interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
+        let fresh = engine(12).interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
+        assert_eq!(found, fresh);
+    }
+}
+
+#[test]
+fn frames_of_different_layout_are_an_error_that_names_them() {
+    let (a, b) = (frames(2, 20, 20, 1), frames(2, 22, 20, 1));
+    let error = engine(3).interpolate(&a[0], &b[1], &[0.5]).unwrap_err();
+    assert!(matches!(error, EngineError::FormatChanged { first: 0, second: 1 }), "{error}");
+}
+
+#[test]
+fn tiny_pictures_keep_their_size() {
+    for (width, height) in [(1, 1), (2, 2), (1, 7)] {
+        let frames = frames(2, width, height, 5);
+        let found = engine(12).interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
+        assert_eq!(found[0].format, format(width, height));
+    }
+}
+
+#[test]
+fn scale_is_chosen_by_resolution() {
+    assert_eq!(scale_for(Scale::Auto, 2560, 1440), 1.0);
+    assert_eq!(scale_for(Scale::Auto, 3840, 2160), 0.5);
+    assert_eq!(scale_for(Scale::Auto, 4096, 2160), 0.25);
+    assert_eq!(scale_for(Scale::Fixed(2.0), 4096, 2160), 2.0);
+}
+
+fn error_of(settings: &Settings) -> EngineError {
+    match slomod::engine::open(settings) {
+        Ok(engine) => panic!("opened {:?}", engine.description()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn the_built_in_weights_open_and_say_what_they_are() {
+    let mut engine = slomod::engine::open(&Settings::default()).unwrap();
+    let description = engine.description();
+    assert_eq!(description.model_name, "rife v4.25/v4.26");
+    assert_eq!(description.device_kind, "cpu");
+    assert_eq!(description.model_sha256.unwrap().len(), 64);
+    assert!(description.fallback_reason.unwrap().contains("no GPU engine"));
+    assert!(!description.device_name.is_empty());
+    let frames = frames(2, 32, 20, 7);
+    // A still pair: the network must keep it, but for its own noise.
+    let found = engine.interpolate(&frames[0], &frames[0], &[0.5]).unwrap();
+    let same = found[0].planes[0].iter().zip(&frames[0].picture.planes[0]);
+    let error: u32 = same.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+    assert!(error / (32 * 20) < 4, "mean luma error of a still picture: {error} / 640");
+}
+
+#[test]
+fn cuda_is_refused_and_cpu_needs_no_excuse() {
+    let cuda = Settings { device: Device::Cuda(1), ..Settings::default() };
+    let error = error_of(&cuda);
+    assert!(matches!(&error, EngineError::NoDevice { device, .. } if device == "cuda:1"));
+    assert!(error.to_string().contains("auto"), "{error}");
+    let cpu = Settings { device: Device::Cpu, ..Settings::default() };
+    assert_eq!(slomod::engine::open(&cpu).unwrap().description().fallback_reason, None);
+}
+
+#[test]
+fn blend_and_missing_weights_and_odd_scales_are_what_they_say() {
+    let blend = Settings { model: Some("blend".into()), ..Settings::default() };
+    assert_eq!(slomod::engine::open(&blend).unwrap().description().model_name, "blend");
+    let missing = Settings { model: Some("/nowhere.safetensors".into()), ..Settings::default() };
+    assert!(error_of(&missing).to_string().contains("/nowhere.safetensors"));
+    let odd = Settings { scale: Scale::Fixed(0.3), ..Settings::default() };
+    assert!(matches!(error_of(&odd), EngineError::Scale(_)));
+}

@@ -7,6 +7,15 @@
     reason = "vector instructions and raw rows; each caller checks shapes first"
 )]
 
+/// A piece of work compiled as a function of its own for an instruction set: small functions compile fast and well.
+pub(super) trait Work<S: Simd> {
+    /// Does it.
+    ///
+    /// # Safety
+    /// The instruction set of `S` is enabled; the rest is told by the implementation.
+    unsafe fn run(self);
+}
+
 /// A vector of `f32` lanes.
 ///
 /// # Safety
@@ -22,6 +31,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// The 8-lane form for kernels that work on records of 8 values.
     type Eight: Simd;
 
+    /// Runs `work` as a function of its own with the instruction set enabled.
+    unsafe fn outline(work: impl Work<Self>);
     /// All lanes `value`.
     unsafe fn splat(value: f32) -> Self::V;
     /// Loads `LANES` values.
@@ -66,6 +77,11 @@ impl<const N: usize> Simd for Portable<N> {
     const TILE_PX: [usize; 3] = [6, 3, 2];
     type Eight = Portable<8>;
 
+    #[inline(never)]
+    unsafe fn outline(work: impl Work<Self>) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { work.run() }
+    }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {
         [value; N]
@@ -137,7 +153,7 @@ pub(super) struct Avx512;
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_simd {
-    ($name:ident, $vector:ty, $lanes:literal, $tile:expr, $eight:ty,
+    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $tile:expr, $eight:ty,
      $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident $max:ident $min:ident
      $to_int:ident $to_float:ident $store_int:ident $div:ident) => {
         impl Simd for $name {
@@ -146,6 +162,17 @@ macro_rules! x86_simd {
             const TILE_PX: [usize; 3] = $tile;
             type Eight = $eight;
 
+            #[inline(always)]
+            unsafe fn outline(work: impl Work<Self>) {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                unsafe fn enabled(work: impl Work<$name>) {
+                    // SAFETY: the set is enabled here; the rest is the caller's promise.
+                    unsafe { work.run() }
+                }
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { enabled(work) }
+            }
             #[inline(always)]
             unsafe fn splat(value: f32) -> Self::V {
                 // SAFETY: the caller runs with the instruction set enabled.
@@ -214,12 +241,12 @@ use std::arch::x86_64 as x86;
 
 // 16 registers: 12 or fewer accumulators, up to 3 vectors of weights, one broadcast value.
 #[cfg(target_arch = "x86_64")]
-x86_simd!(Avx2, x86::__m256, 8, [10, 6, 4], Self,
+x86_simd!(Avx2, "avx2,fma", x86::__m256, 8, [10, 6, 4], Self,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps
     _mm256_max_ps _mm256_min_ps _mm256_cvttps_epi32 _mm256_cvtepi32_ps _mm256_storeu_si256 _mm256_div_ps);
 
 // 32 registers; the broadcast is an operand of the multiplication.
 #[cfg(target_arch = "x86_64")]
-x86_simd!(Avx512, x86::__m512, 16, [12, 12, 8], Avx2,
+x86_simd!(Avx512, "avx512f,avx2,fma", x86::__m512, 16, [12, 12, 8], Avx2,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps
     _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps);

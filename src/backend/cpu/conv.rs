@@ -152,6 +152,10 @@ impl Conv {
         &self.packed
     }
 
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Output channels.
     #[must_use]
     pub fn cout(&self) -> usize {

@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use super::conv::ConvJob;
 use super::deconv::DeconvJob;
+use super::fusion::FusionJob;
 use super::simd;
+use super::stage::StageJob;
 
 /// Name of the environment variable that forces an instruction set, for tests and diagnosis.
 pub const INSTRUCTIONS_VARIABLE: &str = "SLOMOD_CPU_INSTRUCTIONS";
@@ -101,6 +103,8 @@ impl Instructions {
 pub(super) struct Kernels {
     pub conv: unsafe fn(&ConvJob<'_>, Range<usize>, Range<usize>),
     pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>),
+    pub stage_conv: unsafe fn(&StageJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
+    pub fusion: unsafe fn(&FusionJob<'_>, Range<usize>, &mut [f32]),
 }
 
 macro_rules! entries {
@@ -108,7 +112,7 @@ macro_rules! entries {
         mod $module {
             use super::*;
 
-            pub(super) const KERNELS: Kernels = Kernels { conv, deconv };
+            pub(super) const KERNELS: Kernels = Kernels { conv, deconv, stage_conv, fusion };
 
             $(#[target_feature(enable = $features)])?
             unsafe fn conv(job: &ConvJob<'_>, rows: Range<usize>, blocks: Range<usize>) {
@@ -120,6 +124,23 @@ macro_rules! entries {
             unsafe fn deconv(job: &DeconvJob<'_>, rows: Range<usize>) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
                 unsafe { super::super::deconv::deconv::<$set>(job, rows) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn stage_conv(
+                job: &StageJob<'_>,
+                rows: Range<usize>,
+                columns: Range<usize>,
+                scratch: &mut [f32],
+            ) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::stage::stage_conv::<$set>(job, rows, columns, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn fusion(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::fusion::fusion::<$set>(job, rows, scratch) }
             }
         }
     };

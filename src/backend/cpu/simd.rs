@@ -55,6 +55,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn truncate(v: Self::V, ptr: *mut i32) -> Self::V;
     /// `a / b`.
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// 2 to the power of lanes that hold whole numbers in -126..=127.
+    unsafe fn power_of_two(v: Self::V) -> Self::V;
 }
 
 /// Plain arrays that the compiler may vectorise for any processor.
@@ -139,6 +141,11 @@ impl<const N: usize> Simd for Portable<N> {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] / b[i])
     }
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "lanes hold small whole numbers")]
+    unsafe fn power_of_two(v: Self::V) -> Self::V {
+        lanes(|i| f32::from_bits(((v[i] as i32 + 127) << 23).cast_unsigned()))
+    }
 }
 
 /// 8 lanes of AVX2 with FMA.
@@ -155,7 +162,8 @@ pub(super) struct Avx512;
 macro_rules! x86_simd {
     ($name:ident, $features:literal, $vector:ty, $lanes:literal, $tile:expr, $eight:ty,
      $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident $max:ident $min:ident
-     $to_int:ident $to_float:ident $store_int:ident $div:ident) => {
+     $to_int:ident $to_float:ident $store_int:ident $div:ident
+     $shift:ident $as_float:ident $splat_int:ident $add_int:ident) => {
         impl Simd for $name {
             type V = $vector;
             const LANES: usize = $lanes;
@@ -232,6 +240,14 @@ macro_rules! x86_simd {
                 // SAFETY: the caller runs with the instruction set enabled.
                 unsafe { x86::$div(a, b) }
             }
+            #[inline(always)]
+            unsafe fn power_of_two(v: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe {
+                    let exponent = x86::$add_int(x86::$to_int(v), x86::$splat_int(127));
+                    x86::$as_float(x86::$shift::<23>(exponent))
+                }
+            }
         }
     };
 }
@@ -243,10 +259,12 @@ use std::arch::x86_64 as x86;
 #[cfg(target_arch = "x86_64")]
 x86_simd!(Avx2, "avx2,fma", x86::__m256, 8, [10, 6, 4], Self,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps
-    _mm256_max_ps _mm256_min_ps _mm256_cvttps_epi32 _mm256_cvtepi32_ps _mm256_storeu_si256 _mm256_div_ps);
+    _mm256_max_ps _mm256_min_ps _mm256_cvttps_epi32 _mm256_cvtepi32_ps _mm256_storeu_si256 _mm256_div_ps
+    _mm256_slli_epi32 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_add_epi32);
 
 // 32 registers; the broadcast is an operand of the multiplication.
 #[cfg(target_arch = "x86_64")]
 x86_simd!(Avx512, "avx512f,avx2,fma", x86::__m512, 16, [12, 12, 8], Avx2,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps
-    _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps);
+    _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps
+    _mm512_slli_epi32 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_add_epi32);

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "tasks write disjoint rows of one buffer")]
 
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -35,19 +36,26 @@ impl Threads {
         }
         self.pool.install(|| (0..count).into_par_iter().with_max_len(1).for_each(task));
     }
+}
 
-    /// As [`Self::each`], with a value of its own for each thread at work.
-    pub(super) fn each_with<T: Send>(
-        &self,
-        count: usize,
-        scratch: &[std::sync::Mutex<T>],
-        task: impl Fn(usize, &mut T) + Send + Sync,
-    ) {
-        self.each(count, |index| {
-            let own = rayon::current_thread_index().unwrap_or(0) % scratch.len();
-            let mut guard = scratch[own].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            task(index, &mut guard);
-        });
+/// Memory of each thread's own, kept between calls.
+pub(super) struct Scratch(Vec<Mutex<Vec<f32>>>);
+
+impl Scratch {
+    /// For `threads` threads.
+    pub(super) fn new(threads: usize) -> Self {
+        Self((0..threads).map(|_| Mutex::default()).collect())
+    }
+
+    /// Lends `task` at least `len` values of arbitrary content.
+    pub(super) fn with(&self, len: usize, task: impl FnOnce(&mut [f32])) {
+        // A task runs to its end on one thread and starts no others, so that the lock is free.
+        let own = rayon::current_thread_index().unwrap_or(0) % self.0.len();
+        let mut memory = self.0[own].lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() < len {
+            memory.resize(len, 0.0);
+        }
+        task(&mut memory);
     }
 }
 

@@ -39,6 +39,9 @@ const CHAIN_LENGTH: usize = 8;
 /// Block widths of the published 4.25.lite.
 const LITE_WIDTHS: [usize; 5] = [192, 128, 96, 64, 24];
 
+/// Said of v4.0 and v4.1.
+const NO_RESTART: &str = "motions over 32 px do not start v4.0/v4.1 again at doubled factors";
+
 /// One block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
@@ -97,7 +100,10 @@ impl Network {
         let blocks = (0..layout.blocks)
             .map(|index| reader.block(index, &layout, features))
             .collect::<Result<Vec<_>, _>>()?;
-        let notes = reader.leftovers()?;
+        let mut notes = reader.leftovers()?;
+        if layout.chain == Chain::Prelu {
+            notes.push(NO_RESTART.to_owned());
+        }
         let widths: Vec<_> = blocks.iter().map(|block| block.conv0[1].out_channels).collect();
         let lite = reader.is_coarse_lite(&widths);
         let (factors, pad_multiple) = match (layout.blocks, lite) {

@@ -35,13 +35,11 @@ pub enum Add<'a> {
 }
 
 /// Where the weights of a convolution come from.
-pub struct ConvWeights<'a> {
+pub struct Parameters<'a> {
     /// `[cout, cin, 3, 3]`.
     pub weight: &'a [f32],
     /// `[cout]`.
     pub bias: &'a [f32],
-    /// `[cout]`, multiplied into weight and bias (`beta` of a residual convolution).
-    pub beta: Option<&'a [f32]>,
     /// Factor on negative sums: `[cout]`, or one for all.
     pub slope: &'a [f32],
     /// Which weight channel each input channel of the kernel has, in its order; `None` for channels not used.
@@ -119,7 +117,7 @@ impl Conv {
     /// # Panics
     /// Where the lengths do not fit each other.
     #[must_use]
-    pub fn new(lanes: usize, given: &ConvWeights<'_>) -> Self {
+    pub fn new(lanes: usize, given: &Parameters<'_>) -> Self {
         let cout = given.bias.len();
         assert!(
             cout > 0 && given.weight.len().is_multiple_of(cout * 9),
@@ -132,13 +130,11 @@ impl Conv {
         );
         assert!(given.stride == 1 || given.stride == 2, "stride {}", given.stride);
         assert!(given.slope.len() == 1 || given.slope.len() == cout, "slopes do not fit the bias");
-        assert!(given.beta.is_none_or(|beta| beta.len() == cout), "beta does not fit the bias");
-        let beta = |co: usize| given.beta.map_or(1.0, |beta| beta[co]);
         let weight = |co: usize, tap: usize, ci: usize| match given.input_order[ci] {
-            Some(from) if co < cout => given.weight[(co * cin + from) * 9 + tap] * beta(co),
+            Some(from) if co < cout => given.weight[(co * cin + from) * 9 + tap],
             _ => 0.0,
         };
-        let bias = |co: usize| if co < cout { given.bias[co] * beta(co) } else { 0.0 };
+        let bias = |co: usize| if co < cout { given.bias[co] } else { 0.0 };
         let slope = |co: usize| *given.slope.get(co).or(given.slope.first()).unwrap_or(&1.0);
         let shape = (9, given.input_order.len(), cout);
         let padded = cout.next_multiple_of(8);

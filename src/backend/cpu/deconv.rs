@@ -25,7 +25,7 @@ pub enum Shuffle {
 }
 
 /// Where the weights of a transposed convolution come from.
-pub struct DeconvWeights<'a> {
+pub struct Parameters<'a> {
     /// `[cin, cout, 4, 4]`.
     pub weight: &'a [f32],
     /// `[cout]`.
@@ -108,7 +108,7 @@ impl Deconv {
     /// # Panics
     /// Where the lengths do not fit each other.
     #[must_use]
-    pub fn new(lanes: usize, given: &DeconvWeights<'_>) -> Self {
+    pub fn new(lanes: usize, given: &Parameters<'_>) -> Self {
         let cout = given.bias.len();
         assert!(
             cout > 0 && given.weight.len().is_multiple_of(cout * 16),

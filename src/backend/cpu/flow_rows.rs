@@ -53,10 +53,6 @@ pub(super) unsafe fn add_row<E: Simd>(
             let b = E::load(bottom.add(x * tensor.stride));
             E::mul(scales, E::mul_add(E::sub(b, a), weight_y, a))
         };
-        let add = |x: usize, value: E::V| {
-            let at = sums.add((x - first) * GROUP);
-            E::store(at, E::add(E::load(at), value));
-        };
         let mut x = first;
         while x < first + n {
             let t = tap(x, step, tensor.w);
@@ -65,7 +61,8 @@ pub(super) unsafe fn add_row<E: Simd>(
             // Positions between the same two columns. Steps are powers of two: no rounding. Left of the first center
             // nothing changes.
             let left_edge = (x as f32 + 0.5) * step < 0.5;
-            let run = if left_edge { 1 } else { ((1.0 - t.weight) / step).ceil().max(1.0) as usize };
+            let run =
+                if left_edge { 1 } else { ((1.0 - t.weight) / step).ceil().max(1.0) as usize };
             for i in 0..run.min(first + n - x) {
                 let weight = t.weight + i as f32 * step;
                 let at = sums.add((x + i - first) * GROUP);
@@ -103,7 +100,12 @@ impl<'a> Records<'a> {
     /// # Safety
     /// The instruction set of `E` is enabled and `E` has 8 lanes; `flow` is valid for 8 values.
     #[inline(always)]
-    pub(super) unsafe fn sources<E: Simd>(&self, y: usize, x: usize, flow: *const f32) -> [Source; 2] {
+    pub(super) unsafe fn sources<E: Simd>(
+        &self,
+        y: usize,
+        x: usize,
+        flow: *const f32,
+    ) -> [Source; 2] {
         let tensor = self.tensors[0];
         let (x, y) = (x as f32, y as f32);
         let (right, low) = ((tensor.w - 1) as f32, (tensor.h - 1) as f32);
@@ -121,7 +123,10 @@ impl<'a> Records<'a> {
         }
         let source = |side: usize| {
             // Clamped to the picture, so not negative.
-            let (x, y) = (whole[2 * side].unsigned_abs() as usize, whole[2 * side + 1].unsigned_abs() as usize);
+            let (x, y) = (
+                whole[2 * side].unsigned_abs() as usize,
+                whole[2 * side + 1].unsigned_abs() as usize,
+            );
             Source { at: tensor.at(y, x), weight_x: parts[2 * side], weight_y: parts[2 * side + 1] }
         };
         [source(0), source(1)]

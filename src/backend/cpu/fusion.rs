@@ -170,7 +170,11 @@ pub(super) fn run(
         assert_eq!(full, (h, w), "block output");
     }
     let (last_h, last_w) = (input.h * last.factor(), input.w * last.factor());
-    assert_eq!((size(last_h, fusion.factor), size(last_w, fusion.factor)), (h, w), "last block output");
+    assert_eq!(
+        (size(last_h, fusion.factor), size(last_w, fusion.factor)),
+        (h, w),
+        "last block output"
+    );
     let mut outputs = fusion.earlier.to_vec();
     let direct = fusion.factor == 1.0 && last.channels() <= GROUP;
     if !direct {

@@ -1,16 +1,18 @@
 //! The CPU backend: packed weights, register-blocked kernels at the best instruction set, rows across threads.
 
-use conv::{Add, Conv};
-use deconv::Deconv;
 use instructions::{Instructions, Kernels};
 use tensor::Tensor;
-use threads::Threads;
+use threads::{Scratch, Threads};
 
+mod backend;
 pub mod conv;
 pub mod deconv;
+mod flow_rows;
+mod fusion;
 pub mod instructions;
 mod pack;
 mod simd;
+mod stage;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,11 @@ pub struct Cpu {
     instructions: Instructions,
     kernels: Kernels,
     threads: Threads,
+    scratch: Scratch,
+    /// Between the layers of the feature network.
+    head: [Tensor; 2],
+    /// The last block's output where it does not have the picture's size.
+    whole: Tensor,
 }
 
 impl Cpu {
@@ -31,7 +38,14 @@ impl Cpu {
     /// Why the threads could not be had.
     pub fn new(instructions: Instructions, threads: usize) -> Result<Self, String> {
         let threads = Threads::new(threads.max(1)).map_err(|error| error.to_string())?;
-        Ok(Self { instructions, kernels: instructions.kernels(), threads })
+        Ok(Self {
+            instructions,
+            kernels: instructions.kernels(),
+            scratch: Scratch::new(threads.count()),
+            threads,
+            head: Default::default(),
+            whole: Tensor::default(),
+        })
     }
 
     /// The instruction set in use.
@@ -44,21 +58,5 @@ impl Cpu {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads.count()
-    }
-
-    /// `dst = activation(conv(src) + added)`; `dst` takes the shape of the result.
-    ///
-    /// # Panics
-    /// Where the shapes do not fit.
-    pub fn conv(&self, conv: &Conv, (src, added): (&Tensor, Add<'_>), dst: &mut Tensor) {
-        conv.run(&self.kernels, &self.threads, (src, added), dst);
-    }
-
-    /// `dst = deconv(src)`; `dst` takes the shape of the result.
-    ///
-    /// # Panics
-    /// Where the shapes do not fit.
-    pub fn deconv(&self, deconv: &Deconv, src: &Tensor, dst: &mut Tensor) {
-        deconv.run(&self.kernels, &self.threads, src, dst);
     }
 }

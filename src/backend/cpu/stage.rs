@@ -293,8 +293,12 @@ unsafe fn fill_enlarged<E: Simd>(
             let column = tap(x, stage.factor, picture.w);
             for group in 0..picture.stride / GROUP {
                 let mut both = [E::splat(0.0); 2];
-                for (i, y, weight_y) in [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)] {
-                    for (x, weight_x) in [(column.first, 1.0 - column.weight), (column.second, column.weight)] {
+                for (i, y, weight_y) in
+                    [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)]
+                {
+                    for (x, weight_x) in
+                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
+                    {
                         let flow = sums[i][0].add((x - first) * GROUP);
                         let from = job.records.sources::<E>(y, x, flow);
                         for k in 0..2 {
@@ -304,7 +308,13 @@ unsafe fn fill_enlarged<E: Simd>(
                     }
                 }
                 for (k, sum) in both.iter().enumerate() {
-                    put(pixel, k * side + group * GROUP, E::LANES.min(side - group * GROUP), *sum, E::store);
+                    put(
+                        pixel,
+                        k * side + group * GROUP,
+                        E::LANES.min(side - group * GROUP),
+                        *sum,
+                        E::store,
+                    );
                 }
             }
             let tail = pixel.add(2 * side);
@@ -314,7 +324,9 @@ unsafe fn fill_enlarged<E: Simd>(
                     break;
                 }
                 for (i, weight_y) in [(0, 1.0 - row.weight), (1, row.weight)] {
-                    for (x, weight_x) in [(column.first, 1.0 - column.weight), (column.second, column.weight)] {
+                    for (x, weight_x) in
+                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
+                    {
                         let value = E::load(sums[i][group].add((x - first) * GROUP));
                         sum = E::mul_add(value, E::splat(weight_y * weight_x), sum);
                     }
@@ -383,7 +395,10 @@ pub(super) fn run(
     stage.check();
     assert!(stage.factor >= 0.5, "a block at more than twice the picture's size");
     let enlarged = stage.factor < 1.0;
-    assert!(!enlarged || !stage.earlier.is_empty(), "the first block at more than the picture's size");
+    assert!(
+        !enlarged || !stage.earlier.is_empty(),
+        "the first block at more than the picture's size"
+    );
     let (h, w) = stage.size();
     let packed = conv.packed();
     assert_eq!(packed.cin, stage.channels(), "channels of a block's input");

@@ -1,5 +1,7 @@
 //! Pictures of `f32` in memory as the CPU kernels want them: NHWC, channels padded to 8, a border of zeros.
 
+use crate::ops::tensor::Shape;
+
 /// `[h, w, stride]` values with one zero pixel around, so that a 3x3 window never leaves the memory.
 ///
 /// Channels `c..stride` are padding; kernels write zeros there.
@@ -14,6 +16,12 @@ pub struct Tensor {
     /// Values from one pixel to the next: `c` rounded up to 8.
     pub stride: usize,
     data: Vec<f32>,
+}
+
+impl Shape for Tensor {
+    fn shape(&self) -> [usize; 3] {
+        [self.h, self.w, self.c]
+    }
 }
 
 /// Values behind the last pixel that a vector store of the last channels may touch.

@@ -1,8 +1,8 @@
 //! Every kernel against plain loops: odd and tiny sizes, all instruction sets, one and several threads, guard bands.
 
 use super::Cpu;
-use super::conv::{Add, Conv, ConvWeights};
-use super::deconv::{Deconv, DeconvWeights, Shuffle};
+use super::conv::{Add, Conv, Parameters};
+use super::deconv::{self, Deconv, Shuffle};
 use super::instructions::Instructions;
 use super::tensor::Tensor;
 
@@ -94,13 +94,13 @@ fn check_conv(case: &ConvCase) {
     // One channel of the weights is not given to the kernel, and the order is turned round.
     let order: Vec<_> =
         (0..case.cin).rev().map(|c| (c != 0 || case.cin == 1).then_some(c)).collect();
-    let weight: Vec<f32> = noise.many(case.cin * case.cout * 9).iter().map(|v| v * 0.3).collect();
-    let (bias, beta, slope) = (noise.many(case.cout), noise.many(case.cout), noise.many(case.cout));
+    let weight: Vec<f32> = noise.many(case.cin * case.cout * 9).iter().map(|v| v * 0.1).collect();
+    let (bias, slope) = (noise.many(case.cout), noise.many(case.cout));
     let src = noise.tensor(h, w, case.cin);
     let (oh, ow) = (h.div_ceil(case.stride), w.div_ceil(case.stride));
     let residual = noise.tensor(oh, ow, case.cout);
     let expected = |y: usize, x: usize, co: usize| {
-        let mut sum = f64::from(bias[co] * beta[co]);
+        let mut sum = f64::from(bias[co]);
         for tap in 0..9 {
             for (k, from) in order.iter().enumerate() {
                 let Some(from) = from else { continue };
@@ -108,7 +108,7 @@ fn check_conv(case: &ConvCase) {
                     (y * case.stride + tap / 3) as isize - 1,
                     (x * case.stride + tap % 3) as isize - 1,
                 );
-                let factor = f64::from(weight[(co * case.cin + from) * 9 + tap] * beta[co]);
+                let factor = f64::from(weight[(co * case.cin + from) * 9 + tap]);
                 sum += factor * value(&src, sy, sx, k);
             }
         }
@@ -132,10 +132,9 @@ fn check_conv(case: &ConvCase) {
         );
         let conv = Conv::new(
             cpu.instructions().lanes(),
-            &ConvWeights {
+            &Parameters {
                 weight: &weight,
                 bias: &bias,
-                beta: Some(&beta),
                 slope: &slope,
                 input_order: &order,
                 stride: case.stride,
@@ -148,7 +147,7 @@ fn check_conv(case: &ConvCase) {
         };
         // Values that padding channels of the residual add must not reach the result's padding.
         let mut dst = poisoned(oh, ow, case.cout);
-        cpu.conv(&conv, (&src, add), &mut dst);
+        conv.run(&cpu.kernels, &cpu.threads, (&src, add), &mut dst);
         for y in 0..oh {
             for x in 0..ow {
                 for co in 0..case.cout {
@@ -221,11 +220,11 @@ fn check_deconv((h, w): (usize, usize), cin: usize, channels: usize, shuffle: Sh
     for cpu in backends() {
         let deconv = Deconv::new(
             cpu.instructions().lanes(),
-            &DeconvWeights { weight: &weight, bias: &bias, shuffle, output_order: &order },
+            &deconv::Parameters { weight: &weight, bias: &bias, shuffle, output_order: &order },
         );
         let factor = deconv.factor();
         let mut dst = poisoned(h * factor, w * factor, order.len());
-        cpu.deconv(&deconv, &src, &mut dst);
+        deconv.run(&cpu.kernels, &cpu.threads, &src, &mut dst);
         let what = format!(
             "{} {} threads {h}x{w} {cin}->{channels} {shuffle:?}",
             cpu.instructions().name(),

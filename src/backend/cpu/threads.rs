@@ -38,6 +38,19 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// Calls `task` for each run of `len` values (the last may be shorter), with its index.
+    pub(super) fn chunks(
+        &self,
+        values: &mut [f32],
+        len: usize,
+        task: impl Fn(usize, &mut [f32]) + Send + Sync,
+    ) {
+        let task = |(index, values): (usize, &mut [f32])| task(index, values);
+        self.pool.install(|| values.par_chunks_mut(len).enumerate().for_each(task));
+    }
+}
+
 /// Memory of each thread's own, kept between calls.
 pub(super) struct Scratch(Vec<Mutex<Vec<f32>>>);
 

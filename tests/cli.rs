@@ -50,7 +50,15 @@ fn a_clip_becomes_slow_motion_with_its_report() {
     let folder = tempfile::tempdir().unwrap();
     let input = clip(folder.path(), "1");
     let output = folder.path().join("out.mp4");
-    let args = ["convert", input.to_str().unwrap(), "--output", output.to_str().unwrap(), "--factor", "2", "--json"];
+    let args = [
+        "convert",
+        input.to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+        "--factor",
+        "2",
+        "--json",
+    ];
     let run = slomod(&args);
     assert_eq!(code(&run), 0, "{}", stderr(&run));
     assert_eq!(names(folder.path()), ["in.mp4", "out.mp4", "out.mp4.json"]);
@@ -58,9 +66,13 @@ fn a_clip_becomes_slow_motion_with_its_report() {
     assert_eq!(printed["status"], "done");
     assert_eq!(printed["output"]["frames"]["total"], 20);
     assert_eq!(printed["source"]["sha256"], printed["source"]["sha256_after"]);
-    assert_eq!(printed["device"]["fallback"], true, "no GPU engine in this version, and the report says so");
+    assert_eq!(
+        printed["device"]["fallback"], true,
+        "no GPU engine in this version, and the report says so"
+    );
     let written: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.path().join("out.mp4.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(folder.path().join("out.mp4.json")).unwrap())
+            .unwrap();
     assert_eq!(written["output"]["sha256"], printed["output"]["sha256"]);
 
     let again = slomod(&args);
@@ -103,7 +115,8 @@ fn each_kind_of_failure_has_its_code_and_names_its_file() {
     std::fs::write(&text, "no video\n".repeat(1000)).unwrap();
     let weights = folder.path().join("weights.safetensors");
     std::fs::write(&weights, "no weights").unwrap();
-    let (input, text, weights) = (input.to_str().unwrap(), text.to_str().unwrap(), weights.to_str().unwrap());
+    let (input, text, weights) =
+        (input.to_str().unwrap(), text.to_str().unwrap(), weights.to_str().unwrap());
     let output = folder.path().join("out.mp4");
     let output = output.to_str().unwrap();
     for (expected, word, args) in [
@@ -129,7 +142,14 @@ fn ctrl_c_leaves_nothing_behind() {
     let input = clip(folder.path(), "60");
     let output = folder.path().join("out.mp4");
     let mut child = Command::new(SLOMOD)
-        .args(["convert", input.to_str().unwrap(), "--output", output.to_str().unwrap(), "--factor", "16"])
+        .args([
+            "convert",
+            input.to_str().unwrap(),
+            "--output",
+            output.to_str().unwrap(),
+            "--factor",
+            "16",
+        ])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -147,7 +167,17 @@ fn ctrl_c_leaves_nothing_behind() {
 
 #[test]
 fn help_is_there_for_every_command() {
-    for command in ["convert", "interpolate", "evaluate", "check", "status", "retry", "import", "daemon", "demo"] {
+    for command in [
+        "convert",
+        "interpolate",
+        "evaluate",
+        "check",
+        "status",
+        "retry",
+        "import",
+        "daemon",
+        "demo",
+    ] {
         let run = slomod(&[command, "--help"]);
         assert_eq!(code(&run), 0, "{command}");
         assert!(run.stdout.len() > 100, "{command}");
@@ -162,7 +192,9 @@ fn check_says_what_works_and_what_to_do() {
     std::fs::create_dir(path("state")).unwrap();
     let config = format!(
         "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = {:?}\noutput = {:?}\n",
-        path("state"), path("drop"), path("out")
+        path("state"),
+        path("drop"),
+        path("out")
     );
     std::fs::write(path("slomod.toml"), config).unwrap();
     let missing = slomod(&["check", "--config", &path("slomod.toml")]);
@@ -173,6 +205,7 @@ fn check_says_what_works_and_what_to_do() {
     let good = slomod(&["check", "--config", &path("slomod.toml"), "--json"]);
     assert_eq!(code(&good), 0, "{}", String::from_utf8_lossy(&good.stdout));
     let findings: serde_json::Value = serde_json::from_slice(&good.stdout).unwrap();
-    let has = |subject: &str| findings.as_array().unwrap().iter().any(|it| it["subject"] == subject);
+    let has =
+        |subject: &str| findings.as_array().unwrap().iter().any(|it| it["subject"] == subject);
     assert!(["config", "folder", "model", "device", "encoder"].into_iter().all(has), "{findings}");
 }

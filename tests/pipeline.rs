@@ -141,6 +141,38 @@ fn repeated_pictures_are_counted_and_held() {
 }
 
 #[test]
+fn variable_rates_are_followed_and_reported() {
+    let place = Place::new();
+    let source = place.clip(
+        "in.mkv",
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=160x90:r=30:d=1,select='mod(n,7)'",
+            "-fps_mode",
+            "passthrough",
+            "-c:v",
+            "ffv1",
+        ],
+    );
+    let task = place.task(&source, "out.mkv", slow(4));
+    let report = run(&task).unwrap();
+    assert_eq!(report.source.variable_rate, Some(true));
+    let (before, after) = (decoded(&source), decoded(&task.temporary));
+    let tick = Ratio::new(1, 1000);
+    for (index, frame) in before.iter().enumerate() {
+        let expected = (frame.pts - before[0].pts) * 4;
+        let off = after[4 * index].pts - expected;
+        assert!(
+            off <= tick && -off <= tick,
+            "frame {index}: {} against {expected}",
+            after[4 * index].pts
+        );
+    }
+}
+
+#[test]
 fn held_out_frames_are_scored_beside_the_baselines() {
     let place = Place::new();
     let source = place.clip("in.mkv", &[MOVING, &["-c:v", "ffv1"]].concat());

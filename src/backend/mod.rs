@@ -1,5 +1,7 @@
 //! Fast execution of the ops on a processor or (later) a GPU: the [`Backend`] seam and what implements it.
 
+use crate::frame::{Picture, PictureFormat};
+use crate::ops::color;
 use crate::ops::conv::ConvWeights;
 use crate::ops::deconv::DeconvWeights;
 use crate::ops::flow::Stage;
@@ -48,6 +50,16 @@ pub trait Backend: Send {
 
     /// Packs a feature network.
     fn pack_head(&self, weights: &HeadWeights) -> Self::Head;
+
+    /// RGB of a picture, `[h, w, 3]`, into a buffer that is used again; see [`crate::ops::color`].
+    fn picture_to_rgb(&mut self, picture: &Picture, rgb: &mut Vec<f32>) {
+        color::write_rgb(picture, rgb);
+    }
+
+    /// The picture nearest to `rgb`; see [`crate::ops::color`].
+    fn rgb_to_picture(&mut self, rgb: &[f32], format: PictureFormat) -> Picture {
+        color::rgb_to_picture(rgb, format)
+    }
 
     /// One frame's record; see [`crate::ops::head`].
     fn record(&mut self, head: Option<&Self::Head>, picture: &Padded<'_>, record: &mut Tensor);

@@ -111,7 +111,8 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
             check_folder(folder, Need::Write, "originals", findings);
         }
         if watch.depth == Depth::Recursive {
-            findings.ok("folder", format!("{}: watched with all folders below", watch.path.display()));
+            findings
+                .ok("folder", format!("{}: watched with all folders below", watch.path.display()));
         }
     }
     Some(config)
@@ -135,9 +136,15 @@ fn check_folder(path: &Path, need: Need, role: &str, findings: &mut Findings) {
         findings.fail("folder", format!("{place}: {error}; {advice}"), ExitCode::Config);
         return;
     }
-    if need == Need::Write && let Err(error) = tempfile::tempfile_in(path) {
+    if need == Need::Write
+        && let Err(error) = tempfile::tempfile_in(path)
+    {
         let advice = "give the user that runs slomod the right to write there (under systemd: ReadWritePaths=)";
-        findings.fail("folder", format!("{place}: cannot be written: {error}; {advice}"), ExitCode::CannotCreate);
+        findings.fail(
+            "folder",
+            format!("{place}: cannot be written: {error}; {advice}"),
+            ExitCode::CannotCreate,
+        );
         return;
     }
     let system = file_system(path);
@@ -193,7 +200,10 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
             continue;
         }
         tried.push(pair);
-        let name = settings.model.as_ref().map_or("built-in weights".into(), |it| it.display().to_string());
+        let name = settings
+            .model
+            .as_ref()
+            .map_or("built-in weights".into(), |it| it.display().to_string());
         match open::open(&settings) {
             Err(error) => findings.fail("model", format!("{name}: {error}"), error.exit_code()),
             Ok(engine) => {
@@ -222,7 +232,10 @@ fn check_encoders(config: Option<&Config>, findings: &mut Findings) {
             None => findings.ok("encoder", encoder.name.to_owned()),
             Some(problem) if used.contains(&encoder.name) => findings.fail(
                 "encoder",
-                format!("{}: {problem}; install an FFmpeg that has it, or choose another codec", encoder.name),
+                format!(
+                    "{}: {problem}; install an FFmpeg that has it, or choose another codec",
+                    encoder.name
+                ),
                 ExitCode::Config,
             ),
             Some(problem) => findings.warn("encoder", format!("{}: {problem}", encoder.name)),

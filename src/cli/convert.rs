@@ -7,8 +7,8 @@ use num_rational::Ratio;
 
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
-use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
 use crate::config::file::Collision;
+use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
 use crate::daemon::names;
 use crate::daemon::publish::{self, Publication, Published};
 use crate::engine::open;
@@ -85,7 +85,7 @@ pub struct ConvertArgs {
     pub overwrite: bool,
 }
 
-fn parse_scale(text: &str) -> Result<Scale, String> {
+pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(Scale::Auto),
         (_, Ok(scale)) if [0.25, 0.5, 1.0, 2.0].contains(&scale) => Ok(Scale::Fixed(scale)),
@@ -191,18 +191,27 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
         _ => Path::new("."),
     };
     if args.output.is_dir() || !folder.is_dir() {
-        let message = format!("{}: no file can be made there; name a file in a folder that exists", args.output.display());
+        let message = format!(
+            "{}: no file can be made there; name a file in a folder that exists",
+            args.output.display()
+        );
         return Err(CliError::new(ExitCode::CannotCreate, message));
     }
     let same = std::fs::canonicalize(&args.output).ok().is_some_and(|output| {
         std::fs::canonicalize(&args.input).is_ok_and(|input| input == output)
     });
     if same {
-        let message = format!("{}: is the input too, which is never written; name another output", args.output.display());
+        let message = format!(
+            "{}: is the input too, which is never written; name another output",
+            args.output.display()
+        );
         return Err(CliError::new(ExitCode::Usage, message));
     }
     if there(&args.output) && !args.overwrite {
-        let message = format!("{}: is there already; name another output or pass --overwrite", args.output.display());
+        let message = format!(
+            "{}: is there already; name another output or pass --overwrite",
+            args.output.display()
+        );
         return Err(CliError::new(ExitCode::CannotCreate, message));
     }
     Ok(())
@@ -222,7 +231,8 @@ fn say_done(report: &Report, published: &Published) {
         report.timing.end_to_end_fps.unwrap_or_default(),
     );
     if let Some(quality) = &report.quality {
-        let number = |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
+        let number =
+            |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
         let holdout = &quality.holdout;
         eprintln!(
             "held-out frames: {} (repeat {}, blend {}), SSIM {:.4}, {} measured",

@@ -14,6 +14,9 @@ pub struct ImportArgs {
     pub input: PathBuf,
     /// Checked safetensors that `--model` takes.
     pub output: PathBuf,
+    /// The network's version, such as 4.25.lite, where names and shapes alone do not tell.
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
 }
 
 /// Imports.
@@ -21,7 +24,19 @@ pub struct ImportArgs {
 /// # Errors
 /// The exit code and a message that names the tensor at fault.
 pub fn run(args: &ImportArgs) -> Result<(), CliError> {
-    let summary = import::import(&args.input, &args.output).map_err(|error| CliError::of(&error))?;
-    println!("{}: {summary}", args.output.display());
+    let version = args.version.as_deref();
+    let summary = import::import_as(&args.input, &args.output, version)
+        .map_err(|error| CliError::of(&error))?;
+    println!(
+        "{}: {}, {} tensors, {} numbers, SHA-256 {}",
+        summary.output.display(),
+        summary.model_name,
+        summary.tensors,
+        summary.parameters,
+        summary.sha256
+    );
+    for note in &summary.notes {
+        println!("note: {note}");
+    }
     Ok(())
 }

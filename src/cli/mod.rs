@@ -3,6 +3,11 @@
 pub mod check;
 pub mod convert;
 pub mod daemon;
+pub mod demo;
+pub mod evaluate;
+pub mod import;
+pub mod interpolate;
+mod picture_file;
 mod progress;
 mod signals;
 pub mod status;
@@ -17,7 +22,7 @@ use crate::error::{Classify, ExitCode};
 /// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used, 69 no device, 70 a fault of slomod's own,
 /// 73 cannot write, 74 read error, 75 try again later, 78 configuration or weights.
 #[derive(Debug, Parser)]
-#[command(name = "slomod", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "slomod", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,6 +34,12 @@ enum Command {
     Daemon(daemon::DaemonArgs),
     /// Convert one clip.
     Convert(convert::ConvertArgs),
+    /// Make one frame between two pictures.
+    Interpolate(interpolate::InterpolateArgs),
+    /// Measure PSNR and SSIM over folders of two frames and the true frame between them.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Draw a short clip (or take yours), drop it into a folder that a daemon watches, and show what comes out.
+    Demo(demo::run::DemoArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
     /// List the daemon's jobs and their states.
@@ -38,6 +49,8 @@ enum Command {
     /// What the daemon starts for each clip.
     #[command(hide = true)]
     Work(work::WorkArgs),
+    /// Turn an official PyTorch state dict into checked safetensors.
+    Import(import::ImportArgs),
 }
 
 /// Why a subcommand ends without success.
@@ -80,7 +93,11 @@ pub fn run() -> std::process::ExitCode {
         Command::Retry(args) => status::run_retry(args),
         Command::Work(args) => work::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Interpolate(args) => interpolate::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Demo(args) => demo::run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args),
     };
     match result {
         Ok(()) => exit(ExitCode::Ok),

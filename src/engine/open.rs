@@ -12,7 +12,7 @@ use crate::models::ModelError;
 use crate::models::rife_v4::Network;
 use crate::models::weights::Weights;
 
-/// The starter weights: a narrow v4.26 trained by this project; see `models/README.md`.
+/// The starter weights: a narrow v4.26 trained by this project; see `models/README.md` in the repository.
 static STARTER: &[u8] = include_bytes!("../../models/starter.safetensors");
 
 /// Name of the starter weights in messages.

@@ -6,8 +6,7 @@ use crate::backend::Backend;
 use crate::config::settings::Scale;
 use crate::engine::{EngineDescription, EngineError, Interpolator};
 use crate::frame::{Frame, Picture};
-use crate::models::rife_v4::{ChainSum, Network};
-use crate::ops::color::{picture_to_rgb, rgb_to_picture};
+use crate::models::rife_v4::{Block, ChainSum, Network, padded};
 use crate::ops::flow::{BlockOutput, HANDED_ON, MaskRule, Stage, flow_at, mask_at};
 use crate::ops::fusion::Fusion;
 use crate::ops::head::Padded;
@@ -148,7 +147,7 @@ impl<B: Backend> Rife<B> {
         {
             return Err(EngineError::Scale(scale));
         }
-        let pack = |(index, block): (usize, &crate::models::rife_v4::Block)| {
+        let pack = |(index, block): (usize, &Block)| {
             let last = index + 1 == network.blocks.len();
             let live = if last { HANDED_ON } else { HANDED_ON + network.handed_on };
             PackedBlock {
@@ -260,7 +259,10 @@ impl<B: Backend> Rife<B> {
             return slot;
         }
         let slot = self.free_slot(keep);
-        self.write_record(slot, &picture_to_rgb(&frame.picture), size);
+        let mut rgb = std::mem::take(&mut self.scratch.rgb);
+        self.backend.picture_to_rgb(&frame.picture, &mut rgb);
+        self.write_record(slot, &rgb, size);
+        self.scratch.rgb = rgb;
         self.records[slot].frame = Some((frame.index, Arc::clone(&frame.picture)));
         slot
     }
@@ -361,7 +363,7 @@ impl Plan {
     }
 
     fn padded(&self, side_px: usize, scale: f32) -> usize {
-        crate::models::rife_v4::padded(side_px, self.pad_multiple, scale)
+        padded(side_px, self.pad_multiple, scale)
     }
 
     fn output_factor(&self, index: usize, scale: f32) -> f32 {
@@ -410,7 +412,7 @@ impl<B: Backend> Interpolator for Rife<B> {
         let picture = |&timestep: &f32| {
             self.pyramid([first, second], size, timestep);
             self.finish([first, second], size, &mut rgb);
-            rgb_to_picture(&rgb, format)
+            self.backend.rgb_to_picture(&rgb, format)
         };
         let pictures = timesteps.iter().map(picture).collect();
         self.scratch.rgb = rgb;

@@ -1,5 +1,6 @@
 //! Decoding, encoding and muxing: the only module that names FFmpeg.
 
+mod audio;
 pub mod clip;
 pub mod decode;
 mod encoder;
@@ -8,6 +9,7 @@ mod picture;
 mod probe;
 mod raw;
 mod streams;
+pub mod synth;
 pub mod verify;
 pub mod write;
 
@@ -19,10 +21,21 @@ use ffmpeg_next as ffmpeg;
 use self::clip::{ClipInfo, EncoderStatus};
 use crate::error::{Classify, Consequence, ExitCode};
 
-/// Prepares FFmpeg: call first thing in `main`. Every other function works without, but then SVT-AV1 may write to
-/// standard error.
+/// Prepares FFmpeg: call first thing in `main`, before any thread is started. Everything works without, but then SVT-AV1
+/// writes to standard error.
 pub fn init() {
     quiet();
+    if std::env::var_os("SVT_LOG").is_none() && is_single_threaded() {
+        #[expect(unsafe_code, reason = "SVT-AV1's log has no other switch")]
+        // SAFETY: this is the only thread, so that none reads the environment meanwhile.
+        unsafe {
+            std::env::set_var("SVT_LOG", "0");
+        }
+    }
+}
+
+fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
 /// Silences FFmpeg's own log: what matters comes back as errors, counts and warnings.
@@ -44,7 +57,9 @@ pub fn probe(path: &Path) -> Result<ClipInfo, MediaError> {
 #[must_use]
 pub fn encoders() -> Vec<EncoderStatus> {
     quiet();
-    encoder::statuses()
+    let mut all = encoder::statuses();
+    all.push(EncoderStatus { name: "aac", problem: audio::encoder_problem() });
+    all
 }
 
 /// Version of the libavcodec in use, as `59.37.100`.

@@ -11,6 +11,7 @@ use ffmpeg::media::Type;
 use num_rational::Ratio;
 
 use super::MediaError;
+use super::audio::Transcoder;
 use super::clip::{ClipInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
@@ -24,6 +25,7 @@ const MAX_DAMAGE_RUN: u32 = 10_000;
 /// What is done with one stream.
 enum Action {
     Copy(Copied),
+    Transcode(Box<Transcoder>),
     Drop,
 }
 
@@ -45,8 +47,6 @@ pub(super) struct Streams {
     input: Input,
     tracks: Vec<Track>,
     origin: Seconds,
-    /// Output seconds for each source second of sound.
-    stretch: Seconds,
     /// Output time of the last packet read.
     reached: Option<Seconds>,
     ended: bool,
@@ -79,14 +79,12 @@ impl Streams {
             tracks.push(Track { action, outcome });
         }
         let live = |it: &Track| !matches!(it.action, Action::Drop);
-        let stretched = spec.audio == Audio::Stretch;
         Ok(Self {
             path: source.path.clone(),
             ended: !tracks.iter().any(live),
             input,
             tracks,
             origin: spec.origin,
-            stretch: if stretched { spec.stretch } else { Ratio::from_integer(1) },
             reached: None,
             damage_run: 0,
             damaged: 0,
@@ -108,6 +106,12 @@ impl Streams {
     ) -> Result<(Vec<StreamOutcome>, Vec<(String, String)>), MediaError> {
         while !self.ended {
             self.step(muxer)?;
+        }
+        for track in &mut self.tracks {
+            if let Action::Transcode(transcoder) = &mut track.action {
+                transcoder.finish(muxer)?;
+                self.damaged += transcoder.damaged;
+            }
         }
         let mut warnings = Vec::new();
         if self.damaged > 0 {
@@ -136,6 +140,10 @@ impl Streams {
             Action::Drop => {}
             Action::Copy(copied) => {
                 let time = copied.write(packet, self.origin, muxer)?;
+                self.reached = self.reached.max(time);
+            }
+            Action::Transcode(transcoder) => {
+                let time = transcoder.take(&packet, muxer)?;
                 self.reached = self.reached.max(time);
             }
         }
@@ -198,7 +206,8 @@ fn decide(
     let dropped = |reason: String| Ok((Action::Drop, "dropped", Some(reason)));
     let container = muxer.container().extension();
     let carried = raw::can_carry(muxer.output(), facts.codec_id);
-    let same_time = spec.stretch == Ratio::from_integer(1);
+    let one = Ratio::from_integer(1);
+    let same_time = spec.stretch == one;
     let codec = &facts.codec;
     match facts.kind {
         Type::Video => dropped("only one moving picture is worked".to_owned()),
@@ -209,10 +218,13 @@ fn decide(
             if carried {
                 copy(input, facts, muxer)
             } else {
-                dropped(format!("{container} cannot carry {codec}"))
+                let reason = format!("{container} cannot carry {codec}; it is AAC now");
+                transcode(input, facts, (spec.origin, one), ("reencoded", Some(reason)), muxer)
             }
         }
-        Type::Audio => dropped("sound cannot be stretched".to_owned()),
+        Type::Audio => {
+            transcode(input, facts, (spec.origin, spec.stretch), ("stretched", None), muxer)
+        }
         Type::Subtitle if !same_time => {
             dropped("subtitles cannot follow the changed time".to_owned())
         }
@@ -237,4 +249,22 @@ fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decisio
     raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
     let copied = Copied { out, tick_in: facts.time_base, last_dts: None };
     Ok((Action::Copy(copied), "copied", None))
+}
+
+fn transcode(
+    input: &Input,
+    facts: &StreamFacts,
+    times: (Seconds, Seconds),
+    (name, reason): (&'static str, Option<String>),
+    muxer: &mut Muxer,
+) -> Result<Decision, MediaError> {
+    match Transcoder::open(input, facts, times, muxer)? {
+        Ok(transcoder) => {
+            let out = transcoder.out();
+            raw::set_stream(muxer.output(), out, facts.disposition, None);
+            raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
+            Ok((Action::Transcode(Box::new(transcoder)), name, reason))
+        }
+        Err(problem) => Ok((Action::Drop, "dropped", Some(problem))),
+    }
 }

@@ -11,7 +11,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
-use super::encoder::{self, Exporter, Header};
+use super::encoder::{self, Exporter, Header, VideoEncoder};
 use super::mux::{Muxer, write_error};
 use super::probe;
 use super::raw;
@@ -29,7 +29,7 @@ const MIN_ROUNDED_TICKS: i128 = 90_000;
 pub struct Writer {
     path: PathBuf,
     muxer: Muxer,
-    encoder: ffmpeg::encoder::video::Encoder,
+    encoder: VideoEncoder,
     exporter: Exporter,
     streams: Streams,
     /// Seconds a tick of the encoder.
@@ -74,7 +74,7 @@ impl Writer {
             global: muxer.wants_global_header(),
         };
         let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
-        let video = muxer.add_stream(&ffmpeg::codec::Parameters::from(&encoder), time_base)?;
+        let video = muxer.add_stream(&encoder.parameters(), time_base)?;
         let rate = encoder::rational(spec.rate);
         let shown = Some((rate, facts.sample_aspect_ratio));
         raw::set_stream(muxer.output(), video, facts.disposition, shown);
@@ -141,7 +141,7 @@ impl Writer {
         self.durations.insert(time, (end - time).max(1));
         let mut frame = self.exporter.export(picture).map_err(|error| self.refused(error))?;
         frame.set_pts(Some(time));
-        self.encoder.send_frame(&frame).map_err(|error| self.refused(error))?;
+        self.encoder.send(&frame).map_err(|error| self.refused(error))?;
         self.summary.frames += 1;
         self.drain()
     }
@@ -151,7 +151,7 @@ impl Writer {
     /// # Errors
     /// As [`Self::write`]; the file is removed then.
     pub fn finish(mut self) -> Result<WriteSummary, MediaError> {
-        self.encoder.send_eof().map_err(|error| self.refused(error))?;
+        self.encoder.end().map_err(|error| self.refused(error))?;
         self.drain()?;
         let (streams, warnings) = self.streams.finish(&mut self.muxer)?;
         self.muxer.finish()?;
@@ -162,15 +162,7 @@ impl Writer {
 
     /// Writes what the encoder has ready, and the other streams up to there.
     fn drain(&mut self) -> Result<(), MediaError> {
-        loop {
-            let mut packet = ffmpeg::Packet::empty();
-            match self.encoder.receive_packet(&mut packet) {
-                Ok(()) => {}
-                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
-                    return Ok(());
-                }
-                Err(error) => return Err(self.refused(error)),
-            }
+        while let Some(mut packet) = self.encoder.receive().map_err(|error| self.refused(error))? {
             let time = packet.pts().or(packet.dts()).unwrap_or_default();
             let duration = self.durations.remove(&time).unwrap_or(packet.duration().max(1));
             self.streams.pump(self.tick * i128::from(time), &mut self.muxer)?;
@@ -181,6 +173,7 @@ impl Writer {
             packet.set_duration(whole(time + duration) - whole(time));
             self.muxer.write(self.video, &mut packet)?;
         }
+        Ok(())
     }
 
     fn refused(&self, error: ffmpeg::Error) -> MediaError {

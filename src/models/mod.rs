@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use crate::error::{Classify, Consequence, ExitCode};
 
+pub mod import;
+pub mod pickle;
 pub mod rife_v4;
+pub mod torch_zip;
 pub mod weights;
 
 /// Why weights cannot be used. Every variant names the file.
@@ -27,6 +30,15 @@ pub enum ModelError {
         /// Which tensor, what was found, what was expected.
         reason: String,
     },
+    /// A file cannot be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl Classify for ModelError {
@@ -35,6 +47,9 @@ impl Classify for ModelError {
     }
 
     fn exit_code(&self) -> ExitCode {
-        ExitCode::Config
+        match self {
+            Self::Read { .. } | Self::Invalid { .. } => ExitCode::Config,
+            Self::Write { .. } => ExitCode::CannotCreate,
+        }
     }
 }

@@ -39,6 +39,9 @@ const CHAIN_LENGTH: usize = 8;
 /// Block widths of the published 4.25.lite.
 const LITE_WIDTHS: [usize; 5] = [192, 128, 96, 64, 24];
 
+/// Said of v4.0 and v4.1.
+const NO_RESTART: &str = "motions over 32 px do not start v4.0/v4.1 again at doubled factors";
+
 /// One block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
@@ -97,7 +100,10 @@ impl Network {
         let blocks = (0..layout.blocks)
             .map(|index| reader.block(index, &layout, features))
             .collect::<Result<Vec<_>, _>>()?;
-        let notes = reader.leftovers()?;
+        let mut notes = reader.leftovers()?;
+        if layout.chain == Chain::Prelu {
+            notes.push(NO_RESTART.to_owned());
+        }
         let widths: Vec<_> = blocks.iter().map(|block| block.conv0[1].out_channels).collect();
         let lite = reader.is_coarse_lite(&widths);
         let (factors, pad_multiple) = match (layout.blocks, lite) {
@@ -125,6 +131,14 @@ impl Network {
     pub fn features(&self) -> usize {
         self.head.as_ref().map_or(0, |head| head.deconv.out_channels)
     }
+}
+
+/// Whether a tensor of that name belongs to the network as inference uses it: a block's or the head's.
+#[must_use]
+pub fn is_part(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or(name);
+    let block = first.strip_prefix("block").is_some_and(|number| number.parse::<u32>().is_ok());
+    block || first == "encode"
 }
 
 /// A side with its padding, for a network that pads to `multiple`, at a flow scale (0.25, 0.5, 1 or 2).
@@ -402,13 +416,7 @@ impl Reader<'_> {
     fn leftovers(&self) -> Result<Vec<String>, ModelError> {
         let used = self.used.borrow();
         let unused = || self.weights.names().filter(|name| !used.contains(*name));
-        let inside = |name: &&str| {
-            let block = name.strip_prefix("block").is_some_and(|rest| {
-                rest.split('.').next().is_some_and(|n| n.parse::<u32>().is_ok())
-            });
-            block || name.starts_with("encode.")
-        };
-        if let Some(name) = unused().find(inside) {
+        if let Some(name) = unused().find(|name| is_part(name)) {
             let shape = self.weights.shape(name).unwrap_or_default();
             let reason = format!(
                 "tensor `{name}` of shape {shape:?} belongs to no known RIFE v4 layout; \

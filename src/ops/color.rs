@@ -62,15 +62,28 @@ fn kr_kb(matrix: Matrix) -> (f32, f32) {
 /// If a plane is not as long as the format says.
 #[must_use]
 pub fn picture_to_rgb(picture: &Picture) -> Vec<f32> {
+    let mut rgb = Vec::new();
+    write_rgb(picture, &mut rgb);
+    rgb
+}
+
+/// [`picture_to_rgb`] into a buffer that is used again.
+///
+/// # Panics
+/// If a plane is not as long as the format says.
+pub fn write_rgb(picture: &Picture, rgb: &mut Vec<f32>) {
     let format = picture.format;
     check_planes(picture);
     let levels = Quantisation::of(format.range);
+    rgb.resize(3 * format.width_px * format.height_px, 0.0);
     match format.chroma {
         Chroma::Gray => {
-            picture.planes[0].iter().flat_map(|&y| [levels.luma(y).clamp(0.0, 1.0); 3]).collect()
+            for (pixel, &y) in rgb.chunks_exact_mut(3).zip(&picture.planes[0]) {
+                pixel.fill(levels.luma(y).clamp(0.0, 1.0));
+            }
         }
-        Chroma::Gbr => gbr_to_rgb(picture, levels),
-        Chroma::C420 | Chroma::C422 | Chroma::C444 => ycbcr_to_rgb(picture, levels),
+        Chroma::Gbr => gbr_to_rgb(picture, levels, rgb),
+        Chroma::C420 | Chroma::C422 | Chroma::C444 => ycbcr_to_rgb(picture, levels, rgb),
     }
 }
 
@@ -119,24 +132,22 @@ fn check_planes(picture: &Picture) {
     }
 }
 
-fn gbr_to_rgb(picture: &Picture, levels: Quantisation) -> Vec<f32> {
-    let [g, b, r] = [&picture.planes[0], &picture.planes[1], &picture.planes[2]];
-    r.iter()
-        .zip(g)
-        .zip(b)
-        .flat_map(|((&r, &g), &b)| [r, g, b].map(|c| levels.luma(c).clamp(0.0, 1.0)))
-        .collect()
+fn gbr_to_rgb(picture: &Picture, levels: Quantisation, rgb: &mut [f32]) {
+    for (channel, plane) in [2, 0, 1].map(|plane| &picture.planes[plane]).into_iter().enumerate() {
+        for (pixel, &code) in rgb.chunks_exact_mut(3).zip(plane) {
+            pixel[channel] = levels.luma(code).clamp(0.0, 1.0);
+        }
+    }
 }
 
-fn ycbcr_to_rgb(picture: &Picture, levels: Quantisation) -> Vec<f32> {
+fn ycbcr_to_rgb(picture: &Picture, levels: Quantisation, rgb: &mut [f32]) {
     let format = picture.format;
-    let (w, h) = (format.width_px, format.height_px);
+    let w = format.width_px;
     let (kr, kb) = kr_kb(format.matrix);
     let kg = 1.0 - kr - kb;
     // Green from the definition of luma: y = kr r + kg g + kb b.
     let (red, blue) = (2.0 * (1.0 - kr), 2.0 * (1.0 - kb));
     let (green_cb, green_cr) = (blue * kb / kg, red * kr / kg);
-    let mut rgb = vec![0.0; 3 * w * h];
     let (mut cb, mut cr) = (vec![0.0; w], vec![0.0; w]);
     for (row, out) in rgb.chunks_exact_mut(3 * w).enumerate() {
         up_chroma_row(&picture.planes[1], format, row, &mut cb);
@@ -150,7 +161,6 @@ fn ycbcr_to_rgb(picture: &Picture, levels: Quantisation) -> Vec<f32> {
             pixel[2] = (y + blue * cb).clamp(0.0, 1.0);
         }
     }
-    rgb
 }
 
 /// Chroma at luma row `row`, one value a luma column, in codes above [`CHROMA_ZERO`].

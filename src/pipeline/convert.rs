@@ -131,7 +131,8 @@ fn container(settings: &Settings, output: &Path) -> Container {
         Some("mov") => Some(Container::Mov),
         _ => None,
     };
-    let by_codec = if settings.encoding.codec == Codec::Ffv1 { Container::Mkv } else { Container::Mp4 };
+    let by_codec =
+        if settings.encoding.codec == Codec::Ffv1 { Container::Mkv } else { Container::Mp4 };
     settings.encoding.container.or(by_name).unwrap_or(by_codec)
 }
 
@@ -216,15 +217,15 @@ impl Session<'_> {
             let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
             self.hold_out(&view, &next.frame, passage)?;
-            view = View {
-                gap: Some(next.frame.pts - view.newest.pts),
-                before: Some((view.newest, passage)),
-                newest: next.frame,
-            };
+            let gap = next.frame.pts - view.newest.pts;
+            self.tally.gap(gap);
+            view =
+                View { gap: Some(gap), before: Some((view.newest, passage)), newest: next.frame };
             self.say("converting", false);
         }
         let Some(gap) = view.gap else { return Err(self.too_few(1)) };
-        let duration = view.newest.duration.filter(|it| *it > Seconds::from_integer(0)).unwrap_or(gap);
+        let duration =
+            view.newest.duration.filter(|it| *it > Seconds::from_integer(0)).unwrap_or(gap);
         let places = timeline.tail(stamp(&view.newest), duration);
         self.tally.source_end = Some(view.newest.pts + duration - origin);
         self.emit(&places, &view.newest, None, encoder)?;
@@ -306,7 +307,12 @@ impl Session<'_> {
     }
 
     /// Predicts the middle of three real frames from the outer two and scores it.
-    fn hold_out(&mut self, view: &View, newest: &Frame, passage: Passage) -> Result<(), ConvertError> {
+    fn hold_out(
+        &mut self,
+        view: &View,
+        newest: &Frame,
+        passage: Passage,
+    ) -> Result<(), ConvertError> {
         let middle = &view.newest;
         let Some((oldest, Passage::Open)) = &view.before else { return Ok(()) };
         if passage == Passage::Barred {
@@ -377,7 +383,8 @@ impl Session<'_> {
     }
 
     fn check_verified(&self, verified: &Verified) -> Result<(), ConvertError> {
-        let fault = |reason: String| ConvertError::Verify { path: self.task.temporary.clone(), reason };
+        let fault =
+            |reason: String| ConvertError::Verify { path: self.task.temporary.clone(), reason };
         let written = self.tally.total();
         if verified.frames != written || verified.corrupt > 0 {
             return Err(fault(format!(
@@ -386,7 +393,11 @@ impl Session<'_> {
             )));
         }
         let expected = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
-        let off = if expected > verified.duration { expected - verified.duration } else { verified.duration - expected };
+        let off = if expected > verified.duration {
+            expected - verified.duration
+        } else {
+            verified.duration - expected
+        };
         if off > self.plan.rate.recip() * 2 {
             let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
             return Err(fault(format!(

@@ -35,7 +35,8 @@ impl Fingerprint {
     /// # Errors
     /// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` was set.
     pub fn take(path: &Path, stop: &Arc<AtomicBool>) -> Result<Self, ConvertError> {
-        let fault = |source| ConvertError::Media(MediaError::Read { path: path.to_owned(), source });
+        let fault =
+            |source| ConvertError::Media(MediaError::Read { path: path.to_owned(), source });
         let mut file = File::open(path).map_err(fault)?;
         let metadata = file.metadata().map_err(fault)?;
         let mut hash = Sha256::new();

@@ -61,10 +61,7 @@ pub struct EncodeEnd {
 }
 
 /// Decodes until the end, an error or a closed queue.
-pub fn decode(
-    mut decoder: Decoder,
-    queue: &SyncSender<Result<Decoded, MediaError>>,
-) -> DecodeEnd {
+pub fn decode(mut decoder: Decoder, queue: &SyncSender<Result<Decoded, MediaError>>) -> DecodeEnd {
     let mut busy = Duration::ZERO;
     let mut cuts = CutDetector::default();
     let mut before: Option<Arc<Picture>> = None;

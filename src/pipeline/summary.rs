@@ -13,7 +13,7 @@ use crate::pipeline::holdout::holdout_report;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
-use crate::pipeline::tally::Tally;
+use crate::pipeline::tally::{CUTS_LISTED, RUNS_LISTED, Tally};
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
 use crate::report::{self, Report, Status};
@@ -61,6 +61,7 @@ pub fn done(facts: Facts<'_>) -> Report {
     let source = report::Source {
         sha256: Some(facts.before.sha256),
         sha256_after: Some(facts.after.sha256),
+        variable_rate: tally.variable_rate(),
         duration_s: duration.map(real),
         fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
         frames: report::SourceFrames {
@@ -84,13 +85,6 @@ pub fn done(facts: Facts<'_>) -> Report {
         frames: tally.frames,
         streams: encode.summary.streams.iter().map(stream).collect(),
     };
-    let interpolation = report::Interpolation {
-        factor: task.settings.factor,
-        speed: 1.0 / real(plan.stretch),
-        cut_threshold: CUT_THRESHOLD,
-        cuts: tally.cuts,
-        frame_map: tally.runs,
-    };
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
     };
@@ -108,12 +102,29 @@ pub fn done(facts: Facts<'_>) -> Report {
     warnings.extend(encode.summary.warnings.iter().map(notice));
     if decode.stats.corrupt > 0 {
         let first = decode.stats.errors.first().map_or("", String::as_str);
-        let message = format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
+        let message =
+            format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
         warnings.push(report::Notice { code: "source_damaged".into(), message });
+    }
+    if tally.runs.iter().map(|it| it.count).sum::<u64>() < tally.frames.total {
+        let message = format!("frame_map lists the first {RUNS_LISTED} runs only");
+        warnings.push(report::Notice { code: "frame_map_cut".into(), message });
+    }
+    if tally.cut_count > tally.cuts.len() as u64 {
+        let message =
+            format!("{} cuts were found; the first {CUTS_LISTED} are listed", tally.cut_count);
+        warnings.push(report::Notice { code: "cuts_cut".into(), message });
     }
     if let Some(reason) = &engine.fallback_reason {
         warnings.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
+    let interpolation = report::Interpolation {
+        factor: task.settings.factor,
+        speed: 1.0 / real(plan.stretch),
+        cut_threshold: CUT_THRESHOLD,
+        cuts: tally.cuts,
+        frame_map: tally.runs,
+    };
     Report {
         device: Some(device(&engine)),
         model: Some(report::Model {

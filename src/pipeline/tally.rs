@@ -8,6 +8,9 @@ pub const CUTS_LISTED: usize = 10_000;
 /// Runs of the frame map listed at the most.
 pub const RUNS_LISTED: usize = 100_000;
 
+/// Gaps that differ by no more than this are equal: Matroska rounds to 1 ms.
+const CLOCK_ROUNDING: Seconds = Seconds::new_raw(3, 2000);
+
 /// What an output frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -42,6 +45,8 @@ pub struct Tally {
     pub cuts: Vec<Cut>,
     /// How many cuts there are.
     pub cut_count: u64,
+    /// Shortest and longest gap between source frames.
+    pub gaps: Option<(Seconds, Seconds)>,
     /// Source frames that repeat the one before.
     pub duplicates: u64,
     /// From the first source frame to the end of the last.
@@ -63,6 +68,18 @@ impl Tally {
             _ if room => self.runs.push(Run { kind: kind.word().into(), count: 1 }),
             _ => {}
         }
+    }
+
+    /// Notes the gap before a source frame.
+    pub fn gap(&mut self, gap: Seconds) {
+        let (shortest, longest) = self.gaps.unwrap_or((gap, gap));
+        self.gaps = Some((shortest.min(gap), longest.max(gap)));
+    }
+
+    /// Whether the gaps differ by more than rounding to a container's clock explains.
+    #[must_use]
+    pub fn variable_rate(&self) -> Option<bool> {
+        self.gaps.map(|(shortest, longest)| longest - shortest > CLOCK_ROUNDING)
     }
 
     /// Counts a cut before `frame`.

@@ -69,6 +69,15 @@ pub struct FrameScores {
     pub ssim_rife: f64,
 }
 
+/// Squared error over all RGB samples of two pictures of one size; the quick part of [`compare`].
+///
+/// # Panics
+/// If the sizes differ.
+#[must_use]
+pub fn rgb_error(truth: &Samples, predicted: &Samples) -> SquaredError {
+    SquaredError::between(&truth.rgb, &predicted.rgb)
+}
+
 /// Compares two pictures of one size.
 ///
 /// # Panics
@@ -78,7 +87,7 @@ pub fn compare(truth: &Samples, predicted: &Samples) -> FrameScores {
     let (w, h) = (truth.width_px, truth.height_px);
     assert_eq!((w, h), (predicted.width_px, predicted.height_px), "pictures of one size");
     FrameScores {
-        rgb: SquaredError::between(&truth.rgb, &predicted.rgb),
+        rgb: rgb_error(truth, predicted),
         luma: SquaredError::between(&truth.luma, &predicted.luma),
         ssim_y: ssim::ssim_y(&truth.luma, &predicted.luma, w, h),
         ssim_rife: ssim::ssim_rife(&truth.rgb, &predicted.rgb, w, h),

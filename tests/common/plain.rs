@@ -1,6 +1,6 @@
 //! The network as published, without any fusion: full-resolution tensors, concatenated, resized, warped.
 
-use slomod::models::rife_v4::{ChainSum, Network, padded};
+use slomod::models::rife_v4::{Block, ChainSum, Network, padded};
 use slomod::ops::flow::{HANDED_ON, MASK, MaskRule};
 use slomod::ops::fusion::sigmoid;
 use slomod::ops::head::Padded;
@@ -49,18 +49,7 @@ pub fn interpolate(network: &Network, pair: &Pair<'_>) -> Vec<f32> {
             low.data.iter_mut().for_each(|value| *value /= factor);
             input = concat(&[&input, &low]);
         }
-        let (mut low, mut output) = (Tensor::default(), Tensor::default());
-        conv::reference(&block.conv0[0], &input, &mut output);
-        conv::reference(&block.conv0[1], &output, &mut low);
-        let chain = low.clone();
-        for link in &block.convblock {
-            conv::reference(link, &low, &mut output);
-            std::mem::swap(&mut low, &mut output);
-        }
-        if network.chain_sum == ChainSum::Added {
-            low.data.iter_mut().zip(&chain.data).for_each(|(to, from)| *to += from);
-        }
-        deconv::reference(&block.lastconv, &low, &mut output);
+        let output = run_block(network, block, &input);
         let up = factor * network.output_step;
         let full = resize::reference(&output, up);
         let delta = full.channels(0, 4);
@@ -75,6 +64,26 @@ pub fn interpolate(network: &Network, pair: &Pair<'_>) -> Vec<f32> {
         handed_on = full.channels(HANDED_ON, network.handed_on);
         warped = [warp::reference(&records[0], &flow, 0), warp::reference(&records[1], &flow, 2)];
     }
+    blend(pair, &warped, &mask)
+}
+
+fn run_block(network: &Network, block: &Block, input: &Tensor) -> Tensor {
+    let (mut low, mut output) = (Tensor::default(), Tensor::default());
+    conv::reference(&block.conv0[0], input, &mut output);
+    conv::reference(&block.conv0[1], &output, &mut low);
+    let chain = low.clone();
+    for link in &block.convblock {
+        conv::reference(link, &low, &mut output);
+        std::mem::swap(&mut low, &mut output);
+    }
+    if network.chain_sum == ChainSum::Added {
+        low.data.iter_mut().zip(&chain.data).for_each(|(to, from)| *to += from);
+    }
+    deconv::reference(&block.lastconv, &low, &mut output);
+    output
+}
+
+fn blend(pair: &Pair<'_>, warped: &[Tensor; 2], mask: &Tensor) -> Vec<f32> {
     let mut rgb = Vec::with_capacity(3 * pair.width * pair.height);
     for y in 0..pair.height {
         for x in 0..pair.width {

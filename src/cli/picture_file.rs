@@ -1,0 +1,122 @@
+//! Still pictures (PNG, JPEG) in and out of `slomod interpolate` and `slomod evaluate`.
+
+use std::io::BufWriter;
+use std::path::Path;
+
+use image::{ColorType, DynamicImage, ExtendedColorType, ImageFormat};
+
+use crate::cli::CliError;
+use crate::error::ExitCode;
+use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+
+/// What may be done with a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and writing fails.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+/// A picture file as RGB planes (`Gbr`, full range) of 8 bit, and what was lost in reading it.
+///
+/// # Errors
+/// Exit code 74 where it cannot be read, 65 where it is no PNG or JPEG.
+pub fn read(path: &Path) -> Result<(Picture, Vec<String>), CliError> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
+    })?;
+    let image = image::load_from_memory(&bytes).map_err(|error| {
+        let message = format!("{}: is no PNG or JPEG picture: {error}", path.display());
+        CliError::new(ExitCode::DataError, message)
+    })?;
+    let mut notes = Vec::new();
+    if image.color().bytes_per_pixel() / image.color().channel_count() > 1 {
+        notes.push(format!("{}: 16 bits a sample are read as 8", path.display()));
+    }
+    if image.color().has_alpha() {
+        notes.push(format!("{}: transparency is left out", path.display()));
+    }
+    Ok((planes(&image), notes))
+}
+
+fn planes(image: &DynamicImage) -> Picture {
+    let rgb = image.to_rgb8();
+    let (width_px, height_px) = (rgb.width() as usize, rgb.height() as usize);
+    from_rgb8(rgb.as_raw(), width_px, height_px)
+}
+
+/// RGB planes (`Gbr`, full range) of `[h, w, 3]`.
+///
+/// # Panics
+/// If `rgb` does not hold `3 * width_px * height_px` samples.
+#[must_use]
+pub fn from_rgb8(rgb: &[u8], width_px: usize, height_px: usize) -> Picture {
+    assert_eq!(rgb.len(), 3 * width_px * height_px, "rgb of {width_px}x{height_px}");
+    let plane = |channel: usize| rgb.iter().skip(channel).step_by(3).copied().collect();
+    let format = PictureFormat {
+        width_px,
+        height_px,
+        chroma: Chroma::Gbr,
+        matrix: Matrix::Bt709,
+        range: Range::Full,
+    };
+    Picture { format, planes: vec![plane(1), plane(2), plane(0)] }
+}
+
+/// The format that a file name asks for.
+///
+/// # Errors
+/// Exit code 64 where its extension is none of png, jpg, jpeg.
+pub fn format_of(path: &Path) -> Result<ImageFormat, CliError> {
+    match ImageFormat::from_path(path) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => Ok(format),
+        _ => {
+            let message = format!("{}: name it .png, .jpg or .jpeg", path.display());
+            Err(CliError::new(ExitCode::Usage, message))
+        }
+    }
+}
+
+/// Writes `[h, w, 3]` RGB under a temporary name beside `path`, then renames it.
+///
+/// # Errors
+/// Exit code 73 where it cannot be written or is there already; as [`format_of`].
+pub fn write_rgb8(
+    path: &Path,
+    rgb: &[u8],
+    (width_px, height_px): (usize, usize),
+    existing: Existing,
+) -> Result<(), CliError> {
+    let format = format_of(path)?;
+    let wrong = |reason: String| {
+        CliError::new(ExitCode::CannotCreate, format!("{}: {reason}", path.display()))
+    };
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new()
+        .prefix(".slomod-tmp-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|error| wrong(format!("cannot be written: {error}")))?;
+    let side = |n: usize| u32::try_from(n).map_err(|_| wrong("is too large".into()));
+    let (width, height) = (side(width_px)?, side(height_px)?);
+    let color: ExtendedColorType = ColorType::Rgb8.into();
+    let mut writer = BufWriter::new(temporary.as_file());
+    image::write_buffer_with_format(&mut writer, rgb, width, height, color, format)
+        .map_err(|error| wrong(format!("cannot be written: {error}")))?;
+    writer
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| wrong(format!("cannot be written: {error}")))?;
+    let placed = match existing {
+        Existing::Replace => temporary.persist(path),
+        Existing::Keep => temporary.persist_noclobber(path),
+    };
+    placed.map(|_| ()).map_err(|error| match error.error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            wrong("is there already; use --force to replace it".into())
+        }
+        _ => wrong(format!("cannot be written: {}", error.error)),
+    })
+}

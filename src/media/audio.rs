@@ -1,0 +1,405 @@
+//! Sound that is decoded, stretched with its pitch kept (FFmpeg's `atempo`), and encoded again as AAC.
+//!
+//! Samples are placed by their times: gaps become silence, overlaps are cut, and the output starts at time 0 and has
+//! the length of the input times the stretch, to the sample.
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::filter::Graph;
+use ffmpeg::format::context::Input;
+use ffmpeg::format::{Sample, sample};
+use ffmpeg::frame::Audio;
+use num_rational::Ratio;
+
+use super::MediaError;
+use super::mux::Muxer;
+use super::raw::{self, AudioShape, StreamFacts};
+use crate::frame::Seconds;
+
+/// Sample rates that AAC has.
+const AAC_RATES: [i32; 13] =
+    [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+
+/// Rate where the source's is none of [`AAC_RATES`].
+const OTHER_RATE: i32 = 48000;
+
+/// Bits a second for each channel: 160 kbit/s for stereo.
+const BITS_PER_CHANNEL: usize = 80_000;
+
+/// Bounds of the whole.
+const BIT_RATES: std::ops::RangeInclusive<usize> = 96_000..=512_000;
+
+/// Times that are off by less are taken for rounding.
+const JITTER_MS: i64 = 10;
+
+/// Longer gaps are taken for a broken clock and not filled.
+const MAX_GAP_S: i64 = 3_600;
+
+/// Samples of silence made at once.
+const SILENCE_SAMPLES: i64 = 4_096;
+
+/// One sound stream on its way.
+pub(super) struct Transcoder {
+    out: usize,
+    decoder: ffmpeg::decoder::Opened,
+    encoder: ffmpeg::encoder::audio::Encoder,
+    encoder_shape: AudioShape,
+    graph: Option<(Graph, AudioShape)>,
+    tick_in: Seconds,
+    origin: Seconds,
+    stretch: Seconds,
+    /// Input samples placed so far: the next sample's number counted from the origin.
+    placed: i64,
+    /// Stretched samples of each channel that are not encoded yet.
+    waiting: Vec<Vec<f32>>,
+    encoded: i64,
+    /// Packets and frames that could not be used.
+    pub(super) damaged: u64,
+}
+
+impl Transcoder {
+    /// Opens decoder and encoder of a stream and adds the output stream; the reason where one does not open.
+    pub(super) fn open(
+        input: &Input,
+        facts: &StreamFacts,
+        (origin, stretch): (Seconds, Seconds),
+        muxer: &mut Muxer,
+    ) -> Result<Result<Self, String>, MediaError> {
+        let decoder = match open_decoder(input, facts.index) {
+            Ok(decoder) => decoder,
+            Err(error) => return Ok(Err(format!("{} cannot be decoded: {error}", facts.codec))),
+        };
+        let Some(shape) = raw::decoder_shape(&decoder) else {
+            return Ok(Err("its sample rate or channels are unknown".to_owned()));
+        };
+        let global = muxer.wants_global_header();
+        let (encoder, encoder_shape) = match open_encoder(&shape, global) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(format!("AAC does not open for it: {error}"))),
+        };
+        let time_base = ffmpeg::Rational::new(1, encoder_shape.rate);
+        let out = muxer.add_stream(&ffmpeg::codec::Parameters::from(&encoder), time_base)?;
+        Ok(Ok(Self {
+            out,
+            decoder,
+            encoder,
+            waiting: vec![Vec::new(); encoder_shape.channels],
+            encoder_shape,
+            graph: None,
+            tick_in: facts.time_base,
+            origin,
+            stretch,
+            placed: 0,
+            encoded: 0,
+            damaged: 0,
+        }))
+    }
+
+    /// Number of the output stream.
+    pub(super) fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Takes a packet of the source; the output time it belongs to.
+    pub(super) fn take(
+        &mut self,
+        packet: &ffmpeg::Packet,
+        muxer: &mut Muxer,
+    ) -> Result<Option<Seconds>, MediaError> {
+        if self.decoder.send_packet(packet).is_err() {
+            self.damaged += 1;
+        }
+        self.decode(muxer)?;
+        let time = packet.pts().or(packet.dts());
+        Ok(time.map(|it| (self.tick_in * i128::from(it) - self.origin) * self.stretch))
+    }
+
+    /// Writes all the rest.
+    pub(super) fn finish(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
+        if self.decoder.send_eof().is_err() {
+            self.damaged += 1;
+        }
+        self.decode(muxer)?;
+        if let Some((graph, shape)) = &mut self.graph {
+            if flush(graph).is_err() {
+                self.damaged += 1;
+            }
+            let rate = i128::from(shape.rate);
+            self.pull()?;
+            let scale = self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), rate);
+            let whole = raw::ticks(scale * i128::from(self.placed), Ratio::from_integer(1));
+            let left = usize::try_from(whole - self.encoded).unwrap_or(0);
+            for channel in &mut self.waiting {
+                channel.resize(left, 0.0);
+            }
+        }
+        self.encode(1, muxer)?;
+        self.encoder.send_eof().map_err(refused)?;
+        self.write(muxer)
+    }
+
+    fn decode(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
+        let mut frame = Audio::empty();
+        loop {
+            match self.decoder.receive_frame(&mut frame) {
+                Ok(()) => self.place(&mut frame, muxer)?,
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
+                    return Ok(());
+                }
+                Err(_) => {
+                    self.damaged += 1;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Puts a decoded frame where its time says.
+    fn place(&mut self, frame: &mut Audio, muxer: &mut Muxer) -> Result<(), MediaError> {
+        let Some(shape) = raw::frame_shape(frame) else { return Ok(()) };
+        match &self.graph {
+            Some((_, first)) if *first != shape => {
+                // Silence takes its place, so that the rest stays in step.
+                self.damaged += 1;
+                return Ok(());
+            }
+            Some(_) => {}
+            None => {
+                let graph = build_graph(&shape, &self.encoder_shape, self.stretch);
+                self.graph = Some((graph.map_err(refused)?, shape.clone()));
+            }
+        }
+        let rate = i64::from(shape.rate);
+        let length = i64::try_from(frame.samples()).unwrap_or(0);
+        let at = frame.timestamp().or(frame.pts()).map_or(self.placed, |time| {
+            let time = self.tick_in * i128::from(time) - self.origin;
+            raw::ticks(time, Ratio::new(1, i128::from(rate)))
+        });
+        let jitter = if self.placed == 0 { 0 } else { JITTER_MS * rate / 1_000 };
+        let off = at - self.placed;
+        if off > jitter && off <= MAX_GAP_S * rate {
+            self.fill(off, &shape, muxer)?;
+        }
+        let skip = if off < -jitter { (-off).min(length) } else { 0 };
+        if skip == length {
+            return Ok(());
+        }
+        if skip > 0 {
+            let rest = raw::audio_part(frame, skip, length - skip).map_err(refused)?;
+            return self.feed(rest, muxer);
+        }
+        self.feed(std::mem::replace(frame, Audio::empty()), muxer)
+    }
+
+    /// Feeds silence, a bounded piece at a time.
+    fn fill(
+        &mut self,
+        mut samples: i64,
+        shape: &AudioShape,
+        muxer: &mut Muxer,
+    ) -> Result<(), MediaError> {
+        while samples > 0 {
+            let piece = samples.min(SILENCE_SAMPLES);
+            self.feed(raw::silence(shape, piece).map_err(refused)?, muxer)?;
+            samples -= piece;
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, mut frame: Audio, muxer: &mut Muxer) -> Result<(), MediaError> {
+        frame.set_pts(Some(self.placed));
+        self.placed += i64::try_from(frame.samples()).unwrap_or(0);
+        if let Some((graph, _)) = &mut self.graph {
+            let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug).map_err(refused)?;
+            source.source().add(&frame).map_err(refused)?;
+        }
+        self.pull()?;
+        let size = usize::try_from(self.encoder.frame_size()).unwrap_or(0).max(1);
+        self.encode(size, muxer)
+    }
+
+    /// Takes what the graph has ready.
+    fn pull(&mut self) -> Result<(), MediaError> {
+        let Some((graph, _)) = &mut self.graph else { return Ok(()) };
+        let mut sink = graph.get("out").ok_or(ffmpeg::Error::Bug).map_err(refused)?;
+        let mut frame = Audio::empty();
+        loop {
+            match sink.sink().frame(&mut frame) {
+                Ok(()) => {}
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(refused(error)),
+            }
+            for (index, channel) in self.waiting.iter_mut().enumerate() {
+                raw::append_floats(&frame, index, channel);
+            }
+        }
+    }
+
+    /// Encodes while at least `least` samples wait.
+    fn encode(&mut self, least: usize, muxer: &mut Muxer) -> Result<(), MediaError> {
+        let size = usize::try_from(self.encoder.frame_size()).unwrap_or(0).max(1);
+        loop {
+            let ready = self.waiting.first().map_or(0, Vec::len);
+            if ready == 0 || ready < least {
+                return Ok(());
+            }
+            let count = ready.min(size);
+            let length = i64::try_from(count).unwrap_or(0);
+            let mut frame = raw::silence(&self.encoder_shape, length).map_err(refused)?;
+            for (index, channel) in self.waiting.iter_mut().enumerate() {
+                raw::put_floats(&mut frame, index, &channel[..count]);
+                channel.drain(..count);
+            }
+            frame.set_pts(Some(self.encoded));
+            self.encoded += length;
+            self.encoder.send_frame(&frame).map_err(refused)?;
+            self.write(muxer)?;
+        }
+    }
+
+    fn write(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
+        loop {
+            let mut packet = ffmpeg::Packet::empty();
+            match self.encoder.receive_packet(&mut packet) {
+                Ok(()) => {}
+                Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(refused(error)),
+            }
+            let tick_in = Ratio::new(1, i128::from(self.encoder_shape.rate));
+            let tick = muxer.tick(self.out);
+            let whole = |time: i64| raw::ticks(tick_in * i128::from(time), tick);
+            let time = packet.pts().unwrap_or_default();
+            let end = whole(time + packet.duration().max(0));
+            packet.set_pts(Some(whole(time)));
+            packet.set_dts(Some(whole(time)));
+            packet.set_duration(end - whole(time));
+            muxer.write(self.out, &mut packet)?;
+        }
+    }
+}
+
+fn refused(error: ffmpeg::Error) -> MediaError {
+    let reason = format!("sound cannot be stretched or encoded: {error}");
+    MediaError::Encoder { encoder: "aac".to_owned(), reason }
+}
+
+fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
+    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
+    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
+    raw::prepare_decoder(&mut context, stream.time_base(), 1, 0);
+    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
+    context.decoder().open_as(codec)
+}
+
+/// Opens AAC for the channels of `shape`, or for stereo where it has no such layout.
+fn open_encoder(
+    shape: &AudioShape,
+    global: bool,
+) -> Result<(ffmpeg::encoder::audio::Encoder, AudioShape), ffmpeg::Error> {
+    let rate = if AAC_RATES.contains(&shape.rate) { shape.rate } else { OTHER_RATE };
+    let wanted = AudioShape { rate, format: Sample::F32(sample::Type::Planar), ..shape.clone() };
+    match try_encoder(&wanted, global) {
+        Ok(encoder) => Ok((encoder, wanted)),
+        Err(_) => {
+            let stereo = AudioShape { layout: "stereo".to_owned(), channels: 2, ..wanted };
+            Ok((try_encoder(&stereo, global)?, stereo))
+        }
+    }
+}
+
+fn try_encoder(
+    shape: &AudioShape,
+    global: bool,
+) -> Result<ffmpeg::encoder::audio::Encoder, ffmpeg::Error> {
+    let codec = ffmpeg::encoder::find_by_name("aac").ok_or(ffmpeg::Error::EncoderNotFound)?;
+    let mut audio = ffmpeg::codec::Context::new_with_codec(codec).encoder().audio()?;
+    audio.set_rate(shape.rate);
+    audio.set_format(shape.format);
+    audio.set_time_base(ffmpeg::Rational::new(1, shape.rate));
+    let bits = BITS_PER_CHANNEL * shape.channels;
+    audio.set_bit_rate(bits.clamp(*BIT_RATES.start(), *BIT_RATES.end()));
+    raw::prepare_audio_encoder(&mut audio, shape, global)?;
+    audio.open_as(codec)
+}
+
+/// Opens AAC for a common shape, to see whether it can be used.
+pub(super) fn encoder_problem() -> Option<String> {
+    let shape = AudioShape {
+        rate: 48_000,
+        format: Sample::F32(sample::Type::Planar),
+        layout: "stereo".to_owned(),
+        channels: 2,
+    };
+    try_encoder(&shape, true).err().map(|error| refused(error).to_string())
+}
+
+/// Source, as many tempo changes as it takes, and a sink in the encoder's format.
+fn build_graph(
+    from: &AudioShape,
+    to: &AudioShape,
+    stretch: Seconds,
+) -> Result<Graph, ffmpeg::Error> {
+    let filter = |name| ffmpeg::filter::find(name).ok_or(ffmpeg::Error::FilterNotFound);
+    let mut graph = Graph::new();
+    let (rate, format, layout) = (from.rate, from.format.name(), &from.layout);
+    let source = format!(
+        "time_base=1/{rate}:sample_rate={rate}:sample_fmt={format}:channel_layout={layout}"
+    );
+    graph.add(&filter("abuffer")?, "in", &source)?;
+    graph.add(&filter("abuffersink")?, "out", "")?;
+    let mut chain: Vec<String> =
+        tempos(stretch).iter().map(|tempo| format!("atempo={tempo:.17}")).collect();
+    chain.push(format!(
+        "aformat=sample_fmts={}:sample_rates={}:channel_layouts={}",
+        to.format.name(),
+        to.rate,
+        to.layout
+    ));
+    graph.output("in", 0)?.input("out", 0)?.parse(&chain.join(","))?;
+    graph.validate()?;
+    Ok(graph)
+}
+
+fn flush(graph: &mut Graph) -> Result<(), ffmpeg::Error> {
+    let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug)?;
+    source.source().flush()
+}
+
+/// Equal tempo changes of 0.5 to 2 each that make the sound `stretch` times as long together.
+fn tempos(stretch: Seconds) -> Vec<f64> {
+    let tempo = *stretch.denom() as f64 / *stretch.numer() as f64;
+    if stretch == Ratio::from_integer(1) || !tempo.is_finite() || tempo <= 0.0 {
+        return Vec::new();
+    }
+    // A hair less, so that 0.5 itself takes one step.
+    let steps = (tempo.log2().abs() - 1e-9).ceil().max(1.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a stretch of 2^63 takes 63 steps"
+    )]
+    let count = steps as usize;
+    vec![tempo.powf(1.0 / steps); count]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tempo_steps_stay_within_quality_bounds_and_multiply_to_the_whole() {
+        for (n, d) in [(2, 1), (4, 1), (16, 1), (3, 1), (10, 3), (1, 2), (1, 5), (1001, 1000)] {
+            let steps = tempos(Ratio::new(n, d));
+            assert!(steps.iter().all(|it| (0.4999..=2.0001).contains(it)), "{n}/{d}: {steps:?}");
+            let whole: f64 = steps.iter().product();
+            // f64 keeps 15 digits.
+            assert!((whole * n as f64 / d as f64 - 1.0).abs() < 1e-12, "{n}/{d}: {steps:?}");
+        }
+        assert!(tempos(Ratio::from_integer(1)).is_empty());
+        assert_eq!(tempos(Ratio::from_integer(4)).len(), 2);
+    }
+}

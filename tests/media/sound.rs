@@ -1,0 +1,282 @@
+//! Sound and the other streams: kept, stretched, encoded again or dropped.
+
+use std::path::Path;
+use std::process::Command;
+
+use num_rational::Ratio;
+use slomod::config::settings::{Audio, Codec, Container};
+use slomod::media::clip::{WriteSpec, WriteSummary};
+
+use crate::{ffmpeg, ffprobe, rewrite, spec, workshop};
+
+const RATE: usize = 48_000;
+
+/// Length asked of stretched sound.
+const LENGTH_TOLERANCE_S: f64 = 0.010;
+
+/// Lip sync asked of every output.
+const SYNC_TOLERANCE_S: f64 = 0.005;
+
+/// Middle of a stretched beep: `atempo` moves pieces by up to half its window, which the stretch enlarges; the middle of
+/// a beep that is many windows long evens most of it out.
+const STRETCHED_SYNC_TOLERANCE_S: f64 = 0.005;
+
+/// Decoded samples of a sound stream, from time 0 of the file on (what starts later is preceded by silence).
+fn samples(path: &Path, stream: usize) -> Vec<f32> {
+    let done = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-map", &format!("0:a:{stream}"), "-af", "aresample=async=1:first_pts=0"])
+        .args(["-ac", "1", "-ar", "48000", "-f", "f32le", "-"])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.stdout.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect()
+}
+
+/// Middle of the sound's energy between two times, in seconds.
+fn middle(samples: &[f32], from_s: f64, to_s: f64) -> f64 {
+    let (from, to) = ((from_s * RATE as f64) as usize, (to_s * RATE as f64) as usize);
+    let part = &samples[from..to.min(samples.len())];
+    let weights = part.iter().map(|it| f64::from(*it).powi(2));
+    let total: f64 = weights.clone().sum();
+    assert!(total > 1.0, "there is a beep");
+    let moment: f64 = weights.enumerate().map(|(at, it)| at as f64 * it).sum();
+    from_s + moment / total / RATE as f64
+}
+
+/// Beeps of 0.2 s whose middles are at 0.6 s and 1.6 s after the first picture.
+const BEEPS: &str =
+    "-f lavfi -i aevalsrc=sin(880*2*PI*t)*between(mod(t\\,1)\\,0.5\\,0.7):s=48000:d=2";
+
+fn clip(dir: &Path, options: &str) -> std::path::PathBuf {
+    ffmpeg(dir, &format!("-f lavfi -i testsrc2=s=64x64:r=25:d=2 {BEEPS} -c:v libx264 {options}"))
+}
+
+fn with(audio: Audio, stretch: i128, container: Container) -> WriteSpec {
+    WriteSpec { audio, stretch: Ratio::from_integer(stretch), ..spec(Codec::H264, container) }
+}
+
+fn action(summary: &WriteSummary, index: usize) -> (&'static str, &str) {
+    let outcome = summary.streams.iter().find(|it| it.stream.index == index).unwrap();
+    (outcome.action, outcome.reason.as_deref().unwrap_or(""))
+}
+
+#[test]
+fn kept_sound_stays_in_step() {
+    let Some(dir) = workshop() else { return };
+    for name in
+        ["-c:a aac in.mp4", "-c:a aac in.ts", "-c:a libopus in.mkv", "-c:a pcm_s16le in.avi"]
+    {
+        let source = clip(dir.path(), name);
+        for container in [Container::Mp4, Container::Mkv, Container::Mov] {
+            let out = dir.path().join(format!("out.{}", container.extension()));
+            let summary = rewrite(&source, &out, with(Audio::Keep, 1, container));
+            let context = format!("{name} to {container:?}");
+            assert_eq!(action(&summary, 0).0, "interpolated");
+            let carried = !(name.contains("pcm") && container == Container::Mp4)
+                && !(name.contains("opus") && container == Container::Mov);
+            let expected = if carried { "copied" } else { "reencoded" };
+            assert_eq!(action(&summary, 1).0, expected, "{context}");
+            let found = samples(&out, 0);
+            for beep in [0.6, 1.6] {
+                let off = middle(&found, beep - 0.3, beep + 0.3) - beep;
+                assert!(off.abs() < SYNC_TOLERANCE_S, "{context}: off by {off} s");
+            }
+        }
+    }
+}
+
+#[test]
+fn stretched_sound_is_as_long_as_the_picture_and_in_step() {
+    let Some(dir) = workshop() else { return };
+    for (name, container) in [
+        ("-c:a aac in.mp4", Container::Mp4),
+        ("-c:a aac in.ts", Container::Mp4),
+        ("-c:a libmp3lame in.mp4", Container::Mkv),
+        ("-c:a pcm_s16le -ac 1 -ar 44100 in.mov", Container::Mov),
+    ] {
+        let source = clip(dir.path(), name);
+        for stretch in [2, 4] {
+            let out = dir.path().join(format!("out.{}", container.extension()));
+            let summary = rewrite(&source, &out, with(Audio::Stretch, stretch, container));
+            let context = format!("{name} x{stretch}");
+            assert_eq!(action(&summary, 1).0, "stretched", "{context}");
+            let found = samples(&out, 0);
+            let stretch = stretch as f64;
+            let length = found.len() as f64 / RATE as f64;
+            // Lossy sources may be a codec frame longer than they were made.
+            let source_length = samples(&source, 0).len() as f64 / RATE as f64
+                - if name.ends_with("ts") { 1.4 } else { 0.0 };
+            if !name.ends_with("ts") {
+                let off = length - source_length * stretch;
+                assert!(off.abs() < LENGTH_TOLERANCE_S, "{context}: {off} s too long");
+            }
+            for beep in [0.6, 1.6] {
+                let at = beep * stretch;
+                let off = middle(&found, at - 0.3 * stretch, at + 0.3 * stretch) - at;
+                assert!(off.abs() < STRETCHED_SYNC_TOLERANCE_S, "{context}: off by {off} s");
+            }
+        }
+    }
+}
+
+#[test]
+fn stretched_sound_keeps_its_pitch() {
+    let Some(dir) = workshop() else { return };
+    let source = clip(dir.path(), "-c:a aac in.mp4");
+    let out = dir.path().join("out.mp4");
+    rewrite(&source, &out, with(Audio::Stretch, 4, Container::Mp4));
+    let found = samples(&out, 0);
+    // Well within the first beep: 2.0 s to 2.8 s.
+    let part = &found[(2.2 * RATE as f64) as usize..(2.6 * RATE as f64) as usize];
+    let crossings = part.windows(2).filter(|it| it[0] < 0.0 && it[1] >= 0.0).count();
+    let pitch = crossings as f64 / 0.4;
+    // One crossing more or less in 0.4 s is 2.5 Hz; joints of pieces may add a few.
+    assert!((pitch - 880.0).abs() < 20.0, "{pitch} Hz");
+}
+
+#[test]
+fn sound_is_copied_where_the_time_does_not_change_and_left_out_where_asked() {
+    let Some(dir) = workshop() else { return };
+    let source = clip(dir.path(), "-c:a aac in.mp4");
+    let out = dir.path().join("out.mp4");
+    let summary = rewrite(&source, &out, with(Audio::Stretch, 1, Container::Mp4));
+    assert_eq!(action(&summary, 1).0, "copied");
+    let summary = rewrite(&source, &out, with(Audio::Drop, 4, Container::Mp4));
+    assert_eq!(action(&summary, 1).0, "dropped");
+    assert!(!action(&summary, 1).1.is_empty());
+    assert_eq!(ffprobe(&out)["streams"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn sound_longer_or_shorter_than_the_picture_keeps_its_length() {
+    let Some(dir) = workshop() else { return };
+    for (length, audio, stretch) in [
+        (3.0, Audio::Keep, 1),
+        (0.5, Audio::Keep, 1),
+        (0.5, Audio::Stretch, 4),
+        (3.0, Audio::Stretch, 2),
+        (1.0, Audio::Keep, 4),
+    ] {
+        let source = ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d={length}:r=48000 -c:v libx264 -c:a pcm_s16le in.mov"
+            ),
+        );
+        let out = dir.path().join("out.mov");
+        rewrite(&source, &out, with(audio, stretch, Container::Mov));
+        let found = samples(&out, 0).len() as f64 / RATE as f64;
+        let expected = if audio == Audio::Stretch { length * stretch as f64 } else { length };
+        assert!((found - expected).abs() < LENGTH_TOLERANCE_S, "{length} {audio:?}: {found}");
+        assert_eq!(slomod::media::verify::verify(&out).unwrap().frames, 25);
+    }
+}
+
+#[test]
+fn sound_that_starts_later_starts_later() {
+    let Some(dir) = workshop() else { return };
+    clip(dir.path(), "-c:a aac whole.mp4");
+    let source = ffmpeg(
+        dir.path(),
+        "-i whole.mp4 -itsoffset 0.25 -i whole.mp4 -map 0:v -map 1:a -c copy in.mp4",
+    );
+    for (audio, stretch) in [(Audio::Keep, 1), (Audio::Stretch, 2)] {
+        for container in [Container::Mp4, Container::Mkv] {
+            let out = dir.path().join(format!("out.{}", container.extension()));
+            rewrite(&source, &out, with(audio, stretch, container));
+            let stretch = stretch as f64;
+            let at = 0.85 * stretch;
+            let found = middle(&samples(&out, 0), at - 0.3 * stretch, at + 0.3 * stretch);
+            assert!((found - at).abs() < SYNC_TOLERANCE_S, "{container:?} x{stretch}: {found}");
+        }
+    }
+}
+
+#[test]
+fn several_tracks_keep_their_languages_and_titles() {
+    let Some(dir) = workshop() else { return };
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d=1 -f lavfi -i sine=f=880:d=1 \
+         -map 0 -map 1 -map 2 -c:v libx264 -c:a aac -metadata:s:a:0 language=kor -metadata:s:a:1 language=deu \
+         -metadata title=Drive -disposition:a:1 default in.mkv",
+    );
+    for stretch in [1, 2] {
+        for container in [Container::Mp4, Container::Mkv] {
+            let out = dir.path().join(format!("out.{}", container.extension()));
+            let summary = rewrite(&source, &out, with(Audio::Stretch, stretch, container));
+            assert_eq!(summary.streams.len(), 3);
+            let probed = ffprobe(&out);
+            let languages: Vec<_> = probed["streams"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|it| it["codec_type"] == "audio")
+                .map(|it| it["tags"]["language"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(languages, ["kor", "deu"]);
+            let tags = &probed["format"]["tags"];
+            let title = if tags["title"].is_null() { &tags["TITLE"] } else { &tags["title"] };
+            assert_eq!(title, "Drive");
+        }
+    }
+}
+
+#[test]
+fn five_channels_stay_five() {
+    let Some(dir) = workshop() else { return };
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d=1 -ac 6 -c:v libx264 -c:a ac3 in.mkv",
+    );
+    let out = dir.path().join("out.mp4");
+    rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
+    assert_eq!(ffprobe(&out)["streams"][1]["channels"], 6);
+}
+
+#[test]
+fn subtitles_attachments_and_chapters_are_carried_or_listed() {
+    let Some(dir) = workshop() else { return };
+    let dir = dir.path();
+    std::fs::write(dir.join("s.srt"), "1\n00:00:00,200 --> 00:00:00,800\nhello\n").unwrap();
+    std::fs::write(dir.join("note.txt"), "attached").unwrap();
+    std::fs::write(
+        dir.join("m.txt"),
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=500\nEND=1000\ntitle=two\n",
+    )
+    .unwrap();
+    let video =
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -i s.srt -i m.txt -map 0 -map 1 -map_metadata 2";
+    ffmpeg(
+        dir,
+        &format!(
+            "{video} -c:v libx264 -c:s srt -attach note.txt -metadata:s:t mimetype=text/plain in.mkv"
+        ),
+    );
+    ffmpeg(dir, &format!("{video} -c:v libx264 -c:s mov_text in.mp4"));
+    let try_one = |name: &str, stretch, container: Container| {
+        let out = dir.join(format!("out.{}", container.extension()));
+        let summary = rewrite(&dir.join(name), &out, with(Audio::Keep, stretch, container));
+        (summary, ffprobe(&out))
+    };
+    let (summary, probed) = try_one("in.mkv", 1, Container::Mkv);
+    assert_eq!((action(&summary, 1).0, action(&summary, 2).0), ("copied", "copied"));
+    assert_eq!(probed["streams"].as_array().unwrap().len(), 3);
+    let (summary, _) = try_one("in.mkv", 1, Container::Mp4);
+    assert_eq!((action(&summary, 1).0, action(&summary, 2).0), ("dropped", "dropped"));
+    assert!(action(&summary, 1).1.contains("subrip"));
+    let (summary, _) = try_one("in.mp4", 1, Container::Mp4);
+    assert_eq!(action(&summary, 1).0, "copied");
+    let (summary, probed) = try_one("in.mp4", 2, Container::Mp4);
+    assert_eq!(action(&summary, 1).0, "dropped");
+    assert_eq!(
+        summary.streams.len(),
+        slomod::media::probe(&dir.join("in.mp4")).unwrap().streams.len()
+    );
+    let chapters = probed["chapters"].as_array().unwrap();
+    let starts: Vec<_> = chapters.iter().map(|it| it["start_time"].as_str().unwrap()).collect();
+    assert_eq!(starts, ["0.000000", "1.000000"]);
+    assert_eq!(chapters[1]["tags"]["title"], "two");
+}

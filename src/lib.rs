@@ -10,7 +10,8 @@
 //! models               weights → checked networks
 //! backend              fast execution of the ops
 //! ops                  one op a file: contract, parameters, f32 reference
-//! config | error | frame
+//! config               settings, and the daemon's file
+//! error | frame
 //! ```
 
 pub mod backend;

@@ -413,10 +413,8 @@ fn killed_at_any_moment_every_job_ends_exactly_once() {
     let clips: Vec<PathBuf> = (0..4).map(|number| large(&place, 80 * number)).collect();
     let mut random = seed;
     for round in 0..rounds {
-        if let Some(clip) = clips.get(round as usize / 2) {
-            if round % 2 == 0 {
-                place.drop_clip(clip, &format!("clip{round}.mp4"));
-            }
+        if let Some(clip) = clips.get(round as usize / 2).filter(|_| round % 2 == 0) {
+            place.drop_clip(clip, &format!("clip{round}.mp4"));
         }
         place.start();
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

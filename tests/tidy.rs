@@ -15,7 +15,8 @@ const STACK: &[&[&str]] = &[
     &["models"],
     &["backend"],
     &["ops"],
-    &["config", "error", "frame"],
+    &["config"],
+    &["error", "frame"],
 ];
 
 /// Lines a source file may have.

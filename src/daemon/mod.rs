@@ -4,6 +4,7 @@
 //! run       the one loop: hints and scans in, jobs out, signals
 //!  ├ watch    which paths to look at (change events are hints, scans are the truth)
 //!  ├ settle   when a file is complete: the only code that decides it
+//!  ├ arrivals from hint to queued job
 //!  ├ intake   probe and hash of a settled file
 //!  ├ journal  the only durable state
 //!  ├ job      one job from claim to the end
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use crate::error::{Classify, Consequence, ExitCode};
 
+mod arrivals;
 pub mod folders;
 pub mod ignore;
 pub mod intake;

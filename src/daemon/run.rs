@@ -4,7 +4,7 @@
 //! reports back as an [`Event`]. One clip is converted at a time; it has all processors.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,17 @@ use tokio::sync::{mpsc, watch};
 use crate::config::file::Config;
 use crate::daemon::DaemonError;
 use crate::daemon::folders::Folders;
-use crate::daemon::ignore;
-use crate::daemon::intake::{self, Checked, settings_identity};
+use crate::daemon::intake::Checked;
 use crate::daemon::job::{self, Aftermath, Shop, now_ms};
+use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::DaemonView;
-use crate::daemon::journal::{Journal, NewJob};
 use crate::daemon::original;
 use crate::daemon::protocol::Request;
 use crate::daemon::recover;
 use crate::daemon::service::{self, Notifier, StatusParts, log_watch};
-use crate::daemon::settle::{Doubt, Settler};
+use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look, scan};
+use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::Progress;
@@ -45,10 +44,10 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 const END_TIME: Duration = Duration::from_secs(10);
 
 /// A file: the number of its folder, and its path below it.
-type FileKey = (usize, PathBuf);
+pub(super) type FileKey = (usize, PathBuf);
 
 /// What reports back to the loop.
-enum Event {
+pub(super) enum Event {
     Found(usize, Vec<Found>),
     Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
     Checked { key: FileKey, snapshot: Snapshot, checked: Checked },
@@ -57,7 +56,7 @@ enum Event {
 }
 
 /// The running job.
-struct Running {
+pub(super) struct Running {
     job: i64,
     key: FileKey,
     name: String,
@@ -65,26 +64,27 @@ struct Running {
     advanced: Instant,
 }
 
-struct Daemon {
-    config: Config,
-    shop: Arc<Shop>,
-    owner: String,
-    folders: Folders,
-    hints: Hints,
-    settler: Settler<FileKey>,
+/// All that the loop keeps.
+pub(super) struct Daemon {
+    pub(super) config: Config,
+    pub(super) shop: Arc<Shop>,
+    pub(super) owner: String,
+    pub(super) folders: Folders,
+    pub(super) hints: Hints,
+    pub(super) settler: Settler<FileKey>,
     /// Files whose grace time is over: they become jobs without being probed.
-    overdue: HashMap<FileKey, Snapshot>,
-    checks: usize,
-    running: Option<Running>,
-    events: mpsc::Sender<Event>,
-    stop: watch::Sender<bool>,
-    notifier: Notifier,
-    fallback: Option<String>,
-    started_ms: i64,
+    pub(super) overdue: HashMap<FileKey, Snapshot>,
+    pub(super) checks: usize,
+    pub(super) running: Option<Running>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) notifier: Notifier,
+    pub(super) fallback: Option<String>,
+    pub(super) started_ms: i64,
     /// The last line, and when it was written.
-    described: (String, Option<Instant>),
-    next_description: Instant,
-    next_housekeeping: Instant,
+    pub(super) described: (String, Option<Instant>),
+    pub(super) next_description: Instant,
+    pub(super) next_housekeeping: Instant,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -108,56 +108,23 @@ fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
 }
 
 async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
-    let now = Instant::now();
-    let notifier = Notifier::new(now);
     let catch = |kind| signal(kind).map_err(|source| io_error("signals cannot be caught", source));
     let mut signals = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let state_dir = config.daemon.state_dir.clone();
     let _lock = recover::lock(&state_dir)?;
-    let mut journal = Journal::open(&state_dir)?;
-    let (stop, stopped) = watch::channel(false);
+    let journal = Journal::open(&state_dir)?;
     let limits = Limits { stall: config.daemon.stall_timeout, stop: config.daemon.stop_timeout };
+    let reserve_bytes = config.daemon.reserve_bytes;
+    let shop = Shop { journal: Mutex::new(journal), command, limits, reserve_bytes };
+    let (stop, stopped) = watch::channel(false);
     let fallback = tokio::select! {
-        result = open_engines(&config, &command, limits, stopped) => result?,
+        result = open_engines(&config, &shop, stopped) => result?,
         () = first(&mut signals) => return Ok(()),
     };
-    let started_ms = now_ms();
-    let owner = format!("{}-{started_ms}", std::process::id());
-    recover::recover(&mut journal, &config, &owner, started_ms)?;
-    original::move_pending(&mut journal, &config.watches)?;
-    for watch in &config.watches {
-        // Where it cannot be made, its jobs wait and the status says why.
-        if let Err(error) = std::fs::create_dir_all(&watch.output) {
-            log_watch(Level::Warn, &watch.output.to_string_lossy(), &error.to_string());
-        }
-    }
     let (hints, mut paths) = Hints::start();
     let (events, mut inbox) = mpsc::channel(EVENTS);
-    let shop = Shop {
-        journal: Mutex::new(journal),
-        command,
-        limits,
-        reserve_bytes: config.daemon.reserve_bytes,
-    };
-    let mut daemon = Daemon {
-        folders: Folders::new(&config, now),
-        shop: Arc::new(shop),
-        owner,
-        hints,
-        settler: Settler::default(),
-        overdue: HashMap::new(),
-        checks: 0,
-        running: None,
-        events,
-        stop,
-        notifier,
-        fallback,
-        started_ms,
-        described: (String::new(), None),
-        next_description: now,
-        next_housekeeping: now + config.daemon.poll_interval,
-        config,
-    };
+    let mut daemon = Daemon::begin(config, shop, hints, events, stop)?;
+    daemon.fallback = fallback;
     daemon.turn()?;
     daemon.notifier.ready();
     log::info!("slomod {} is ready", env!("CARGO_PKG_VERSION"));
@@ -189,8 +156,7 @@ async fn first(signals: &mut (Signal, Signal)) {
 /// is not used where it might have been.
 async fn open_engines(
     config: &Config,
-    command: &WorkerCommand,
-    limits: Limits,
+    shop: &Shop,
     stop: watch::Receiver<bool>,
 ) -> Result<Option<String>, DaemonError> {
     let (mut opened, mut fallback) = (Vec::new(), None);
@@ -205,6 +171,7 @@ async fn open_engines(
         let unfit = |reason, consequence, exit_code| {
             Err(DaemonError::Engine { reason, consequence, exit_code })
         };
+        let (command, limits) = (&shop.command, shop.limits);
         match worker::run(command, &request, limits, stop.clone(), &mut |_| {}).await {
             Ended::Opened(description) => fallback = fallback.or(description.fallback_reason),
             Ended::Failed(failure) => {
@@ -220,6 +187,47 @@ async fn open_engines(
 }
 
 impl Daemon {
+    /// Brings the journal in order and makes the output folders.
+    fn begin(
+        config: Config,
+        shop: Shop,
+        hints: Hints,
+        events: mpsc::Sender<Event>,
+        stop: watch::Sender<bool>,
+    ) -> Result<Self, DaemonError> {
+        let (now, started_ms) = (Instant::now(), now_ms());
+        let owner = format!("{}-{started_ms}", std::process::id());
+        let mut journal = shop.journal();
+        recover::recover(&mut journal, &config, &owner, started_ms)?;
+        original::move_pending(&mut journal, &config.watches)?;
+        drop(journal);
+        for watch in &config.watches {
+            // Where it cannot be made, its jobs wait and the status says why.
+            if let Err(error) = std::fs::create_dir_all(&watch.output) {
+                log_watch(Level::Warn, &watch.output.to_string_lossy(), &error.to_string());
+            }
+        }
+        Ok(Self {
+            folders: Folders::new(&config, now),
+            shop: Arc::new(shop),
+            owner,
+            hints,
+            settler: Settler::default(),
+            overdue: HashMap::new(),
+            checks: 0,
+            running: None,
+            events,
+            stop,
+            notifier: Notifier::new(now),
+            fallback: None,
+            started_ms,
+            described: (String::new(), None),
+            next_description: now,
+            next_housekeeping: now + config.daemon.poll_interval,
+            config,
+        })
+    }
+
     /// How long the loop may sleep.
     fn pause(&self) -> Duration {
         let due = self.settler.next_due().filter(|_| self.checks < MOST_CHECKS);
@@ -262,51 +270,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Something happened to `path`.
-    fn hint(&mut self, path: &Path) -> Result<(), DaemonError> {
-        let Some(folder) = self.folders.of(path) else { return Ok(()) };
-        let root = self.folders.list[folder].watch.path.clone();
-        let Ok(relative) = path.strip_prefix(&root) else { return Ok(()) };
-        if relative.as_os_str().is_empty() || !ignore::enters(relative) {
-            return Ok(());
-        }
-        let key = (folder, relative.to_owned());
-        self.settler.touch(&key, Instant::now());
-        match look(&root, relative) {
-            Ok(Look::Folder) => self.start_scan(folder, key.1),
-            Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
-            Ok(Look::Nothing) => self.forget(&key),
-            Ok(Look::Outside) => {
-                let message =
-                    format!("{}: a link that leads out is not followed", relative.display());
-                log_watch(Level::Warn, &root.to_string_lossy(), &message);
-            }
-            // The next scan meets it again.
-            Err(_) => {}
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, key: &FileKey) {
-        self.settler.forget(key);
-        self.overdue.remove(key);
-    }
-
-    /// A look at a file: it settles, unless the journal knows it as it is.
-    fn seen(&mut self, key: FileKey, snapshot: Snapshot) -> Result<(), DaemonError> {
-        if ignore::reason(&key.1, &self.config.daemon.extensions).is_some() {
-            return Ok(());
-        }
-        let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
-        if self.shop.journal().knows(&watch, &key.1, &snapshot)? {
-            self.forget(&key);
-            return Ok(());
-        }
-        let times = self.folders.times(key.0);
-        self.settler.observe(&key, snapshot, times, Instant::now());
-        Ok(())
-    }
-
     fn event(&mut self, event: Event) -> Result<(), DaemonError> {
         match event {
             Event::Found(folder, files) => {
@@ -329,155 +292,6 @@ impl Daemon {
             }
             Event::JobEnded(result) => self.job_ended(result)?,
         }
-        Ok(())
-    }
-
-    fn start_scan(&mut self, folder: usize, below: PathBuf) {
-        let watch = &self.folders.list[folder].watch;
-        let (root, depth) = (watch.path.clone(), watch.depth);
-        let extensions = self.config.daemon.extensions.clone();
-        let events = self.events.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut sink = |page| {
-                // The receiver is gone only where the daemon ends.
-                let _ = events.blocking_send(Event::Found(folder, page));
-            };
-            let result = scan(&root, &below, depth, &extensions, &mut sink);
-            let whole = below.as_os_str().is_empty();
-            let _ = events.blocking_send(Event::Scanned { folder, whole, result });
-        });
-    }
-
-    fn scanned(&mut self, folder: usize, whole: bool, result: std::io::Result<ScanProblems>) {
-        let folder = &mut self.folders.list[folder];
-        if whole {
-            folder.scanning = false;
-        }
-        match result {
-            Err(error) if whole => folder.lose(&error.to_string()),
-            Ok(ScanProblems { count: 1.., first }) => {
-                let message = format!("some of it cannot be read: {}", first.unwrap_or_default());
-                log_watch(Level::Warn, &folder.watch.path.to_string_lossy(), &message);
-            }
-            _ => {}
-        }
-    }
-
-    /// A file was still long enough: one more look, then into it.
-    fn start_check(
-        &mut self,
-        key: FileKey,
-        snapshot: Snapshot,
-        now: Instant,
-    ) -> Result<(), DaemonError> {
-        let root = &self.folders.list[key.0].watch.path;
-        let path = root.join(&key.1);
-        match look(root, &key.1) {
-            Ok(Look::File(again)) => self.seen(key.clone(), again)?,
-            Ok(_) => self.forget(&key),
-            Err(_) => self.settler.postpone(&key, now),
-        }
-        if !self.settler.confirmed(&key, &snapshot) {
-            return Ok(());
-        }
-        let look = match self.overdue.get(&key) {
-            Some(overdue) if *overdue == snapshot => intake::Look::ContentOnly,
-            _ => intake::Look::Inside,
-        };
-        self.checks += 1;
-        let (shop, events, stop) =
-            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
-        tokio::spawn(async move {
-            let checked = intake::check(&shop.command, &path, snapshot, look, stop).await;
-            let _ = events.send(Event::Checked { key, snapshot, checked }).await;
-        });
-        Ok(())
-    }
-
-    fn checked(
-        &mut self,
-        key: FileKey,
-        snapshot: Snapshot,
-        checked: Checked,
-    ) -> Result<(), DaemonError> {
-        let now = Instant::now();
-        let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
-        let note = |level, what: &str, why: &str| {
-            log_watch(level, &watch, &format!("{}: {what}: {why}", key.1.display()));
-        };
-        match checked {
-            Checked::Ready(sha256) if self.settler.confirmed(&key, &snapshot) => {
-                return self.submit(key, snapshot, &sha256);
-            }
-            Checked::Doubtful(why) => match self.settler.doubt(&key, &snapshot, now) {
-                Doubt::NotYet => note(Level::Debug, "not complete yet", &why),
-                Doubt::Refuse => {
-                    note(Level::Warn, "still no video after the grace time", &why);
-                    self.settler.hasten(&key, now);
-                    self.overdue.insert(key, snapshot);
-                }
-                Doubt::Moved => {}
-            },
-            Checked::Unreadable(why) => {
-                note(Level::Warn, "cannot be read now", &why);
-                self.settler.postpone(&key, now);
-            }
-            Checked::Ready(_) | Checked::Changed => self.settler.touch(&key, now),
-            Checked::Stopped => {}
-        }
-        Ok(())
-    }
-
-    /// The file is complete: it becomes a job, unless this content was worked here already.
-    fn submit(
-        &mut self,
-        key: FileKey,
-        snapshot: Snapshot,
-        sha256: &str,
-    ) -> Result<(), DaemonError> {
-        let watch = self.folders.list[key.0].watch.clone();
-        let identity = settings_identity(&watch.settings());
-        let (settings, settings_sha256) = match identity {
-            Ok(identity) => identity,
-            Err(error) => {
-                self.folders.pause(
-                    key.0,
-                    format!("the weights cannot be read: {error}"),
-                    Instant::now(),
-                );
-                self.settler.postpone(&key, Instant::now());
-                return Ok(());
-            }
-        };
-        let name = watch.path.to_string_lossy();
-        let new = NewJob {
-            watch: &name,
-            relative: &key.1,
-            snapshot,
-            sha256,
-            settings: &settings,
-            settings_sha256: &settings_sha256,
-        };
-        let mut journal = self.shop.journal();
-        let same = journal.seen(&name, &key.1)?.filter(|seen| {
-            let report_is_there = || seen.report_path.as_ref().is_some_and(|it| it.is_file());
-            seen.sha256 == sha256
-                && seen.settings_sha256 == settings_sha256
-                && match seen.state.as_str() {
-                    "cancelled" => false,
-                    "done" => report_is_there(),
-                    _ => true,
-                }
-        });
-        match same {
-            Some(seen) => journal.same_again(seen.job, &new)?,
-            None => {
-                let job = journal.submit(&new, now_ms())?;
-                log_watch(Level::Info, &name, &format!("{}: queued as job {job}", key.1.display()));
-            }
-        }
-        drop(journal);
-        self.forget(&key);
         Ok(())
     }
 

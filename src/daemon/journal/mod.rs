@@ -25,6 +25,7 @@ use crate::error::{Classify, Consequence, ExitCode};
 
 mod claims;
 mod intake;
+mod upkeep;
 pub mod view;
 
 pub use claims::{Again, Claim, Count, End, Original, Planned, Twin};

@@ -1,0 +1,162 @@
+//! What a start, a change of the configuration and a person do to jobs that are not being worked.
+
+use std::path::PathBuf;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
+use super::view::path_column;
+use super::{Journal, JournalError, Outcome};
+
+impl Journal {
+    /// The file of this job is unknown again: what lies at its place settles anew.
+    pub(super) fn forget_file(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| it.execute("DELETE FROM files WHERE job = ?1", [job])).map(|_| ())
+    }
+
+    /// Makes the running jobs of dead daemons queued. The caller holds the lock of the state folder, so all are dead
+    /// but `owner`.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn requeue_dead(&mut self, owner: &str, now_ms: i64) -> Outcome<usize> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'queued', next_try_ms = ?2, lease_owner = NULL, lease_until_ms = NULL,
+                        progress = NULL, progress_ms = NULL
+                 WHERE state = 'running' AND (lease_owner IS NULL OR lease_owner <> ?1)",
+                params![owner, now_ms],
+            )
+        })
+    }
+
+    /// The jobs whose publication a dead daemon began.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn unpublished(&self) -> Outcome<Vec<(Claim, Planned)>> {
+        let query = format!(
+            "SELECT {CLAIM_COLUMNS}, temporary_path, output_path, report FROM jobs
+             WHERE state = 'publishing' ORDER BY id"
+        );
+        self.sql(|it| {
+            it.prepare(&query)?
+                .query_map([], |row| {
+                    let claim = claim_row(row)?;
+                    let planned = Planned {
+                        temporary: path_column(row, 14)?.unwrap_or_default(),
+                        output: path_column(row, 15)?.unwrap_or_default(),
+                        report_path: claim.report_path.clone().unwrap_or_default(),
+                        report: row.get::<_, Option<String>>(16)?.unwrap_or_default(),
+                    };
+                    Ok((claim, planned))
+                })?
+                .collect()
+        })
+    }
+
+    /// The ended jobs whose source is still to be moved.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn originals_pending(&self) -> Outcome<Vec<Claim>> {
+        let query = format!(
+            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' ORDER BY id LIMIT 100"
+        );
+        self.sql(|it| it.prepare(&query)?.query_map([], claim_row)?.collect())
+    }
+
+    /// The source of the job was moved, and its place is free for another file.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn original_moved(&mut self, job: i64) -> Outcome<()> {
+        self.transaction(|it| {
+            it.execute("UPDATE jobs SET original = 'moved' WHERE id = ?1", [job])?;
+            it.execute("DELETE FROM files WHERE job = ?1", [job]).map(|_| ())
+        })
+    }
+
+    /// The source of the job stays after all: it is not the file that was worked any more.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn original_kept(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| it.execute("UPDATE jobs SET original = 'kept' WHERE id = ?1", [job]))
+            .map(|_| ())
+    }
+
+    /// Makes a failed or refused job queued, with its counts at zero.
+    ///
+    /// # Errors
+    /// [`JournalError::Refused`] where there is no such job or it is in another state.
+    pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET state = 'queued', next_try_ms = ?2, failures = 0, crashes = 0, delays = 0,
+                        finished_ms = NULL
+                 WHERE id = ?1 AND state IN ('failed', 'refused')",
+                params![job, now_ms],
+            )
+        })?;
+        if changed == 1 {
+            return Ok(());
+        }
+        let state: Option<String> = self.sql(|it| {
+            it.query_row("SELECT state FROM jobs WHERE id = ?1", [job], |row| row.get(0)).optional()
+        })?;
+        Err(JournalError::Refused(match state {
+            Some(state) => {
+                format!("job {job} is {state}: only failed and refused jobs can be tried again")
+            }
+            None => format!("there is no job {job}: `slomod status` lists them"),
+        }))
+    }
+
+    /// Gives the waiting jobs of a folder the settings that are configured now.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn update_settings(
+        &mut self,
+        watch: &str,
+        settings: &str,
+        settings_sha256: &str,
+    ) -> Outcome<usize> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET settings = ?2, settings_sha256 = ?3 WHERE watch = ?1 AND state = 'queued'",
+                params![watch, settings, settings_sha256],
+            )
+        })
+    }
+
+    /// The temporary names of dead attempts, by job.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn leftovers(&self) -> Outcome<Vec<(i64, PathBuf)>> {
+        self.sql(|it| {
+            it.prepare(
+                "SELECT id, temporary_path FROM jobs
+                 WHERE temporary_path IS NOT NULL AND state NOT IN ('running', 'publishing') ORDER BY id",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, path_column(row, 1)?.unwrap_or_default())))?
+            .collect()
+        })
+    }
+
+    /// Nothing is left of the dead attempts of the job.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn leftover_removed(&mut self, job: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET temporary_path = NULL WHERE id = ?1 AND state NOT IN ('running', 'publishing')",
+                [job],
+            )
+        })
+        .map(|_| ())
+    }
+}

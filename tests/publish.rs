@@ -5,58 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use slomod::config::file::Collision;
-use slomod::config::settings::Settings;
 use slomod::daemon::journal::{JournalError, Planned};
 use slomod::daemon::names;
 use slomod::daemon::publish::{
     Completion, Publication, PublishError, Published, Step, complete, file_sha256, move_to_free,
     publish, publish_report,
 };
-use slomod::report::{
-    DISCLAIMER, Host, Output, OutputFrames, Report, SCHEMA, Source, SourceFrames, Status, Timing,
-    Tool,
-};
+use slomod::report::{Output, OutputFrames, Report, Status};
 
-fn report(status: Status) -> Report {
-    Report {
-        schema: SCHEMA.into(),
-        report_id: "id-1".into(),
-        created: "2026-01-01T00:00:00Z".into(),
-        status,
-        tool: Tool { name: "slomod".into(), version: "0".into(), libavcodec: "0".into() },
-        host: Host { name: "h".into(), kernel: "k".into() },
-        source: Source {
-            path: "/in/a.mp4".into(),
-            path_b64: None,
-            size_bytes: 1,
-            modified: None,
-            sha256: Some("source".into()),
-            sha256_after: None,
-            format: None,
-            codec: None,
-            width_px: None,
-            height_px: None,
-            pixel_format: None,
-            rotation_degrees: None,
-            sample_aspect_ratio: None,
-            color: None,
-            fps: None,
-            variable_rate: None,
-            duration_s: None,
-            frames: SourceFrames::default(),
-        },
-        settings: Settings::default(),
-        device: None,
-        model: None,
-        output: None,
-        interpolation: None,
-        quality: None,
-        timing: Timing::default(),
-        warnings: Vec::new(),
-        errors: Vec::new(),
-        disclaimer: DISCLAIMER.into(),
-    }
-}
+mod support;
+use support::report;
 
 struct Case {
     folder: tempfile::TempDir,

@@ -316,7 +316,8 @@ impl Job {
                     duplicate_of: None,
                     original: Original::Kept,
                 };
-                self.end(&end, Level::Error)?;
+                let level = if state == "failed" { Level::Error } else { Level::Warn };
+                self.end(&end, level)?;
                 Ok(Aftermath::Next)
             }
         }

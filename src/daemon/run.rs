@@ -81,7 +81,9 @@ struct Daemon {
     notifier: Notifier,
     fallback: Option<String>,
     started_ms: i64,
+    /// The last line, and when it was written.
     described: (String, Option<Instant>),
+    next_description: Instant,
     next_housekeeping: Instant,
 }
 
@@ -152,6 +154,7 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
         fallback,
         started_ms,
         described: (String::new(), None),
+        next_description: now,
         next_housekeeping: now + config.daemon.poll_interval,
         config,
     };
@@ -531,10 +534,11 @@ impl Daemon {
         if self.running.as_ref().is_none_or(|it| now.duration_since(it.advanced) < patience) {
             self.notifier.alive(now);
         }
-        let since = self.described.1.map(|at| now.duration_since(at));
-        if since.is_some_and(|since| since < TICK) {
+        if now < self.next_description {
             return Ok(());
         }
+        self.next_description = now + TICK;
+        let since = self.described.1.map(|at| now.duration_since(at));
         let counts = self.shop.journal().counts()?;
         let (polling, offline) = self.folders.counts();
         let mut degraded: Vec<String> =

@@ -1,0 +1,569 @@
+//! The daemon end to end: the real program, real clips, the trivial engine; killed, stopped and fed with rubbish.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use slomod::daemon::journal::Journal;
+use slomod::daemon::journal::view::JobView;
+use slomod::report::{Report, Status};
+
+/// How long anything may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a file must be still in these tests.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// A place with a drop folder, an output folder, a configuration, and perhaps a running daemon.
+struct Place {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// `daemon` and `watch` are further lines of the two blocks.
+    fn with(daemon: &str, watch: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        fs::create_dir(folder.path().join("in")).unwrap();
+        let config = format!(
+            "[daemon]\nstate_dir = \"{root}/state\"\nmodel = \"blend\"\ndevice = \"cpu\"\nsettle = \"300ms\"\n\
+             poll_interval = \"500ms\"\nreserve = 0\n{daemon}\n\
+             [[watch]]\npath = \"{root}/in\"\noutput = \"{root}/out\"\npreset = \"ultrafast\"\n\
+             quality_samples = 4\n{watch}\n"
+        );
+        fs::write(folder.path().join("slomod.toml"), config).unwrap();
+        Self { folder, child: None }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+        command.arg(subcommand).arg("--config").arg(self.path("slomod.toml"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn start(&mut self) {
+        self.start_with(|command| command);
+    }
+
+    fn start_with(&mut self, change: impl FnOnce(&mut Command) -> &mut Command) {
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = self.command("daemon");
+        command.stdout(Stdio::null()).stderr(log);
+        self.child = Some(change(&mut command).spawn().unwrap());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn wait_ready(&self) {
+        self.wait("ready", || self.log().contains("is ready"));
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+    }
+
+    fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_end()
+    }
+
+    fn wait_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the daemon does not end\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until `condition` holds.
+    fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !condition() {
+            assert!(begin.elapsed() < PATIENCE, "no {what}:\n{}\n{:?}", self.log(), self.listing());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn jobs(&self) -> Vec<JobView> {
+        match Journal::open_existing(&self.path("state")) {
+            Ok(journal) => journal.jobs(1000).unwrap(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn states(&self) -> Vec<String> {
+        self.jobs().into_iter().map(|job| job.state).collect()
+    }
+
+    /// Waits until there are `count` jobs and all have ended.
+    fn wait_ended(&self, count: usize) {
+        self.wait("end of all jobs", || {
+            let states = self.states();
+            let ended =
+                |state: &String| !matches!(state.as_str(), "queued" | "running" | "publishing");
+            states.len() == count && states.iter().all(ended)
+        });
+    }
+
+    fn listing(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path("out")) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn report(&self, name: &str) -> Report {
+        serde_json::from_slice(&fs::read(self.path("out").join(name)).unwrap()).unwrap()
+    }
+
+    /// The clip appears whole at once.
+    fn drop_clip(&self, clip: &Path, name: &str) {
+        let temporary = self.path("incoming");
+        fs::copy(clip, &temporary).unwrap();
+        fs::rename(temporary, self.path("in").join(name)).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A clip of `frames` frames at 10 a second; `hue` makes its content its own.
+fn clip(folder: &Path, size: &str, frames: u32, hue: u32) -> PathBuf {
+    let path = folder.join(format!("clip-{size}-{frames}-{hue}.mp4"));
+    let source = format!("testsrc2=size={size}:rate=10,hue=h={hue}");
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", &frames.to_string()])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"])
+        .arg(&path)
+        .status()
+        .expect("ffmpeg is installed");
+    assert!(status.success());
+    path
+}
+
+fn small(place: &Place, hue: u32) -> PathBuf {
+    clip(place.folder.path(), "64x48", 6, hue)
+}
+
+/// Takes a second or so, so that a signal meets it at work.
+fn large(place: &Place, hue: u32) -> PathBuf {
+    clip(place.folder.path(), "640x360", 40, hue)
+}
+
+#[test]
+fn a_dropped_clip_comes_out_once_with_its_report() {
+    let mut place = Place::with("", "factor = 4");
+    let clip = small(&place, 0);
+    place.start();
+    place.wait_ready();
+    place.drop_clip(&clip, "ride.mp4");
+    place.wait_ended(1);
+    assert_eq!(place.listing(), ["ride_slow4x.mp4", "ride_slow4x.mp4.json"], "{}", place.log());
+    let report = place.report("ride_slow4x.mp4.json");
+    assert_eq!(report.status, Status::Done);
+    let output = report.output.unwrap();
+    assert_eq!(Path::new(&output.path), place.path("out/ride_slow4x.mp4"));
+    assert_eq!(output.size_bytes, fs::metadata(place.path("out/ride_slow4x.mp4")).unwrap().len());
+    assert_eq!(report.source.frames.decoded, 6);
+    assert_eq!(fs::read(place.path("in/ride.mp4")).unwrap(), fs::read(&clip).unwrap());
+    let job = &place.jobs()[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("done", 1));
+    assert_eq!(place.terminate().code(), Some(0));
+
+    place.start();
+    place.drop_clip(&small(&place, 90), "second.mp4");
+    place.wait_ended(2);
+    assert_eq!(place.listing().len(), 4, "the first clip is not worked again");
+}
+
+#[test]
+fn clips_that_were_there_before_the_start_are_found() {
+    let mut place = Place::new();
+    place.drop_clip(&small(&place, 0), "early.mp4");
+    place.start();
+    place.wait_ended(1);
+    assert_eq!(place.states(), ["done"]);
+}
+
+#[test]
+fn rubbish_is_refused_with_a_report_and_the_next_clip_is_done() {
+    let mut place = Place::with("grace = \"1s\"", "");
+    place.start();
+    place.wait_ready();
+    fs::write(place.path("in/notes.mp4"), "this is no video").unwrap();
+    fs::write(place.path("in/empty.mp4"), "").unwrap();
+    place.drop_clip(&small(&place, 0), "good.mp4");
+    place.wait_ended(3);
+    assert_eq!(
+        place.listing(),
+        [
+            "empty.mp4.refused.json",
+            "good_slow2x.mp4",
+            "good_slow2x.mp4.json",
+            "notes.mp4.refused.json"
+        ],
+        "{}",
+        place.log()
+    );
+    let report = place.report("notes.mp4.refused.json");
+    assert_eq!(report.status, Status::Refused);
+    assert!(report.source.sha256.is_some() && !report.errors.is_empty());
+    assert_eq!(fs::read_to_string(place.path("in/notes.mp4")).unwrap(), "this is no video");
+
+    let refused = place.jobs().into_iter().find(|job| job.state == "refused").unwrap();
+    let retry = place.command("retry").arg(refused.job.to_string()).output().unwrap();
+    assert!(retry.status.success());
+    place.wait("second attempt", || {
+        let job = place.jobs().into_iter().find(|job| job.job == refused.job).unwrap();
+        job.state == "refused" && job.attempt == 2
+    });
+    assert_eq!(place.listing().len(), 4, "its report is replaced");
+}
+
+#[test]
+fn a_slow_copy_is_not_begun_before_it_is_complete() {
+    let mut place = Place::new();
+    let bytes = fs::read(large(&place, 0)).unwrap();
+    place.start();
+    place.wait_ready();
+    let mut file = fs::File::create(place.path("in/slow.mp4")).unwrap();
+    for part in bytes.chunks(bytes.len() / 20 + 1) {
+        file.write_all(part).unwrap();
+        std::thread::sleep(SETTLE / 3);
+        assert!(place.states().is_empty(), "begun while it is copied:\n{}", place.log());
+    }
+    drop(file);
+    let end = Instant::now();
+    place.wait("job", || !place.states().is_empty());
+    // The last write was one third of the settle time before the end.
+    assert!(end.elapsed() >= SETTLE / 3, "not still for long enough");
+    place.wait_ended(1);
+    assert_eq!(place.states(), ["done"]);
+}
+
+#[test]
+fn a_copy_that_died_is_not_begun_until_its_writer_finishes() {
+    let mut place = Place::new();
+    let bytes = fs::read(large(&place, 0)).unwrap();
+    let target = place.path("in/cut.mp4");
+    let begun = &bytes[..bytes.len() * 6 / 10];
+    fs::write(&target, begun).unwrap();
+    place.start_with(|command| command.env("SLOMOD_LOG", "debug"));
+    let looked_into =
+        |place: &Place, times| place.log().matches("not complete yet").count() >= times;
+    place.wait("looks into the cut file", || looked_into(&place, 2));
+    assert!(place.states().is_empty());
+    place.kill();
+    place.start_with(|command| command.env("SLOMOD_LOG", "debug"));
+    place.wait("looks after the restart", || looked_into(&place, 4));
+    assert!(place.states().is_empty(), "the same rule at the start");
+    let mut file = fs::File::options().append(true).open(&target).unwrap();
+    file.write_all(&bytes[begun.len()..]).unwrap();
+    drop(file);
+    place.wait_ended(1);
+    assert_eq!(place.states(), ["done"], "{}", place.log());
+}
+
+#[test]
+fn temporary_and_hidden_names_are_left_alone_until_they_are_renamed() {
+    let mut place = Place::new();
+    let (first, second) = (small(&place, 0), small(&place, 120));
+    place.start();
+    place.wait_ready();
+    fs::copy(&first, place.path("in/.a.mp4.XyZ123")).unwrap();
+    fs::copy(&first, place.path("in/a.mp4.part")).unwrap();
+    fs::create_dir(place.path("in/@eaDir")).unwrap();
+    fs::copy(&first, place.path("in/@eaDir/t.mp4")).unwrap();
+    // A clip that came later is done: the others had their time.
+    place.drop_clip(&second, "later.mp4");
+    place.wait_ended(1);
+    fs::rename(place.path("in/.a.mp4.XyZ123"), place.path("in/a.mp4")).unwrap();
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "done"]);
+    assert!(place.jobs()[1].source.ends_with("/in/a.mp4"));
+}
+
+#[test]
+fn the_same_content_is_worked_once_and_new_content_of_the_same_name_again() {
+    let mut place = Place::new();
+    let (first, second) = (small(&place, 0), small(&place, 120));
+    place.drop_clip(&first, "a.mp4");
+    place.start();
+    place.wait_ended(1);
+    place.drop_clip(&first, "copy.mp4");
+    place.wait_ended(2);
+    let report = place.report("copy.mp4.duplicate.json");
+    assert_eq!(report.status, Status::Duplicate);
+    assert!(report.warnings[0].message.contains("a_slow2x.mp4.json"), "{:?}", report.warnings);
+    place.drop_clip(&second, "a.mp4");
+    place.wait_ended(3);
+    assert_eq!(
+        place.listing(),
+        [
+            "a_slow2x.mp4",
+            "a_slow2x.mp4.json",
+            "a_slow2x~2.mp4",
+            "a_slow2x~2.mp4.json",
+            "copy.mp4.duplicate.json"
+        ]
+    );
+    assert_ne!(
+        place.report("a_slow2x.mp4.json").source.sha256,
+        place.report("a_slow2x~2.mp4.json").source.sha256
+    );
+}
+
+#[test]
+fn originals_are_moved_after_success_and_only_then() {
+    let mut place = Place::with("grace = \"500ms\"", "on_success = \"trash\"\nrecursive = true");
+    fs::create_dir(place.path("in/trip")).unwrap();
+    place.drop_clip(&small(&place, 0), "trip/a.mp4");
+    fs::write(place.path("in/bad.mp4"), "no video").unwrap();
+    place.start();
+    place.wait_ended(2);
+    let trash = place.path("in/.slomod-trash/trip/a.mp4");
+    place.wait("moved original", || trash.exists());
+    assert!(!place.path("in/trip/a.mp4").exists());
+    assert!(place.path("in/bad.mp4").exists(), "a refused clip stays where it is");
+    assert!(place.path("out/trip/a_slow2x.mp4.json").exists(), "folders are mirrored");
+}
+
+#[test]
+fn names_of_any_bytes_go_through() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut place = Place::new();
+    let names: [&[u8]; 5] = [
+        b"a b'\"$(touch x).mp4",
+        b"-rf.mp4",
+        b"line\nbreak.mp4",
+        b"\xff\xfe.mp4",
+        "한글.mp4".as_bytes(),
+    ];
+    for (number, name) in names.iter().enumerate() {
+        let clip = small(&place, 10 + 40 * number as u32);
+        fs::copy(clip, place.path("in").join(std::ffi::OsStr::from_bytes(name))).unwrap();
+    }
+    place.start();
+    place.wait_ended(names.len());
+    assert_eq!(place.states(), ["done"; 5], "{}", place.log());
+    assert_eq!(place.listing().len(), 2 * names.len());
+    let odd: Vec<_> =
+        place.log().lines().filter(|line| !line.starts_with("20")).map(String::from).collect();
+    assert!(odd.is_empty(), "every line of the log begins with its time: {odd:?}");
+}
+
+#[test]
+fn sigterm_ends_a_running_job_cleanly_and_the_next_start_takes_it_up() {
+    let mut place = Place::with("", "factor = 16");
+    place.drop_clip(&large(&place, 0), "long.mp4");
+    place.start();
+    place.wait("running job", || place.states() == ["running"]);
+    let begin = Instant::now();
+    assert_eq!(place.terminate().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(place.states(), ["queued"], "{}", place.log());
+    assert!(place.listing().is_empty(), "nothing is left: {:?}", place.listing());
+    place.start();
+    place.wait_ended(1);
+    let job = &place.jobs()[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("done", 2));
+    assert_eq!(place.listing(), ["long_slow16x.mp4", "long_slow16x.mp4.json"]);
+}
+
+#[test]
+fn killed_at_any_moment_every_job_ends_exactly_once() {
+    let rounds: u32 =
+        std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(15);
+    let seed = std::process::id();
+    println!("seed {seed}, {rounds} kills (SLOMOD_KILLS)");
+    let mut place = Place::with("", "factor = 3");
+    let clips: Vec<PathBuf> = (0..4).map(|number| large(&place, 80 * number)).collect();
+    let mut random = seed;
+    for round in 0..rounds {
+        if let Some(clip) = clips.get(round as usize / 2) {
+            if round % 2 == 0 {
+                place.drop_clip(clip, &format!("clip{round}.mp4"));
+            }
+        }
+        place.start();
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Up to the time of a whole job and more, so that every part of it is met.
+        std::thread::sleep(Duration::from_millis(u64::from(random >> 16) % 1500));
+        place.kill();
+        let reports: Vec<_> = place
+            .listing()
+            .into_iter()
+            .filter(|name| !name.starts_with('.') && name.ends_with(".json"))
+            .collect();
+        for report in reports {
+            let report = place.report(&report);
+            assert_eq!(report.status, Status::Done, "a report is whole and means done");
+            assert!(Path::new(&report.output.unwrap().path).exists());
+        }
+    }
+    place.start();
+    place.wait_ended(clips.len());
+    assert_eq!(place.states(), vec!["done"; clips.len()], "{}", place.log());
+    let expected: Vec<String> = (0..clips.len())
+        .flat_map(|number| {
+            let name = format!("clip{}_slow3x.mp4", 2 * number);
+            [name.clone(), format!("{name}.json")]
+        })
+        .collect();
+    assert_eq!(place.listing(), expected, "seed {seed}");
+    assert_eq!(place.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_folder_is_refused() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    let second = place.command("daemon").output().unwrap();
+    assert_eq!(second.status.code(), Some(75));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another slomod daemon"));
+}
+
+#[test]
+fn a_folder_that_is_missing_at_the_start_is_waited_for() {
+    let mut place = Place::new();
+    fs::remove_dir(place.path("in")).unwrap();
+    place.start();
+    place.wait_ready();
+    place.wait("status", || place.log().contains("offline"));
+    fs::create_dir(place.path("in")).unwrap();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait_ended(1);
+    fs::rename(place.path("in"), place.path("gone")).unwrap();
+    place.wait("loss", || place.log().matches("offline").count() >= 2);
+    fs::rename(place.path("gone"), place.path("in")).unwrap();
+    place.drop_clip(&small(&place, 90), "b.mp4");
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "done"], "the first is not worked again");
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_its_place() {
+    let place = Place::with("", "factr = 3");
+    let output = place.command("daemon").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("slomod.toml:14:1:") && said.contains("factr"), "{said}");
+}
+
+#[test]
+fn a_damaged_journal_ends_with_78_and_is_not_replaced() {
+    let mut place = Place::new();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.start();
+    place.wait_ended(1);
+    place.terminate();
+    let journal = place.path("state/journal.sqlite");
+    fs::write(&journal, "rubbish ".repeat(1000)).unwrap();
+    let output = place.command("daemon").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("damaged"));
+    assert_eq!(fs::read_to_string(&journal).unwrap(), "rubbish ".repeat(1000));
+    assert_eq!(place.listing().len(), 2);
+}
+
+#[test]
+fn status_shows_daemon_and_jobs() {
+    let mut place = Place::new();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.start();
+    place.wait_ended(1);
+    let status = |place: &Place, arguments: &[&str]| {
+        let output = place.command("status").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = status(&place, &[]);
+    assert!(text.contains("daemon ") && text.contains("a_slow2x.mp4"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&status(&place, &["--json"])).unwrap();
+    assert_eq!(json["running"], true);
+    assert_eq!(json["counts"]["done"], 1);
+    assert_eq!(json["jobs"][0]["state"], "done");
+    place.terminate();
+    assert!(status(&place, &[]).starts_with("no daemon is running"));
+}
+
+/// Everything the daemon said to `socket` so far.
+fn said(socket: &UnixDatagram, all: &mut String) -> String {
+    let mut buffer = [0; 4096];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        all.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        all.push('\n');
+    }
+    all.clone()
+}
+
+#[test]
+fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
+    let mut place = Place::with("", "factor = 16");
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = place.path("notify");
+    let mut all = String::new();
+    place.start_with(|command| {
+        command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "3000000")
+    });
+    place.wait("READY", || said(&socket, &mut all).contains("READY=1"));
+    assert!(place.path("state/journal.sqlite").exists(), "ready only with a journal");
+    place.drop_clip(&large(&place, 0), "long.mp4");
+    place.wait("running clip in STATUS", || {
+        let text = said(&socket, &mut all);
+        text.lines().any(|line| line.starts_with("STATUS=") && line.contains("run 1: long.mp4"))
+    });
+    place.wait("two WATCHDOG", || said(&socket, &mut all).matches("WATCHDOG=1").count() >= 2);
+    assert_eq!(place.terminate().code(), Some(0));
+    assert!(said(&socket, &mut all).contains("STOPPING=1"), "{all}");
+}
+
+#[test]
+fn without_a_device_there_is_no_ready() {
+    let mut place = Place::with("", "");
+    let config = fs::read_to_string(place.path("slomod.toml")).unwrap();
+    let config = config.replace("\"blend\"", "\"/nonexistent.safetensors\"");
+    fs::write(place.path("slomod.toml"), config).unwrap();
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = place.path("notify");
+    place.start_with(|command| command.env("NOTIFY_SOCKET", &address));
+    assert_eq!(place.wait_end().code(), Some(78), "{}", place.log());
+    assert!(!said(&socket, &mut String::new()).contains("READY=1"));
+    assert!(place.log().contains("/nonexistent.safetensors"));
+}

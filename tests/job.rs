@@ -1,0 +1,308 @@
+//! One job with workers that succeed, fail, crash, hang and lie: what becomes of it, and what is left.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use slomod::config::file::{Watch, parse};
+use slomod::daemon::job::{Aftermath, Shop, now_ms, work};
+use slomod::daemon::journal::view::JobView;
+use slomod::daemon::journal::{Journal, NewJob};
+use slomod::daemon::protocol::{Failure, Message};
+use slomod::daemon::publish::file_sha256;
+use slomod::daemon::snapshot::Snapshot;
+use slomod::daemon::worker::{Limits, WorkerCommand};
+use slomod::error::{Consequence, ExitCode};
+use slomod::report::{Output, OutputFrames, Report, Status};
+
+mod support;
+use support::report;
+
+const CONTENT: &str = "a clip";
+const RESULT: &str = "a result";
+
+struct Place {
+    folder: tempfile::TempDir,
+    watch: Watch,
+    shop: Arc<Shop>,
+}
+
+impl Place {
+    /// A place with one queued job, `in/a.mp4`, and `script` as the worker.
+    fn new(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let text = format!("[[watch]]\npath = \"{root}/in\"\noutput = \"{root}/out\"\n");
+        let watch = parse("test.toml".as_ref(), &text).unwrap().watches.remove(0);
+        for name in ["in", "state"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("in/a.mp4"), CONTENT).unwrap();
+        let journal = Journal::open(&folder.path().join("state")).unwrap();
+        let shop = Shop {
+            journal: Mutex::new(journal),
+            command: worker(script),
+            limits: Limits { stall: Duration::from_secs(20), stop: Duration::from_secs(20) },
+            reserve_bytes: 0,
+        };
+        let place = Self { folder, watch, shop: Arc::new(shop) };
+        place.submit("a.mp4");
+        place
+    }
+
+    fn submit(&self, name: &str) {
+        let source = self.watch.path.join(name);
+        let new = NewJob {
+            watch: &self.watch.path.to_string_lossy(),
+            relative: name.as_ref(),
+            snapshot: Snapshot::take(&source).unwrap(),
+            sha256: &file_sha256(&source).unwrap(),
+            settings: "{}",
+            settings_sha256: "s",
+        };
+        self.shop.journal().submit(&new, 1).unwrap();
+    }
+
+    fn shop_mut(&mut self) -> &mut Shop {
+        Arc::get_mut(&mut self.shop).unwrap()
+    }
+
+    /// One attempt; pauses are passed over.
+    fn attempt(&self) -> Aftermath {
+        let watch = self.watch.path.to_string_lossy();
+        let later = now_ms() + 3_600_000;
+        let claim =
+            self.shop.journal().claim("me", &[&watch], later, 1000).unwrap().expect("a job");
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let shop = Arc::clone(&self.shop);
+        runtime.block_on(work(shop, self.watch.clone(), claim, stopped, &mut |_| {})).unwrap()
+    }
+
+    fn job(&self) -> JobView {
+        self.shop.journal().jobs(10).unwrap().remove(0)
+    }
+
+    fn listing(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&self.watch.output)
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn report(&self, name: &str) -> Report {
+        serde_json::from_slice(&fs::read(self.watch.output.join(name)).unwrap()).unwrap()
+    }
+
+    fn source_is_untouched(&self) -> bool {
+        fs::read_to_string(self.watch.path.join("a.mp4")).unwrap() == CONTENT
+    }
+}
+
+fn worker(script: &str) -> WorkerCommand {
+    WorkerCommand { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] }
+}
+
+fn say(message: &Message) -> String {
+    format!("echo '{}'\n", serde_json::to_string(message).unwrap())
+}
+
+/// Reads the request and writes `RESULT` under the temporary name that it names.
+fn write_result() -> String {
+    format!(
+        "read -r line; t=$(printf %s \"$line\" | sed 's/.*\"temporary\":\"\\([^\"]*\\)\".*/\\1/'); \
+         printf %s '{RESULT}' > \"$t\"\n"
+    )
+}
+
+/// A worker that does what it should, with a source of `content`.
+fn good_worker(content: &str) -> String {
+    let hash = slomod::daemon::publish::text_sha256;
+    let mut done = report(Status::Done);
+    done.source.sha256 = Some(hash(content));
+    done.source.sha256_after = Some(hash(content));
+    done.output = Some(Output {
+        path: String::new(),
+        size_bytes: RESULT.len() as u64,
+        sha256: hash(RESULT),
+        format: "mp4".into(),
+        encoder: "none".into(),
+        encoder_options: String::new(),
+        pixel_format: "yuv420p".into(),
+        fps: "30/1".into(),
+        duration_s: 1.0,
+        frames: OutputFrames::default(),
+        streams: Vec::new(),
+    });
+    write_result() + &say(&Message::Report(Box::new(done)))
+}
+
+fn failing(consequence: Consequence, exit_code: ExitCode, code: &str) -> String {
+    let failure = Failure {
+        consequence,
+        exit_code,
+        code: code.into(),
+        message: "so it is".into(),
+        report: Some(Box::new(report(Status::Failed))),
+    };
+    say(&Message::Failed(Box::new(failure)))
+}
+
+#[test]
+fn a_verified_result_is_published() {
+    let place = Place::new(&good_worker(CONTENT));
+    assert_eq!(place.attempt(), Aftermath::Next);
+    assert_eq!(place.job().state, "done");
+    assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+    assert_eq!(fs::read_to_string(place.watch.output.join("a_slow2x.mp4")).unwrap(), RESULT);
+    assert!(place.source_is_untouched());
+}
+
+#[test]
+fn a_clip_that_crashes_two_workers_is_refused_with_a_report() {
+    let place = Place::new(&(write_result() + "kill -SEGV $$"));
+    assert_eq!(place.attempt(), Aftermath::Next);
+    assert_eq!(place.job().state, "queued");
+    assert!(place.listing().is_empty(), "what the dead worker wrote is removed");
+    place.attempt();
+    let job = place.job();
+    assert_eq!(
+        (job.state.as_str(), job.error_code.as_deref()),
+        ("refused", Some("worker_crashed"))
+    );
+    assert_eq!(place.listing(), ["a.mp4.refused.json"]);
+    let report = place.report("a.mp4.refused.json");
+    assert_eq!(report.status, Status::Refused);
+    assert_eq!(report.errors[0].code, "worker_crashed");
+    assert!(report.errors[0].message.contains("signal: 11"), "{:?}", report.errors);
+    assert!(place.source_is_untouched());
+}
+
+#[test]
+fn a_worker_that_hangs_is_ended_and_its_job_tried_again() {
+    let mut place = Place::new(&(write_result() + "kill -STOP $$"));
+    place.shop_mut().limits.stall = Duration::from_millis(500);
+    place.attempt();
+    let job = place.job();
+    assert_eq!((job.state.as_str(), job.error_code.as_deref()), ("queued", Some("worker_hung")));
+    assert!(place.listing().is_empty());
+    place.shop_mut().command = worker(&good_worker(CONTENT));
+    place.attempt();
+    assert_eq!((place.job().state.as_str(), place.job().attempt), ("done", 2));
+}
+
+#[test]
+fn failures_are_answered_by_their_class() {
+    use Consequence::{Reject, Retry, Stop};
+    for (consequence, exit, code, state, pauses) in [
+        (Reject, ExitCode::DataError, "not_video", "refused", false),
+        (Retry, ExitCode::IoError, "source_unreadable", "queued", false),
+        (Retry, ExitCode::CannotCreate, "output_unwritable", "queued", true),
+        (Stop, ExitCode::Config, "engine", "queued", true),
+        (Retry, ExitCode::Software, "verification_failed", "queued", false),
+        (Retry, ExitCode::TempFail, "source_changed", "cancelled", false),
+    ] {
+        let place = Place::new(&failing(consequence, exit, code));
+        let aftermath = place.attempt();
+        assert_eq!(matches!(aftermath, Aftermath::Pause(_)), pauses, "{code}");
+        let job = place.job();
+        assert_eq!((job.state.as_str(), job.error_code.as_deref()), (state, Some(code)));
+        assert_eq!(place.listing().len(), usize::from(state == "refused"), "{code}");
+        assert!(place.source_is_untouched());
+    }
+}
+
+#[test]
+fn what_fails_verification_three_times_fails_with_a_report() {
+    let place = Place::new(&failing(Consequence::Retry, ExitCode::Software, "verification_failed"));
+    for state in ["queued", "queued", "failed"] {
+        place.attempt();
+        assert_eq!(place.job().state, state);
+    }
+    assert_eq!(place.listing(), ["a.mp4.failed.json"]);
+    assert_eq!(place.report("a.mp4.failed.json").status, Status::Failed);
+}
+
+#[test]
+fn a_retry_that_works_takes_the_report_of_the_failure_away() {
+    let mut place = Place::new(&failing(Consequence::Reject, ExitCode::DataError, "not_video"));
+    place.attempt();
+    assert_eq!(place.listing(), ["a.mp4.refused.json"]);
+    let job = place.job().job;
+    place.shop.journal().retry(job, 1).unwrap();
+    place.shop_mut().command = worker(&good_worker(CONTENT));
+    place.attempt();
+    assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+}
+
+#[test]
+fn a_source_that_changed_before_or_during_the_work_gives_no_output() {
+    let source = |place: &Place| -> PathBuf { place.watch.path.join("a.mp4") };
+    let place = Place::new(&good_worker(CONTENT));
+    fs::write(source(&place), "another clip").unwrap();
+    assert_eq!(place.attempt(), Aftermath::LookAgain);
+    assert_eq!(place.job().state, "cancelled");
+
+    let place = Place::new(&good_worker("what the worker read is not what was queued"));
+    assert_eq!(place.attempt(), Aftermath::LookAgain);
+    assert_eq!(place.job().error_code.as_deref(), Some("source_changed"));
+    assert!(place.listing().is_empty());
+
+    let mut place = Place::new("");
+    let script = format!("printf more >> '{}'\n{}", source(&place).display(), good_worker(CONTENT));
+    place.shop_mut().command = worker(&script);
+    assert_eq!(place.attempt(), Aftermath::LookAgain);
+    assert_eq!(place.job().state, "cancelled");
+    assert!(place.listing().is_empty(), "{:?}", place.listing());
+}
+
+#[test]
+fn a_vanished_source_is_cancelled_and_an_offline_folder_waits() {
+    let place = Place::new(&good_worker(CONTENT));
+    fs::remove_file(place.watch.path.join("a.mp4")).unwrap();
+    place.attempt();
+    assert_eq!(place.job().error_code.as_deref(), Some("source_vanished"));
+
+    let place = Place::new(&good_worker(CONTENT));
+    fs::rename(&place.watch.path, place.folder.path().join("unmounted")).unwrap();
+    assert!(matches!(place.attempt(), Aftermath::Pause(_)));
+    assert_eq!(place.job().state, "queued");
+}
+
+#[test]
+fn work_waits_where_space_is_short_or_the_output_folder_cannot_be_made() {
+    let mut place = Place::new(&good_worker(CONTENT));
+    place.shop_mut().reserve_bytes = u64::MAX;
+    assert!(matches!(place.attempt(), Aftermath::Pause(why) if why.contains("MiB")));
+    assert_eq!(place.job().error_code.as_deref(), Some("no_space"));
+    place.shop_mut().reserve_bytes = 0;
+    place.attempt();
+    assert_eq!(place.job().state, "done", "and goes on by itself");
+
+    let place = Place::new(&good_worker(CONTENT));
+    fs::write(&place.watch.output, "a file where the folder should be").unwrap();
+    assert!(matches!(place.attempt(), Aftermath::Pause(why) if why.contains("out")));
+    assert_eq!(place.job().state, "queued");
+}
+
+#[test]
+fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
+    let place = Place::new(&good_worker(CONTENT));
+    place.attempt();
+    fs::write(place.watch.path.join("b.mp4"), CONTENT).unwrap();
+    place.submit("b.mp4");
+    place.attempt();
+    let jobs = place.shop.journal().jobs(10).unwrap();
+    assert_eq!((jobs[1].state.as_str(), jobs[1].duplicate_of), ("duplicate", Some(jobs[0].job)));
+    assert_eq!(place.report("b.mp4.duplicate.json").status, Status::Duplicate);
+
+    fs::remove_file(place.watch.output.join("a_slow2x.mp4.json")).unwrap();
+    fs::write(place.watch.path.join("c.mp4"), CONTENT).unwrap();
+    place.submit("c.mp4");
+    place.attempt();
+    assert_eq!(place.shop.journal().jobs(10).unwrap()[2].state, "done");
+}

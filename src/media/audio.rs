@@ -1,4 +1,4 @@
-//! Sound that is decoded, stretched with its pitch kept (FFmpeg's `atempo`), and encoded again as AAC.
+//! Sound that is decoded, stretched with its pitch kept, and encoded again as AAC.
 //!
 //! Samples are placed by their times: gaps become silence, overlaps are cut, and the output starts at time 0 and has
 //! the length of the input times the stretch, to the sample.
@@ -14,6 +14,7 @@ use num_rational::Ratio;
 use super::MediaError;
 use super::mux::Muxer;
 use super::raw::{self, AudioShape, StreamFacts};
+use super::stretch::Stretcher;
 use crate::frame::Seconds;
 
 /// Sample rates that AAC has.
@@ -48,6 +49,8 @@ pub(super) struct Transcoder {
     tick_in: Seconds,
     origin: Seconds,
     stretch: Seconds,
+    /// None where the time stays.
+    stretcher: Option<Stretcher>,
     /// Input samples placed so far: the next sample's number counted from the origin.
     placed: i64,
     /// Stretched samples of each channel that are not encoded yet.
@@ -83,6 +86,8 @@ impl Transcoder {
             out,
             decoder,
             encoder,
+            stretcher: (stretch != Ratio::from_integer(1))
+                .then(|| Stretcher::new(encoder_shape.channels, encoder_shape.rate, stretch)),
             waiting: vec![Vec::new(); encoder_shape.channels],
             encoder_shape,
             graph: None,
@@ -126,6 +131,9 @@ impl Transcoder {
             }
             let rate = i128::from(shape.rate);
             self.pull()?;
+            if let Some(stretcher) = &mut self.stretcher {
+                stretcher.finish(&mut self.waiting);
+            }
             let scale = self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), rate);
             let whole = raw::ticks(scale * i128::from(self.placed), Ratio::from_integer(1));
             let left = usize::try_from(whole - self.encoded).unwrap_or(0);
@@ -165,7 +173,7 @@ impl Transcoder {
             }
             Some(_) => {}
             None => {
-                let graph = build_graph(&shape, &self.encoder_shape, self.stretch);
+                let graph = build_graph(&shape, &self.encoder_shape);
                 self.graph = Some((graph.map_err(refused)?, shape.clone()));
             }
         }
@@ -231,9 +239,17 @@ impl Transcoder {
                 }
                 Err(error) => return Err(refused(error)),
             }
-            for (index, channel) in self.waiting.iter_mut().enumerate() {
+            let Some(stretcher) = &mut self.stretcher else {
+                for (index, channel) in self.waiting.iter_mut().enumerate() {
+                    raw::append_floats(&frame, index, channel);
+                }
+                continue;
+            };
+            let mut samples = vec![Vec::new(); self.waiting.len()];
+            for (index, channel) in samples.iter_mut().enumerate() {
                 raw::append_floats(&frame, index, channel);
             }
+            stretcher.push(&samples, &mut self.waiting);
         }
     }
 
@@ -337,12 +353,8 @@ pub(super) fn encoder_problem() -> Option<String> {
     try_encoder(&shape, true).err().map(|error| refused(error).to_string())
 }
 
-/// Source, as many tempo changes as it takes, and a sink in the encoder's format.
-fn build_graph(
-    from: &AudioShape,
-    to: &AudioShape,
-    stretch: Seconds,
-) -> Result<Graph, ffmpeg::Error> {
+/// Source, conversion, and a sink in the encoder's format.
+fn build_graph(from: &AudioShape, to: &AudioShape) -> Result<Graph, ffmpeg::Error> {
     let filter = |name| ffmpeg::filter::find(name).ok_or(ffmpeg::Error::FilterNotFound);
     let mut graph = Graph::new();
     let (rate, format, layout) = (from.rate, from.format.name(), &from.layout);
@@ -351,15 +363,13 @@ fn build_graph(
     );
     graph.add(&filter("abuffer")?, "in", &source)?;
     graph.add(&filter("abuffersink")?, "out", "")?;
-    let mut chain: Vec<String> =
-        tempos(stretch).iter().map(|tempo| format!("atempo={tempo:.17}")).collect();
-    chain.push(format!(
+    let convert = format!(
         "aformat=sample_fmts={}:sample_rates={}:channel_layouts={}",
         to.format.name(),
         to.rate,
         to.layout
-    ));
-    graph.output("in", 0)?.input("out", 0)?.parse(&chain.join(","))?;
+    );
+    graph.output("in", 0)?.input("out", 0)?.parse(&convert)?;
     graph.validate()?;
     Ok(graph)
 }
@@ -367,39 +377,4 @@ fn build_graph(
 fn flush(graph: &mut Graph) -> Result<(), ffmpeg::Error> {
     let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug)?;
     source.source().flush()
-}
-
-/// Equal tempo changes of 0.5 to 2 each that make the sound `stretch` times as long together.
-fn tempos(stretch: Seconds) -> Vec<f64> {
-    let tempo = *stretch.denom() as f64 / *stretch.numer() as f64;
-    if stretch == Ratio::from_integer(1) || !tempo.is_finite() || tempo <= 0.0 {
-        return Vec::new();
-    }
-    // A hair less, so that 0.5 itself takes one step.
-    let steps = (tempo.log2().abs() - 1e-9).ceil().max(1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a stretch of 2^63 takes 63 steps"
-    )]
-    let count = steps as usize;
-    vec![tempo.powf(1.0 / steps); count]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tempo_steps_stay_within_quality_bounds_and_multiply_to_the_whole() {
-        for (n, d) in [(2, 1), (4, 1), (16, 1), (3, 1), (10, 3), (1, 2), (1, 5), (1001, 1000)] {
-            let steps = tempos(Ratio::new(n, d));
-            assert!(steps.iter().all(|it| (0.4999..=2.0001).contains(it)), "{n}/{d}: {steps:?}");
-            let whole: f64 = steps.iter().product();
-            // f64 keeps 15 digits.
-            assert!((whole * n as f64 / d as f64 - 1.0).abs() < 1e-12, "{n}/{d}: {steps:?}");
-        }
-        assert!(tempos(Ratio::from_integer(1)).is_empty());
-        assert_eq!(tempos(Ratio::from_integer(4)).len(), 2);
-    }
 }

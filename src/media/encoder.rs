@@ -17,6 +17,9 @@ use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Rate};
 /// Smallest picture side that SVT-AV1 takes.
 const AV1_MIN_SIDE_PX: usize = 64;
 
+/// Shortest side of a picture that FFV1 cuts into slices.
+const FFV1_SLICED_SIDE_PX: u32 = 16;
+
 /// Highest rate that SVT-AV1 takes as a hint; frames carry their own times anyway.
 const AV1_MAX_RATE: i128 = 240;
 
@@ -283,7 +286,7 @@ pub(super) fn open(
     video.set_frame_rate(Some(rate_hint(plan, header.rate)));
     video.set_aspect_ratio(header.sample_aspect_ratio);
     raw::prepare_encoder(&mut video, &header.tags, header.global);
-    let options = options(encoding);
+    let options = options(encoding, plan.width.min(plan.height));
     let mut dictionary = ffmpeg::Dictionary::new();
     for (key, value) in options.iter().chain(quiet_options(encoding.codec).iter()) {
         if value.contains('\0') {
@@ -371,11 +374,15 @@ impl Drop for VideoEncoder {
     }
 }
 
-fn options(encoding: &Encoding) -> Vec<(&'static str, String)> {
+fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> {
     let (crf, preset) = match encoding.codec {
         Codec::H264 => (18, "medium"),
         Codec::H265 => (20, "medium"),
         Codec::Av1 => (24, "8"),
+        // Slices, which version 3 has, lose pictures of a few pixels.
+        Codec::Ffv1 if short_side < FFV1_SLICED_SIDE_PX => {
+            return vec![("level", "1".to_owned())];
+        }
         Codec::Ffv1 => return vec![("level", "3".to_owned()), ("slicecrc", "1".to_owned())],
     };
     let crf = encoding.crf.unwrap_or(crf);

@@ -9,6 +9,7 @@ mod picture;
 mod probe;
 mod raw;
 mod streams;
+mod stretch;
 pub mod synth;
 pub mod verify;
 pub mod write;

@@ -33,6 +33,8 @@ enum Action {
 struct Copied {
     out: usize,
     tick_in: Seconds,
+    /// Whether an edit list must not cut into a packet: Opus has its own start, which would be cut twice.
+    whole_packets: bool,
     last_dts: Option<i64>,
 }
 
@@ -173,6 +175,7 @@ impl Copied {
         let start = seconds(time) - origin;
         let length = seconds(packet.duration().max(0));
         let before = match muxer.container() {
+            _ if self.whole_packets => start < Seconds::default(),
             Container::Mkv => start < Seconds::default(),
             Container::Mp4 | Container::Mov => start + length * 2 <= Seconds::default(),
         };
@@ -247,7 +250,8 @@ fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decisio
     let out = muxer.add_stream(&stream.parameters(), time_base)?;
     raw::set_stream(muxer.output(), out, facts.disposition, None);
     raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
-    let copied = Copied { out, tick_in: facts.time_base, last_dts: None };
+    let whole_packets = facts.codec == "opus";
+    let copied = Copied { out, tick_in: facts.time_base, whole_packets, last_dts: None };
     Ok((Action::Copy(copied), "copied", None))
 }
 

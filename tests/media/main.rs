@@ -105,7 +105,3 @@ fn rewrite(source: &Path, out: &Path, mut spec: WriteSpec) -> WriteSummary {
     }
     writer.finish().unwrap()
 }
-
-fn seconds(value: Seconds) -> f64 {
-    *value.numer() as f64 / *value.denom() as f64
-}

@@ -1,11 +1,18 @@
 //! The demo's clip, as far as it needs no network.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+use std::path::Path;
+
 use slomod::cli::demo::clip::{self, FRAMES, RATE_HZ};
-use slomod::cli::demo::scene::Scene;
-use slomod::frame::Seconds;
+use slomod::cli::demo::folder::prepare;
+use slomod::cli::demo::scene::{HEIGHT_PX, Scene, WIDTH_PX};
+use slomod::cli::demo::{contact_sheet, truth};
+use slomod::error::ExitCode;
+use slomod::frame::{Chroma, Matrix, PictureFormat, Range, Rate, Seconds};
 use slomod::media::decode::Decoder;
+use slomod::media::synth;
 use slomod::quality::{Samples, compare};
+use slomod::report::{Interpolation, Run};
 
 /// H.264 at CRF 10 stays above this on the scene; a frame drawn for the next moment is far below it.
 const ENCODED_PSNR_DB: f64 = 40.0;
@@ -39,4 +46,67 @@ fn the_clip_holds_every_frame_of_the_scene_at_its_time_and_a_sound() {
     }
     assert_eq!(frames, i128::from(FRAMES));
     assert_eq!(decoder.stats().corrupt, 0);
+}
+
+/// The clip at twice its rate, every second frame drawn instead of made, as if by a perfect network.
+fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
+    let format = PictureFormat {
+        width_px: WIDTH_PX,
+        height_px: HEIGHT_PX,
+        chroma: Chroma::C420,
+        matrix: Matrix::Bt601,
+        range: Range::Limited,
+    };
+    let picture = |i: u32| clip::picture(scene, clip::time_s(f64::from(i) / 2.0), format);
+    let rate = Rate::from_integer(i128::from(RATE_HZ));
+    synth::write_clip(path, (0..frames).map(picture), rate, &[]).unwrap();
+    let run = |i: u32| Run {
+        kind: if i.is_multiple_of(2) { "real".into() } else { "synthesised".into() },
+        count: 1,
+    };
+    Interpolation {
+        factor: Some(2),
+        speed: 0.5,
+        cut_threshold: 1.0,
+        cuts: Vec::new(),
+        frame_map: (0..frames).map(run).collect(),
+    }
+}
+
+#[test]
+fn true_frames_score_above_blended_and_repeated_ones_and_the_sheet_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (video, sheet) = (folder.path().join("out.mp4"), folder.path().join("sheet.png"));
+    let scene = Scene::new();
+    let interpolation = perfect_output(&scene, &video, 9);
+
+    let scores = truth::score(&scene, &video, &interpolation).unwrap().unwrap();
+    assert_eq!(scores.frames, 4);
+    assert!(scores.network_db > ENCODED_PSNR_DB, "{scores:?}");
+    assert!(scores.network_db > scores.blend_db + 10.0, "{scores:?}");
+    assert!(scores.blend_db > scores.repeat_db, "{scores:?}");
+
+    assert!(contact_sheet::write(&sheet, &video, &interpolation).unwrap());
+    let drawn = image::open(&sheet).unwrap().to_rgb8();
+    // Three moments, each whole and in detail: three cells of 320x180 beside each other, labels and spaces.
+    assert_eq!((drawn.width(), drawn.height()), (3 * 328 + 8, 6 * (180 + 20 + 8) + 8));
+    for label in [[120, 200, 120], [240, 170, 70]] {
+        assert!(drawn.pixels().any(|pixel| pixel.0 == label), "{label:?}");
+    }
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_left_alone_and_one_of_a_demo_is_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("mine");
+    std::fs::create_dir_all(mine.join("out")).unwrap();
+    std::fs::write(mine.join("out/holiday.mp4"), "mine").unwrap();
+    let refused = prepare(&mine).unwrap_err();
+    assert_eq!(refused.exit, ExitCode::CannotCreate);
+    assert!(mine.join("out/holiday.mp4").exists());
+
+    let demo = prepare(&folder.path().join("new")).unwrap();
+    std::fs::write(demo.out.join("old.mp4"), "old").unwrap();
+    let again = prepare(&folder.path().join("new")).unwrap();
+    assert!(!again.out.join("old.mp4").exists() && again.drop.is_dir() && again.state.is_dir());
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use slomod::backend::Backend;
+use slomod::backend::cpu::Cpu;
+use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::reference::Reference;
 use slomod::config::settings::Scale;
 use slomod::engine::rife::{Origin, Rife, Trace};
@@ -30,9 +32,20 @@ const FEAT8_RANGE: f32 = 8.0;
 /// Same, for warps whose coordinates PyTorch normalises and back over a long way.
 const FAR_WARP_TOLERANCE: f32 = 1e-4;
 
+/// The processor with each instruction set it has, one and several threads.
+fn processors() -> Vec<(String, Cpu)> {
+    let with = |set: Instructions| {
+        [1, 3].map(|n| (format!("{} with {n} threads", set.name()), Cpu::new(set, n).unwrap()))
+    };
+    Instructions::available().into_iter().flat_map(with).collect()
+}
+
 /// Every backend there is: one line each.
 fn check_on_every_backend(case: &Case) {
     check(case, "reference", Reference::default());
+    for (name, cpu) in processors() {
+        check(case, &name, cpu);
+    }
 }
 
 /// One file.

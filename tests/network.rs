@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use num_rational::Ratio;
 use slomod::backend::Backend;
+use slomod::backend::cpu::Cpu;
+use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::reference::Reference;
 use slomod::config::settings::{Device, Scale, Settings};
 use slomod::engine::rife::{Origin, Rife, scale_for};
@@ -26,9 +28,20 @@ use common::plain::{self, Pair};
 /// over a picture with differences of up to 1 between neighbours.
 const FUSED_TOLERANCE: f32 = 1e-4;
 
+/// The processor with each instruction set it has, one and several threads.
+fn processors() -> Vec<(String, Cpu)> {
+    let with = |set: Instructions| {
+        [1, 3].map(|n| (format!("{} with {n} threads", set.name()), Cpu::new(set, n).unwrap()))
+    };
+    Instructions::available().into_iter().flat_map(with).collect()
+}
+
 /// Every backend there is: one line each.
 fn compare_on_every_backend(network: &Network, pair: &Pair<'_>, expected: &[f32]) {
     compare("reference", Reference::default(), network, pair, expected);
+    for (name, cpu) in processors() {
+        compare(&name, cpu, network, pair, expected);
+    }
 }
 
 fn compare<B: Backend>(

@@ -7,8 +7,9 @@ use crate::ops::deconv::DeconvWeights;
 use crate::ops::flow::Stage;
 use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padded};
-use crate::ops::tensor::Tensor;
+use crate::ops::tensor::{Shape, Tensor};
 
+pub mod cpu;
 pub mod reference;
 
 /// What a backend is, for the report.
@@ -27,11 +28,13 @@ pub struct BackendDescription {
 }
 
 /// The ops of a network. Weights are packed once, when a network is loaded; every output tensor takes the shape that
-/// follows from the inputs and keeps its allocation (see [`Tensor::reshape`]).
+/// follows from the inputs and keeps its allocation where it suffices.
 ///
 /// Every method equals the plain definition in `ops` of the same name but for rounding. All panic on shapes that do not
 /// fit: weights are checked when a file is loaded, so that is a fault of slomod's own.
 pub trait Backend: Send {
+    /// An image of f32 channels in the backend's own layout and memory.
+    type Tensor: Default + Send + Sync + Shape;
     /// A packed convolution.
     type Conv: Send;
     /// A packed transposed convolution.
@@ -44,6 +47,10 @@ pub trait Backend: Send {
 
     /// Packs a convolution.
     fn pack_conv(&self, weights: &ConvWeights) -> Self::Conv;
+
+    /// Packs the first convolution of a block whose frames have `features`; a backend may order the channels of the
+    /// block's input as it likes.
+    fn pack_stage_conv(&self, weights: &ConvWeights, features: usize) -> Self::Conv;
 
     /// Packs a transposed convolution.
     fn pack_deconv(&self, weights: &DeconvWeights) -> Self::Deconv;
@@ -62,25 +69,35 @@ pub trait Backend: Send {
     }
 
     /// One frame's record; see [`crate::ops::head`].
-    fn record(&mut self, head: Option<&Self::Head>, picture: &Padded<'_>, record: &mut Tensor);
+    fn record(
+        &mut self,
+        head: Option<&Self::Head>,
+        picture: &Padded<'_>,
+        record: &mut Self::Tensor,
+    );
 
     /// The first convolution of a block on the block's input: `conv(stage)`. A fast backend makes the input band by
     /// band and never stores it whole. See [`crate::ops::flow`].
-    fn stage_conv(&mut self, conv: &Self::Conv, stage: &Stage<'_>, output: &mut Tensor);
+    fn stage_conv(
+        &mut self,
+        conv: &Self::Conv,
+        stage: &Stage<'_, Self::Tensor>,
+        output: &mut Self::Tensor,
+    );
 
     /// A convolution; see [`crate::ops::conv`].
-    fn conv(&mut self, conv: &Self::Conv, input: &Tensor, output: &mut Tensor);
+    fn conv(&mut self, conv: &Self::Conv, input: &Self::Tensor, output: &mut Self::Tensor);
 
     /// A transposed convolution; see [`crate::ops::deconv`].
-    fn deconv(&mut self, deconv: &Self::Deconv, input: &Tensor, output: &mut Tensor);
+    fn deconv(&mut self, deconv: &Self::Deconv, input: &Self::Tensor, output: &mut Self::Tensor);
 
     /// The last block's transposed convolution and the picture: `fusion(deconv(input))` into `rgb`
     /// `[height, width, 3]`. See [`crate::ops::fusion`].
     fn deconv_fusion(
         &mut self,
         deconv: &Self::Deconv,
-        input: &Tensor,
-        fusion: &Fusion<'_>,
+        input: &Self::Tensor,
+        fusion: &Fusion<'_, Self::Tensor>,
         rgb: &mut [f32],
     );
 
@@ -88,8 +105,8 @@ pub trait Backend: Send {
     ///
     /// # Panics
     /// If the shapes differ.
-    fn add(&mut self, from: &Tensor, to: &mut Tensor) {
-        assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "tensors of one shape");
-        to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
-    }
+    fn add(&mut self, from: &Self::Tensor, to: &mut Self::Tensor);
+
+    /// A copy in the plain layout.
+    fn to_plain(&self, tensor: &Self::Tensor) -> Tensor;
 }

@@ -16,6 +16,7 @@ pub struct Reference {
 }
 
 impl Backend for Reference {
+    type Tensor = Tensor;
     type Conv = ConvWeights;
     type Deconv = DeconvWeights;
     type Head = HeadWeights;
@@ -31,6 +32,10 @@ impl Backend for Reference {
     }
 
     fn pack_conv(&self, weights: &ConvWeights) -> ConvWeights {
+        weights.clone()
+    }
+
+    fn pack_stage_conv(&self, weights: &ConvWeights, _features: usize) -> ConvWeights {
         weights.clone()
     }
 
@@ -68,5 +73,14 @@ impl Backend for Reference {
     ) {
         deconv::reference(deconv, input, &mut self.last);
         fusion::reference(fusion, &self.last, rgb);
+    }
+
+    fn add(&mut self, from: &Tensor, to: &mut Tensor) {
+        assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "tensors of one shape");
+        to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
+    }
+
+    fn to_plain(&self, tensor: &Tensor) -> Tensor {
+        tensor.clone()
     }
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::backend::reference::Reference;
+use crate::backend::cpu::Cpu;
+use crate::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
 use crate::config::settings::{Device, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::rife::{Origin, Rife};
@@ -51,7 +52,17 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
         device_name: processor_name(),
         fallback_reason,
     };
-    Ok(Box::new(Rife::new(Reference::default(), &network, settings.scale, origin)?))
+    Ok(Box::new(Rife::new(processor(settings.threads)?, &network, settings.scale, origin)?))
+}
+
+/// `threads` threads (0: one for each core), with the best instruction set or the one that [`INSTRUCTIONS_VARIABLE`] names.
+fn processor(threads: usize) -> Result<Cpu, EngineError> {
+    let no_device = |reason| EngineError::NoDevice { device: "cpu".to_owned(), reason };
+    let wished = std::env::var(INSTRUCTIONS_VARIABLE).ok();
+    let instructions = Instructions::choose(wished.as_deref()).map_err(no_device)?;
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { cores() } else { threads };
+    Cpu::new(instructions, threads).map_err(no_device)
 }
 
 /// A weights file, or the starter weights.

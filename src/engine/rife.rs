@@ -57,10 +57,10 @@ pub struct Rife<B: Backend> {
     origin: Origin,
     choice: Scale,
     scale_in_use: f32,
-    records: Vec<Record>,
+    records: Vec<Record<B::Tensor>>,
     clock: u64,
-    outputs: Vec<Tensor>,
-    scratch: Scratch,
+    outputs: Vec<B::Tensor>,
+    scratch: Scratch<B::Tensor>,
 }
 
 /// The network without its weights.
@@ -84,18 +84,18 @@ struct PackedBlock<B: Backend> {
 
 /// What is kept of a frame.
 #[derive(Debug, Default)]
-struct Record {
+struct Record<T> {
     frame: Option<(u64, Arc<Picture>)>,
     used: u64,
-    tensor: Tensor,
+    tensor: T,
 }
 
 #[derive(Debug, Default)]
-struct Scratch {
-    half: Tensor,
-    chain: Tensor,
-    ping: Tensor,
-    pong: Tensor,
+struct Scratch<T> {
+    half: T,
+    chain: T,
+    ping: T,
+    pong: T,
     rgb: Vec<f32>,
 }
 
@@ -151,7 +151,10 @@ impl<B: Backend> Rife<B> {
             let last = index + 1 == network.blocks.len();
             let live = if last { HANDED_ON } else { HANDED_ON + network.handed_on };
             PackedBlock {
-                conv0: [backend.pack_conv(&block.conv0[0]), backend.pack_conv(&block.conv0[1])],
+                conv0: [
+                    backend.pack_stage_conv(&block.conv0[0], network.features()),
+                    backend.pack_conv(&block.conv0[1]),
+                ],
                 convblock: block.convblock.iter().map(|conv| backend.pack_conv(conv)).collect(),
                 lastconv: backend.pack_deconv(&block.lastconv.first_channels(live)),
             }
@@ -159,7 +162,7 @@ impl<B: Backend> Rife<B> {
         let blocks: Vec<_> = network.blocks.iter().enumerate().map(pack).collect();
         assert!(!blocks.is_empty(), "a network has blocks");
         Ok(Self {
-            outputs: vec![Tensor::default(); blocks.len()],
+            outputs: blocks.iter().map(|_| B::Tensor::default()).collect(),
             blocks,
             last_whole: backend.pack_deconv(&network.blocks[network.blocks.len() - 1].lastconv),
             head: network.head.as_ref().map(|head| backend.pack_head(head)),
@@ -214,10 +217,14 @@ impl<B: Backend> Rife<B> {
         let last = self.blocks.len() - 1;
         self.backend.deconv(&self.last_whole, &self.scratch.ping, &mut self.outputs[last]);
         if self.plan.features > 0 {
-            let features = |slot: usize| self.records[slot].tensor.channels(3, self.plan.features);
+            let features = |slot: usize| {
+                let record = self.backend.to_plain(&self.records[slot].tensor);
+                record.channels(3, self.plan.features)
+            };
             trace.features = slots.map(features).to_vec();
         }
-        let outputs = self.plan.outputs(&self.outputs, size.scale);
+        let plain: Vec<_> = self.outputs.iter().map(|it| self.backend.to_plain(it)).collect();
+        let outputs = self.plan.outputs(&plain, size.scale);
         for count in 1..=outputs.len() {
             trace.blocks.push(self.plan.block_trace(&outputs[..count], size));
         }
@@ -246,7 +253,7 @@ impl<B: Backend> Rife<B> {
     ///
     /// A frame is known again by its index and its picture, so that an engine may be used for one clip after another.
     fn frame_record(&mut self, frame: &Frame, size: Size, keep: Option<usize>) -> usize {
-        let same = |record: &Record| {
+        let same = |record: &Record<B::Tensor>| {
             let same = |(index, picture): &(u64, Arc<Picture>)| {
                 *index == frame.index
                     && (Arc::ptr_eq(picture, &frame.picture) || *picture == frame.picture)
@@ -313,13 +320,9 @@ impl<B: Backend> Rife<B> {
             let Scratch { half, chain, ping, pong, .. } = &mut self.scratch;
             let backend = &mut self.backend;
             backend.stage_conv(&block.conv0[0], &stage, half);
-            backend.conv(&block.conv0[1], half, ping);
-            if self.plan.chain_sum == ChainSum::Added {
-                chain.reshape(ping.h, ping.w, ping.c);
-                chain.data.copy_from_slice(&ping.data);
-            }
-            for conv in &block.convblock {
-                backend.conv(conv, ping, pong);
+            backend.conv(&block.conv0[1], half, chain);
+            for (link, conv) in block.convblock.iter().enumerate() {
+                backend.conv(conv, if link == 0 { chain } else { ping }, pong);
                 std::mem::swap(ping, pong);
             }
             if self.plan.chain_sum == ChainSum::Added {
@@ -370,7 +373,7 @@ impl Plan {
         self.factors[index] / scale * self.output_step
     }
 
-    fn outputs<'a>(&self, tensors: &'a [Tensor], scale: f32) -> Vec<BlockOutput<'a>> {
+    fn outputs<'a, T>(&self, tensors: &'a [T], scale: f32) -> Vec<BlockOutput<'a, T>> {
         let output =
             |(index, tensor)| BlockOutput { tensor, factor: self.output_factor(index, scale) };
         tensors.iter().enumerate().map(output).collect()

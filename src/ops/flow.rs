@@ -17,7 +17,7 @@
 //! network but for rounding).
 
 use crate::ops::resize::{Tap, sample, tap};
-use crate::ops::tensor::Tensor;
+use crate::ops::tensor::{Shape, Tensor};
 use crate::ops::warp::{accumulate, corners};
 
 /// Channel of the mask logit in a block's output.
@@ -35,19 +35,19 @@ pub enum MaskRule {
 }
 
 /// What a block left behind.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockOutput<'a> {
+#[derive(Debug)]
+pub struct BlockOutput<'a, T = Tensor> {
     /// `[height / factor, width / factor, 5 or more]`; see the head of this file for the channels.
-    pub tensor: &'a Tensor,
+    pub tensor: &'a T,
     /// Picture pixels for each of its own: S, a power of two from 1/2 on.
     pub factor: f32,
 }
 
 /// Everything the input of a block is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Stage<'a> {
+#[derive(Debug)]
+pub struct Stage<'a, T = Tensor> {
     /// Records of `img0` and `img1` `[height, width, record channels]`: r, g, b, features, padding.
-    pub records: [&'a Tensor; 2],
+    pub records: [&'a T; 2],
     /// Feature channels in a record: 0, 4, 8 or 16.
     pub features: usize,
     /// 0 is `img0`, 1 is `img1`.
@@ -55,14 +55,22 @@ pub struct Stage<'a> {
     /// Picture pixels for each pixel of this block: s, a power of two from 1/2 on.
     pub factor: f32,
     /// Outputs of the blocks before, in order; empty for the first block.
-    pub earlier: &'a [BlockOutput<'a>],
+    pub earlier: &'a [BlockOutput<'a, T>],
     /// How mask logits combine.
     pub mask: MaskRule,
     /// Features the block before hands on: 0 or 8.
     pub handed_on: usize,
 }
 
-impl Stage<'_> {
+impl<T> Clone for BlockOutput<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for BlockOutput<'_, T> {}
+
+impl<T: Shape> Stage<'_, T> {
     /// Channels of the block's input.
     #[must_use]
     pub fn channels(&self) -> usize {
@@ -74,7 +82,8 @@ impl Stage<'_> {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let low = |n: usize| (n as f32 / self.factor) as usize;
-        (low(self.records[0].h), low(self.records[0].w))
+        let [h, w, _] = self.records[0].shape();
+        (low(h), low(w))
     }
 
     /// Checks records, outputs and factors against each other.
@@ -82,15 +91,17 @@ impl Stage<'_> {
     /// # Panics
     /// Where they do not fit.
     pub fn check(&self) {
-        let [a, b] = self.records;
-        assert_eq!((a.h, a.w, a.c), (b.h, b.w, b.c), "records of one shape");
-        assert!(a.c >= 3 + self.features, "records of {} channels", a.c);
+        let [h, w, c] = self.records[0].shape();
+        assert_eq!([h, w, c], self.records[1].shape(), "records of one shape");
+        assert!(c >= 3 + self.features, "records of {c} channels");
         for output in self.earlier {
             let full = |n: usize| (n as f32 * output.factor) as usize;
-            assert_eq!((full(output.tensor.h), full(output.tensor.w)), (a.h, a.w), "block output");
+            let [low_h, low_w, _] = output.tensor.shape();
+            assert_eq!((full(low_h), full(low_w)), (h, w), "block output");
         }
         if let Some(last) = self.earlier.last() {
-            assert!(last.tensor.c >= HANDED_ON + self.handed_on, "channels of a block output");
+            let [_, _, c] = last.tensor.shape();
+            assert!(c >= HANDED_ON + self.handed_on, "channels of a block output");
         }
     }
 }

@@ -9,12 +9,12 @@ use crate::ops::tensor::Tensor;
 use crate::ops::warp::{accumulate, corners};
 
 /// Everything the picture is made from but the output of the last block.
-#[derive(Clone, Copy, Debug)]
-pub struct Fusion<'a> {
+#[derive(Debug)]
+pub struct Fusion<'a, T = Tensor> {
     /// Records of `img0` and `img1`, padded: r, g, b first.
-    pub records: [&'a Tensor; 2],
+    pub records: [&'a T; 2],
     /// Outputs of all blocks but the last.
-    pub earlier: &'a [BlockOutput<'a>],
+    pub earlier: &'a [BlockOutput<'a, T>],
     /// Picture pixels for each pixel of the last block's output.
     pub factor: f32,
     /// How mask logits combine.

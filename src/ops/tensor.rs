@@ -1,5 +1,17 @@
 //! The value all ops work on: one image of f32 channels, NHWC with n = 1.
 
+/// What all layouts of a tensor tell: a backend may keep its own.
+pub trait Shape {
+    /// Rows, columns, channels in use.
+    fn shape(&self) -> [usize; 3];
+}
+
+impl Shape for Tensor {
+    fn shape(&self) -> [usize; 3] {
+        [self.h, self.w, self.c]
+    }
+}
+
 /// `[h, w, c]`, row-major, channels innermost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {

@@ -1,0 +1,200 @@
+//! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames warped,
+//! blended by the mask and clamped, straight into the picture.
+#![expect(unsafe_code, reason = "vector instructions over rows; `run` checks the shapes")]
+
+use std::ops::Range;
+
+use super::deconv::{Deconv, DeconvJob, deconv};
+use super::flow_rows::{GROUP, Records, add_row, lane_scales};
+use super::instructions::Kernels;
+use super::simd::{Simd, Work};
+use super::tensor::Tensor;
+use super::threads::{Scratch, Shared, Threads};
+use super::tile::Residual;
+use crate::ops::flow::{BlockOutput, MASK, MaskRule};
+use crate::ops::fusion::Fusion;
+
+/// Positions summed and warped at a time: their sums stay in the first-level cache.
+const RUN: usize = 256;
+
+/// One picture, for the entry functions.
+pub(super) struct FusionJob<'a> {
+    fusion: &'a Fusion<'a, Tensor>,
+    records: Records<'a>,
+    /// Outputs that are read enlarged.
+    outputs: &'a [BlockOutput<'a, Tensor>],
+    /// The last block's transposed convolution and its input, where its result has the picture's size.
+    last: Option<(&'a Deconv, &'a Tensor)>,
+    rgb: Shared<'a>,
+}
+
+/// The picture rows that come from source rows `rows` of the last transposed convolution (or the rows themselves).
+///
+/// # Safety
+/// The instruction set of `S` is enabled; `run` checked the shapes; `scratch` has the length that `run` says; no other
+/// thread touches these rows.
+#[inline(always)]
+pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
+    let width = job.records.tensors[0].w;
+    let (sums, band) = scratch.split_at_mut((RUN + 1) * GROUP);
+    let factor = job.last.map_or(1, |(last, _)| last.factor());
+    for source in rows {
+        let mut first = None;
+        if let Some((last, src)) = job.last {
+            let dst = Shared::new(&mut *band);
+            let part = DeconvJob {
+                deconv: last,
+                src,
+                dst,
+                dst_first: source,
+                dst_row: width * GROUP,
+                residual_at: Residual::None,
+            };
+            // SAFETY: the band holds `factor` rows; the caller's promise for the rest.
+            unsafe { deconv::<S>(&part, source..source + 1) };
+            first = Some(band.as_ptr());
+        }
+        for y in source * factor..((source + 1) * factor).min(job.fusion.height) {
+            let last = first.map(|first| first.wrapping_add((y - source * factor) * width * GROUP));
+            for x in (0..job.fusion.width).step_by(RUN) {
+                let n = RUN.min(job.fusion.width - x);
+                let sums = sums.as_mut_ptr();
+                // SAFETY: n positions fit the sums and lie in the picture.
+                unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, sums }) };
+            }
+        }
+    }
+}
+
+/// `n` pixels of row `y` from column `x` on.
+struct Blend<'a> {
+    job: &'a FusionJob<'a>,
+    y: usize,
+    x: usize,
+    n: usize,
+    /// Row `y` of the last block's output.
+    last: Option<*const f32>,
+    /// Valid for `RUN` groups.
+    sums: *mut f32,
+}
+
+impl<E: Simd> Work<E> for Blend<'_> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { job, y, x: first, n, last, sums } = self;
+        let fusion = job.fusion;
+        let mut masks = [0.0; RUN + GROUP];
+        // SAFETY: `run` checked that the row lies in all outputs and records; n is at most RUN.
+        unsafe {
+            match last {
+                // Flow of the last block is in picture pixels, its mask as it is.
+                Some(row) => sums.copy_from_nonoverlapping(row.add(first * GROUP), n * GROUP),
+                None => sums.write_bytes(0, n * GROUP),
+            }
+            for index in 0..job.outputs.len() {
+                let mut scales = lane_scales(job.outputs, index, fusion.mask, 1.0);
+                if last.is_some() && fusion.mask == MaskRule::Last {
+                    scales[MASK] = 0.0;
+                }
+                add_row::<E>(&job.outputs[index], (y, first, n, 1.0), (&scales, 0), sums);
+            }
+            for i in 0..n {
+                masks[i] = *sums.add(i * GROUP + MASK);
+            }
+            for i in (0..n).step_by(GROUP) {
+                let at = masks.as_mut_ptr().add(i);
+                E::store(at, sigmoid::<E>(E::load(at)));
+            }
+            let (zero, one) = (E::splat(0.0), E::splat(1.0));
+            let out = job.rgb.at(3 * (y * fusion.width + first));
+            let mut pixel = [0.0; GROUP];
+            for i in 0..n {
+                let from = job.records.sources::<E>(y, first + i, sums.add(i * GROUP));
+                let a = job.records.sample::<E>(0, from[0], 0);
+                let b = job.records.sample::<E>(1, from[1], 0);
+                let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);
+                E::store(pixel.as_mut_ptr(), E::min(E::max(rgb, zero), one));
+                out.add(3 * i).copy_from_nonoverlapping(pixel.as_ptr(), 3);
+            }
+        }
+    }
+}
+
+/// `1 / (1 + e^-x)`, within a few units in the last place.
+///
+/// # Safety
+/// The instruction set of `E` is enabled.
+#[inline(always)]
+unsafe fn sigmoid<E: Simd>(x: E::V) -> E::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Beyond 87 the result is 0 or 1 in f32; e^-x = 2^n e^r with |r| <= ln(2) / 2 about.
+        let x = E::max(E::min(x, E::splat(87.0)), E::splat(-87.0));
+        let t = E::mul(x, E::splat(-std::f32::consts::LOG2_E));
+        let mut whole = [0i32; 16];
+        // Rounding by cutting needs values above 0.
+        let shifted = E::truncate(E::add(t, E::splat(128.5)), whole.as_mut_ptr());
+        let n = E::sub(shifted, E::splat(128.0));
+        // ln(2) in two parts, so that n times the first is exact.
+        let r = E::mul_add(n, E::splat(-0.693_359_4), E::sub(E::splat(0.0), x));
+        let r = E::mul_add(n, E::splat(2.121_944_4e-4), r);
+        // Taylor to the sixth power: 1.2e-7 at the ends.
+        let mut sum = E::splat(1.0 / 720.0);
+        for factor in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            sum = E::mul_add(sum, r, E::splat(factor));
+        }
+        let e = E::mul(sum, E::power_of_two(n));
+        E::div(E::splat(1.0), E::add(E::splat(1.0), e))
+    }
+}
+
+/// `fusion(deconv(input))` into `rgb` `[height, width, 3]`; `whole` is used where the last output has another size
+/// than the picture.
+///
+/// # Panics
+/// Where the shapes do not fit.
+pub(super) fn run(
+    (kernels, threads, scratch): (&Kernels, &Threads, &Scratch),
+    (last, input): (&Deconv, &Tensor),
+    fusion: &Fusion<'_, Tensor>,
+    (whole, rgb): (&mut Tensor, &mut [f32]),
+) {
+    let records = Records::new(fusion.records);
+    let (h, w) = (records.tensors[0].h, records.tensors[0].w);
+    assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
+    assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");
+    last.check(input);
+    let size = |n: usize, factor: f32| (n as f32 * factor) as usize;
+    for output in fusion.earlier {
+        let full = (size(output.tensor.h, output.factor), size(output.tensor.w, output.factor));
+        assert_eq!(full, (h, w), "block output");
+    }
+    let (last_h, last_w) = (input.h * last.factor(), input.w * last.factor());
+    assert_eq!(
+        (size(last_h, fusion.factor), size(last_w, fusion.factor)),
+        (h, w),
+        "last block output"
+    );
+    let mut outputs = fusion.earlier.to_vec();
+    let direct = fusion.factor == 1.0 && last.channels() <= GROUP;
+    if !direct {
+        last.run(kernels, threads, input, whole);
+        outputs.push(BlockOutput { tensor: whole, factor: fusion.factor });
+    }
+    let job = FusionJob {
+        fusion,
+        records,
+        outputs: &outputs,
+        last: direct.then_some((last, input)),
+        rgb: Shared::new(rgb),
+    };
+    let factor = if direct { last.factor() } else { 1 };
+    let len = (RUN + 1) * GROUP + factor * w * GROUP + 2 * GROUP;
+    let rows = fusion.height.div_ceil(factor);
+    let band = rows.div_ceil(threads.count() * 8).clamp(1, 8);
+    threads.each(rows.div_ceil(band), |task| {
+        let rows = task * band..((task + 1) * band).min(rows);
+        // SAFETY: the kernels were chosen for this processor; shapes were checked above, tasks are disjoint.
+        scratch.with(len, |own| unsafe { (kernels.fusion)(&job, rows, own) });
+    });
+}

@@ -1,0 +1,62 @@
+//! The CPU backend: packed weights, register-blocked kernels at the best instruction set, rows across threads.
+
+use instructions::{Instructions, Kernels};
+use tensor::Tensor;
+use threads::{Scratch, Threads};
+
+mod backend;
+pub mod conv;
+pub mod deconv;
+mod flow_rows;
+mod fusion;
+pub mod instructions;
+mod pack;
+mod simd;
+mod stage;
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod tile;
+
+/// The processor: an instruction set and a pool of threads.
+pub struct Cpu {
+    instructions: Instructions,
+    kernels: Kernels,
+    threads: Threads,
+    scratch: Scratch,
+    /// Between the layers of the feature network.
+    head: [Tensor; 2],
+    /// The last block's output where it does not have the picture's size.
+    whole: Tensor,
+}
+
+impl Cpu {
+    /// A backend of `threads` threads.
+    ///
+    /// # Errors
+    /// Why the threads could not be had.
+    pub fn new(instructions: Instructions, threads: usize) -> Result<Self, String> {
+        let threads = Threads::new(threads.max(1)).map_err(|error| error.to_string())?;
+        Ok(Self {
+            instructions,
+            kernels: instructions.kernels(),
+            scratch: Scratch::new(threads.count()),
+            threads,
+            head: Default::default(),
+            whole: Tensor::default(),
+        })
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub fn instructions(&self) -> Instructions {
+        self.instructions
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+}

@@ -1,0 +1,270 @@
+//! The few vector operations that the CPU kernels are written in, and their AVX2, AVX-512 and portable forms.
+//!
+//! Every kernel is generic over [`Simd`] and always inlined into an entry function that enables the instruction
+//! set (`instructions.rs`), so that one text gives all forms.
+#![expect(
+    unsafe_code,
+    reason = "vector instructions and raw rows; each caller checks shapes first"
+)]
+
+/// A piece of work compiled as a function of its own for an instruction set: small functions compile fast and well.
+pub(super) trait Work<S: Simd> {
+    /// Does it.
+    ///
+    /// # Safety
+    /// The instruction set of `S` is enabled; the rest is told by the implementation.
+    unsafe fn run(self);
+}
+
+/// A vector of `f32` lanes.
+///
+/// # Safety
+/// Every method needs the instruction set of its implementation; pointers must be valid for `LANES` elements
+/// (no alignment needed).
+pub(super) trait Simd: Copy + Send + Sync + 'static {
+    /// The vector type.
+    type V: Copy;
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// Most pixels of a register tile whose rows are 1, 2 and 3 vectors wide.
+    const TILE_PX: [usize; 3];
+    /// The 8-lane form for kernels that work on records of 8 values.
+    type Eight: Simd;
+
+    /// Runs `work` as a function of its own with the instruction set enabled.
+    unsafe fn outline(work: impl Work<Self>);
+    /// All lanes `value`.
+    unsafe fn splat(value: f32) -> Self::V;
+    /// Loads `LANES` values.
+    unsafe fn load(ptr: *const f32) -> Self::V;
+    /// Stores `LANES` values.
+    unsafe fn store(ptr: *mut f32, v: Self::V);
+    /// `a + b`.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, in one rounding where the set has it.
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Larger of each lane; the second where either is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// Smaller of each lane; the second where either is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// Writes the lanes, cut to whole numbers, to `ptr`; lanes must lie in 0..2^31. Returns them as floats.
+    unsafe fn truncate(v: Self::V, ptr: *mut i32) -> Self::V;
+    /// `a / b`.
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// 2 to the power of lanes that hold whole numbers in -126..=127.
+    unsafe fn power_of_two(v: Self::V) -> Self::V;
+}
+
+/// Plain arrays that the compiler may vectorise for any processor.
+#[derive(Clone, Copy)]
+pub(super) struct Portable<const N: usize>;
+
+/// Applies `f` to each lane.
+#[inline(always)]
+fn lanes<const N: usize>(f: impl Fn(usize) -> f32) -> [f32; N] {
+    let mut out = [0.0; N];
+    for (i, lane) in out.iter_mut().enumerate() {
+        *lane = f(i);
+    }
+    out
+}
+
+impl<const N: usize> Simd for Portable<N> {
+    type V = [f32; N];
+    const LANES: usize = N;
+    const TILE_PX: [usize; 3] = [6, 3, 2];
+    type Eight = Portable<8>;
+
+    #[inline(never)]
+    unsafe fn outline(work: impl Work<Self>) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { work.run() }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self::V {
+        [value; N]
+    }
+    #[inline(always)]
+    unsafe fn load(ptr: *const f32) -> Self::V {
+        // SAFETY: the caller passes a pointer valid for N elements.
+        unsafe { ptr.cast::<[f32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(ptr: *mut f32, v: Self::V) {
+        // SAFETY: the caller passes a pointer valid for N elements.
+        unsafe { ptr.cast::<[f32; N]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Without a fused instruction `f32::mul_add` would be a library call.
+        if cfg!(target_arch = "aarch64") {
+            lanes(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            lanes(|i| a[i] * b[i] + c[i])
+        }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "cutting to whole numbers is the purpose")]
+    #[expect(clippy::cast_precision_loss, reason = "picture coordinates are far below 2^24")]
+    unsafe fn truncate(v: Self::V, ptr: *mut i32) -> Self::V {
+        for (i, lane) in v.iter().enumerate() {
+            // SAFETY: the caller passes a pointer valid for N elements.
+            unsafe { ptr.add(i).write(*lane as i32) };
+        }
+        lanes(|i| (v[i] as i32) as f32)
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "lanes hold small whole numbers")]
+    unsafe fn power_of_two(v: Self::V) -> Self::V {
+        lanes(|i| f32::from_bits(((v[i] as i32 + 127) << 23).cast_unsigned()))
+    }
+}
+
+/// 8 lanes of AVX2 with FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
+
+/// 16 lanes of AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86_simd {
+    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $tile:expr, $eight:ty,
+     $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident $max:ident $min:ident
+     $to_int:ident $to_float:ident $store_int:ident $div:ident
+     $shift:ident $as_float:ident $splat_int:ident $add_int:ident) => {
+        impl Simd for $name {
+            type V = $vector;
+            const LANES: usize = $lanes;
+            const TILE_PX: [usize; 3] = $tile;
+            type Eight = $eight;
+
+            #[inline(always)]
+            unsafe fn outline(work: impl Work<Self>) {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                unsafe fn enabled(work: impl Work<$name>) {
+                    // SAFETY: the set is enabled here; the rest is the caller's promise.
+                    unsafe { work.run() }
+                }
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { enabled(work) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(ptr: *const f32) -> Self::V {
+                // SAFETY: as above; the pointer is valid for all lanes.
+                unsafe { x86::$load(ptr) }
+            }
+            #[inline(always)]
+            unsafe fn store(ptr: *mut f32, v: Self::V) {
+                // SAFETY: as above; the pointer is valid for all lanes.
+                unsafe { x86::$store(ptr, v) }
+            }
+            #[inline(always)]
+            unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$add(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$sub(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$mul(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$fma(a, b, c) }
+            }
+            #[inline(always)]
+            unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$max(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$min(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn truncate(v: Self::V, ptr: *mut i32) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                let whole = unsafe { x86::$to_int(v) };
+                // SAFETY: as above; the pointer is valid for all lanes.
+                unsafe { x86::$store_int(ptr.cast(), whole) };
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$to_float(whole) }
+            }
+            #[inline(always)]
+            unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe { x86::$div(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn power_of_two(v: Self::V) -> Self::V {
+                // SAFETY: the caller runs with the instruction set enabled.
+                unsafe {
+                    let exponent = x86::$add_int(x86::$to_int(v), x86::$splat_int(127));
+                    x86::$as_float(x86::$shift::<23>(exponent))
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as x86;
+
+// 16 registers: 12 or fewer accumulators, up to 3 vectors of weights, one broadcast value.
+#[cfg(target_arch = "x86_64")]
+x86_simd!(Avx2, "avx2,fma", x86::__m256, 8, [10, 6, 4], Self,
+    _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps
+    _mm256_max_ps _mm256_min_ps _mm256_cvttps_epi32 _mm256_cvtepi32_ps _mm256_storeu_si256 _mm256_div_ps
+    _mm256_slli_epi32 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_add_epi32);
+
+// 32 registers; the broadcast is an operand of the multiplication.
+#[cfg(target_arch = "x86_64")]
+x86_simd!(Avx512, "avx512f,avx2,fma", x86::__m512, 16, [12, 12, 8], Avx2,
+    _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps
+    _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps
+    _mm512_slli_epi32 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_add_epi32);

@@ -1,0 +1,427 @@
+//! The input of a block made row by row and fed straight into the block's first convolution, never stored whole.
+//!
+//! A task makes a tile of the convolution's outputs. It keeps three rows of the block's input, makes two new ones for
+//! each output row, and so stays in the second-level cache. Kernel channel order: record of `img0`, record of `img1`
+//! (each r, g, b, features), flow (4), mask, features handed on, timestep.
+#![expect(unsafe_code, reason = "vector instructions over rows; `run` checks the shapes")]
+
+use std::ops::Range;
+
+use super::conv::{Conv, row_of_lanes};
+use super::flow_rows::{GROUP, Records, add_row, lane_scales};
+use super::instructions::Kernels;
+use super::pack::Packed;
+use super::simd::{Simd, Work};
+use super::tensor::Tensor;
+use super::threads::{Scratch, Shared, Threads};
+use super::tile::{Residual, Row};
+use crate::ops::flow::{HANDED_ON, Stage};
+use crate::ops::resize::tap;
+
+/// Outputs in a row of a task's tile.
+const TILE_COLUMNS: usize = 96;
+
+/// One stage and convolution, for the entry functions.
+pub(super) struct StageJob<'a> {
+    stage: &'a Stage<'a, Tensor>,
+    records: Records<'a>,
+    packed: &'a Packed,
+    /// Size of the block's input.
+    h: usize,
+    w: usize,
+    dst: Shared<'a>,
+    dst_w: usize,
+}
+
+/// A task's rows in its scratch memory.
+struct Rows {
+    /// Three rows of the block's input.
+    input: [*mut f32; 3],
+    /// Two rows of flow (and mask) at the positions that are warped.
+    flow: [*mut f32; 2],
+    /// The same and the further features at the block's own positions, one group after another.
+    own: [*mut f32; 4],
+}
+
+/// Weight channel of each kernel channel, for a block whose records have `features`.
+pub(super) fn input_order(channels: usize, features: usize) -> Vec<Option<usize>> {
+    let (frames, side) = (2 * (3 + features), 3 + features);
+    let record = |side_index: usize| {
+        let colors = 3 * side_index..3 * side_index + 3;
+        colors.chain(6 + side_index * features..6 + (side_index + 1) * features)
+    };
+    let mut order: Vec<_> = record(0).chain(record(1)).collect();
+    debug_assert_eq!(order.len(), 2 * side);
+    // Given: timestep, mask, features handed on, flow. Wanted: flow, mask, features handed on, timestep.
+    if channels > frames + 1 {
+        order.extend(channels - 4..channels);
+        order.extend(frames + 1..channels - 4);
+    }
+    order.push(frames);
+    order.into_iter().map(Some).collect()
+}
+
+/// A tile of the convolution: output rows `rows`, columns `columns`.
+///
+/// # Safety
+/// The instruction set of `S` is enabled; `run` checked the shapes; `scratch` has the length that `scratch_len` says;
+/// no other thread touches these outputs.
+#[inline(always)]
+pub(super) unsafe fn stage_conv<S: Simd>(
+    job: &StageJob<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    scratch: &mut [f32],
+) {
+    let own = job.rows(columns.len(), scratch);
+    let n = 2 * columns.len() + 1;
+    let packed = job.packed;
+    let dst_row = (job.dst_w + 2) * packed.padded;
+    for y in rows.clone() {
+        // Input rows 2y - 1, 2y, 2y + 1; the first is the former output row's last.
+        let fresh = if y == rows.start { 0 } else { 1 };
+        for ty in fresh..3 {
+            let row = (2 * y + ty).checked_sub(1).filter(|row| *row < job.h);
+            // SAFETY: the scratch rows hold n pixels and more; the caller's promise for the rest.
+            unsafe {
+                let to = own.input[(2 * y + ty) % 3];
+                fill_row::<S::Eight>(job, &own, (row, 2 * columns.start, n), to);
+            }
+        }
+        for block in &packed.blocks {
+            let at = (y + 1) * dst_row + (columns.start + 1) * packed.padded + block.first;
+            let row = Row {
+                rows: [0, 1, 2].map(|ty| own.input[(2 * y + ty) % 3].cast_const()),
+                taps: 3,
+                px: packed.cin,
+                step: 2 * packed.cin,
+                cin: packed.cin,
+                weights: packed.weights[block.offset..].as_ptr(),
+                bias: packed.bias[block.first..].as_ptr(),
+                slope: packed.slope[block.first..].as_ptr(),
+                residual_at: Residual::None,
+                residual: std::ptr::null(),
+                residual_step: 0,
+                out: job.dst.at(at),
+                out_step: packed.padded,
+                w: columns.len(),
+            };
+            // SAFETY: windows lie within the scratch rows, outputs within the destination.
+            unsafe { row_of_lanes::<S>(packed.lanes, block.vectors, &row) };
+        }
+    }
+}
+
+/// Fills pixels `first - 1 .. first - 1 + n` of input row `row`; `None` and columns outside give zeros.
+///
+/// # Safety
+/// As [`stage_conv`]; `to` is valid for `n` pixels and a vector more.
+#[inline(always)]
+unsafe fn fill_row<E: Simd>(
+    job: &StageJob<'_>,
+    own: &Rows,
+    (row, first, n): (Option<usize>, usize, usize),
+    to: *mut f32,
+) {
+    let cin = job.packed.cin;
+    let (begin, end) = (first.saturating_sub(1), (first + n - 1).min(job.w));
+    let before = begin + 1 - first;
+    // SAFETY: at most n pixels are written.
+    unsafe {
+        let Some(y) = row else {
+            to.write_bytes(0, n * cin);
+            return;
+        };
+        to.write_bytes(0, before * cin);
+        let inside = to.add(before * cin);
+        macro_rules! fill {
+            ($groups:literal $cells:literal) => {
+                E::outline(Inside::<$groups, $cells> { job, own, y, begin, end, to: inside })
+            };
+        }
+        let groups = job.records.tensors[0].stride / GROUP;
+        match (groups, job.stage.factor) {
+            (_, s) if s < 1.0 => fill_enlarged::<E>(job, own, (y, begin, end), inside),
+            (1, 1.0) => fill!(1 1),
+            (2, 1.0) => fill!(2 1),
+            (3, 1.0) => fill!(3 1),
+            (1, _) => fill!(1 2),
+            (2, _) => fill!(2 2),
+            (3, _) => fill!(3 2),
+            _ => unreachable!("records have at most 24 channels"),
+        }
+        // Last: the pixels before write a little beyond their end.
+        let filled = before + end - begin;
+        to.add(filled * cin).write_bytes(0, (n - filled) * cin);
+    }
+}
+
+/// Sums the earlier blocks' rows `y` at positions `first..end` of a grid of `unit`; flows come in units of `flow_unit`.
+///
+/// # Safety
+/// As [`stage_conv`]; `sums` is valid for that many groups.
+#[inline(always)]
+unsafe fn sum_rows<E: Simd>(
+    job: &StageJob<'_>,
+    (y, first, end, unit): (usize, usize, usize, f32),
+    flow_unit: f32,
+    sums: [*mut f32; 2],
+) {
+    let stage = job.stage;
+    // SAFETY: the caller's promise; earlier outputs have the shapes that `Stage::check` saw.
+    unsafe {
+        sums[0].write_bytes(0, (end - first) * GROUP);
+        for (index, output) in stage.earlier.iter().enumerate() {
+            let scales = lane_scales(stage.earlier, index, stage.mask, flow_unit);
+            add_row::<E>(output, (y, first, end - first, unit), (&scales, 0), sums[0]);
+        }
+        if let Some(last) = stage.earlier.last()
+            && !sums[1].is_null()
+        {
+            sums[1].write_bytes(0, (end - first) * GROUP);
+            let ones = [1.0; GROUP];
+            add_row::<E>(last, (y, first, end - first, unit), (&ones, 1), sums[1]);
+        }
+    }
+}
+
+/// Pixels `begin..end` of input row `y` of a block that works at the picture's size or below; `G` groups a record,
+/// `C` x `C` pixels warped for each (the pixel itself, or the middle of its cell).
+struct Inside<'a, const G: usize, const C: usize> {
+    job: &'a StageJob<'a>,
+    own: &'a Rows,
+    y: usize,
+    begin: usize,
+    end: usize,
+    /// Valid for the pixels and a vector more.
+    to: *mut f32,
+}
+
+impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { job, own, y, begin, end, to } = self;
+        let (stage, cin) = (job.stage, job.packed.cin);
+        let s = stage.factor as usize;
+        let offset = if C == 1 { 0 } else { s / 2 - 1 };
+        let weight = 1.0 / (C * C) as f32;
+        let none = std::ptr::null_mut();
+        let more = if stage.handed_on > 0 { own.own[1] } else { none };
+        let flow = if C == 1 { [own.own[0]; 2] } else { own.flow };
+        let flows = !stage.earlier.is_empty();
+        let side = 3 + stage.features;
+        // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
+        unsafe {
+            if flows {
+                sum_rows::<E>(job, (y, begin, end, stage.factor), stage.factor, [own.own[0], more]);
+            }
+            if flows && C > 1 {
+                for (i, sums) in flow.iter().enumerate() {
+                    let grid = (s * y + offset + i, s * begin, s * end, 1.0);
+                    sum_rows::<E>(job, grid, 1.0, [*sums, none]);
+                }
+            }
+            for x in begin..end {
+                let pixel = to.add((x - begin) * cin);
+                let mut sums = [[E::splat(0.0); G]; 2];
+                for i in 0..C {
+                    for j in 0..C {
+                        let (row, column) = (s * y + offset + i, s * x + offset + j);
+                        let from = if flows {
+                            let flow = flow[i].add((column - s * begin) * GROUP);
+                            job.records.sources::<E>(row, column, flow)
+                        } else {
+                            job.records.standing(row, column)
+                        };
+                        for k in 0..2 {
+                            for group in 0..G {
+                                let value = job.records.sample::<E>(k, from[k], group);
+                                sums[k][group] =
+                                    E::mul_add(value, E::splat(weight), sums[k][group]);
+                            }
+                        }
+                    }
+                }
+                // In this order: each store may write beyond its values, into what comes next.
+                for k in 0..2 {
+                    for group in 0..G {
+                        E::store(pixel.add(k * side + group * GROUP), sums[k][group]);
+                    }
+                }
+                let tail = pixel.add(2 * side);
+                let mut len = 0;
+                if flows {
+                    len = HANDED_ON + stage.handed_on;
+                    E::store(tail, E::load(own.own[0].add((x - begin) * GROUP)));
+                    if !more.is_null() {
+                        E::store(tail.add(GROUP), E::load(more.add((x - begin) * GROUP)));
+                    }
+                }
+                tail.add(len).write(stage.timestep);
+            }
+        }
+    }
+}
+
+/// Pixels `begin..end` of input row `y` of a block that works at twice the picture's size (flow scale 2).
+///
+/// # Safety
+/// As [`stage_conv`]; `to` is valid for the pixels and a vector more.
+#[inline(always)]
+unsafe fn fill_enlarged<E: Simd>(
+    job: &StageJob<'_>,
+    own: &Rows,
+    (y, begin, end): (usize, usize, usize),
+    to: *mut f32,
+) {
+    let (stage, cin) = (job.stage, job.packed.cin);
+    let [picture, _] = job.records.tensors;
+    let side = 3 + stage.features;
+    let row = tap(y, stage.factor, picture.h);
+    let first = tap(begin, stage.factor, picture.w).first;
+    let beyond = tap(end - 1, stage.factor, picture.w).second + 1;
+    let sums = [[own.own[0], own.own[1]], [own.own[2], own.own[3]]];
+    let scales = [2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0];
+    // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
+    unsafe {
+        for (sums, y) in sums.iter().zip([row.first, row.second]) {
+            let more = if stage.handed_on > 0 { sums[1] } else { std::ptr::null_mut() };
+            sum_rows::<E>(job, (y, first, beyond, 1.0), 1.0, [sums[0], more]);
+        }
+        for x in begin..end {
+            let pixel = to.add((x - begin) * cin);
+            let column = tap(x, stage.factor, picture.w);
+            for group in 0..picture.stride / GROUP {
+                let mut both = [E::splat(0.0); 2];
+                for (i, y, weight_y) in
+                    [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)]
+                {
+                    for (x, weight_x) in
+                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
+                    {
+                        let flow = sums[i][0].add((x - first) * GROUP);
+                        let from = job.records.sources::<E>(y, x, flow);
+                        for k in 0..2 {
+                            let value = job.records.sample::<E>(k, from[k], group);
+                            both[k] = E::mul_add(value, E::splat(weight_y * weight_x), both[k]);
+                        }
+                    }
+                }
+                for (k, sum) in both.iter().enumerate() {
+                    put(
+                        pixel,
+                        k * side + group * GROUP,
+                        E::LANES.min(side - group * GROUP),
+                        *sum,
+                        E::store,
+                    );
+                }
+            }
+            let tail = pixel.add(2 * side);
+            for group in 0..2 {
+                let mut sum = E::splat(0.0);
+                if group == 1 && stage.handed_on == 0 {
+                    break;
+                }
+                for (i, weight_y) in [(0, 1.0 - row.weight), (1, row.weight)] {
+                    for (x, weight_x) in
+                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
+                    {
+                        let value = E::load(sums[i][group].add((x - first) * GROUP));
+                        sum = E::mul_add(value, E::splat(weight_y * weight_x), sum);
+                    }
+                }
+                if group == 0 {
+                    sum = E::mul(sum, E::load(scales.as_ptr()));
+                }
+                E::store(tail.add(group * GROUP), sum);
+            }
+            tail.add(HANDED_ON + stage.handed_on).write(stage.timestep);
+        }
+    }
+}
+
+/// Stores the first `count` lanes of a vector at `to + at`.
+///
+/// # Safety
+/// The instruction set of the vector is enabled, `E` has 8 lanes; `count` values are valid there.
+#[inline(always)]
+unsafe fn put<V>(to: *mut f32, at: usize, count: usize, vector: V, store: unsafe fn(*mut f32, V)) {
+    let mut lanes = [0.0; GROUP];
+    // SAFETY: 8 lanes into 8 values, then `count` of them to where the caller says.
+    unsafe {
+        store(lanes.as_mut_ptr(), vector);
+        to.add(at).copy_from_nonoverlapping(lanes.as_ptr(), count);
+    }
+}
+
+impl StageJob<'_> {
+    /// Lengths of the rows: block input, flow, own positions.
+    fn row_lens(&self, columns: usize) -> [usize; 3] {
+        let n = 2 * columns + 1;
+        let s = self.stage.factor.max(1.0) as usize;
+        [n * self.packed.cin + 2 * GROUP, if s > 1 { n * s * GROUP } else { 0 }, (n + 2) * GROUP]
+    }
+
+    /// Values of scratch memory for tiles of `columns`.
+    fn scratch_len(&self, columns: usize) -> usize {
+        let [input, flow, own] = self.row_lens(columns);
+        3 * input + 2 * flow + 4 * own
+    }
+
+    fn rows(&self, columns: usize, scratch: &mut [f32]) -> Rows {
+        let [input, flow, own] = self.row_lens(columns);
+        assert!(scratch.len() >= self.scratch_len(columns), "scratch memory of a stage");
+        let start = scratch.as_mut_ptr();
+        let at = |offset: usize| start.wrapping_add(offset);
+        Rows {
+            input: [0, 1, 2].map(|i| at(i * input)),
+            flow: [0, 1].map(|i| at(3 * input + i * flow)),
+            own: [0, 1, 2, 3].map(|i| at(3 * input + 2 * flow + i * own)),
+        }
+    }
+}
+
+/// `dst = conv(stage)`; `dst` takes the shape of the result.
+///
+/// # Panics
+/// Where the shapes do not fit.
+pub(super) fn run(
+    (kernels, threads, scratch): (&Kernels, &Threads, &Scratch),
+    conv: &Conv,
+    stage: &Stage<'_, Tensor>,
+    dst: &mut Tensor,
+) {
+    stage.check();
+    assert!(stage.factor >= 0.5, "a block at more than twice the picture's size");
+    let enlarged = stage.factor < 1.0;
+    assert!(
+        !enlarged || !stage.earlier.is_empty(),
+        "the first block at more than the picture's size"
+    );
+    let (h, w) = stage.size();
+    let packed = conv.packed();
+    assert_eq!(packed.cin, stage.channels(), "channels of a block's input");
+    assert_eq!(conv.stride(), 2, "stride of a block's first convolution");
+    let (dst_h, dst_w) = (h.div_ceil(2), w.div_ceil(2));
+    dst.resize(dst_h, dst_w, packed.cout);
+    let records = Records::new(stage.records);
+    let dst = Shared::new(dst.values_mut());
+    let job = StageJob { stage, records, packed, h, w, dst, dst_w };
+    let across = dst_w.div_ceil(TILE_COLUMNS);
+    let tile = dst_w.div_ceil(across.max(1));
+    let band = dst_h.div_ceil((threads.count() * 6).div_ceil(across.max(1))).clamp(1, MOST_ROWS);
+    let len = job.scratch_len(tile);
+    threads.each(dst_h.div_ceil(band) * across, |task| {
+        let (row, column) = (task / across * band, task % across * tile);
+        let rows = row..(row + band).min(dst_h);
+        let columns = column..(column + tile).min(dst_w);
+        scratch.with(len, |own| {
+            // SAFETY: the kernels were chosen for this processor; shapes were checked above, tasks are disjoint.
+            unsafe { (kernels.stage_conv)(&job, rows, columns, own) };
+        });
+    });
+}
+
+/// Most output rows of a task.
+const MOST_ROWS: usize = 32;

@@ -1,0 +1,193 @@
+//! `slomod interpolate` and `slomod evaluate` as a user runs them, mostly with the trivial engine.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use image::{ImageBuffer, Rgb, RgbImage};
+use serde_json::Value;
+
+/// Width and height of the pictures made here.
+const SIZE: (u32, u32) = (37, 23);
+/// The engine in f32 against the one the figure was measured with; rounding moves single samples by one code.
+const KNOWN_PSNR_TOLERANCE_DB: f64 = 0.05;
+
+fn slomod(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    command.current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn picture((width, height): (u32, u32), seed: u32) -> RgbImage {
+    ImageBuffer::from_fn(width, height, |x, y| {
+        let code = |k: u32| (x * (3 + seed) + y * 5 + k * 50 + x * y % 11) as u8;
+        Rgb([code(0), code(1), code(2)])
+    })
+}
+
+/// `a.png` and `b.png`.
+fn pair(folder: &Path) -> (RgbImage, RgbImage) {
+    let (a, b) = (picture(SIZE, 1), picture(SIZE, 4));
+    a.save(folder.join("a.png")).unwrap();
+    b.save(folder.join("b.png")).unwrap();
+    (a, b)
+}
+
+fn mean(a: &RgbImage, b: &RgbImage) -> RgbImage {
+    let samples = a.as_raw().iter().zip(b.as_raw());
+    let samples = samples.map(|(a, b)| (f32::from(*a) * 0.5 + f32::from(*b) * 0.5).round() as u8);
+    RgbImage::from_raw(a.width(), a.height(), samples.collect()).unwrap()
+}
+
+fn read(path: &Path) -> RgbImage {
+    image::open(path).unwrap().to_rgb8()
+}
+
+#[test]
+fn the_ends_are_the_pictures_themselves_and_the_middle_lies_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = pair(folder.path());
+    for (timestep, expected) in [("0", &a), ("1", &b), ("0.5", &mean(&a, &b))] {
+        let name = format!("at{timestep}.png");
+        let output = slomod(
+            folder.path(),
+            &["interpolate", "a.png", "b.png", "-t", timestep, "-o", &name, "--model", "blend"],
+        );
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(&read(&folder.path().join(name)), expected, "{timestep}");
+    }
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 5, "temporary files stay behind");
+}
+
+#[test]
+fn an_output_that_is_there_is_replaced_only_by_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, _) = pair(folder.path());
+    let there = folder.path().join("c.png");
+    std::fs::write(&there, "mine").unwrap();
+    let arguments = ["interpolate", "a.png", "b.png", "-t", "0", "-o", "c.png"];
+    let refused = slomod(folder.path(), &arguments);
+    assert_eq!(refused.status.code(), Some(73));
+    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read(&there).unwrap(), b"mine");
+    let forced = slomod(folder.path(), &[&arguments[..], &["--force"]].concat());
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    assert_eq!(read(&there), a);
+}
+
+#[test]
+fn pictures_that_cannot_be_used_end_with_a_reason_and_no_output() {
+    let folder = tempfile::tempdir().unwrap();
+    pair(folder.path());
+    picture((9, 9), 1).save(folder.path().join("small.png")).unwrap();
+    std::fs::write(folder.path().join("text.png"), "no picture").unwrap();
+    for (arguments, code, words) in [
+        (["a.png", "small.png", "-t", "0.5", "-o", "c.png"], 65, "9x9"),
+        (["a.png", "text.png", "-t", "0.5", "-o", "c.png"], 65, "text.png"),
+        (["a.png", "missing.png", "-t", "0.5", "-o", "c.png"], 74, "missing.png"),
+        (["a.png", "b.png", "-t", "1.5", "-o", "c.png"], 64, "1.5"),
+        (["a.png", "b.png", "-t", "nan", "-o", "c.png"], 64, "nan"),
+        (["a.png", "b.png", "-t", "0.5", "-o", "c.gif"], 64, "c.gif"),
+        (["a.png", "b.png", "-t", "0", "-o", "no/such/c.png"], 73, "c.png"),
+    ] {
+        let output = slomod(folder.path(), &[&["interpolate"], &arguments[..]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(!folder.path().join("c.png").exists());
+}
+
+#[test]
+fn sixteen_bits_are_read_as_eight_and_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, b) = pair(folder.path());
+    let deep: ImageBuffer<Rgb<u16>, Vec<u16>> =
+        ImageBuffer::from_fn(SIZE.0, SIZE.1, |x, y| Rgb([(x * 257) as u16, (y * 257) as u16, 0]));
+    deep.save(folder.path().join("deep.png")).unwrap();
+    let output =
+        slomod(folder.path(), &["interpolate", "deep.png", "b.png", "-t", "1", "-o", "c.png"]);
+    assert!(output.status.success() && stderr(&output).contains("16 bits"), "{}", stderr(&output));
+    assert_eq!(read(&folder.path().join("c.png")), b);
+}
+
+/// Triplets in `x` (truth is the mean, so the blend is exact) and `y` (truth is the earlier frame).
+fn triplets(folder: &Path) {
+    let (a, b) = (picture(SIZE, 1), picture(SIZE, 4));
+    for (name, truth) in [("x", mean(&a, &b)), ("y", a.clone())] {
+        let scene = folder.join(name);
+        std::fs::create_dir(&scene).unwrap();
+        a.save(scene.join("frame10.png")).unwrap();
+        b.save(scene.join("frame11.png")).unwrap();
+        truth.save(scene.join("gt.png")).unwrap();
+    }
+    std::fs::create_dir(folder.join("notes")).unwrap();
+}
+
+#[test]
+fn evaluation_measures_every_triplet_and_the_mean() {
+    let folder = tempfile::tempdir().unwrap();
+    triplets(folder.path());
+    let output = slomod(folder.path(), &["evaluate", ".", "--json", "--model", "blend"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&str> = json["triplets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["x", "y"]);
+    let [x, y] = [&json["triplets"][0], &json["triplets"][1]];
+    assert_eq!(
+        (&x["network"]["identical"], &x["network"]["psnr_rgb_db"]),
+        (&true.into(), &Value::Null)
+    );
+    assert_eq!(
+        (&y["repeat"]["identical"], &y["blend"]["identical"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(json["mean"]["network"]["psnr_rgb_db"], y["network"]["psnr_rgb_db"]);
+    let one = slomod(folder.path(), &["evaluate", "x", "--model", "blend"]);
+    let table = String::from_utf8(one.stdout).unwrap();
+    assert!(table.contains("exact / 1.0000"), "{table}");
+}
+
+#[test]
+fn triplets_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    triplets(folder.path());
+    let refused = |words: [&str; 2]| {
+        let output = slomod(folder.path(), &["evaluate", ".", "--model", "blend"]);
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{}", stderr(&output));
+    };
+    picture((5, 5), 1).save(folder.path().join("y/frame11.png")).unwrap();
+    refused(["y: frame11.png", "5x5"]);
+    std::fs::remove_file(folder.path().join("y/gt.png")).unwrap();
+    refused(["y: gt.png", "missing"]);
+    std::fs::remove_dir_all(folder.path().join("x")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("y")).unwrap();
+    refused(["frame10.png", "gt.png"]);
+    let nowhere = slomod(folder.path(), &["evaluate", "nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(74), "{}", stderr(&nowhere));
+}
+
+/// 32.86 dB is the figure of the training run on this scene (models/README.md).
+#[test]
+fn the_starter_weights_reach_their_known_figure_on_venus() {
+    let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/triplets/middlebury/Venus");
+    if !scene.exists() {
+        println!("skipped: no triplets at {}", scene.display());
+        return;
+    }
+    let scene = scene.to_str().unwrap();
+    let output = slomod(Path::new("."), &["evaluate", scene, "--json", "--device", "cpu"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let psnr = json["mean"]["network"]["psnr_rgb_db"].as_f64().unwrap();
+    assert!((psnr - 32.86).abs() < KNOWN_PSNR_TOLERANCE_DB, "{psnr}");
+}

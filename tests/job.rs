@@ -340,7 +340,8 @@ fn a_publication_that_a_dead_daemon_began_is_completed_or_worked_again() {
         assert_eq!(place.shop.journal().requeue_dead("me", 3).unwrap(), 0, "it is not running");
         for _ in 0..2 {
             let interrupted = place.shop.journal().unpublished().unwrap();
-            finish_publications(&place.shop, &[place.watch.clone()], interrupted).unwrap();
+            finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted)
+                .unwrap();
             assert_eq!(place.job().state, state, "{file}");
             assert_eq!(place.listing(), listing, "{file}");
         }
@@ -360,6 +361,6 @@ fn a_publication_waits_for_an_output_folder_that_is_offline() {
     let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
     place.shop.journal().publishing(&claim, &planned).unwrap();
     let interrupted = place.shop.journal().unpublished().unwrap();
-    finish_publications(&place.shop, &[place.watch.clone()], interrupted).unwrap();
+    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     assert_eq!(place.job().state, "publishing", "nothing is concluded");
 }

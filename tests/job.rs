@@ -9,9 +9,10 @@ use std::time::Duration;
 use slomod::config::file::{Watch, parse};
 use slomod::daemon::job::{Aftermath, Shop, now_ms, work};
 use slomod::daemon::journal::view::JobView;
-use slomod::daemon::journal::{Journal, NewJob};
+use slomod::daemon::journal::{Journal, NewJob, Planned};
 use slomod::daemon::protocol::{Failure, Message};
-use slomod::daemon::publish::file_sha256;
+use slomod::daemon::publish::{file_sha256, text_sha256};
+use slomod::daemon::recover::finish_publications;
 use slomod::daemon::snapshot::Snapshot;
 use slomod::daemon::worker::{Limits, WorkerCommand};
 use slomod::error::{Consequence, ExitCode};
@@ -119,16 +120,15 @@ fn write_result() -> String {
     )
 }
 
-/// A worker that does what it should, with a source of `content`.
-fn good_worker(content: &str) -> String {
-    let hash = slomod::daemon::publish::text_sha256;
+/// The report of a conversion of `content` to `RESULT`.
+fn good_report(content: &str) -> Report {
     let mut done = report(Status::Done);
-    done.source.sha256 = Some(hash(content));
-    done.source.sha256_after = Some(hash(content));
+    done.source.sha256 = Some(text_sha256(content));
+    done.source.sha256_after = Some(text_sha256(content));
     done.output = Some(Output {
         path: String::new(),
         size_bytes: RESULT.len() as u64,
-        sha256: hash(RESULT),
+        sha256: text_sha256(RESULT),
         format: "mp4".into(),
         encoder: "none".into(),
         encoder_options: String::new(),
@@ -138,7 +138,12 @@ fn good_worker(content: &str) -> String {
         frames: OutputFrames::default(),
         streams: Vec::new(),
     });
-    write_result() + &say(&Message::Report(Box::new(done)))
+    done
+}
+
+/// A worker that does what it should, with a source of `content`.
+fn good_worker(content: &str) -> String {
+    write_result() + &say(&Message::Report(Box::new(good_report(content))))
 }
 
 fn failing(consequence: Consequence, exit_code: ExitCode, code: &str) -> String {
@@ -305,4 +310,57 @@ fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
     place.submit("c.mp4");
     place.attempt();
     assert_eq!(place.shop.journal().jobs(10).unwrap()[2].state, "done");
+}
+
+#[test]
+fn a_publication_that_a_dead_daemon_began_is_completed_or_worked_again() {
+    for (file, state, listing) in [
+        ("temporary", "done", vec!["a_slow2x.mp4", "a_slow2x.mp4.json"]),
+        ("output", "done", vec!["a_slow2x.mp4", "a_slow2x.mp4.json"]),
+        ("neither", "queued", vec![]),
+    ] {
+        let place = Place::new("");
+        fs::create_dir(&place.watch.output).unwrap();
+        let output = place.watch.output.join("a_slow2x.mp4");
+        let planned = Planned {
+            temporary: place.watch.output.join(".a_slow2x.1.1.slomod-tmp.mp4"),
+            report_path: place.watch.output.join("a_slow2x.mp4.json"),
+            report: serde_json::to_string(&good_report(CONTENT)).unwrap(),
+            output,
+        };
+        match file {
+            "temporary" => fs::write(&planned.temporary, RESULT).unwrap(),
+            "output" => fs::write(&planned.output, RESULT).unwrap(),
+            _ => {}
+        }
+        let watch = place.watch.path.to_string_lossy();
+        let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+        place.shop.journal().publishing(&claim, &planned).unwrap();
+
+        assert_eq!(place.shop.journal().requeue_dead("me", 3).unwrap(), 0, "it is not running");
+        for _ in 0..2 {
+            let interrupted = place.shop.journal().unpublished().unwrap();
+            finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted)
+                .unwrap();
+            assert_eq!(place.job().state, state, "{file}");
+            assert_eq!(place.listing(), listing, "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_publication_waits_for_an_output_folder_that_is_offline() {
+    let place = Place::new("");
+    let planned = Planned {
+        temporary: place.watch.output.join(".t.mp4"),
+        output: place.watch.output.join("a.mp4"),
+        report_path: place.watch.output.join("a.mp4.json"),
+        report: serde_json::to_string(&good_report(CONTENT)).unwrap(),
+    };
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().publishing(&claim, &planned).unwrap();
+    let interrupted = place.shop.journal().unpublished().unwrap();
+    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
+    assert_eq!(place.job().state, "publishing", "nothing is concluded");
 }

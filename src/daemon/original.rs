@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use log::Level;
 
 use crate::config::file::{OnSuccess, Watch};
-use crate::daemon::journal::{Claim, Journal, JournalError, Original};
+use crate::daemon::job::Shop;
+use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::publish;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
@@ -32,30 +33,26 @@ fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Moves what is to be moved; what cannot be moved now stays noted for the next call.
+/// Moves what is to be moved; what cannot be moved now stays noted for the next call. A move to another file system is a
+/// copy, so the journal is not kept locked meanwhile.
 ///
 /// # Errors
 /// [`JournalError`] only.
-pub fn move_pending(journal: &mut Journal, watches: &[Watch]) -> Result<(), JournalError> {
-    for claim in journal.originals_pending()? {
+pub fn move_pending(shop: &Shop, watches: &[Watch]) -> Result<(), JournalError> {
+    let pending = shop.journal().originals_pending()?;
+    for claim in pending {
         let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
-        let Some((watch, folder)) = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)))
-        else {
+        let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
+        match place {
+            Some((watch, folder)) => move_one(shop, watch, &claim, &folder)?,
             // The configuration has changed and does not want it moved any more.
-            journal.original_kept(claim.job)?;
-            continue;
-        };
-        move_one(journal, watch, &claim, &folder)?;
+            None => shop.journal().original_kept(claim.job)?,
+        }
     }
     Ok(())
 }
 
-fn move_one(
-    journal: &mut Journal,
-    watch: &Watch,
-    claim: &Claim,
-    folder: &Path,
-) -> Result<(), JournalError> {
+fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<(), JournalError> {
     let source = watch.path.join(&claim.relative);
     let worked = Snapshot {
         size_bytes: claim.size_bytes,
@@ -66,7 +63,7 @@ fn move_one(
     match Snapshot::take(&source) {
         // It was moved before the daemon could note it, or by somebody else.
         Err(error) if error.kind() == io::ErrorKind::NotFound && watch.path.is_dir() => {
-            journal.original_moved(claim.job)
+            shop.journal().original_moved(claim.job)
         }
         Err(error) => {
             service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
@@ -74,13 +71,13 @@ fn move_one(
         }
         Ok(now) if !now.same_content(&worked) => {
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
-            journal.original_kept(claim.job)
+            shop.journal().original_kept(claim.job)
         }
         Ok(_) => match publish::move_to_free(&source, folder) {
             Ok(to) => {
                 let message = format!("to {}", to.display());
                 service::log_job(Level::Info, claim, "original moved", &message);
-                journal.original_moved(claim.job)
+                shop.journal().original_moved(claim.job)
             }
             Err(error) => {
                 service::log_job(Level::Warn, claim, "original not moved", &error.to_string());

@@ -189,7 +189,10 @@ pub fn complete(
         fs::remove_file(&planned.temporary)
             .map_err(io_error(&planned.temporary, "cannot be removed"))?;
     }
-    if is_ours(&planned.temporary)? {
+    // Its name is this attempt's own, and it was durable before the plan was: its size is proof enough.
+    let whole =
+        |size_bytes| fs::metadata(&planned.temporary).is_ok_and(|it| it.len() == size_bytes);
+    if report.output.as_ref().is_some_and(|output| whole(output.size_bytes)) {
         let publication = Publication {
             temporary: planned.temporary.clone(),
             output: planned.output.clone(),

@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::intake::settings_identity;
+use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, Journal, Original, Planned};
 use crate::daemon::original;
 use crate::daemon::publish::{self, Completion, PublishError, Step};
@@ -46,8 +47,8 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, DaemonError> {
     }
 }
 
-/// Brings the journal of a dead daemon in order: publications are completed or undone, running jobs wait again, and
-/// what their attempts left is removed. The caller holds the lock.
+/// Brings the journal of a dead daemon in order: its running jobs wait again, and what their attempts left is removed.
+/// The caller holds the lock. Interrupted publications are for [`finish_publications`].
 ///
 /// # Errors
 /// [`DaemonError`]; a folder that is offline is none, its part is done later.
@@ -61,7 +62,6 @@ pub fn recover(
     if requeued > 0 {
         log::info!("{requeued} interrupted job(s) begin again");
     }
-    finish_publications(journal, &config.watches, None, now_ms)?;
     remove_leftovers(journal)?;
     for watch in &config.watches {
         let identity = settings_identity(&watch.settings()).map_err(|source| {
@@ -73,22 +73,19 @@ pub fn recover(
     Ok(())
 }
 
-/// Completes interrupted publications, other than that of the job `running`.
+/// Completes the publications `interrupted` ([`Journal::unpublished`], without that of the running job). It may hash a
+/// large output, so it does not keep the journal locked meanwhile.
 ///
 /// # Errors
 /// [`DaemonError::Journal`] only; what cannot be completed now stays for the next call.
 pub fn finish_publications(
-    journal: &mut Journal,
+    shop: &Shop,
     watches: &[Watch],
-    running: Option<i64>,
-    now_ms: i64,
+    interrupted: Vec<(Claim, Planned)>,
 ) -> Result<(), DaemonError> {
-    for (claim, planned) in journal.unpublished()? {
-        if running == Some(claim.job) {
-            continue;
-        }
+    for (claim, planned) in interrupted {
         let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
-        match finish(journal, watch, &claim, &planned, now_ms) {
+        match finish(shop, watch, &claim, &planned) {
             Ok(()) => {}
             Err(PublishError::Record(error)) => return Err(error.into()),
             Err(error) => {
@@ -100,11 +97,10 @@ pub fn finish_publications(
 }
 
 fn finish(
-    journal: &mut Journal,
+    shop: &Shop,
     watch: Option<&Watch>,
     claim: &Claim,
     planned: &Planned,
-    now_ms: i64,
 ) -> Result<(), PublishError> {
     let collision = watch.map_or(Collision::Rename, |it| it.collision);
     let folder = planned.output.parent().unwrap_or(Path::new("/"));
@@ -115,23 +111,24 @@ fn finish(
         source,
     })?;
     let mut witness = |step: Step<'_>| match step {
-        Step::Planned(planned) => Ok(journal.publishing(claim, planned)?),
+        Step::Planned(planned) => Ok(shop.journal().publishing(claim, planned)?),
         _ => Ok(()),
     };
     match publish::complete(planned, collision, &mut witness)? {
         Completion::Published(published) => {
-            journal.done(claim, watch.map_or(Original::Kept, original::intent), now_ms)?;
+            let original = watch.map_or(Original::Kept, original::intent);
+            shop.journal().done(claim, original, now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
             service::log_job(Level::Info, claim, "done", &message);
         }
         Completion::Undone => {
             let again = Again {
                 count: Count::Nothing,
-                next_try_ms: now_ms,
+                next_try_ms: now_ms(),
                 code: "output_lost",
                 message: "the output was gone before it was published",
             };
-            journal.again(claim, &again)?;
+            shop.journal().again(claim, &again)?;
             service::log_job(Level::Warn, claim, "queued", again.message);
         }
     }

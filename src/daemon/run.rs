@@ -52,6 +52,7 @@ pub(super) enum Event {
     Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
     Checked { key: FileKey, snapshot: Snapshot, checked: Checked },
     Progress(Progress),
+    HouseKept(Result<(), DaemonError>),
     JobEnded(Result<Aftermath, DaemonError>),
 }
 
@@ -85,6 +86,7 @@ pub(super) struct Daemon {
     pub(super) described: (String, Option<Instant>),
     pub(super) next_description: Instant,
     pub(super) next_housekeeping: Instant,
+    pub(super) housekeeping: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -199,7 +201,6 @@ impl Daemon {
         let owner = format!("{}-{started_ms}", std::process::id());
         let mut journal = shop.journal();
         recover::recover(&mut journal, &config, &owner, started_ms)?;
-        original::move_pending(&mut journal, &config.watches)?;
         drop(journal);
         for watch in &config.watches {
             // Where it cannot be made, its jobs wait and the status says why.
@@ -223,7 +224,8 @@ impl Daemon {
             started_ms,
             described: (String::new(), None),
             next_description: now,
-            next_housekeeping: now + config.daemon.poll_interval,
+            next_housekeeping: now,
+            housekeeping: false,
             config,
         })
     }
@@ -250,7 +252,7 @@ impl Daemon {
             let Some((key, snapshot)) = self.settler.take_due(now) else { break };
             self.start_check(key, snapshot, now)?;
         }
-        if now >= self.next_housekeeping {
+        if now >= self.next_housekeeping && !self.housekeeping {
             self.next_housekeeping = now + self.config.daemon.poll_interval;
             self.keep_house()?;
         }
@@ -260,13 +262,25 @@ impl Daemon {
         self.describe(now)
     }
 
-    /// What could not be done earlier, because a folder was not there.
+    /// Completes publications and moves originals, now or where a folder was not there earlier. Beside the loop: both
+    /// may read a large file.
     fn keep_house(&mut self) -> Result<(), DaemonError> {
+        self.housekeeping = true;
         let running = self.running.as_ref().map(|it| it.job);
         let mut journal = self.shop.journal();
-        recover::finish_publications(&mut journal, &self.config.watches, running, now_ms())?;
         recover::remove_leftovers(&mut journal)?;
-        original::move_pending(&mut journal, &self.config.watches)?;
+        // Listed here, so that no job that starts from now on is among them.
+        let mut interrupted = journal.unpublished()?;
+        drop(journal);
+        interrupted.retain(|(claim, _)| running != Some(claim.job));
+        let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
+        let watches = self.config.watches.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = recover::finish_publications(&shop, &watches, interrupted)
+                .and_then(|()| Ok(original::move_pending(&shop, &watches)?));
+            // The receiver is gone only where the daemon ends.
+            let _ = events.blocking_send(Event::HouseKept(result));
+        });
         Ok(())
     }
 
@@ -289,6 +303,10 @@ impl Daemon {
                     }
                     running.progress = progress;
                 }
+            }
+            Event::HouseKept(result) => {
+                self.housekeeping = false;
+                result?;
             }
             Event::JobEnded(result) => self.job_ended(result)?,
         }
@@ -337,9 +355,8 @@ impl Daemon {
                 }
             }
         }
-        let mut journal = self.shop.journal();
-        recover::remove_leftovers(&mut journal)?;
-        Ok(original::move_pending(&mut journal, &self.config.watches)?)
+        self.next_housekeeping = Instant::now();
+        Ok(())
     }
 
     /// Tells the service manager and `slomod status` how things are.

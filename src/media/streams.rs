@@ -16,11 +16,15 @@ use super::clip::{ClipInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::raw::{self, StreamFacts};
+use super::raw_output;
 use crate::config::settings::{Audio, Container};
 use crate::frame::Seconds;
 
 /// Damaged packets in a row after which the rest of the source is given up.
 const MAX_DAMAGE_RUN: u32 = 10_000;
+
+/// Code and sentence.
+type Warning = (String, String);
 
 /// What is done with one stream.
 enum Action {
@@ -33,8 +37,6 @@ enum Action {
 struct Copied {
     out: usize,
     tick_in: Seconds,
-    /// Whether an edit list must not cut into a packet: Opus has its own start, which would be cut twice.
-    whole_packets: bool,
     last_dts: Option<i64>,
 }
 
@@ -105,7 +107,7 @@ impl Streams {
     pub(super) fn finish(
         mut self,
         muxer: &mut Muxer,
-    ) -> Result<(Vec<StreamOutcome>, Vec<(String, String)>), MediaError> {
+    ) -> Result<(Vec<StreamOutcome>, Vec<Warning>), MediaError> {
         while !self.ended {
             self.step(muxer)?;
         }
@@ -175,7 +177,6 @@ impl Copied {
         let start = seconds(time) - origin;
         let length = seconds(packet.duration().max(0));
         let before = match muxer.container() {
-            _ if self.whole_packets => start < Seconds::default(),
             Container::Mkv => start < Seconds::default(),
             Container::Mp4 | Container::Mov => start + length * 2 <= Seconds::default(),
         };
@@ -208,7 +209,7 @@ fn decide(
 ) -> Result<Decision, MediaError> {
     let dropped = |reason: String| Ok((Action::Drop, "dropped", Some(reason)));
     let container = muxer.container().extension();
-    let carried = raw::can_carry(muxer.output(), facts.codec_id);
+    let carried = raw_output::can_carry(muxer.output(), facts.codec_id);
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
@@ -248,10 +249,9 @@ fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decisio
         _ => stream.time_base(),
     };
     let out = muxer.add_stream(&stream.parameters(), time_base)?;
-    raw::set_stream(muxer.output(), out, facts.disposition, None);
-    raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
-    let whole_packets = facts.codec == "opus";
-    let copied = Copied { out, tick_in: facts.time_base, whole_packets, last_dts: None };
+    raw_output::set_stream(muxer.output(), out, facts.disposition, None);
+    raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
+    let copied = Copied { out, tick_in: facts.time_base, last_dts: None };
     Ok((Action::Copy(copied), "copied", None))
 }
 
@@ -265,8 +265,8 @@ fn transcode(
     match Transcoder::open(input, facts, times, muxer)? {
         Ok(transcoder) => {
             let out = transcoder.out();
-            raw::set_stream(muxer.output(), out, facts.disposition, None);
-            raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
+            raw_output::set_stream(muxer.output(), out, facts.disposition, None);
+            raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
             Ok((Action::Transcode(Box::new(transcoder)), name, reason))
         }
         Err(problem) => Ok((Action::Drop, "dropped", Some(problem))),

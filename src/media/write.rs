@@ -15,6 +15,7 @@ use super::encoder::{self, Exporter, Header, VideoEncoder};
 use super::mux::{Muxer, write_error};
 use super::probe;
 use super::raw;
+use super::raw_output;
 use super::streams::Streams;
 use crate::config::settings::{Codec, Container};
 use crate::frame::{Picture, Rate, Seconds};
@@ -77,18 +78,18 @@ impl Writer {
         let video = muxer.add_stream(&encoder.parameters(), time_base)?;
         let rate = encoder::rational(spec.rate);
         let shown = Some((rate, facts.sample_aspect_ratio));
-        raw::set_stream(muxer.output(), video, facts.disposition, shown);
-        raw::copy_stream_metadata(&input, facts.index, muxer.output(), video);
+        raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
+        raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
         let mut warnings = plan.warnings.clone();
         if let Some(matrix) = raw::display_matrix(&input, facts.index) {
             if spec.container == Container::Mkv {
                 let message = "this FFmpeg cannot write rotation to Matroska; use mp4 or mov";
                 warnings.push(("rotation_lost".to_owned(), message.to_owned()));
             }
-            raw::set_display_matrix(muxer.output(), video, matrix);
+            raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
-        raw::copy_metadata(&input, muxer.output());
-        raw::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
+        raw_output::copy_metadata(&input, muxer.output());
+        raw_output::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
         let exporter = Exporter::new(&plan, format).map_err(|error| MediaError::Encoder {
             encoder: plan.encoder.to_owned(),
             reason: format!("pictures cannot be converted for it: {error}"),

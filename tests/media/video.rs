@@ -178,9 +178,9 @@ fn rgb_stays_rgb_where_the_encoder_can() {
 #[test]
 fn odd_sizes_keep_their_size_and_samples() {
     let Some(dir) = workshop() else { return };
-    for (width, height) in [(641, 361), (2, 2), (1, 1), (33, 32)] {
+    for (width, height) in [(641_usize, 361_usize), (2, 2), (1, 1), (33, 32)] {
         // lavfi's patterns round to even sizes: raw bytes do not.
-        let size = width * height + 2 * ((width + 1) / 2) * ((height + 1) / 2);
+        let size = width * height + 2 * width.div_ceil(2) * height.div_ceil(2);
         let bytes: Vec<u8> = (0..size * 3).map(|i: usize| (i * 7 % 251) as u8).collect();
         std::fs::write(dir.path().join("in.yuv"), bytes).unwrap();
         let source = ffmpeg(

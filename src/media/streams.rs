@@ -63,7 +63,7 @@ impl Streams {
     pub(super) fn plan(
         mut input: Input,
         source: &ClipInfo,
-        spec: &WriteSpec,
+        (spec, copying): (&WriteSpec, Copying),
         muxer: &mut Muxer,
     ) -> Result<Self, MediaError> {
         let mut tracks = Vec::new();
@@ -73,7 +73,7 @@ impl Streams {
                 Some(_) if stream.index == source.video.stream_index => {
                     (Action::Drop, "interpolated", None)
                 }
-                Some(facts) => decide(&input, facts, spec, muxer)?,
+                Some(facts) => decide(&input, facts, (spec, copying), muxer)?,
                 None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
             };
             if matches!(action, Action::Drop) {
@@ -199,17 +199,37 @@ impl Copied {
     }
 }
 
+/// Whether packets may be copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// What the container says it carries.
+    Carried,
+    /// Nothing: its header was refused with copied streams.
+    Nothing,
+}
+
+/// Codecs that FFmpeg's MP4 family names but refuses when the header is written.
+fn refused_by_header(facts: &StreamFacts, container: Container) -> bool {
+    match container {
+        Container::Mov => matches!(facts.codec.as_str(), "opus" | "flac" | "truehd"),
+        Container::Mp4 => facts.codec == "truehd",
+        Container::Mkv => false,
+    }
+}
+
 type Decision = (Action, &'static str, Option<String>);
 
 fn decide(
     input: &Input,
     facts: &StreamFacts,
-    spec: &WriteSpec,
+    (spec, copying): (&WriteSpec, Copying),
     muxer: &mut Muxer,
 ) -> Result<Decision, MediaError> {
     let dropped = |reason: String| Ok((Action::Drop, "dropped", Some(reason)));
     let container = muxer.container().extension();
-    let carried = raw_output::can_carry(muxer.output(), facts.codec_id);
+    let carried = copying == Copying::Carried
+        && raw_output::can_carry(muxer.output(), facts.codec_id)
+        && !refused_by_header(facts, muxer.container());
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
@@ -233,7 +253,9 @@ fn decide(
             dropped("subtitles cannot follow the changed time".to_owned())
         }
         Type::Subtitle | Type::Attachment if carried => copy(input, facts, muxer),
-        Type::Attachment if muxer.container() == Container::Mkv => copy(input, facts, muxer),
+        Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
+            copy(input, facts, muxer)
+        }
         Type::Subtitle => dropped(format!("{container} cannot carry {codec} subtitles")),
         Type::Attachment => dropped(format!("{container} carries no attachments")),
         _ => dropped("data tracks are not carried over".to_owned()),

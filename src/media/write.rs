@@ -16,7 +16,7 @@ use super::mux::{Muxer, write_error};
 use super::probe;
 use super::raw;
 use super::raw_output;
-use super::streams::Streams;
+use super::streams::{Copying, Streams};
 use crate::config::settings::{Codec, Container};
 use crate::frame::{Picture, Rate, Seconds};
 
@@ -52,16 +52,28 @@ impl Writer {
         source: &ClipInfo,
         spec: &WriteSpec,
     ) -> Result<Self, MediaError> {
+        match Self::create_with(temporary, source, spec, Copying::Carried) {
+            // A stream that the container says it carries and then does not must not fail the clip.
+            Err(MediaError::Write { source: Some(system), .. })
+                if system.kind() == std::io::ErrorKind::InvalidInput =>
+            {
+                Self::create_with(temporary, source, spec, Copying::Nothing)
+            }
+            other => other,
+        }
+    }
+
+    fn create_with(
+        temporary: &Path,
+        source: &ClipInfo,
+        spec: &WriteSpec,
+        copying: Copying,
+    ) -> Result<Self, MediaError> {
+        check_container(spec)?;
         let input = probe::open_container(&source.path)?;
         let facts = raw::stream_facts(&input, source.video.stream_index).ok_or_else(|| {
             probe::unusable(&source.path, "not_video", "its video stream has gone")
         })?;
-        if spec.container == Container::Mp4 && spec.encoding.codec == Codec::Ffv1 {
-            return Err(MediaError::Encoder {
-                encoder: "ffv1".to_owned(),
-                reason: "MP4 cannot carry FFV1; use the container mkv or mov".to_owned(),
-            });
-        }
         let format = source.video.picture;
         let plan = encoder::plan(spec.encoding.codec, format)?;
         let mut muxer = Muxer::create(temporary, spec.container)?;
@@ -94,7 +106,7 @@ impl Writer {
             encoder: plan.encoder.to_owned(),
             reason: format!("pictures cannot be converted for it: {error}"),
         })?;
-        let streams = Streams::plan(input, source, spec, &mut muxer)?;
+        let streams = Streams::plan(input, source, (spec, copying), &mut muxer)?;
         muxer.start()?;
         let summary = WriteSummary {
             format: muxer.format(),
@@ -188,6 +200,16 @@ impl Writer {
             },
         }
     }
+}
+
+/// Pairs of encoder and container that FFmpeg cannot write.
+fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
+    let (encoder, reason) = match (spec.encoding.codec, spec.container) {
+        (Codec::Ffv1, Container::Mp4) => ("ffv1", "MP4 cannot carry FFV1; use mkv or mov"),
+        (Codec::Av1, Container::Mov) => ("libsvtav1", "MOV cannot carry AV1; use mp4 or mkv"),
+        _ => return Ok(()),
+    };
+    Err(MediaError::Encoder { encoder: encoder.to_owned(), reason: reason.to_owned() })
 }
 
 fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {

@@ -100,14 +100,16 @@ fn every_output_holds_every_frame_at_its_time() {
 }
 
 #[test]
-fn mp4_refuses_ffv1_before_anything_is_written() {
+fn containers_that_cannot_hold_a_codec_say_so_before_anything_is_written() {
     let Some(dir) = workshop() else { return };
     let source = ffmpeg(dir.path(), "-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v libx264 in.mp4");
     let info = media::probe(&source).unwrap();
-    let out = dir.path().join("out.mp4");
-    let error = media::write::Writer::create(&out, &info, &spec(Codec::Ffv1, Container::Mp4)).err();
-    assert!(matches!(error, Some(media::MediaError::Encoder { .. })), "{error:?}");
-    assert!(!out.exists());
+    for (codec, container) in [(Codec::Ffv1, Container::Mp4), (Codec::Av1, Container::Mov)] {
+        let out = dir.path().join(format!("out.{}", container.extension()));
+        let error = media::write::Writer::create(&out, &info, &spec(codec, container)).err();
+        assert!(matches!(error, Some(media::MediaError::Encoder { .. })), "{error:?}");
+        assert!(!out.exists());
+    }
 }
 
 /// Frames that went through `rewrite` are those that ffmpeg finds in the source.

@@ -13,7 +13,8 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::mux::Muxer;
-use super::raw::{self, AudioShape, StreamFacts};
+use super::raw::{self, StreamFacts};
+use super::raw_audio::{self, AudioShape};
 use super::stretch::Stretcher;
 use crate::frame::Seconds;
 
@@ -32,6 +33,9 @@ const BIT_RATES: std::ops::RangeInclusive<usize> = 96_000..=512_000;
 
 /// Times that are off by less are taken for rounding.
 const JITTER_MS: i64 = 10;
+
+/// A frame that is shown for less than its samples by no more than this is whole: its time was rounded.
+const PADDING_ROUNDING_MS: i64 = 2;
 
 /// Longer gaps are taken for a broken clock and not filled.
 const MAX_GAP_S: i64 = 3_600;
@@ -53,6 +57,8 @@ pub(super) struct Transcoder {
     stretcher: Option<Stretcher>,
     /// Input samples placed so far: the next sample's number counted from the origin.
     placed: i64,
+    /// Samples at the end of the last frame that its container does not show: a coded frame is always whole.
+    padding: i64,
     /// Stretched samples of each channel that are not encoded yet.
     waiting: Vec<Vec<f32>>,
     encoded: i64,
@@ -72,7 +78,7 @@ impl Transcoder {
             Ok(decoder) => decoder,
             Err(error) => return Ok(Err(format!("{} cannot be decoded: {error}", facts.codec))),
         };
-        let Some(shape) = raw::decoder_shape(&decoder) else {
+        let Some(shape) = raw_audio::decoder_shape(&decoder) else {
             return Ok(Err("its sample rate or channels are unknown".to_owned()));
         };
         let global = muxer.wants_global_header();
@@ -95,6 +101,7 @@ impl Transcoder {
             origin,
             stretch,
             placed: 0,
+            padding: 0,
             encoded: 0,
             damaged: 0,
         }))
@@ -135,7 +142,8 @@ impl Transcoder {
                 stretcher.finish(&mut self.waiting);
             }
             let scale = self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), rate);
-            let whole = raw::ticks(scale * i128::from(self.placed), Ratio::from_integer(1));
+            let shown = (self.placed - self.padding).max(0);
+            let whole = raw::ticks(scale * i128::from(shown), Ratio::from_integer(1));
             let left = usize::try_from(whole - self.encoded).unwrap_or(0);
             for channel in &mut self.waiting {
                 channel.resize(left, 0.0);
@@ -164,7 +172,7 @@ impl Transcoder {
 
     /// Puts a decoded frame where its time says.
     fn place(&mut self, frame: &mut Audio, muxer: &mut Muxer) -> Result<(), MediaError> {
-        let Some(shape) = raw::frame_shape(frame) else { return Ok(()) };
+        let Some(shape) = raw_audio::frame_shape(frame) else { return Ok(()) };
         match &self.graph {
             Some((_, first)) if *first != shape => {
                 // Silence takes its place, so that the rest stays in step.
@@ -183,6 +191,11 @@ impl Transcoder {
             let time = self.tick_in * i128::from(time) - self.origin;
             raw::ticks(time, Ratio::new(1, i128::from(rate)))
         });
+        let shown = i128::from(frame.packet().duration.max(0)) * i128::from(rate);
+        let shown = raw::ticks(self.tick_in * shown, Ratio::from_integer(1));
+        let rounding = PADDING_ROUNDING_MS * rate / 1_000;
+        let padded = shown > 0 && length - shown > rounding;
+        self.padding = if padded { length - shown } else { 0 };
         let jitter = if self.placed == 0 { 0 } else { JITTER_MS * rate / 1_000 };
         let off = at - self.placed;
         if off > jitter && off <= MAX_GAP_S * rate {
@@ -193,7 +206,7 @@ impl Transcoder {
             return Ok(());
         }
         if skip > 0 {
-            let rest = raw::audio_part(frame, skip, length - skip).map_err(refused)?;
+            let rest = raw_audio::audio_part(frame, skip, length - skip).map_err(refused)?;
             return self.feed(rest, muxer);
         }
         self.feed(std::mem::replace(frame, Audio::empty()), muxer)
@@ -208,7 +221,7 @@ impl Transcoder {
     ) -> Result<(), MediaError> {
         while samples > 0 {
             let piece = samples.min(SILENCE_SAMPLES);
-            self.feed(raw::silence(shape, piece).map_err(refused)?, muxer)?;
+            self.feed(raw_audio::silence(shape, piece).map_err(refused)?, muxer)?;
             samples -= piece;
         }
         Ok(())
@@ -241,13 +254,13 @@ impl Transcoder {
             }
             let Some(stretcher) = &mut self.stretcher else {
                 for (index, channel) in self.waiting.iter_mut().enumerate() {
-                    raw::append_floats(&frame, index, channel);
+                    raw_audio::append_floats(&frame, index, channel);
                 }
                 continue;
             };
             let mut samples = vec![Vec::new(); self.waiting.len()];
             for (index, channel) in samples.iter_mut().enumerate() {
-                raw::append_floats(&frame, index, channel);
+                raw_audio::append_floats(&frame, index, channel);
             }
             stretcher.push(&samples, &mut self.waiting);
         }
@@ -263,9 +276,9 @@ impl Transcoder {
             }
             let count = ready.min(size);
             let length = i64::try_from(count).unwrap_or(0);
-            let mut frame = raw::silence(&self.encoder_shape, length).map_err(refused)?;
+            let mut frame = raw_audio::silence(&self.encoder_shape, length).map_err(refused)?;
             for (index, channel) in self.waiting.iter_mut().enumerate() {
-                raw::put_floats(&mut frame, index, &channel[..count]);
+                raw_audio::put_floats(&mut frame, index, &channel[..count]);
                 channel.drain(..count);
             }
             frame.set_pts(Some(self.encoded));
@@ -338,7 +351,7 @@ fn try_encoder(
     audio.set_time_base(ffmpeg::Rational::new(1, shape.rate));
     let bits = BITS_PER_CHANNEL * shape.channels;
     audio.set_bit_rate(bits.clamp(*BIT_RATES.start(), *BIT_RATES.end()));
-    raw::prepare_audio_encoder(&mut audio, shape, global)?;
+    raw_audio::prepare_audio_encoder(&mut audio, shape, global)?;
     audio.open_as(codec)
 }
 

@@ -8,6 +8,8 @@ mod mux;
 mod picture;
 mod probe;
 mod raw;
+mod raw_audio;
+mod raw_output;
 mod streams;
 mod stretch;
 pub mod synth;

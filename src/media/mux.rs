@@ -9,6 +9,7 @@ use ffmpeg::format::context::Output;
 
 use super::MediaError;
 use super::raw;
+use super::raw_output;
 use crate::config::settings::Container;
 use crate::frame::Seconds;
 
@@ -53,7 +54,7 @@ impl Muxer {
     /// Creates (or empties) the file.
     pub(super) fn create(path: &Path, container: Container) -> Result<Self, MediaError> {
         let url = raw::file_url(path).map_err(|error| write_io(path, error))?;
-        let output = raw::create_output(&url, muxer_name(container))
+        let output = raw_output::create_output(&url, muxer_name(container))
             .map_err(|error| write_error(path, "cannot be created", error))?;
         let removal = Removal { path: Some(path.to_owned()) };
         Ok(Self { output, path: path.to_owned(), container, started: false, removal })
@@ -85,7 +86,7 @@ impl Muxer {
         parameters: &ffmpeg::codec::Parameters,
         time_base: ffmpeg::Rational,
     ) -> Result<usize, MediaError> {
-        raw::add_stream(&mut self.output, parameters, time_base)
+        raw_output::add_stream(&mut self.output, parameters, time_base)
             .map_err(|error| write_error(&self.path, "a stream cannot be added", error))
     }
 
@@ -128,7 +129,7 @@ impl Muxer {
     pub(super) fn finish(mut self) -> Result<(), MediaError> {
         let failed = |path: &Path, error| write_error(path, "the file cannot be completed", error);
         self.output.write_trailer().map_err(|error| failed(&self.path, error))?;
-        raw::close_output(&mut self.output).map_err(|error| failed(&self.path, error))?;
+        raw_output::close_output(&mut self.output).map_err(|error| failed(&self.path, error))?;
         self.removal.path = None;
         Ok(())
     }

@@ -16,11 +16,15 @@ use super::clip::{ClipInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::raw::{self, StreamFacts};
+use super::raw_output;
 use crate::config::settings::{Audio, Container};
 use crate::frame::Seconds;
 
 /// Damaged packets in a row after which the rest of the source is given up.
 const MAX_DAMAGE_RUN: u32 = 10_000;
+
+/// Code and sentence.
+type Warning = (String, String);
 
 /// What is done with one stream.
 enum Action {
@@ -33,8 +37,6 @@ enum Action {
 struct Copied {
     out: usize,
     tick_in: Seconds,
-    /// Whether an edit list must not cut into a packet: Opus has its own start, which would be cut twice.
-    whole_packets: bool,
     last_dts: Option<i64>,
 }
 
@@ -61,7 +63,7 @@ impl Streams {
     pub(super) fn plan(
         mut input: Input,
         source: &ClipInfo,
-        spec: &WriteSpec,
+        (spec, copying): (&WriteSpec, Copying),
         muxer: &mut Muxer,
     ) -> Result<Self, MediaError> {
         let mut tracks = Vec::new();
@@ -71,7 +73,7 @@ impl Streams {
                 Some(_) if stream.index == source.video.stream_index => {
                     (Action::Drop, "interpolated", None)
                 }
-                Some(facts) => decide(&input, facts, spec, muxer)?,
+                Some(facts) => decide(&input, facts, (spec, copying), muxer)?,
                 None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
             };
             if matches!(action, Action::Drop) {
@@ -105,7 +107,7 @@ impl Streams {
     pub(super) fn finish(
         mut self,
         muxer: &mut Muxer,
-    ) -> Result<(Vec<StreamOutcome>, Vec<(String, String)>), MediaError> {
+    ) -> Result<(Vec<StreamOutcome>, Vec<Warning>), MediaError> {
         while !self.ended {
             self.step(muxer)?;
         }
@@ -175,7 +177,6 @@ impl Copied {
         let start = seconds(time) - origin;
         let length = seconds(packet.duration().max(0));
         let before = match muxer.container() {
-            _ if self.whole_packets => start < Seconds::default(),
             Container::Mkv => start < Seconds::default(),
             Container::Mp4 | Container::Mov => start + length * 2 <= Seconds::default(),
         };
@@ -198,17 +199,37 @@ impl Copied {
     }
 }
 
+/// Whether packets may be copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// What the container says it carries.
+    Carried,
+    /// Nothing: its header was refused with copied streams.
+    Nothing,
+}
+
+/// Codecs that FFmpeg's MP4 family names but refuses when the header is written.
+fn refused_by_header(facts: &StreamFacts, container: Container) -> bool {
+    match container {
+        Container::Mov => matches!(facts.codec.as_str(), "opus" | "flac" | "truehd"),
+        Container::Mp4 => facts.codec == "truehd",
+        Container::Mkv => false,
+    }
+}
+
 type Decision = (Action, &'static str, Option<String>);
 
 fn decide(
     input: &Input,
     facts: &StreamFacts,
-    spec: &WriteSpec,
+    (spec, copying): (&WriteSpec, Copying),
     muxer: &mut Muxer,
 ) -> Result<Decision, MediaError> {
     let dropped = |reason: String| Ok((Action::Drop, "dropped", Some(reason)));
     let container = muxer.container().extension();
-    let carried = raw::can_carry(muxer.output(), facts.codec_id);
+    let carried = copying == Copying::Carried
+        && raw_output::can_carry(muxer.output(), facts.codec_id)
+        && !refused_by_header(facts, muxer.container());
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
@@ -232,7 +253,9 @@ fn decide(
             dropped("subtitles cannot follow the changed time".to_owned())
         }
         Type::Subtitle | Type::Attachment if carried => copy(input, facts, muxer),
-        Type::Attachment if muxer.container() == Container::Mkv => copy(input, facts, muxer),
+        Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
+            copy(input, facts, muxer)
+        }
         Type::Subtitle => dropped(format!("{container} cannot carry {codec} subtitles")),
         Type::Attachment => dropped(format!("{container} carries no attachments")),
         _ => dropped("data tracks are not carried over".to_owned()),
@@ -248,10 +271,9 @@ fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decisio
         _ => stream.time_base(),
     };
     let out = muxer.add_stream(&stream.parameters(), time_base)?;
-    raw::set_stream(muxer.output(), out, facts.disposition, None);
-    raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
-    let whole_packets = facts.codec == "opus";
-    let copied = Copied { out, tick_in: facts.time_base, whole_packets, last_dts: None };
+    raw_output::set_stream(muxer.output(), out, facts.disposition, None);
+    raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
+    let copied = Copied { out, tick_in: facts.time_base, last_dts: None };
     Ok((Action::Copy(copied), "copied", None))
 }
 
@@ -265,8 +287,8 @@ fn transcode(
     match Transcoder::open(input, facts, times, muxer)? {
         Ok(transcoder) => {
             let out = transcoder.out();
-            raw::set_stream(muxer.output(), out, facts.disposition, None);
-            raw::copy_stream_metadata(input, facts.index, muxer.output(), out);
+            raw_output::set_stream(muxer.output(), out, facts.disposition, None);
+            raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
             Ok((Action::Transcode(Box::new(transcoder)), name, reason))
         }
         Err(problem) => Ok((Action::Drop, "dropped", Some(problem))),

@@ -15,7 +15,8 @@ use super::encoder::{self, Exporter, Header, VideoEncoder};
 use super::mux::{Muxer, write_error};
 use super::probe;
 use super::raw;
-use super::streams::Streams;
+use super::raw_output;
+use super::streams::{Copying, Streams};
 use crate::config::settings::{Codec, Container};
 use crate::frame::{Picture, Rate, Seconds};
 
@@ -51,16 +52,28 @@ impl Writer {
         source: &ClipInfo,
         spec: &WriteSpec,
     ) -> Result<Self, MediaError> {
+        match Self::create_with(temporary, source, spec, Copying::Carried) {
+            // A stream that the container says it carries and then does not must not fail the clip.
+            Err(MediaError::Write { source: Some(system), .. })
+                if system.kind() == std::io::ErrorKind::InvalidInput =>
+            {
+                Self::create_with(temporary, source, spec, Copying::Nothing)
+            }
+            other => other,
+        }
+    }
+
+    fn create_with(
+        temporary: &Path,
+        source: &ClipInfo,
+        spec: &WriteSpec,
+        copying: Copying,
+    ) -> Result<Self, MediaError> {
+        check_container(spec)?;
         let input = probe::open_container(&source.path)?;
         let facts = raw::stream_facts(&input, source.video.stream_index).ok_or_else(|| {
             probe::unusable(&source.path, "not_video", "its video stream has gone")
         })?;
-        if spec.container == Container::Mp4 && spec.encoding.codec == Codec::Ffv1 {
-            return Err(MediaError::Encoder {
-                encoder: "ffv1".to_owned(),
-                reason: "MP4 cannot carry FFV1; use the container mkv or mov".to_owned(),
-            });
-        }
         let format = source.video.picture;
         let plan = encoder::plan(spec.encoding.codec, format)?;
         let mut muxer = Muxer::create(temporary, spec.container)?;
@@ -77,23 +90,23 @@ impl Writer {
         let video = muxer.add_stream(&encoder.parameters(), time_base)?;
         let rate = encoder::rational(spec.rate);
         let shown = Some((rate, facts.sample_aspect_ratio));
-        raw::set_stream(muxer.output(), video, facts.disposition, shown);
-        raw::copy_stream_metadata(&input, facts.index, muxer.output(), video);
+        raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
+        raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
         let mut warnings = plan.warnings.clone();
         if let Some(matrix) = raw::display_matrix(&input, facts.index) {
             if spec.container == Container::Mkv {
                 let message = "this FFmpeg cannot write rotation to Matroska; use mp4 or mov";
                 warnings.push(("rotation_lost".to_owned(), message.to_owned()));
             }
-            raw::set_display_matrix(muxer.output(), video, matrix);
+            raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
-        raw::copy_metadata(&input, muxer.output());
-        raw::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
+        raw_output::copy_metadata(&input, muxer.output());
+        raw_output::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
         let exporter = Exporter::new(&plan, format).map_err(|error| MediaError::Encoder {
             encoder: plan.encoder.to_owned(),
             reason: format!("pictures cannot be converted for it: {error}"),
         })?;
-        let streams = Streams::plan(input, source, spec, &mut muxer)?;
+        let streams = Streams::plan(input, source, (spec, copying), &mut muxer)?;
         muxer.start()?;
         let summary = WriteSummary {
             format: muxer.format(),
@@ -187,6 +200,16 @@ impl Writer {
             },
         }
     }
+}
+
+/// Pairs of encoder and container that FFmpeg cannot write.
+fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
+    let (encoder, reason) = match (spec.encoding.codec, spec.container) {
+        (Codec::Ffv1, Container::Mp4) => ("ffv1", "MP4 cannot carry FFV1; use mkv or mov"),
+        (Codec::Av1, Container::Mov) => ("libsvtav1", "MOV cannot carry AV1; use mp4 or mkv"),
+        _ => return Ok(()),
+    };
+    Err(MediaError::Encoder { encoder: encoder.to_owned(), reason: reason.to_owned() })
 }
 
 fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {

@@ -100,14 +100,16 @@ fn every_output_holds_every_frame_at_its_time() {
 }
 
 #[test]
-fn mp4_refuses_ffv1_before_anything_is_written() {
+fn containers_that_cannot_hold_a_codec_say_so_before_anything_is_written() {
     let Some(dir) = workshop() else { return };
     let source = ffmpeg(dir.path(), "-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v libx264 in.mp4");
     let info = media::probe(&source).unwrap();
-    let out = dir.path().join("out.mp4");
-    let error = media::write::Writer::create(&out, &info, &spec(Codec::Ffv1, Container::Mp4)).err();
-    assert!(matches!(error, Some(media::MediaError::Encoder { .. })), "{error:?}");
-    assert!(!out.exists());
+    for (codec, container) in [(Codec::Ffv1, Container::Mp4), (Codec::Av1, Container::Mov)] {
+        let out = dir.path().join(format!("out.{}", container.extension()));
+        let error = media::write::Writer::create(&out, &info, &spec(codec, container)).err();
+        assert!(matches!(error, Some(media::MediaError::Encoder { .. })), "{error:?}");
+        assert!(!out.exists());
+    }
 }
 
 /// Frames that went through `rewrite` are those that ffmpeg finds in the source.
@@ -178,9 +180,9 @@ fn rgb_stays_rgb_where_the_encoder_can() {
 #[test]
 fn odd_sizes_keep_their_size_and_samples() {
     let Some(dir) = workshop() else { return };
-    for (width, height) in [(641, 361), (2, 2), (1, 1), (33, 32)] {
+    for (width, height) in [(641_usize, 361_usize), (2, 2), (1, 1), (33, 32)] {
         // lavfi's patterns round to even sizes: raw bytes do not.
-        let size = width * height + 2 * ((width + 1) / 2) * ((height + 1) / 2);
+        let size = width * height + 2 * width.div_ceil(2) * height.div_ceil(2);
         let bytes: Vec<u8> = (0..size * 3).map(|i: usize| (i * 7 % 251) as u8).collect();
         std::fs::write(dir.path().join("in.yuv"), bytes).unwrap();
         let source = ffmpeg(

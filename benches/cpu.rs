@@ -1,74 +1,320 @@
-//! Speed of the CPU backend.
-use slomod::backend::cpu::Cpu;
-use slomod::backend::cpu::conv::{Add, Conv, ConvWeights};
-use slomod::backend::cpu::instructions::Instructions;
-use slomod::backend::cpu::tensor::Tensor;
+//! Speed and memory of the network on the CPU, beside PyTorch where `BENCH_PYTHON` names a Python that has it.
+//!
+//! `make bench-cpu` runs it. Repetitions of both are interleaved; the table holds medians. Weights are random.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
+
+mod timed;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
+use num_rational::Ratio;
+use slomod::backend::cpu::Cpu;
+use slomod::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
+use slomod::config::settings::Scale;
+use slomod::engine::Interpolator;
+use slomod::engine::open::processor_name;
+use slomod::engine::rife::{Origin, Rife};
+use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::models::rife_v4::{Block, ChainSum, Network};
+use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
+use slomod::ops::deconv::{DeconvWeights, Shuffle};
+use slomod::ops::flow::MaskRule;
+use slomod::ops::head::HeadWeights;
+
+use timed::Timed;
+
+/// Repetitions of each side, unless `BENCH_REPETITIONS` says otherwise.
+const REPETITIONS: usize = 5;
+/// Threads of each side, unless `BENCH_THREADS` says otherwise.
+const THREADS: usize = 2;
+/// Channels inside the feature network of v4.26.
+const HEAD_CHANNELS: usize = 16;
+
+const CASES: [(&str, &[usize]); 3] = [
+    ("v4.26 full", &[192, 128, 96, 64, 32]),
+    ("v4.26 starter", &[96, 64, 48, 32, 16]),
+    ("v4.6 full", &[192, 128, 96, 64]),
+];
+const SIZES: [(usize, usize); 2] = [(1280, 720), (1920, 1080)];
+
 fn main() {
-    let set =
-        Instructions::choose(std::env::var("SLOMOD_CPU_INSTRUCTIONS").ok().as_deref()).unwrap();
-    for threads in [1, 2] {
-        let cpu = Cpu::new(set, threads).unwrap();
-        for (h, w, cin, cout, stride) in [
-            (17, 30, 192, 192, 1),
-            (34, 60, 128, 128, 1),
-            (68, 120, 96, 96, 1),
-            (136, 240, 64, 64, 1),
-            (272, 480, 32, 32, 1),
-            (272, 480, 16, 16, 1),
-            (136, 240, 24, 24, 1),
-            (544, 960, 16, 16, 1),
-            (1088, 1920, 28, 16, 2),
-            (544, 960, 16, 32, 2),
-        ] {
-            let mut s = 1u32;
-            let mut rnd = || {
-                s = s.wrapping_mul(1664525).wrapping_add(1013904223);
-                (s >> 8) as f32 / (1 << 24) as f32 - 0.5
-            };
-            let weight: Vec<f32> = (0..cin * cout * 9).map(|_| rnd() * 0.1).collect();
-            let bias: Vec<f32> = (0..cout).map(|_| rnd()).collect();
-            let order: Vec<_> = (0..cin).map(Some).collect();
-            let conv = Conv::new(
-                set.lanes(),
-                &ConvWeights {
-                    weight: &weight,
-                    bias: &bias,
-                    beta: None,
-                    slope: &[0.2],
-                    input_order: &order,
-                    stride,
-                },
+    // `cargo test --benches` only wants to know that it starts.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let number = |name: &str, otherwise| {
+        std::env::var(name).map_or(otherwise, |text| text.parse().expect(name))
+    };
+    let (threads, repetitions) =
+        (number("BENCH_THREADS", THREADS), number("BENCH_REPETITIONS", REPETITIONS));
+    let wished = std::env::var(INSTRUCTIONS_VARIABLE).ok();
+    let set = Instructions::choose(wished.as_deref()).unwrap();
+    let only = std::env::var("BENCH_CASE").unwrap_or_default();
+    println!("{}, {threads} threads, {}, load {}", processor_name(), set.name(), load());
+    println!();
+    println!("| network | size | slomod s | steady s | PyTorch s | ratio | peak MB |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut details = String::new();
+    for (name, widths) in CASES {
+        for (width, height) in SIZES {
+            let label = format!("{name} {width}x{height}");
+            if !label.contains(&only) {
+                continue;
+            }
+            let network = network(widths);
+            reset_peak();
+            let mut case = Case::new(&network, Cpu::new(set, threads).unwrap(), width, height);
+            let mut torch = Torch::start(widths, threads, width, height);
+            let (mut ours, mut steady, mut theirs) = (vec![], vec![], vec![]);
+            case.cold();
+            case.steady();
+            for _ in 0..repetitions {
+                ours.push(case.cold());
+                steady.push(case.steady());
+                theirs.extend(torch.as_mut().map(Torch::run));
+            }
+            let (ours, steady, theirs) = (median(ours), median(steady), median(theirs));
+            let ratio = if theirs > 0.0 { format!("{:.1}", theirs / ours) } else { "-".into() };
+            println!(
+                "| {name} | {width}x{height} | {ours:.3} | {steady:.3} | {theirs:.3} | {ratio} | {} |",
+                peak_megabytes()
             );
-            let mut src = Tensor::zeros(h, w, cin);
-            for y in 0..h {
-                for x in 0..w {
-                    let at = src.at(y, x);
-                    for c in 0..cin {
-                        src.values_mut()[at + c] = rnd();
-                    }
+            drop(case);
+            details += &breakdown(&label, &network, set, threads, (width, height), repetitions);
+        }
+    }
+    println!(
+        "\nslomod and PyTorch: both frames' features and one picture from RGB to RGB; steady: a clip's next"
+    );
+    println!(
+        "picture from 8-bit 4:2:0 to 8-bit 4:2:0, features of one new frame. Load at the end: {}",
+        load()
+    );
+    println!("{details}");
+}
+
+/// One network at one size.
+struct Case {
+    rife: Rife<Cpu>,
+    rgb: [Vec<f32>; 2],
+    frames: Vec<Frame>,
+    at: u64,
+    width: usize,
+    height: usize,
+}
+
+impl Case {
+    fn new(network: &Network, cpu: Cpu, width: usize, height: usize) -> Self {
+        let rife = Rife::new(cpu, network, Scale::Fixed(1.0), Origin::default()).unwrap();
+        let format = PictureFormat {
+            width_px: width,
+            height_px: height,
+            chroma: Chroma::C420,
+            matrix: Matrix::Bt709,
+            range: Range::Limited,
+        };
+        let frame = |shift: usize| {
+            let mut picture = Picture::zeroed(format);
+            for (index, plane) in picture.planes.iter_mut().enumerate() {
+                let (w, _) = format.chroma.plane_size(index, width, height);
+                for (at, value) in plane.iter_mut().enumerate() {
+                    let (x, y) = (at % w + 3 * shift, at / w + shift);
+                    *value =
+                        (96.0 + 60.0 * (x as f32 * 0.05).sin() * (y as f32 * 0.07).cos()) as u8;
                 }
             }
-            let mut dst = Tensor::default();
-            let mut best = f64::MAX;
-            for _ in 0..7 {
-                let t = Instant::now();
-                let add = if cin == cout && stride == 1 {
-                    Add::BeforeActivation(&src)
-                } else {
-                    Add::Nothing
-                };
-                cpu.conv(&conv, (&src, add), &mut dst);
-                best = best.min(t.elapsed().as_secs_f64());
-            }
-            let flop = conv.flop(h / stride, w / stride) as f64;
-            println!(
-                "{} {threads} threads {h}x{w} {cin}->{cout} s{stride}: {:.2} ms {:.0} GFLOP/s",
-                set.name(),
-                best * 1e3,
-                flop / best / 1e9
-            );
-        }
+            let pts = Ratio::from_integer(shift as i128);
+            Frame { index: shift as u64, pts, duration: None, picture: Arc::new(picture) }
+        };
+        let rgb = [0, 1].map(|shift| timed::texture(width, height, shift));
+        Self { rife, rgb, frames: vec![frame(0), frame(1), frame(2)], at: 0, width, height }
+    }
+
+    /// Seconds for a pair that shares no frame with the last.
+    fn cold(&mut self) -> f64 {
+        let start = Instant::now();
+        let rgb =
+            self.rife.interpolate_rgb(&self.rgb[0], &self.rgb[1], self.width, self.height, 0.5);
+        let seconds = start.elapsed().as_secs_f64();
+        assert!(rgb.iter().all(|value| value.is_finite()));
+        seconds
+    }
+
+    /// Seconds for the next pair of a clip, pictures in and out.
+    fn steady(&mut self) -> f64 {
+        let mut next = || {
+            let mut frame = self.frames[(self.at % 3) as usize].clone();
+            frame.index = self.at;
+            self.at += 1;
+            frame
+        };
+        let (a, b) = (next(), next());
+        let c = next();
+        self.rife.interpolate(&a, &b, &[0.5]).unwrap();
+        let start = Instant::now();
+        self.rife.interpolate(&b, &c, &[0.5]).unwrap();
+        start.elapsed().as_secs_f64()
+    }
+}
+
+/// PyTorch in a process of its own that runs one pair for each line it reads.
+struct Torch {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Torch {
+    fn start(widths: &[usize], threads: usize, width: usize, height: usize) -> Option<Self> {
+        let python = std::env::var("BENCH_PYTHON").ok()?;
+        let widths: Vec<_> = widths.iter().map(usize::to_string).collect();
+        let mut child = Command::new(python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/pytorch.py"))
+            .args([widths.join(","), threads.to_string(), width.to_string(), height.to_string()])
+            .env("OMP_WAIT_POLICY", "PASSIVE")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) =
+            (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut torch = Self { child, to, from };
+        assert_eq!(torch.line(), "ready");
+        Some(torch)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Seconds for a pair, in the better of its two memory formats.
+    fn run(&mut self) -> f64 {
+        self.to.write_all(b"run\n").unwrap();
+        self.line().parse().unwrap()
+    }
+}
+
+impl Drop for Torch {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Where the time goes: seconds and GFLOP/s by part.
+fn breakdown(
+    label: &str,
+    network: &Network,
+    set: Instructions,
+    threads: usize,
+    (width, height): (usize, usize),
+    repetitions: usize,
+) -> String {
+    let timed = Timed::new(Cpu::new(set, threads).unwrap());
+    let spent = timed.spent();
+    let mut rife = Rife::new(timed, network, Scale::Fixed(1.0), Origin::default()).unwrap();
+    let rgb = [0, 1].map(|shift| timed::texture(width, height, shift));
+    let mut runs = vec![];
+    for _ in 0..=repetitions {
+        spent.lock().unwrap().clear();
+        rife.interpolate_rgb(&rgb[0], &rgb[1], width, height, 0.5);
+        runs.push(spent.lock().unwrap().clone());
+    }
+    let mut text = format!("\n{label}\n\n| part | ms | GFLOP | GFLOP/s |\n|---|---|---|---|\n");
+    for (index, (part, _, flop)) in runs[1].iter().enumerate() {
+        let seconds = median(runs[1..].iter().map(|run| run[index].1).collect());
+        let (ms, giga) = (seconds * 1e3, flop / 1e9);
+        text += &format!("| {part} | {ms:.1} | {giga:.2} | {:.0} |\n", giga / seconds);
+    }
+    text
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Forgets the peak of resident memory, where the system can.
+fn reset_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").ok();
+}
+
+fn peak_megabytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) / 1000
+}
+
+/// A network of that many blocks and those widths: v4.26 with five, v4.6 with four.
+fn network(widths: &[usize]) -> Network {
+    let mut noise = timed::Noise::default();
+    let newer = widths.len() == 5;
+    let (features, handed_on) = if newer { (4, 8) } else { (0, 0) };
+    let mut conv = |ins: usize, outs: usize, stride: Stride, residual: Residual| ConvWeights {
+        in_channels: ins,
+        out_channels: outs,
+        weight: noise.values(ins * outs * 9, 0.5 / (ins as f32 * 3.0).sqrt()),
+        bias: noise.values(outs, 0.1),
+        stride,
+        residual,
+        activation: Activation::LeakyRelu,
+    };
+    let mut blocks: Vec<_> = widths
+        .iter()
+        .enumerate()
+        .map(|(index, &c)| {
+            let frames = 2 * (3 + features) + 1;
+            let ins = if index == 0 { frames } else { frames + 5 + handed_on };
+            let down = [
+                conv(ins, c / 2, Stride::Two, Residual::None),
+                conv(c / 2, c, Stride::Two, Residual::None),
+            ];
+            let chain = (0..8).map(|_| conv(c, c, Stride::One, Residual::Input)).collect();
+            (down, chain)
+        })
+        .collect();
+    let convs: Vec<_> =
+        [(3, Stride::Two), (HEAD_CHANNELS, Stride::One), (HEAD_CHANNELS, Stride::One)]
+            .into_iter()
+            .map(|(ins, stride)| conv(ins, HEAD_CHANNELS, stride, Residual::None))
+            .collect();
+    let mut deconv = |ins: usize, outs: usize, shuffle: Shuffle| DeconvWeights {
+        in_channels: ins,
+        out_channels: outs,
+        weight: noise.values(ins * outs * 16, 0.5 / (ins as f32 * 2.0).sqrt()),
+        bias: noise.values(outs, 0.1),
+        shuffle,
+    };
+    let head =
+        newer.then(|| HeadWeights { convs, deconv: deconv(HEAD_CHANNELS, 4, Shuffle::None) });
+    let blocks = blocks
+        .drain(..)
+        .zip(widths)
+        .map(|((conv0, convblock), &c)| {
+            let lastconv = deconv(c, 4 * (5 + handed_on), Shuffle::ByTwo);
+            Block { conv0, convblock, lastconv }
+        })
+        .collect();
+    Network {
+        name: if newer { "v4.26" } else { "v4.6" }.to_owned(),
+        blocks,
+        head,
+        chain_sum: ChainSum::None,
+        mask: if newer { MaskRule::Last } else { MaskRule::Sum },
+        handed_on,
+        factors: if newer { vec![16.0, 8.0, 4.0, 2.0, 1.0] } else { vec![8.0, 4.0, 2.0, 1.0] },
+        output_step: 1.0,
+        pad_multiple: if newer { 64 } else { 32 },
+        notes: vec![],
     }
 }

@@ -4,8 +4,9 @@ use super::Cpu;
 use super::conv::{Add, Conv, Parameters};
 use super::deconv::{self, Deconv};
 use super::tensor::Tensor;
-use super::{fusion, stage};
+use super::{color, fusion, stage};
 use crate::backend::{Backend, BackendDescription};
+use crate::frame::{Picture, PictureFormat};
 use crate::ops::conv::{Activation, ConvWeights, LEAKY_SLOPE, Residual};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
 use crate::ops::flow::Stage;
@@ -94,6 +95,14 @@ impl Backend for Cpu {
             ),
             channels,
         }
+    }
+
+    fn picture_to_rgb(&mut self, picture: &Picture, rgb: &mut Vec<f32>) {
+        color::picture_to_rgb(&self.threads, picture, rgb);
+    }
+
+    fn rgb_to_picture(&mut self, rgb: &[f32], format: PictureFormat) -> Picture {
+        color::rgb_to_picture(&self.threads, rgb, format)
     }
 
     fn record(&mut self, head: Option<&PackedHead>, picture: &Padded<'_>, record: &mut Tensor) {

@@ -4,6 +4,8 @@
 //! buffer the other five. That is the order of a block's output, so that one vector serves all.
 #![expect(unsafe_code, reason = "vector instructions over rows; launchers check the shapes")]
 
+use std::marker::PhantomData;
+
 use super::simd::Simd;
 use super::tensor::Tensor;
 use crate::ops::flow::{BlockOutput, MASK, MaskRule};
@@ -53,22 +55,41 @@ pub(super) unsafe fn add_row<E: Simd>(
             let b = E::load(bottom.add(x * tensor.stride));
             E::mul(scales, E::mul_add(E::sub(b, a), weight_y, a))
         };
+        let add = |x: usize, value: E::V| {
+            let at = sums.add((x - first) * GROUP);
+            E::store(at, E::add(E::load(at), value));
+        };
+        let end = first + n;
+        if step >= 1.0 {
+            // The same size or half of it.
+            for x in first..end {
+                let t = tap(x, step, tensor.w);
+                let a = column(t.first);
+                add(x, E::mul_add(E::sub(column(t.second), a), E::splat(t.weight), a));
+            }
+            return;
+        }
+        // Enlarged by a power of two: `up` positions between the centers of two columns, weights (r + 1/2) / up.
+        let up = (1.0 / step) as usize;
+        let (half, shift) = (up / 2, up.trailing_zeros());
         let mut x = first;
-        while x < first + n {
-            let t = tap(x, step, tensor.w);
-            let a = column(t.first);
-            let d = E::sub(column(t.second), a);
-            // Positions between the same two columns. Steps are powers of two: no rounding. Left of the first center
-            // nothing changes.
-            let left_edge = (x as f32 + 0.5) * step < 0.5;
-            let run =
-                if left_edge { 1 } else { ((1.0 - t.weight) / step).ceil().max(1.0) as usize };
-            for i in 0..run.min(first + n - x) {
-                let weight = t.weight + i as f32 * step;
-                let at = sums.add((x + i - first) * GROUP);
-                E::store(at, E::add(E::load(at), E::mul_add(d, E::splat(weight), a)));
+        while x < end && x < half {
+            add(x, column(0));
+            x += 1;
+        }
+        let mut a = column((x.max(half) - half) >> shift);
+        while x < end {
+            let (low, part) = ((x - half) >> shift, (x - half) & (up - 1));
+            let b = column((low + 1).min(tensor.w - 1));
+            let d = E::sub(b, a);
+            let mut weight = E::splat((part as f32 + 0.5) * step);
+            let run = (up - part).min(end - x);
+            for i in 0..run {
+                add(x + i, E::mul_add(d, weight, a));
+                weight = E::add(weight, E::splat(step));
             }
             x += run;
+            a = b;
         }
     }
 }
@@ -81,53 +102,79 @@ pub(super) struct Source {
     pub weight_y: f32,
 }
 
-/// What a warp needs to know of both records.
+/// What a warp needs to know of both records. Kernels keep a copy of their own, so that it stays in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
-    pub tensors: [&'a Tensor; 2],
+    start: [*const f32; 2],
+    stride: usize,
+    row_stride: usize,
+    size: (usize, usize),
+    lifetime: PhantomData<&'a Tensor>,
 }
+
+// SAFETY: only read, for as long as the tensors are borrowed.
+unsafe impl Send for Records<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Records<'_> {}
 
 impl<'a> Records<'a> {
     /// Both must have one shape.
-    pub(super) fn new(tensors: [&'a Tensor; 2]) -> Self {
-        let [a, b] = tensors;
+    pub(super) fn new([a, b]: [&'a Tensor; 2]) -> Self {
         assert_eq!((a.h, a.w, a.c), (b.h, b.w, b.c), "records of one shape");
-        Self { tensors }
+        assert!(a.h > 0 && a.w > 0, "records of pictures with pixels");
+        Self {
+            start: [a, b].map(|it| it.values()[it.at(0, 0)..].as_ptr()),
+            stride: a.stride,
+            row_stride: a.row_stride(),
+            size: (a.h, a.w),
+            lifetime: PhantomData,
+        }
     }
 
-    /// Where position (`y`, `x`) with the flow at `flow` (four values and four more that are ignored) reads both.
+    /// Rows and columns.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// Groups of 8 channels.
+    pub(super) fn groups(&self) -> usize {
+        self.stride / GROUP
+    }
+
+    /// Position (`y`, `x`) as [`Self::sources`] wants it.
+    ///
+    /// # Safety
+    /// The instruction set of `E` is enabled and `E` has 8 lanes.
+    #[inline(always)]
+    pub(super) unsafe fn position<E: Simd>(y: usize, x: usize) -> E::V {
+        let (x, y) = (x as f32, y as f32);
+        // SAFETY: 8 values for 8 lanes.
+        unsafe { E::load([x, y, x, y, 0.0, 0.0, 0.0, 0.0].as_ptr()) }
+    }
+
+    /// Where the position `at` (x, y, x, y) with the flow at `flow` (four values and four more that are ignored) reads
+    /// both.
     ///
     /// # Safety
     /// The instruction set of `E` is enabled and `E` has 8 lanes; `flow` is valid for 8 values.
     #[inline(always)]
-    pub(super) unsafe fn sources<E: Simd>(
-        &self,
-        y: usize,
-        x: usize,
-        flow: *const f32,
-    ) -> [Source; 2] {
-        let tensor = self.tensors[0];
-        let (x, y) = (x as f32, y as f32);
-        let (right, low) = ((tensor.w - 1) as f32, (tensor.h - 1) as f32);
+    pub(super) unsafe fn sources<E: Simd>(&self, at: E::V, flow: *const f32) -> [Source; 2] {
         let mut whole = [0i32; GROUP];
         let mut parts = [0f32; GROUP];
         // SAFETY: all pointers are to 8 values.
         unsafe {
-            let at = E::add(E::load(flow), E::load([x, y, x, y, 0.0, 0.0, 0.0, 0.0].as_ptr()));
+            let limit = Self::position::<E>(self.size.0 - 1, self.size.1 - 1);
             // NaN becomes 0: `max` answers its second value.
-            let at = E::max(at, E::splat(0.0));
-            let limit = [right, low, right, low, 0.0, 0.0, 0.0, 0.0];
-            let at = E::min(at, E::load(limit.as_ptr()));
+            let at = E::max(E::add(E::load(flow), at), E::splat(0.0));
+            let at = E::min(at, limit);
             let floor = E::truncate(at, whole.as_mut_ptr());
             E::store(parts.as_mut_ptr(), E::sub(at, floor));
         }
         let source = |side: usize| {
             // Clamped to the picture, so not negative.
-            let (x, y) = (
-                whole[2 * side].unsigned_abs() as usize,
-                whole[2 * side + 1].unsigned_abs() as usize,
-            );
-            Source { at: tensor.at(y, x), weight_x: parts[2 * side], weight_y: parts[2 * side + 1] }
+            let [x, y] = [whole[2 * side], whole[2 * side + 1]].map(|v| v.unsigned_abs() as usize);
+            let at = y * self.row_stride + x * self.stride;
+            Source { at, weight_x: parts[2 * side], weight_y: parts[2 * side + 1] }
         };
         [source(0), source(1)]
     }
@@ -135,21 +182,21 @@ impl<'a> Records<'a> {
     /// Where both are read with no flow.
     #[inline(always)]
     pub(super) fn standing(&self, y: usize, x: usize) -> [Source; 2] {
-        [Source { at: self.tensors[0].at(y, x), weight_x: 0.0, weight_y: 0.0 }; 2]
+        let at = y * self.row_stride + x * self.stride;
+        [Source { at, weight_x: 0.0, weight_y: 0.0 }; 2]
     }
 
     /// Eight channels of one record at a source: bilinear. The border stands in where the weight is 0.
     ///
     /// # Safety
-    /// The instruction set of `E` is enabled and `E` has 8 lanes; `from` came from [`Self::sources`] and `group` is
-    /// below `stride / 8`.
+    /// The instruction set of `E` is enabled and `E` has 8 lanes; `from` came from [`Self::sources`] or
+    /// [`Self::standing`] and `group` is below [`Self::groups`].
     #[inline(always)]
     pub(super) unsafe fn sample<E: Simd>(&self, side: usize, from: Source, group: usize) -> E::V {
-        let tensor = self.tensors[side];
         // SAFETY: the source lies in the picture, so its right and lower neighbors lie in the bordered tensor.
         unsafe {
-            let p = tensor.values().as_ptr().add(from.at + group * GROUP);
-            let (right, below) = (tensor.stride, tensor.row_stride());
+            let p = self.start[side].add(from.at + group * GROUP);
+            let (right, below) = (self.stride, self.row_stride);
             let (wx, wy) = (E::splat(from.weight_x), E::splat(from.weight_y));
             let (a, b) = (E::load(p), E::load(p.add(right)));
             let (c, d) = (E::load(p.add(below)), E::load(p.add(below + right)));

@@ -35,7 +35,7 @@ pub(super) struct FusionJob<'a> {
 /// thread touches these rows.
 #[inline(always)]
 pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
-    let width = job.records.tensors[0].w;
+    let (_, width) = job.records.size();
     let (sums, band) = scratch.split_at_mut((RUN + 1) * GROUP);
     let factor = job.last.map_or(1, |(last, _)| last.factor());
     for source in rows {
@@ -108,10 +108,15 @@ impl<E: Simd> Work<E> for Blend<'_> {
             let (zero, one) = (E::splat(0.0), E::splat(1.0));
             let out = job.rgb.at(3 * (y * fusion.width + first));
             let mut pixel = [0.0; GROUP];
+            // A copy of its own stays in registers.
+            let records = job.records;
+            let mut position = Records::position::<E>(y, first);
+            let step = Records::position::<E>(0, 1);
             for i in 0..n {
-                let from = job.records.sources::<E>(y, first + i, sums.add(i * GROUP));
-                let a = job.records.sample::<E>(0, from[0], 0);
-                let b = job.records.sample::<E>(1, from[1], 0);
+                let from = records.sources::<E>(position, sums.add(i * GROUP));
+                position = E::add(position, step);
+                let a = records.sample::<E>(0, from[0], 0);
+                let b = records.sample::<E>(1, from[1], 0);
                 let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);
                 E::store(pixel.as_mut_ptr(), E::min(E::max(rgb, zero), one));
                 out.add(3 * i).copy_from_nonoverlapping(pixel.as_ptr(), 3);
@@ -160,7 +165,7 @@ pub(super) fn run(
     (whole, rgb): (&mut Tensor, &mut [f32]),
 ) {
     let records = Records::new(fusion.records);
-    let (h, w) = (records.tensors[0].h, records.tensors[0].w);
+    let (h, w) = records.size();
     assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
     assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");
     last.check(input);

@@ -5,6 +5,7 @@ use tensor::Tensor;
 use threads::{Scratch, Threads};
 
 mod backend;
+mod color;
 pub mod conv;
 pub mod deconv;
 mod flow_rows;

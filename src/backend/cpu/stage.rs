@@ -139,7 +139,7 @@ unsafe fn fill_row<E: Simd>(
                 E::outline(Inside::<$groups, $cells> { job, own, y, begin, end, to: inside })
             };
         }
-        let groups = job.records.tensors[0].stride / GROUP;
+        let groups = job.records.groups();
         match (groups, job.stage.factor) {
             (_, s) if s < 1.0 => fill_enlarged::<E>(job, own, (y, begin, end), inside),
             (1, 1.0) => fill!(1 1),
@@ -221,21 +221,31 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
                     sum_rows::<E>(job, grid, 1.0, [*sums, none]);
                 }
             }
+            // A copy of its own stays in registers.
+            let records = job.records;
+            let mut at = [[E::splat(0.0); C]; C];
+            for (i, at) in at.iter_mut().enumerate() {
+                for (j, at) in at.iter_mut().enumerate() {
+                    *at = Records::position::<E>(s * y + offset + i, s * begin + offset + j);
+                }
+            }
+            let step = Records::position::<E>(0, s);
             for x in begin..end {
                 let pixel = to.add((x - begin) * cin);
                 let mut sums = [[E::splat(0.0); G]; 2];
                 for i in 0..C {
                     for j in 0..C {
-                        let (row, column) = (s * y + offset + i, s * x + offset + j);
+                        let column = s * x + offset + j;
                         let from = if flows {
                             let flow = flow[i].add((column - s * begin) * GROUP);
-                            job.records.sources::<E>(row, column, flow)
+                            records.sources::<E>(at[i][j], flow)
                         } else {
-                            job.records.standing(row, column)
+                            records.standing(s * y + offset + i, column)
                         };
+                        at[i][j] = E::add(at[i][j], step);
                         for k in 0..2 {
                             for group in 0..G {
-                                let value = job.records.sample::<E>(k, from[k], group);
+                                let value = records.sample::<E>(k, from[k], group);
                                 sums[k][group] =
                                     E::mul_add(value, E::splat(weight), sums[k][group]);
                             }
@@ -275,11 +285,11 @@ unsafe fn fill_enlarged<E: Simd>(
     to: *mut f32,
 ) {
     let (stage, cin) = (job.stage, job.packed.cin);
-    let [picture, _] = job.records.tensors;
+    let (picture_h, picture_w) = job.records.size();
     let side = 3 + stage.features;
-    let row = tap(y, stage.factor, picture.h);
-    let first = tap(begin, stage.factor, picture.w).first;
-    let beyond = tap(end - 1, stage.factor, picture.w).second + 1;
+    let row = tap(y, stage.factor, picture_h);
+    let first = tap(begin, stage.factor, picture_w).first;
+    let beyond = tap(end - 1, stage.factor, picture_w).second + 1;
     let sums = [[own.own[0], own.own[1]], [own.own[2], own.own[3]]];
     let scales = [2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0];
     // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
@@ -290,8 +300,8 @@ unsafe fn fill_enlarged<E: Simd>(
         }
         for x in begin..end {
             let pixel = to.add((x - begin) * cin);
-            let column = tap(x, stage.factor, picture.w);
-            for group in 0..picture.stride / GROUP {
+            let column = tap(x, stage.factor, picture_w);
+            for group in 0..job.records.groups() {
                 let mut both = [E::splat(0.0); 2];
                 for (i, y, weight_y) in
                     [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)]
@@ -300,7 +310,8 @@ unsafe fn fill_enlarged<E: Simd>(
                         [(column.first, 1.0 - column.weight), (column.second, column.weight)]
                     {
                         let flow = sums[i][0].add((x - first) * GROUP);
-                        let from = job.records.sources::<E>(y, x, flow);
+                        let at = Records::position::<E>(y, x);
+                        let from = job.records.sources::<E>(at, flow);
                         for k in 0..2 {
                             let value = job.records.sample::<E>(k, from[k], group);
                             both[k] = E::mul_add(value, E::splat(weight_y * weight_x), both[k]);

@@ -1,0 +1,183 @@
+//! A backend that measures another: seconds and arithmetic of each part of the network.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use slomod::backend::{Backend, BackendDescription};
+use slomod::ops::conv::ConvWeights;
+use slomod::ops::deconv::DeconvWeights;
+use slomod::ops::flow::Stage;
+use slomod::ops::fusion::Fusion;
+use slomod::ops::head::{HeadWeights, Padded};
+use slomod::ops::tensor::{Shape, Tensor};
+
+/// Part, seconds, floating-point operations; in the order in which parts first ran.
+pub type Spent = Vec<(String, f64, f64)>;
+
+/// Measures what it passes on.
+pub struct Timed<B> {
+    inner: B,
+    spent: Arc<Mutex<Spent>>,
+    block: usize,
+}
+
+/// Packed weights and the operations for each pixel of the output (of the input, for transposed ones).
+pub struct Counted<T> {
+    inner: T,
+    flop_per_pixel: f64,
+}
+
+impl<B> Timed<B> {
+    pub fn new(inner: B) -> Self {
+        Self { inner, spent: Arc::default(), block: 0 }
+    }
+
+    /// Where the measurements go.
+    pub fn spent(&self) -> Arc<Mutex<Spent>> {
+        Arc::clone(&self.spent)
+    }
+
+    fn note(&self, part: &str, start: Instant, flop: f64) {
+        let seconds = start.elapsed().as_secs_f64();
+        let mut spent = self.spent.lock().unwrap();
+        match spent.iter_mut().find(|(name, ..)| name == part) {
+            Some((_, sum, flops)) => {
+                *sum += seconds;
+                *flops += flop;
+            }
+            None => spent.push((part.to_owned(), seconds, flop)),
+        }
+    }
+}
+
+fn pixels(tensor: &impl Shape) -> f64 {
+    let [h, w, _] = tensor.shape();
+    (h * w) as f64
+}
+
+fn conv_flop(weights: &ConvWeights) -> f64 {
+    (2 * 9 * weights.in_channels * weights.out_channels) as f64
+}
+
+/// Each input pixel meets each of the 16 taps once.
+fn deconv_flop(weights: &DeconvWeights) -> f64 {
+    (2 * 16 * weights.in_channels * weights.out_channels) as f64
+}
+
+impl<B: Backend> Backend for Timed<B> {
+    type Tensor = B::Tensor;
+    type Conv = Counted<B::Conv>;
+    type Deconv = Counted<B::Deconv>;
+    type Head = Counted<B::Head>;
+
+    fn description(&self) -> BackendDescription {
+        self.inner.description()
+    }
+
+    fn pack_conv(&self, weights: &ConvWeights) -> Self::Conv {
+        Counted { inner: self.inner.pack_conv(weights), flop_per_pixel: conv_flop(weights) }
+    }
+
+    fn pack_stage_conv(&self, weights: &ConvWeights, features: usize) -> Self::Conv {
+        let inner = self.inner.pack_stage_conv(weights, features);
+        Counted { inner, flop_per_pixel: conv_flop(weights) }
+    }
+
+    fn pack_deconv(&self, weights: &DeconvWeights) -> Self::Deconv {
+        Counted { inner: self.inner.pack_deconv(weights), flop_per_pixel: deconv_flop(weights) }
+    }
+
+    fn pack_head(&self, weights: &HeadWeights) -> Self::Head {
+        // All layers work at half the record's size.
+        let convs: f64 = weights.convs.iter().map(conv_flop).sum();
+        let flop_per_pixel = 0.25 * (convs + deconv_flop(&weights.deconv));
+        Counted { inner: self.inner.pack_head(weights), flop_per_pixel }
+    }
+
+    fn record(&mut self, head: Option<&Self::Head>, picture: &Padded<'_>, record: &mut B::Tensor) {
+        let start = Instant::now();
+        self.block = 0;
+        self.inner.record(head.map(|head| &head.inner), picture, record);
+        let flop = head.map_or(0.0, |head| head.flop_per_pixel * pixels(record));
+        self.note("two heads", start, flop);
+    }
+
+    fn stage_conv(
+        &mut self,
+        conv: &Self::Conv,
+        stage: &Stage<'_, B::Tensor>,
+        output: &mut B::Tensor,
+    ) {
+        let start = Instant::now();
+        self.block = stage.earlier.len();
+        self.inner.stage_conv(&conv.inner, stage, output);
+        let part = format!("block {} stage and first convolution", self.block);
+        self.note(&part, start, conv.flop_per_pixel * pixels(output));
+    }
+
+    fn conv(&mut self, conv: &Self::Conv, input: &B::Tensor, output: &mut B::Tensor) {
+        let start = Instant::now();
+        self.inner.conv(&conv.inner, input, output);
+        let part = format!("block {} convolutions", self.block);
+        self.note(&part, start, conv.flop_per_pixel * pixels(output));
+    }
+
+    fn deconv(&mut self, deconv: &Self::Deconv, input: &B::Tensor, output: &mut B::Tensor) {
+        let start = Instant::now();
+        self.inner.deconv(&deconv.inner, input, output);
+        let part = format!("block {} transposed convolution", self.block);
+        self.note(&part, start, deconv.flop_per_pixel * pixels(input));
+    }
+
+    fn deconv_fusion(
+        &mut self,
+        deconv: &Self::Deconv,
+        input: &B::Tensor,
+        fusion: &Fusion<'_, B::Tensor>,
+        rgb: &mut [f32],
+    ) {
+        let start = Instant::now();
+        self.inner.deconv_fusion(&deconv.inner, input, fusion, rgb);
+        self.note(
+            "last transposed convolution and fusion",
+            start,
+            deconv.flop_per_pixel * pixels(input),
+        );
+    }
+
+    fn add(&mut self, from: &B::Tensor, to: &mut B::Tensor) {
+        self.inner.add(from, to);
+    }
+
+    fn to_plain(&self, tensor: &B::Tensor) -> Tensor {
+        self.inner.to_plain(tensor)
+    }
+}
+
+/// Reproducible noise.
+#[derive(Default)]
+pub struct Noise(u32);
+
+impl Noise {
+    pub fn values(&mut self, n: usize, spread: f32) -> Vec<f32> {
+        let mut next = || {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| spread * next()).collect()
+    }
+}
+
+/// A smooth texture moved by some pixels, `[h, w, 3]`.
+pub fn texture(width: usize, height: usize, shift: usize) -> Vec<f32> {
+    let mut rgb = Vec::with_capacity(3 * width * height);
+    for y in 0..height {
+        for x in 0..width {
+            let (x, y) = ((x + 3 * shift) as f32, (y + shift) as f32);
+            rgb.extend(
+                [0.0, 1.0, 2.0].map(|c| 0.5 + 0.4 * (0.05 * x + c).sin() * (0.07 * y).cos()),
+            );
+        }
+    }
+    rgb
+}

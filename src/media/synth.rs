@@ -12,6 +12,7 @@ use super::MediaError;
 use super::encoder::{self, Exporter, Header, VideoEncoder};
 use super::mux::Muxer;
 use super::raw::{self, Tags};
+use super::raw_output;
 use crate::config::settings::{Codec, Container, Encoding};
 use crate::frame::{Matrix, Picture, Range, Rate, Seconds};
 
@@ -77,7 +78,7 @@ impl VideoTrack {
         let (encoder, _) = encoder::open(&plan, &encoding, &header)?;
         let stream = muxer.add_stream(&encoder.parameters(), time_base)?;
         let shown = Some((encoder::rational(rate), header.sample_aspect_ratio));
-        raw::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, shown);
+        raw_output::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, shown);
         let exporter = Exporter::new(&plan, first.format).map_err(video_failed)?;
         Ok(Self { encoder, exporter, stream, tick: rate.recip() })
     }
@@ -134,7 +135,7 @@ impl<'a> AudioTrack<'a> {
         }
         let encoder = audio.open_as(codec).map_err(audio_failed)?;
         let stream = muxer.add_stream(&ffmpeg::codec::Parameters::from(&encoder), time_base)?;
-        raw::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, None);
+        raw_output::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, None);
         let frame_len = match encoder.frame_size() as usize {
             0 => AAC_FRAME,
             len => len,

@@ -141,9 +141,10 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         Err(error) => failure_report(&task, error),
     };
     if args.json {
-        let json = serde_json::to_string_pretty(&report)
+        let json = report
+            .to_json()
             .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-        println!("{json}");
+        print!("{json}");
     }
     match result {
         Ok(report) => {

@@ -10,7 +10,9 @@ use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Watch};
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
-use crate::config::settings::{Codec, Container, Encoding, Mode, Scale, Settings};
+use crate::config::settings::{
+    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Scale, Settings,
+};
 use crate::frame::rational_text;
 
 /// A wrong value and its byte offset in the file.
@@ -22,12 +24,6 @@ pub struct Problem {
 
 type Checked<T> = Result<T, Problem>;
 
-/// New frames for each old one.
-const FACTORS: std::ops::RangeInclusive<u32> = 2..=16;
-/// Used where neither factor, speed nor (smooth) fps is given.
-const DEFAULT_FACTOR: u32 = 2;
-/// Output frames a second.
-const FPS: std::ops::RangeInclusive<i128> = 10..=320;
 /// Longest duration that a key may have: a longer one is a slip of the pen.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Presets of x264 and x265.
@@ -121,23 +117,26 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
     let mode = raw.mode.as_ref().map_or(default.mode, |it| *it.get_ref());
     let fps = ratio("fps", &raw.fps)?;
     if let (Some(value), Some(at)) = (fps, &raw.fps)
-        && (value < Ratio::from(*FPS.start()) || value > Ratio::from(*FPS.end()))
+        && (value < Ratio::from(*FPS_RANGE.start()) || value > Ratio::from(*FPS_RANGE.end()))
     {
         return wrong(at, format!("`fps` is {value}: use auto or 10 to 320"));
     }
     let speed = speed(mode, raw)?;
-    let factor = match &raw.factor {
+    let factor = match raw.factor.as_ref().filter(|it| it.get_ref().0 != "auto") {
         Some(at) => {
             let text = &at.get_ref().0;
-            match text.parse().ok().filter(|it| FACTORS.contains(it)) {
+            match text.parse().ok().filter(|it| FACTOR_RANGE.contains(it)) {
                 Some(value) => Some(value),
                 None => {
-                    return wrong(at, format!("`factor` is {text}: use a whole number, 2 to 16"));
+                    return wrong(
+                        at,
+                        format!("`factor` is {text}: use auto or a whole number, 2 to 16"),
+                    );
                 }
             }
         }
         None if speed.is_some() || (mode == Mode::Smooth && fps.is_some()) => None,
-        None => Some(DEFAULT_FACTOR),
+        None => Some(mode.default_factor()),
     };
     if let (Mode::Smooth, Some(at), Some(_), Some(_)) = (mode, &raw.fps, fps, factor) {
         let message = "`fps` and `factor` both set the rate in mode smooth: give one of them";
@@ -168,7 +167,7 @@ fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
     if mode == Mode::Smooth {
         return wrong(at, "`speed` is for mode slow: mode smooth keeps the duration".into());
     }
-    if raw.factor.is_some() {
+    if raw.factor.as_ref().is_some_and(|it| it.get_ref().0 != "auto") {
         return wrong(at, "`speed` and `factor` say the same: give one of them".into());
     }
     if value < Ratio::new(1, 16) || value >= Ratio::from(1) {

@@ -17,6 +17,22 @@ pub enum Mode {
     Smooth,
 }
 
+/// Fewest and most new frames for each old one.
+pub const FACTOR_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
+/// Lowest and highest output rate that can be asked for.
+pub const FPS_RANGE: std::ops::RangeInclusive<i128> = 10..=320;
+
+impl Mode {
+    /// New frames for each old one, where nothing says how many.
+    #[must_use]
+    pub fn default_factor(self) -> u32 {
+        match self {
+            Self::Slow => 4,
+            Self::Smooth => 2,
+        }
+    }
+}
+
 /// What happens to sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -19,6 +19,7 @@ use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::report::Report;
+use crate::report::json::ReportError;
 
 /// How many names are tried before giving up.
 const MOST_NAMES: u32 = 10_000;
@@ -41,8 +42,11 @@ pub enum PublishError {
     #[error("{}: this name and ten thousand numbered ones are taken: tidy the output folder", .0.display())]
     NoName(PathBuf),
     /// The report cannot be written as JSON.
-    #[error("the report cannot be written: {0}")]
-    Report(#[from] serde_json::Error),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A recorded report cannot be read back.
+    #[error("a recorded report cannot be read: {0}")]
+    Recorded(#[from] serde_json::Error),
     /// The step could not be recorded.
     #[error(transparent)]
     Record(#[from] JournalError),
@@ -61,7 +65,7 @@ impl Classify for PublishError {
     fn consequence(&self) -> Consequence {
         match self {
             Self::Io { .. } | Self::NoName(_) => Consequence::Retry,
-            Self::Report(_) => Consequence::Reject,
+            Self::Report(_) | Self::Recorded(_) => Consequence::Reject,
             Self::Record(error) => error.consequence(),
         }
     }
@@ -69,7 +73,7 @@ impl Classify for PublishError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Io { .. } | Self::NoName(_) => ExitCode::CannotCreate,
-            Self::Report(_) => ExitCode::Software,
+            Self::Report(_) | Self::Recorded(_) => ExitCode::Software,
             Self::Record(error) => error.exit_code(),
         }
     }
@@ -381,7 +385,7 @@ fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Publ
 }
 
 fn text(report: &Report) -> Outcome<String> {
-    Ok(serde_json::to_string_pretty(report)? + "\n")
+    Ok(report.to_json()?)
 }
 
 fn write(path: &Path, text: &str) -> Outcome<()> {

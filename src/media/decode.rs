@@ -14,6 +14,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, DecodeStats};
+use super::clock::Clock;
 use super::picture::Importer;
 use super::probe::{self, read_error, unusable};
 use super::raw;
@@ -81,7 +82,7 @@ impl Decoder {
             },
             info: opened.info,
             importer,
-            clock: Clock::new(tick, nominal.unwrap_or(tick)),
+            clock: Clock::new(tick, nominal),
             frame: Video::empty(),
             first: None,
             index: 0,
@@ -100,7 +101,7 @@ impl Decoder {
     #[must_use]
     pub fn stats(&self) -> DecodeStats {
         let mut stats = self.feed.stats.clone();
-        stats.repaired_times = self.clock.repaired;
+        stats.repaired_times = self.clock.repaired();
         stats.decoded = self.index - u64::from(self.first.is_some());
         stats
     }
@@ -139,11 +140,12 @@ impl Decoder {
         if !self.importer.fits(&self.frame) {
             self.adopt_or_refuse()?;
         }
-        let tick = self.clock.tick;
+        let tick = self.clock.tick();
         let seconds = |count: i64| tick * i128::from(count);
         let pts = self.clock.place(self.frame.timestamp().or(self.frame.pts()).map(seconds));
         let duration = self.frame.packet().duration;
-        Ok(Some((pts, (duration > 0).then(|| seconds(duration)))))
+        let duration = (duration > 0).then(|| self.clock.regular_duration(seconds(duration)));
+        Ok(Some((pts, duration)))
     }
 
     /// Headers may be wrong about the first frame; later ones must be like it.
@@ -183,7 +185,7 @@ impl Decoder {
 
     /// Decodes to the end without copying pictures: first time and end of the last frame.
     pub(super) fn run_through(&mut self) -> Result<Option<(Seconds, Seconds)>, MediaError> {
-        let nominal = self.clock.nominal;
+        let nominal = self.clock.frame_duration();
         let end_of = |pts: Seconds, duration: Option<Seconds>| pts + duration.unwrap_or(nominal);
         let Some(first) = self.first.take() else { return Ok(None) };
         let (start, mut end) = (first.pts, end_of(first.pts, first.duration));
@@ -339,73 +341,5 @@ impl Feed {
         if self.stats.errors.len() < MAX_ERRORS {
             self.stats.errors.push(message);
         }
-    }
-}
-
-/// Keeps times strictly increasing.
-///
-/// A frame without a time follows its predecessor by one nominal frame. A time that is not after its predecessor's is
-/// put one tick after it; but where time steps back by more than [`Clock::JUMP_S`] (a counter that started again),
-/// everything from there on is moved, so that the frame follows its predecessor by one nominal frame.
-struct Clock {
-    tick: Seconds,
-    nominal: Seconds,
-    shift: Seconds,
-    last: Option<Seconds>,
-    repaired: u64,
-}
-
-impl Clock {
-    /// Steps back longer than this many seconds start a new count.
-    const JUMP_S: i128 = 1;
-
-    fn new(tick: Seconds, nominal: Seconds) -> Self {
-        Self { tick, nominal, shift: Seconds::default(), last: None, repaired: 0 }
-    }
-
-    fn place(&mut self, time: Option<Seconds>) -> Seconds {
-        let placed = match (self.last, time.map(|it| it + self.shift)) {
-            (None, Some(time)) => time,
-            (Some(last), Some(time)) if time > last => time,
-            (None, None) => Seconds::default(),
-            (Some(last), None) => self.repair(last + self.nominal),
-            (Some(last), Some(time)) if last - time > Ratio::from_integer(Self::JUMP_S) => {
-                self.shift += last + self.nominal - time;
-                self.repair(last + self.nominal)
-            }
-            (Some(last), Some(_)) => self.repair(last + self.tick),
-        };
-        self.last = Some(placed);
-        placed
-    }
-
-    fn repair(&mut self, time: Seconds) -> Seconds {
-        self.repaired += 1;
-        time
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_made_strictly_increasing() {
-        let s = |n: i128| Ratio::new(n, 1000);
-        let mut clock = Clock::new(s(1), s(40));
-        let given = [Some(0), Some(40), Some(40), Some(30), Some(120), None, Some(200)];
-        let placed: Vec<_> = given.iter().map(|it| clock.place(it.map(s))).collect();
-        assert_eq!(placed, [0, 40, 41, 42, 120, 160, 200].map(s));
-        assert_eq!(clock.repaired, 3);
-    }
-
-    #[test]
-    fn a_counter_that_starts_again_is_carried_on() {
-        let s = |n: i128| Ratio::new(n, 1000);
-        let mut clock = Clock::new(s(1), s(40));
-        let given = [5000, 5040, 0, 40, 90];
-        let placed: Vec<_> = given.iter().map(|it| clock.place(Some(s(*it)))).collect();
-        assert_eq!(placed, [5000, 5040, 5080, 5120, 5170].map(s));
-        assert_eq!(clock.repaired, 1);
     }
 }

@@ -2,6 +2,7 @@
 
 mod audio;
 pub mod clip;
+mod clock;
 pub mod decode;
 mod encoder;
 mod mux;

@@ -2,17 +2,8 @@
 
 use num_rational::Ratio;
 
-use crate::config::settings::{Mode, Settings};
+use crate::config::settings::{FACTOR_RANGE, FPS_RANGE, Mode, Settings};
 use crate::frame::{Rate, Seconds};
-
-/// Fewest and most new frames for each old one.
-pub const FACTOR_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
-/// Lowest and highest output rate that can be asked for.
-pub const FPS_RANGE: std::ops::RangeInclusive<u32> = 10..=320;
-/// Factor where neither factor, rate nor speed is given, slow motion.
-pub const DEFAULT_SLOW_FACTOR: u32 = 4;
-/// Factor where neither factor nor rate is given, smooth.
-pub const DEFAULT_SMOOTH_FACTOR: u32 = 2;
 
 /// Where output frames lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +43,8 @@ fn check_ranges(settings: &Settings) -> Result<(), String> {
     {
         return Err(format!("factor {factor} is out of range: 2 to 16"));
     }
-    let bound = |value: u32| Ratio::from_integer(i128::from(value));
     if let Some(fps) = settings.fps
-        && (fps < bound(*FPS_RANGE.start()) || fps > bound(*FPS_RANGE.end()))
+        && (fps < Ratio::from(*FPS_RANGE.start()) || fps > Ratio::from(*FPS_RANGE.end()))
     {
         return Err(format!("fps {fps} is out of range: 10 to 320"));
     }
@@ -73,7 +63,7 @@ fn slow(settings: &Settings, source_rate: Rate) -> Result<Plan, String> {
         }
         (Some(factor), None) => Ratio::from_integer(i128::from(factor)),
         (None, Some(speed)) => speed.recip(),
-        (None, None) => Ratio::from_integer(i128::from(DEFAULT_SLOW_FACTOR)),
+        (None, None) => Ratio::from_integer(i128::from(Mode::Slow.default_factor())),
     };
     let rate = settings.fps.unwrap_or(source_rate);
     let whole = u32::try_from(stretch.to_integer()).ok().filter(|_| stretch.is_integer());
@@ -99,7 +89,7 @@ fn smooth(settings: &Settings, source_rate: Rate) -> Result<Plan, String> {
         }
         (None, Some(rate)) => Ok(Plan { stretch, rate, sampling: Sampling::Grid(rate) }),
         (factor, None) => {
-            let steps = factor.unwrap_or(DEFAULT_SMOOTH_FACTOR);
+            let steps = factor.unwrap_or(Mode::Smooth.default_factor());
             let rate = source_rate * i128::from(steps);
             Ok(Plan { stretch, rate, sampling: Sampling::Steps(steps) })
         }

@@ -1,0 +1,150 @@
+//! Times of decoded frames: strictly increasing, and exact where a container's clock is coarse.
+
+use num_rational::Ratio;
+
+use crate::frame::Seconds;
+
+/// A clock that ticks this slowly, or slower, rounds frame times visibly (Matroska and FLV: 1 ms).
+const COARSE_TICK: Seconds = Ratio::new_raw(1, 2000);
+
+/// Keeps times strictly increasing.
+///
+/// A frame without a time follows its predecessor by one nominal frame. A time that is not after its predecessor's is
+/// put one tick after it; but where time steps back by more than [`Clock::JUMP_S`] (a counter that started again),
+/// everything from there on is moved, so that the frame follows its predecessor by one nominal frame.
+///
+/// Where the clock is coarse, a time within one tick of the nominal rate's grid is the grid's: 0, 42, 83, 125 ms of a
+/// 24 fps clip are 0, 1/24, 2/24, 3/24 s. Otherwise a constant rate would come out as a trembling one.
+pub(super) struct Clock {
+    tick: Seconds,
+    nominal: Option<Seconds>,
+    origin: Option<Seconds>,
+    shift: Seconds,
+    last: Option<Seconds>,
+    repaired: u64,
+}
+
+impl Clock {
+    /// Steps back longer than this many seconds start a new count.
+    const JUMP_S: i128 = 1;
+
+    /// `nominal` is the duration of a frame by the header's rate.
+    pub(super) fn new(tick: Seconds, nominal: Option<Seconds>) -> Self {
+        Self { tick, nominal, origin: None, shift: Seconds::default(), last: None, repaired: 0 }
+    }
+
+    /// One tick of the container's clock.
+    pub(super) fn tick(&self) -> Seconds {
+        self.tick
+    }
+
+    /// What a frame lasts where nothing says: the nominal duration, else a tick.
+    pub(super) fn frame_duration(&self) -> Seconds {
+        self.nominal.unwrap_or(self.tick)
+    }
+
+    /// How many times were missing or out of order.
+    pub(super) fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
+    /// The time of the next frame, given the container's.
+    pub(super) fn place(&mut self, time: Option<Seconds>) -> Seconds {
+        let nominal = self.frame_duration();
+        let placed = match (self.last, time.map(|it| it + self.shift)) {
+            (None, Some(time)) => time,
+            (Some(last), Some(time)) if time > last => self.regular(time, last),
+            (None, None) => Seconds::default(),
+            (Some(last), None) => self.repair(last + nominal),
+            (Some(last), Some(time)) if last - time > Ratio::from_integer(Self::JUMP_S) => {
+                self.shift += last + nominal - time;
+                self.repair(last + nominal)
+            }
+            (Some(last), Some(_)) => self.repair(last + self.tick),
+        };
+        self.origin.get_or_insert(placed);
+        self.last = Some(placed);
+        placed
+    }
+
+    /// The container's duration of a frame, made exact as times are.
+    pub(super) fn regular_duration(&self, duration: Seconds) -> Seconds {
+        match self.coarse_nominal() {
+            Some(nominal) if self.is_within_tick(nominal, duration) => nominal,
+            _ => duration,
+        }
+    }
+
+    fn regular(&self, time: Seconds, last: Seconds) -> Seconds {
+        let (Some(nominal), Some(origin)) = (self.coarse_nominal(), self.origin) else {
+            return time;
+        };
+        let grid = origin + ((time - origin) / nominal).round() * nominal;
+        if self.is_within_tick(grid, time) && grid > last { grid } else { time }
+    }
+
+    fn coarse_nominal(&self) -> Option<Seconds> {
+        self.nominal.filter(|_| self.tick >= COARSE_TICK)
+    }
+
+    fn is_within_tick(&self, a: Seconds, b: Seconds) -> bool {
+        a - b <= self.tick && b - a <= self.tick
+    }
+
+    fn repair(&mut self, time: Seconds) -> Seconds {
+        self.repaired += 1;
+        time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(count: i128) -> Seconds {
+        Ratio::new(count, 1000)
+    }
+
+    #[test]
+    fn times_are_made_strictly_increasing() {
+        let mut clock = Clock::new(ms(1), Some(ms(40)));
+        let given = [Some(0), Some(40), Some(40), Some(30), Some(120), None, Some(200)];
+        let placed: Vec<_> = given.iter().map(|it| clock.place(it.map(ms))).collect();
+        assert_eq!(placed, [0, 40, 41, 42, 120, 160, 200].map(ms));
+        assert_eq!(clock.repaired(), 3);
+    }
+
+    #[test]
+    fn a_counter_that_starts_again_is_carried_on() {
+        let mut clock = Clock::new(ms(1), Some(ms(40)));
+        let given = [5000, 5040, 0, 40, 90];
+        let placed: Vec<_> = given.iter().map(|it| clock.place(Some(ms(*it)))).collect();
+        assert_eq!(placed, [5000, 5040, 5080, 5120, 5170].map(ms));
+        assert_eq!(clock.repaired(), 1);
+    }
+
+    #[test]
+    fn a_coarse_clock_does_not_make_a_constant_rate_tremble() {
+        let nominal = Ratio::new(1001, 24000);
+        let mut clock = Clock::new(ms(1), Some(nominal));
+        for frame in 0..5000 {
+            let exact = ms(7) + nominal * frame;
+            let rounded = ms((exact * 1000).round().to_integer());
+            assert_eq!(clock.place(Some(rounded)), exact, "frame {frame}");
+        }
+        assert_eq!(clock.regular_duration(ms(41)), nominal);
+        assert_eq!(clock.regular_duration(ms(83)), ms(83));
+    }
+
+    #[test]
+    fn variable_times_and_fine_clocks_are_left_alone() {
+        let mut coarse = Clock::new(ms(1), Some(Ratio::new(1, 30)));
+        let given = [0, 20, 50, 78, 120];
+        let placed: Vec<_> = given.iter().map(|it| coarse.place(Some(ms(*it)))).collect();
+        assert_eq!(placed, given.map(ms));
+        let tick = Ratio::new(1, 90_000);
+        let mut fine = Clock::new(tick, Some(Ratio::new(1, 30)));
+        assert_eq!(fine.place(Some(tick * 0)), tick * 0);
+        assert_eq!(fine.place(Some(tick * 3001)), tick * 3001);
+    }
+}

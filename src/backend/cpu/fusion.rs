@@ -80,6 +80,7 @@ struct Blend<'a> {
 
 impl<E: Simd> Work<E> for Blend<'_> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "positions number masks and sums alike")]
     unsafe fn run(self) {
         let Self { job, y, x: first, n, last, sums } = self;
         let fusion = job.fusion;

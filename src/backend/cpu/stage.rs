@@ -199,6 +199,7 @@ struct Inside<'a, const G: usize, const C: usize> {
 
 impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
     unsafe fn run(self) {
         let Self { job, own, y, begin, end, to } = self;
         let (stage, cin) = (job.stage, job.packed.cin);
@@ -278,6 +279,7 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
 /// # Safety
 /// As [`stage_conv`]; `to` is valid for the pixels and a vector more.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "two groups of two rows read best by number")]
 unsafe fn fill_enlarged<E: Simd>(
     job: &StageJob<'_>,
     own: &Rows,

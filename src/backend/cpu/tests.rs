@@ -116,8 +116,7 @@ fn check_conv(case: &ConvCase) {
         let active = |v: f64| if v > 0.0 { v } else { v * f64::from(slope[co]) };
         match case.add {
             0 => active(sum),
-            1 => active(sum + added),
-            _ => active(sum) + added,
+            _ => active(sum + added),
         }
     };
     let mut first: Option<(Instructions, Tensor)> = None;
@@ -142,8 +141,7 @@ fn check_conv(case: &ConvCase) {
         );
         let add = match case.add {
             0 => Add::Nothing,
-            1 => Add::BeforeActivation(&residual),
-            _ => Add::AfterActivation(&residual),
+            _ => Add::BeforeActivation(&residual),
         };
         // Values that padding channels of the residual add must not reach the result's padding.
         let mut dst = poisoned(oh, ow, case.cout);
@@ -177,7 +175,7 @@ fn convolutions_equal_plain_loops_at_all_widths() {
         [(1, 1), (3, 16), (15, 24), (23, 8), (28, 48), (16, 36), (64, 64), (96, 40), (192, 192)]
     {
         for stride in [1, 2] {
-            check_conv(&ConvCase { size: (5, 7), cin, cout, stride, add: stride });
+            check_conv(&ConvCase { size: (5, 7), cin, cout, stride, add: stride - 1 });
         }
     }
 }
@@ -185,7 +183,7 @@ fn convolutions_equal_plain_loops_at_all_widths() {
 #[test]
 fn convolutions_equal_plain_loops_at_odd_and_tiny_sizes() {
     for size in [(1, 1), (1, 9), (9, 1), (2, 2), (3, 13), (8, 25), (17, 30)] {
-        for add in 0..3 {
+        for add in 0..2 {
             for stride in [1, 2] {
                 check_conv(&ConvCase { size, cin: 8, cout: 16, stride, add });
             }

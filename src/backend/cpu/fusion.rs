@@ -1,5 +1,5 @@
-//! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames warped,
-//! blended by the mask and clamped, straight into the picture.
+//! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames
+//! warped, blended by the mask and clamped, straight into the picture.
 #![expect(unsafe_code, reason = "vector instructions over rows; `run` checks the shapes")]
 
 use std::ops::Range;

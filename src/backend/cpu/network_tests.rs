@@ -12,8 +12,8 @@ use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padded, record_channels};
 use crate::ops::tensor as plain;
 
-/// Flows of many pixels lose up to 1e-5 px to rounding, over pictures with differences of up to 2 between neighbors, and
-/// a convolution sums some hundred such values.
+/// Flows of many pixels lose up to 1e-5 px to rounding, over pictures with differences of up to 2 between neighbors,
+/// and a convolution sums some hundred such values.
 const TOLERANCE: f32 = 3e-4;
 
 /// The same values in the plain layout and in ours.

@@ -80,6 +80,21 @@ fn value(t: &Tensor, y: isize, x: isize, c: usize) -> f64 {
     }
 }
 
+fn assert_values(what: &str, found: &Tensor, expected: impl Fn(usize, usize, usize) -> f64) {
+    for y in 0..found.h {
+        for x in 0..found.w {
+            for c in 0..found.c {
+                let got = value(found, y as isize, x as isize, c);
+                let want = expected(y, x, c);
+                assert!(
+                    (got - want).abs() < TOLERANCE,
+                    "{what}: ({y}, {x}, {c}) is {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
 struct ConvCase {
     size: (usize, usize),
     cin: usize,
@@ -146,17 +161,7 @@ fn check_conv(case: &ConvCase) {
         // Values that padding channels of the residual add must not reach the result's padding.
         let mut dst = poisoned(oh, ow, case.cout);
         conv.run(&cpu.kernels, &cpu.threads, (&src, add), &mut dst);
-        for y in 0..oh {
-            for x in 0..ow {
-                for co in 0..case.cout {
-                    let (got, want) = (value(&dst, y as isize, x as isize, co), expected(y, x, co));
-                    assert!(
-                        (got - want).abs() < TOLERANCE,
-                        "{what}: ({y}, {x}, {co}) is {got}, not {want}"
-                    );
-                }
-            }
-        }
+        assert_values(&what, &dst, &expected);
         if case.add == 0 {
             assert_guards(&dst, &what);
         }
@@ -229,24 +234,13 @@ fn check_deconv((h, w): (usize, usize), cin: usize, channels: usize, shuffle: Sh
             cpu.threads()
         );
         assert_guards(&dst, &what);
-        for y in 0..h * factor {
-            for x in 0..w * factor {
-                for (c, from) in order.iter().enumerate() {
-                    let want = match (from, shuffle) {
-                        (None, _) => 0.0,
-                        (Some(from), Shuffle::None) => plain(y, x, *from),
-                        (Some(from), Shuffle::Two) => {
-                            plain(y / 2, x / 2, 4 * from + 2 * (y % 2) + x % 2)
-                        }
-                    };
-                    let got = value(&dst, y as isize, x as isize, c);
-                    assert!(
-                        (got - want).abs() < TOLERANCE,
-                        "{what}: ({y}, {x}, {c}) is {got}, not {want}"
-                    );
-                }
-            }
-        }
+        let expected = |y: usize, x: usize, c: usize| match (order[c], shuffle) {
+            (None, _) => 0.0,
+            (Some(from), Shuffle::None) => plain(y, x, from),
+            (Some(from), Shuffle::Two) => plain(y / 2, x / 2, 4 * from + 2 * (y % 2) + x % 2),
+        };
+        assert_eq!((dst.h, dst.w, dst.c), (h * factor, w * factor, order.len()), "{what}");
+        assert_values(&what, &dst, expected);
     }
 }
 

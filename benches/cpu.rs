@@ -55,8 +55,10 @@ fn main() {
     let only = std::env::var("BENCH_CASE").unwrap_or_default();
     println!("{}, {threads} threads, {}, load {}", processor_name(), set.name(), load());
     println!();
-    println!("| network | size | slomod s | steady s | PyTorch s | ratio | peak MB |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| network | size | slomod s | steady s | PyTorch s | ratio | slomod CPU s | PyTorch CPU s | ratio | peak MB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut details = String::new();
     for (name, widths) in CASES {
         for (width, height) in SIZES {
@@ -69,17 +71,26 @@ fn main() {
             let mut case = Case::new(&network, Cpu::new(set, threads).unwrap(), width, height);
             let mut torch = Torch::start(widths, threads, width, height);
             let (mut ours, mut steady, mut theirs) = (vec![], vec![], vec![]);
+            let (mut our_work, mut their_work) = (vec![], vec![]);
             case.cold();
             case.steady();
             for _ in 0..repetitions {
+                let before = processor_seconds();
                 ours.push(case.cold());
+                our_work.push(processor_seconds() - before);
                 steady.push(case.steady());
-                theirs.extend(torch.as_mut().map(Torch::run));
+                if let Some((wall, work)) = torch.as_mut().map(Torch::run) {
+                    theirs.push(wall);
+                    their_work.push(work);
+                }
             }
             let (ours, steady, theirs) = (median(ours), median(steady), median(theirs));
-            let ratio = if theirs > 0.0 { format!("{:.1}", theirs / ours) } else { "-".into() };
+            let (our_work, their_work) = (median(our_work), median(their_work));
             println!(
-                "| {name} | {width}x{height} | {ours:.3} | {steady:.3} | {theirs:.3} | {ratio} | {} |",
+                "| {name} | {width}x{height} | {ours:.3} | {steady:.3} | {theirs:.3} | {:.1} | \
+                 {our_work:.2} | {their_work:.2} | {:.1} | {} |",
+                theirs / ours,
+                their_work / our_work,
                 peak_megabytes()
             );
             drop(case);
@@ -174,7 +185,6 @@ impl Torch {
         let mut child = Command::new(python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/pytorch.py"))
             .args([widths.join(","), threads.to_string(), width.to_string(), height.to_string()])
-            .env("OMP_WAIT_POLICY", "PASSIVE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -192,10 +202,12 @@ impl Torch {
         line.trim().to_owned()
     }
 
-    /// Seconds for a pair, in the better of its two memory formats.
-    fn run(&mut self) -> f64 {
+    /// Seconds and processor seconds for a pair, in the better of its two memory formats.
+    fn run(&mut self) -> (f64, f64) {
         self.to.write_all(b"run\n").unwrap();
-        self.line().parse().unwrap()
+        let line = self.line();
+        let (wall, work) = line.split_once(' ').unwrap();
+        (wall.parse().unwrap(), work.parse().unwrap())
     }
 }
 
@@ -242,6 +254,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Processor time of all threads so far, to a hundredth of a second.
+fn processor_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // User and system time are the 14th and 15th fields; the second, in brackets, may hold spaces.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Forgets the peak of resident memory, where the system can.

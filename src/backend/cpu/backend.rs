@@ -187,6 +187,7 @@ fn deconv_parameters<'a>(
 
 impl Cpu {
     /// The clamped picture, zeros round it, in the first channels of a record; zeros in the others.
+    #[expect(clippy::manual_clamp, reason = "`clamp` would keep NaN")]
     fn write_picture(&self, picture: &Padded<'_>, channels: usize, record: &mut Tensor) {
         let (height, width) = (picture.height, picture.width);
         assert_eq!(picture.rgb.len(), 3 * height * width, "rgb of the picture");

@@ -28,10 +28,8 @@ pub struct Conv {
 pub enum Add<'a> {
     /// Nothing.
     Nothing,
-    /// A tensor of the output's shape, before the activation (residual convolutions from v4.2 on).
+    /// A tensor of the output's shape, before the activation.
     BeforeActivation(&'a Tensor),
-    /// The same, after the activation (the end of the chain in v4.0 and v4.1).
-    AfterActivation(&'a Tensor),
 }
 
 /// Where the weights of a convolution come from.
@@ -152,18 +150,6 @@ impl Conv {
         self.stride
     }
 
-    /// Output channels.
-    #[must_use]
-    pub fn cout(&self) -> usize {
-        self.packed.cout
-    }
-
-    /// Multiplications and additions for an output of `h` x `w`.
-    #[must_use]
-    pub fn flop(&self, h: usize, w: usize) -> usize {
-        2 * 9 * self.packed.cin * self.packed.cout * h * w
-    }
-
     /// `dst = activation(conv(src) + added)`; `dst` takes the shape of the result.
     ///
     /// # Panics
@@ -181,8 +167,7 @@ impl Conv {
         dst.resize(h, w, packed.cout);
         let (residual_at, residual) = match added {
             Add::Nothing => (Residual::None, None),
-            Add::BeforeActivation(tensor) => (Residual::BeforeActivation, Some(tensor)),
-            Add::AfterActivation(tensor) => (Residual::AfterActivation, Some(tensor)),
+            Add::BeforeActivation(tensor) => (Residual::Added, Some(tensor)),
         };
         if let Some(it) = residual {
             assert!(

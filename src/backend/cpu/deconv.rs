@@ -186,7 +186,7 @@ impl Deconv {
         let shape =
             (src.h * self.factor(), src.w * self.factor(), self.channels.next_multiple_of(8));
         assert!((dst.h, dst.w, dst.stride) == shape, "the destination has another shape");
-        self.launch(kernels, threads, src, (dst, Residual::BeforeActivation));
+        self.launch(kernels, threads, src, (dst, Residual::Added));
     }
 
     fn launch(

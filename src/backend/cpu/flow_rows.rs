@@ -14,7 +14,8 @@ use crate::ops::resize::tap;
 /// Values of a position in a row buffer.
 pub(super) const GROUP: usize = 8;
 
-/// What each lane of a block's output is multiplied by in a sum: flows to the unit wished for, the mask as its rule says.
+/// What each lane of a block's output is multiplied by in a sum: flows to the unit wished for, the mask as its rule
+/// says.
 pub(super) fn lane_scales(
     outputs: &[BlockOutput<'_, Tensor>],
     index: usize,

@@ -1,5 +1,5 @@
-//! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames warped,
-//! blended by the mask and clamped, straight into the picture.
+//! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames
+//! warped, blended by the mask and clamped, straight into the picture.
 #![expect(unsafe_code, reason = "vector instructions over rows; `run` checks the shapes")]
 
 use std::ops::Range;
@@ -80,6 +80,7 @@ struct Blend<'a> {
 
 impl<E: Simd> Work<E> for Blend<'_> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "positions number masks and sums alike")]
     unsafe fn run(self) {
         let Self { job, y, x: first, n, last, sums } = self;
         let fusion = job.fusion;

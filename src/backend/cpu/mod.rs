@@ -11,6 +11,8 @@ pub mod deconv;
 mod flow_rows;
 mod fusion;
 pub mod instructions;
+#[cfg(test)]
+mod network_tests;
 mod pack;
 mod simd;
 mod stage;

@@ -197,29 +197,46 @@ struct Inside<'a, const G: usize, const C: usize> {
     to: *mut f32,
 }
 
+impl<const G: usize, const C: usize> Inside<'_, G, C> {
+    /// Sums what the earlier blocks left: at the block's own positions, and where frames are warped.
+    ///
+    /// # Safety
+    /// As [`stage_conv`]; `more` is null or the second row of own positions.
+    #[inline(always)]
+    unsafe fn sum<E: Simd>(&self, more: *mut f32, offset: usize) {
+        let Self { job, own, y, begin, end, .. } = *self;
+        let unit = job.stage.factor;
+        let s = unit as usize;
+        // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
+        unsafe {
+            sum_rows::<E>(job, (y, begin, end, unit), unit, [own.own[0], more]);
+            if C > 1 {
+                for (i, sums) in own.flow.iter().enumerate() {
+                    let grid = (s * y + offset + i, s * begin, s * end, 1.0);
+                    sum_rows::<E>(job, grid, 1.0, [*sums, std::ptr::null_mut()]);
+                }
+            }
+        }
+    }
+}
+
 impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
     unsafe fn run(self) {
         let Self { job, own, y, begin, end, to } = self;
         let (stage, cin) = (job.stage, job.packed.cin);
         let s = stage.factor as usize;
         let offset = if C == 1 { 0 } else { s / 2 - 1 };
         let weight = 1.0 / (C * C) as f32;
-        let none = std::ptr::null_mut();
-        let more = if stage.handed_on > 0 { own.own[1] } else { none };
+        let more = if stage.handed_on > 0 { own.own[1] } else { std::ptr::null_mut() };
         let flow = if C == 1 { [own.own[0]; 2] } else { own.flow };
         let flows = !stage.earlier.is_empty();
         let side = 3 + stage.features;
         // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
         unsafe {
             if flows {
-                sum_rows::<E>(job, (y, begin, end, stage.factor), stage.factor, [own.own[0], more]);
-            }
-            if flows && C > 1 {
-                for (i, sums) in flow.iter().enumerate() {
-                    let grid = (s * y + offset + i, s * begin, s * end, 1.0);
-                    sum_rows::<E>(job, grid, 1.0, [*sums, none]);
-                }
+                self.sum::<E>(more, offset);
             }
             // A copy of its own stays in registers.
             let records = job.records;
@@ -278,6 +295,7 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
 /// # Safety
 /// As [`stage_conv`]; `to` is valid for the pixels and a vector more.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "two groups of two rows read best by number")]
 unsafe fn fill_enlarged<E: Simd>(
     job: &StageJob<'_>,
     own: &Rows,
@@ -291,6 +309,8 @@ unsafe fn fill_enlarged<E: Simd>(
     let first = tap(begin, stage.factor, picture_w).first;
     let beyond = tap(end - 1, stage.factor, picture_w).second + 1;
     let sums = [[own.own[0], own.own[1]], [own.own[2], own.own[3]]];
+    let down = [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)];
+    // Flows in units of half a picture pixel.
     let scales = [2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0];
     // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
     unsafe {
@@ -301,14 +321,11 @@ unsafe fn fill_enlarged<E: Simd>(
         for x in begin..end {
             let pixel = to.add((x - begin) * cin);
             let column = tap(x, stage.factor, picture_w);
+            let across = [(column.first, 1.0 - column.weight), (column.second, column.weight)];
             for group in 0..job.records.groups() {
                 let mut both = [E::splat(0.0); 2];
-                for (i, y, weight_y) in
-                    [(0, row.first, 1.0 - row.weight), (1, row.second, row.weight)]
-                {
-                    for (x, weight_x) in
-                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
-                    {
+                for (i, y, weight_y) in down {
+                    for (x, weight_x) in across {
                         let flow = sums[i][0].add((x - first) * GROUP);
                         let at = Records::position::<E>(y, x);
                         let from = job.records.sources::<E>(at, flow);
@@ -329,22 +346,15 @@ unsafe fn fill_enlarged<E: Simd>(
                 }
             }
             let tail = pixel.add(2 * side);
-            for group in 0..2 {
+            for group in 0..if stage.handed_on > 0 { 2 } else { 1 } {
                 let mut sum = E::splat(0.0);
-                if group == 1 && stage.handed_on == 0 {
-                    break;
-                }
-                for (i, weight_y) in [(0, 1.0 - row.weight), (1, row.weight)] {
-                    for (x, weight_x) in
-                        [(column.first, 1.0 - column.weight), (column.second, column.weight)]
-                    {
-                        let value = E::load(sums[i][group].add((x - first) * GROUP));
+                for (sums, weight_y) in sums.iter().zip([1.0 - row.weight, row.weight]) {
+                    for (x, weight_x) in across {
+                        let value = E::load(sums[group].add((x - first) * GROUP));
                         sum = E::mul_add(value, E::splat(weight_y * weight_x), sum);
                     }
                 }
-                if group == 0 {
-                    sum = E::mul(sum, E::load(scales.as_ptr()));
-                }
+                let sum = if group == 0 { E::mul(sum, E::load(scales.as_ptr())) } else { sum };
                 E::store(tail.add(group * GROUP), sum);
             }
             tail.add(HANDED_ON + stage.handed_on).write(stage.timestep);

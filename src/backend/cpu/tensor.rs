@@ -70,10 +70,4 @@ impl Tensor {
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
-
-    /// Bytes of memory held.
-    #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        self.data.capacity() * size_of::<f32>()
-    }
 }

@@ -3,15 +3,13 @@
 
 use super::simd::{Simd, Work};
 
-/// When a residual is added.
+/// Whether a residual is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Residual {
     /// Not at all.
     None,
     /// To the sum, before the activation.
-    BeforeActivation,
-    /// To the activated value.
-    AfterActivation,
+    Added,
 }
 
 /// One row of outputs of one block of channels.
@@ -36,7 +34,7 @@ pub(super) struct Row {
     pub bias: *const f32,
     /// Factor on negative sums, per channel.
     pub slope: *const f32,
-    /// When the residual is added.
+    /// Whether the residual is added.
     pub residual_at: Residual,
     /// The residual of output 0.
     pub residual: *const f32,
@@ -128,14 +126,11 @@ unsafe fn finish<S: Simd>(r: &Row, x: usize, channel: usize, sum: S::V) {
         let (zero, residual) =
             (S::splat(0.0), r.residual.wrapping_add(x * r.residual_step + channel));
         let mut v = sum;
-        if r.residual_at == Residual::BeforeActivation {
+        if r.residual_at == Residual::Added {
             v = S::add(v, S::load(residual));
         }
         let slope = S::load(r.slope.add(channel));
         v = S::mul_add(slope, S::min(zero, v), S::max(zero, v));
-        if r.residual_at == Residual::AfterActivation {
-            v = S::add(v, S::load(residual));
-        }
         S::store(r.out.add(x * r.out_step + channel), v);
     }
 }

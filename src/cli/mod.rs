@@ -16,6 +16,7 @@ pub mod work;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Classify, ExitCode};
+use crate::media;
 
 /// Turns videos into slow motion (or a higher frame rate) with RIFE, and says how well that went.
 ///
@@ -79,6 +80,8 @@ impl CliError {
 /// Parses the arguments, runs the subcommand, prints its error. Returns the process's exit code.
 #[must_use]
 pub fn run() -> std::process::ExitCode {
+    // Before any thread starts: it sets an environment variable that quiets an encoder.
+    media::init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -243,6 +243,7 @@ mod tests {
     fn the_status_line_says_what_is_degraded_first() {
         let progress = Progress {
             phase: "converting".into(),
+            step: 0,
             frames_in: 62,
             frames_in_expected: Some(100),
             frames_out: 240,

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(placed, given.map(ms));
         let tick = Ratio::new(1, 90_000);
         let mut fine = Clock::new(tick, Some(Ratio::new(1, 30)));
-        assert_eq!(fine.place(Some(tick * 0)), tick * 0);
+        assert_eq!(fine.place(Some(ms(0))), ms(0));
         assert_eq!(fine.place(Some(tick * 3001)), tick * 3001);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Times come from the frames, in rationals. A time that does not follow its predecessor is repaired by [`Clock`].
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -183,8 +184,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes to the end without copying pictures: first time and end of the last frame.
-    pub(super) fn run_through(&mut self) -> Result<Option<(Seconds, Seconds)>, MediaError> {
+    /// Decodes to the end, or until `each` (told the number of frames so far) breaks off, without copying pictures:
+    /// first time and end of the last frame.
+    pub(super) fn run_through(
+        &mut self,
+        each: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<(Seconds, Seconds)>, MediaError> {
         let nominal = self.clock.frame_duration();
         let end_of = |pts: Seconds, duration: Option<Seconds>| pts + duration.unwrap_or(nominal);
         let Some(first) = self.first.take() else { return Ok(None) };
@@ -192,6 +197,9 @@ impl Decoder {
         while let Some((pts, duration)) = self.next_times()? {
             self.index += 1;
             end = end_of(pts, duration);
+            if each(self.index).is_break() {
+                break;
+            }
         }
         Ok(Some((start, end)))
     }

@@ -1,5 +1,6 @@
 //! Reads a finished file back: every frame is decoded and counted.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::MediaError;
@@ -12,8 +13,19 @@ use crate::frame::Seconds;
 /// # Errors
 /// [`MediaError::Read`] and [`MediaError::Unusable`], as [`Decoder`]. Frames with errors are counted, not an error.
 pub fn verify(path: &Path) -> Result<Verified, MediaError> {
+    verify_watched(path, &mut |_| ControlFlow::Continue(()))
+}
+
+/// [`verify`], telling `each` the number of frames so far. Where that breaks off, what was decoded is reported.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_watched(
+    path: &Path,
+    each: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> Result<Verified, MediaError> {
     let mut decoder = Decoder::open(path)?;
-    let span = decoder.run_through()?;
+    let span = decoder.run_through(each)?;
     let stats = decoder.stats();
     let duration = span.map_or_else(Seconds::default, |(start, end)| end - start);
     Ok(Verified {

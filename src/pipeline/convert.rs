@@ -1,5 +1,6 @@
 //! Runs a conversion: decode, network and encode at the same time over bounded queues, then verification.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +72,12 @@ fn run(
     let started = crate::report::now_rfc3339();
     progress(&Progress { phase: "opening".into(), ..Progress::default() });
     media::init();
-    let before = Fingerprint::take(&task.source, stop)?;
+    let mut pace = Pace::default();
+    let before = Fingerprint::take(&task.source, stop, &mut |step| {
+        if pace.is_due() {
+            progress(&Progress { phase: "opening".into(), step, ..Progress::default() });
+        }
+    })?;
     let decoder = Decoder::open(&task.source)?;
     let info = decoder.info().clone();
     let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
@@ -87,7 +93,7 @@ fn run(
         stop,
         progress,
         clock,
-        last_progress: None,
+        pace,
         tally: Tally::default(),
         network_busy: Duration::ZERO,
         network_frames: 0,
@@ -95,14 +101,13 @@ fn run(
     };
     let (decode_end, encode_end) = session.work(decoder)?;
     session.check_complete(&decode_end)?;
-    session.say("verifying", true);
-    let verified = verify::verify(&task.temporary)?;
-    session.check_verified(&verified)?;
-    let after = Fingerprint::take(&task.source, stop)?;
+    let verified = session.verify()?;
+    let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
     if !before.same_content(&after) {
         return Err(ConvertError::SourceChanged(task.source.clone()));
     }
-    let output = Fingerprint::take(&task.temporary, stop)?;
+    let output =
+        Fingerprint::take(&task.temporary, stop, &mut |step| session.say("verifying", step))?;
     Ok(summary::done(Facts {
         task,
         info: &info,
@@ -146,7 +151,7 @@ struct Session<'a> {
     stop: &'a Arc<AtomicBool>,
     progress: &'a mut dyn FnMut(&Progress),
     clock: Instant,
-    last_progress: Option<Instant>,
+    pace: Pace,
     tally: Tally,
     network_busy: Duration,
     network_frames: u64,
@@ -221,7 +226,7 @@ impl Session<'_> {
             self.tally.gap(gap);
             view =
                 View { gap: Some(gap), before: Some((view.newest, passage)), newest: next.frame };
-            self.say("converting", false);
+            self.say("converting", 0);
         }
         let Some(gap) = view.gap else { return Err(self.too_few(1)) };
         let duration =
@@ -343,19 +348,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Reports progress, at most every [`PROGRESS_INTERVAL`] unless `phase` is new.
-    fn say(&mut self, phase: &str, new_phase: bool) {
-        let now = Instant::now();
-        let due = self.last_progress.is_none_or(|it| now - it >= PROGRESS_INTERVAL);
-        if !due && !new_phase {
+    /// Reports progress where it is due; `step` says how far a phase without source frames is.
+    fn say(&mut self, phase: &str, step: u64) {
+        if !self.pace.is_due() {
             return;
         }
-        self.last_progress = Some(now);
         let elapsed = self.clock.elapsed().as_secs_f64();
         let (done, expected) = (self.tally.frames_in, self.info.video.frames_promised);
         let eta = |expected: u64| elapsed / done as f64 * expected.saturating_sub(done) as f64;
         (self.progress)(&Progress {
             phase: phase.into(),
+            step,
             frames_in: done,
             frames_in_expected: expected,
             frames_out: self.tally.total(),
@@ -380,6 +383,22 @@ impl Session<'_> {
                 stats.decoded
             ),
         }))
+    }
+
+    /// Decodes the finished file, and holds it to what was written.
+    fn verify(&mut self) -> Result<Verified, ConvertError> {
+        let verified = verify::verify_watched(&self.task.temporary, &mut |frames| {
+            self.say("verifying", frames);
+            match self.stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        self.check_verified(&verified)?;
+        Ok(verified)
     }
 
     fn check_verified(&self, verified: &Verified) -> Result<(), ConvertError> {
@@ -407,6 +426,20 @@ impl Session<'_> {
             )));
         }
         Ok(())
+    }
+}
+
+/// Lets progress through at most every [`PROGRESS_INTERVAL`].
+#[derive(Default)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
     }
 }
 

@@ -30,24 +30,33 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Reads the whole file, read-only.
+    /// Reads the whole file, read-only, telling `advanced` the number of bytes so far.
     ///
     /// # Errors
     /// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` was set.
-    pub fn take(path: &Path, stop: &Arc<AtomicBool>) -> Result<Self, ConvertError> {
+    pub fn take(
+        path: &Path,
+        stop: &Arc<AtomicBool>,
+        advanced: &mut dyn FnMut(u64),
+    ) -> Result<Self, ConvertError> {
         let fault =
             |source| ConvertError::Media(MediaError::Read { path: path.to_owned(), source });
         let mut file = File::open(path).map_err(fault)?;
         let metadata = file.metadata().map_err(fault)?;
         let mut hash = Sha256::new();
         let mut chunk = vec![0; CHUNK_BYTES];
+        let mut done = 0;
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
             match file.read(&mut chunk) {
                 Ok(0) => break,
-                Ok(count) => hash.update(&chunk[..count]),
+                Ok(count) => {
+                    hash.update(&chunk[..count]);
+                    done += count as u64;
+                    advanced(done);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(fault(error)),
             }

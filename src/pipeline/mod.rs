@@ -37,6 +37,8 @@ pub struct Task {
 pub struct Progress {
     /// Phase: `opening`, `converting`, `verifying`.
     pub phase: String,
+    /// Grows while a phase without source frames advances: bytes hashed, frames verified.
+    pub step: u64,
     /// Source frames done.
     pub frames_in: u64,
     /// Source frames expected, if known.

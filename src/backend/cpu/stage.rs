@@ -295,7 +295,6 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
 /// # Safety
 /// As [`stage_conv`]; `to` is valid for the pixels and a vector more.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "two groups of two rows read best by number")]
 unsafe fn fill_enlarged<E: Simd>(
     job: &StageJob<'_>,
     own: &Rows,

@@ -161,7 +161,7 @@ fn check_conv(case: &ConvCase) {
         // Values that padding channels of the residual add must not reach the result's padding.
         let mut dst = poisoned(oh, ow, case.cout);
         conv.run(&cpu.kernels, &cpu.threads, (&src, add), &mut dst);
-        assert_values(&what, &dst, &expected);
+        assert_values(&what, &dst, expected);
         if case.add == 0 {
             assert_guards(&dst, &what);
         }

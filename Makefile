@@ -32,13 +32,16 @@ lint: setup ## format and lint only
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-bench-cpu: setup ## compare the CPU backend with PyTorch on the same threads (installs PyTorch into .venv-bench)
+bench-cpu: ## compare the CPU backend with PyTorch on the same threads (installs PyTorch into .venv-bench)
+	@.ci/setup bench
 	benches/bench_cpu.sh
 
-install: build ## install binary, configuration and unit under DESTDIR (default /)
+install: ## install what `make build` built, configuration and unit under DESTDIR (default /)
 	install -D -m 755 target/release/slomod $(DESTDIR)/usr/bin/slomod
+	install -D -m 644 README.md $(DESTDIR)/usr/share/doc/slomod/README.md
 	install -D -m 644 systemd/slomod.service $(DESTDIR)/usr/lib/systemd/system/slomod.service
-	test -e $(DESTDIR)/etc/slomod/slomod.toml || install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
+	test -e $(DESTDIR)/etc/slomod/slomod.toml || \
+		install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
 
 clean: ## remove what was built
 	cargo clean

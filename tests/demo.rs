@@ -12,7 +12,7 @@ use slomod::frame::{Chroma, Matrix, PictureFormat, Range, Rate, Seconds};
 use slomod::media::decode::Decoder;
 use slomod::media::synth;
 use slomod::quality::{Samples, compare};
-use slomod::report::{Interpolation, Run};
+use slomod::report::{Interpolation, Run, Section};
 
 /// H.264 at CRF 10 stays above this on the scene; a frame drawn for the next moment is far below it.
 const ENCODED_PSNR_DB: f64 = 40.0;
@@ -60,16 +60,14 @@ fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
     let picture = |i: u32| clip::picture(scene, clip::time_s(f64::from(i) / 2.0), format);
     let rate = Rate::from_integer(i128::from(RATE_HZ));
     synth::write_clip(path, (0..frames).map(picture), rate, &[]).unwrap();
-    let run = |i: u32| Run {
-        kind: if i.is_multiple_of(2) { "real".into() } else { "synthesised".into() },
-        count: 1,
-    };
+    let run = |kind: &str| Run { kind: kind.into(), count: 1 };
+    let runs = |i: u32| vec![run(if i.is_multiple_of(2) { "real" } else { "synthesised" })];
     Interpolation {
         factor: Some(2),
         speed: 0.5,
         cut_threshold: 1.0,
         cuts: Vec::new(),
-        frame_map: (0..frames).map(run).collect(),
+        frame_map: (0..frames).map(|i| Section { runs: runs(i), repeat: 1 }).collect(),
     }
 }
 

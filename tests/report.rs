@@ -12,8 +12,8 @@ use slomod::config::settings::{Mode, Settings};
 use slomod::report::json::ReportError;
 use slomod::report::{
     Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
-    OutputFrames, Quality, Report, Run, SCHEMA, Scores, Source, SourceFrames, Status, Stream,
-    Timing, Tool, host, now_rfc3339, path_fields, report_id,
+    OutputFrames, Quality, Report, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status,
+    Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
 };
 
 fn schema() -> Value {
@@ -160,7 +160,10 @@ fn done() -> Report {
             speed: 0.25,
             cut_threshold: 0.4,
             cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9 }],
-            frame_map: ["real", "synthesised", "held"].map(run).into(),
+            frame_map: vec![Section {
+                runs: ["real", "synthesised", "held"].map(run).into(),
+                repeat: 2,
+            }],
         }),
         quality: Some(Quality { holdout }),
         timing: Timing {
@@ -248,7 +251,7 @@ fn the_schema_refuses_what_is_not_a_report() {
         ("/output", Value::Null),
         ("/timing/wall_s", Value::Null),
         ("/quality/holdout/network/ssim_y", json!(1.5)),
-        ("/interpolation/frame_map/0/kind", json!("guessed")),
+        ("/interpolation/frame_map/0/runs/0/kind", json!("guessed")),
     ];
     for (pointer, wrong) in changes {
         let mut report = good.clone();

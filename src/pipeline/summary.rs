@@ -13,7 +13,7 @@ use crate::pipeline::holdout::holdout_report;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
-use crate::pipeline::tally::{CUTS_LISTED, RUNS_LISTED, Tally};
+use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
 use crate::report::{self, Report, Status};
@@ -56,7 +56,7 @@ pub struct Facts<'a> {
 
 /// The report of a finished conversion.
 pub fn done(facts: Facts<'_>) -> Report {
-    let Facts { task, info, plan, engine, tally, decode, encode, verified, wall, .. } = facts;
+    let Facts { task, info, plan, engine, mut tally, decode, encode, verified, wall, .. } = facts;
     let duration = tally.source_end;
     let source = report::Source {
         sha256: Some(facts.before.sha256),
@@ -106,8 +106,9 @@ pub fn done(facts: Facts<'_>) -> Report {
             format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
         warnings.push(report::Notice { code: "source_damaged".into(), message });
     }
-    if tally.runs.iter().map(|it| it.count).sum::<u64>() < tally.frames.total {
-        let message = format!("frame_map lists the first {RUNS_LISTED} runs only");
+    let frame_map = tally.take_map();
+    if tally.map_cut {
+        let message = format!("frame_map lists the first {SECTIONS_LISTED} sections only");
         warnings.push(report::Notice { code: "frame_map_cut".into(), message });
     }
     if tally.cut_count > tally.cuts.len() as u64 {
@@ -123,7 +124,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         speed: 1.0 / real(plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
-        frame_map: tally.runs,
+        frame_map,
     };
     Report {
         device: Some(device(&engine)),

@@ -269,8 +269,8 @@ pub struct Interpolation {
     pub cut_threshold: f64,
     /// Hard cuts: nothing is synthesised across them.
     pub cuts: Vec<Cut>,
-    /// Run-length list of output frames: kind and count, in order.
-    pub frame_map: Vec<Run>,
+    /// What every output frame is, in order.
+    pub frame_map: Vec<Section>,
 }
 
 /// A hard cut.
@@ -282,6 +282,15 @@ pub struct Cut {
     pub pts_s: f64,
     /// How different the frames are, 0..1.
     pub score: f64,
+}
+
+/// A few runs of output frames, several times over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// Once, in order.
+    pub runs: Vec<Run>,
+    /// How many times.
+    pub repeat: u64,
 }
 
 /// A run of output frames of one kind.

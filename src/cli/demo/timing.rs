@@ -1,6 +1,6 @@
 //! What each output frame is, from the report's frame map, and where the made frames lie.
 
-use crate::report::Run;
+use crate::report::{Run, Section};
 
 /// Where an output frame comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,9 @@ pub struct Gap {
 }
 
 /// The kind of every frame, in order.
-pub fn kinds(map: &[Run]) -> impl Iterator<Item = Kind> {
-    map.iter().flat_map(|run| {
+pub fn kinds(map: &[Section]) -> impl Iterator<Item = Kind> {
+    let runs = map.iter().flat_map(|section| (0..section.repeat).flat_map(|_| &section.runs));
+    runs.flat_map(|run: &Run| {
         let kind = match run.kind.as_str() {
             "real" => Kind::Real,
             "synthesised" => Kind::Synthesised,
@@ -36,7 +37,7 @@ pub fn kinds(map: &[Run]) -> impl Iterator<Item = Kind> {
 
 /// `count` gaps, spread evenly over the clip; fewer where there are fewer.
 #[must_use]
-pub fn spread_gaps(map: &[Run], count: usize) -> Vec<Gap> {
+pub fn spread_gaps(map: &[Section], count: usize) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut last_real: Option<u64> = None;
     for (number, kind) in (0..).zip(kinds(map)) {
@@ -58,8 +59,8 @@ pub fn spread_gaps(map: &[Run], count: usize) -> Vec<Gap> {
 mod tests {
     use super::*;
 
-    fn run(kind: &str, count: u64) -> Run {
-        Run { kind: kind.into(), count }
+    fn run(kind: &str, count: u64) -> Section {
+        Section { runs: vec![Run { kind: kind.into(), count }], repeat: 1 }
     }
 
     #[test]
@@ -77,5 +78,8 @@ mod tests {
         assert_eq!(gaps, [Gap { first: 1, last: 5 }, Gap { first: 9, last: 13 }]);
         assert_eq!(spread_gaps(&map, 1), [Gap { first: 9, last: 13 }]);
         assert_eq!(spread_gaps(&[run("real", 4)], 3), []);
+        let once = [run("real", 1), run("synthesised", 1)].map(|it| it.runs).concat();
+        let again = [Section { runs: once, repeat: 3 }];
+        assert_eq!(spread_gaps(&again, 5), [Gap { first: 0, last: 2 }, Gap { first: 2, last: 4 }]);
     }
 }

@@ -18,7 +18,6 @@ use crate::daemon::protocol::{Failure, Message, Request};
 use crate::engine::open;
 use crate::error::{Classify, ExitCode};
 use crate::media;
-use crate::media::MediaError;
 use crate::pipeline::convert::{convert, failure_report};
 use crate::pipeline::{ConvertError, Progress, Task};
 
@@ -91,7 +90,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
         Ok(report) => Message::Report(Box::new(report)),
         Err(error) => {
             let report = failure_report(task, &error);
-            let mut failure = failure(&error, code(&error));
+            let mut failure = failure(&error, error.code());
             failure.report = Some(Box::new(report));
             Message::Failed(Box::new(failure))
         }
@@ -101,7 +100,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
 fn probe(path: &Path) -> Message {
     match media::probe(path) {
         Ok(_) => Message::Probed,
-        Err(error) => Message::Failed(Box::new(failure(&error, media_code(&error)))),
+        Err(error) => Message::Failed(Box::new(failure(&error, error.code()))),
     }
 }
 
@@ -119,26 +118,6 @@ fn failure(error: &dyn Classify, code: &str) -> Failure {
         code: code.to_owned(),
         message: error.to_string(),
         report: None,
-    }
-}
-
-fn code(error: &ConvertError) -> &str {
-    match error {
-        ConvertError::Media(error) => media_code(error),
-        ConvertError::Engine(_) => "engine",
-        ConvertError::Settings(_) => "settings",
-        ConvertError::SourceChanged(_) => "source_changed",
-        ConvertError::Verify { .. } => "verification_failed",
-        ConvertError::Interrupted => "interrupted",
-    }
-}
-
-fn media_code(error: &MediaError) -> &str {
-    match error {
-        MediaError::Read { .. } => "source_unreadable",
-        MediaError::Unusable { code, .. } => code,
-        MediaError::Write { .. } => "output_unwritable",
-        MediaError::Encoder { .. } => "encoder",
     }
 }
 

@@ -116,6 +116,19 @@ pub enum MediaError {
     },
 }
 
+impl MediaError {
+    /// A short stable word for reports and the journal.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "source_unreadable",
+            Self::Unusable { code, .. } => code,
+            Self::Write { .. } => "output_unwritable",
+            Self::Encoder { .. } => "encoder",
+        }
+    }
+}
+
 impl Classify for MediaError {
     fn consequence(&self) -> Consequence {
         match self {

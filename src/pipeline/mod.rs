@@ -79,6 +79,21 @@ pub enum ConvertError {
     Interrupted,
 }
 
+impl ConvertError {
+    /// A short stable word for reports and the journal.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Media(error) => error.code(),
+            Self::Engine(_) => "engine",
+            Self::Settings(_) => "settings",
+            Self::SourceChanged(_) => "source_changed",
+            Self::Verify { .. } => "verification_failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl Classify for ConvertError {
     fn consequence(&self) -> Consequence {
         match self {

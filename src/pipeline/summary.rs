@@ -6,7 +6,6 @@ use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
-use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, StreamOutcome, Verified};
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::holdout_report;
@@ -155,22 +154,8 @@ pub fn failure(task: &Task, error: &ConvertError) -> Report {
         modified: metadata.and_then(|it| it.modified().ok()).and_then(report::rfc3339),
         ..empty_source(task)
     };
-    let notice = report::Notice { code: code(error).into(), message: error.to_string() };
+    let notice = report::Notice { code: error.code().into(), message: error.to_string() };
     Report { errors: vec![notice], ..blank(task, status, source) }
-}
-
-fn code(error: &ConvertError) -> &'static str {
-    match error {
-        ConvertError::Media(MediaError::Unusable { code, .. }) => code,
-        ConvertError::Media(MediaError::Read { .. }) => "read_error",
-        ConvertError::Media(MediaError::Write { .. }) => "write_error",
-        ConvertError::Media(MediaError::Encoder { .. }) => "encoder",
-        ConvertError::Engine(_) => "engine",
-        ConvertError::Settings(_) => "settings",
-        ConvertError::SourceChanged(_) => "source_changed",
-        ConvertError::Verify { .. } => "verification",
-        ConvertError::Interrupted => "interrupted",
-    }
 }
 
 fn blank(task: &Task, status: Status, source: report::Source) -> Report {

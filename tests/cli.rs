@@ -99,6 +99,7 @@ fn wrong_arguments_end_with_64() {
         &["convert", input, "--output", output, "--scale", "3"],
         &["convert", input, "--output", output, "--device", "tpu"],
         &["convert", input, "--output", input, "--overwrite"],
+        &["convert", input, "--output", "/tmp/out.webm"],
     ] {
         let run = slomod(args);
         assert_eq!(code(&run), 64, "{args:?}: {}", stderr(&run));

@@ -130,7 +130,8 @@ fn run(
 
 /// The container: as configured, else by the output's extension, else by the codec.
 fn container(settings: &Settings, output: &Path) -> Container {
-    let by_name = match output.extension().and_then(|it| it.to_str()) {
+    let extension = output.extension().and_then(|it| it.to_str()).map(str::to_lowercase);
+    let by_name = match extension.as_deref() {
         Some("mp4" | "m4v") => Some(Container::Mp4),
         Some("mkv") => Some(Container::Mkv),
         Some("mov") => Some(Container::Mov),

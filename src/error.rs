@@ -50,7 +50,7 @@ pub trait Classify: std::error::Error {
 pub fn io_consequence(error: &std::io::Error) -> Consequence {
     use std::io::ErrorKind as Kind;
     match error.kind() {
-        Kind::InvalidData | Kind::UnexpectedEof => Consequence::Reject,
+        Kind::InvalidData | Kind::InvalidInput | Kind::UnexpectedEof => Consequence::Reject,
         _ => Consequence::Retry,
     }
 }

@@ -174,6 +174,21 @@ fn variable_rates_are_followed_and_reported() {
 }
 
 #[test]
+fn a_clock_that_jumps_by_hours_is_carried_on_and_said() {
+    let place = Place::new();
+    let jump = "setts=ts='TS+if(gte(N,10),1000000/TB,0)'";
+    let source = place.clip(
+        "in.mkv",
+        &[MOVING, &["-c:v", "ffv1", "-bsf:v", jump, "-max_interleave_delta", "0"]].concat(),
+    );
+    let report = run(&place.task(&source, "out.mkv", slow(4))).unwrap();
+    let output = report.output.unwrap();
+    assert_eq!(output.frames.total, 100);
+    assert!((output.duration_s - 4.0).abs() < 0.1, "{}", output.duration_s);
+    assert!(report.warnings.iter().any(|it| it.code == "times_repaired"), "{:?}", report.warnings);
+}
+
+#[test]
 fn held_out_frames_are_scored_beside_the_baselines() {
     let place = Place::new();
     let source = place.clip("in.mkv", &[MOVING, &["-c:v", "ffv1"]].concat());

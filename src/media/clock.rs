@@ -10,8 +10,9 @@ const COARSE_TICK: Seconds = Ratio::new_raw(1, 2000);
 /// Keeps times strictly increasing.
 ///
 /// A frame without a time follows its predecessor by one nominal frame. A time that is not after its predecessor's is
-/// put one tick after it; but where time steps back by more than [`Clock::JUMP_S`] (a counter that started again),
-/// everything from there on is moved, so that the frame follows its predecessor by one nominal frame.
+/// put one tick after it; but where time steps back by more than [`Clock::BACK_S`] or ahead by more than
+/// [`Clock::AHEAD_S`] (a counter that started again, a damaged time), everything from there on is moved, so that the
+/// frame follows its predecessor by one nominal frame.
 ///
 /// Where the clock is coarse, a time within one tick of the nominal rate's grid is the grid's: 0, 42, 83, 125 ms of a
 /// 24 fps clip are 0, 1/24, 2/24, 3/24 s. Otherwise a constant rate would come out as a trembling one.
@@ -26,7 +27,9 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Steps back longer than this many seconds start a new count.
-    const JUMP_S: i128 = 1;
+    const BACK_S: i128 = 1;
+    /// Steps ahead longer than this many seconds do too.
+    const AHEAD_S: i128 = 600;
 
     /// `nominal` is the duration of a frame by the header's rate.
     pub(super) fn new(tick: Seconds, nominal: Option<Seconds>) -> Self {
@@ -53,18 +56,23 @@ impl Clock {
         let nominal = self.frame_duration();
         let placed = match (self.last, time.map(|it| it + self.shift)) {
             (None, Some(time)) => time,
-            (Some(last), Some(time)) if time > last => self.regular(time, last),
             (None, None) => Seconds::default(),
             (Some(last), None) => self.repair(last + nominal),
-            (Some(last), Some(time)) if last - time > Ratio::from_integer(Self::JUMP_S) => {
+            (Some(last), Some(time)) if Self::is_jump(last, time) => {
                 self.shift += last + nominal - time;
                 self.repair(last + nominal)
             }
+            (Some(last), Some(time)) if time > last => self.regular(time, last),
             (Some(last), Some(_)) => self.repair(last + self.tick),
         };
         self.origin.get_or_insert(placed);
         self.last = Some(placed);
         placed
+    }
+
+    fn is_jump(last: Seconds, time: Seconds) -> bool {
+        last - time > Ratio::from_integer(Self::BACK_S)
+            || time - last > Ratio::from_integer(Self::AHEAD_S)
     }
 
     /// The container's duration of a frame, made exact as times are.
@@ -121,6 +129,15 @@ mod tests {
         let placed: Vec<_> = given.iter().map(|it| clock.place(Some(ms(*it)))).collect();
         assert_eq!(placed, [5000, 5040, 5080, 5120, 5170].map(ms));
         assert_eq!(clock.repaired(), 1);
+    }
+
+    #[test]
+    fn one_damaged_time_does_not_open_a_gap_of_hours() {
+        let mut clock = Clock::new(ms(1), Some(ms(40)));
+        let given = [0, 40, 95_443_717, 120, 160];
+        let placed: Vec<_> = given.iter().map(|it| clock.place(Some(ms(*it)))).collect();
+        assert_eq!(placed, [0, 40, 80, 120, 160].map(ms));
+        assert_eq!(clock.repaired(), 2);
     }
 
     #[test]

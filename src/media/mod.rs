@@ -134,7 +134,9 @@ impl Classify for MediaError {
         match self {
             Self::Read { source, .. } => crate::error::io_consequence(source),
             Self::Unusable { .. } => Consequence::Reject,
-            Self::Write { .. } => Consequence::Retry,
+            Self::Write { source: Some(source), .. } => crate::error::io_consequence(source),
+            // No fault of the disk's: the clip leads to something that cannot be written.
+            Self::Write { source: None, .. } => Consequence::Reject,
             Self::Encoder { .. } => Consequence::Stop,
         }
     }

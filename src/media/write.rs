@@ -131,10 +131,11 @@ impl Writer {
         })
     }
 
-    /// Encodes a picture that is shown from `pts` (0 or later, after the one before) for `duration`.
+    /// Encodes a picture that is shown from `pts` (0 or later) for `duration`. A picture that is not a tick after the
+    /// one before is put there.
     ///
     /// # Errors
-    /// [`MediaError::Write`]: the disk is full, or the times do not increase by a tick. [`MediaError::Encoder`].
+    /// [`MediaError::Write`], such as a full disk. [`MediaError::Encoder`].
     pub fn write(
         &mut self,
         picture: &Picture,
@@ -142,13 +143,15 @@ impl Writer {
         duration: Seconds,
     ) -> Result<(), MediaError> {
         let time = raw::ticks(pts, self.tick);
-        if time < 0 || self.last.is_some_and(|last| last >= time) {
+        if time < 0 {
             return Err(MediaError::Write {
                 path: self.path.clone(),
-                reason: format!("the frame at {pts} s does not follow the one before"),
+                reason: format!("the frame at {pts} s lies before the start"),
                 source: None,
             });
         }
+        // Frames of a damaged source can be closer than a tick of the output's clock.
+        let time = self.last.map_or(time, |last| time.max(last + 1));
         self.last = Some(time);
         let end = raw::ticks(pts + duration, self.tick);
         self.durations.insert(time, (end - time).max(1));

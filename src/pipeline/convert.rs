@@ -34,6 +34,8 @@ use crate::report::Report;
 const TIMESTEPS_AT_ONCE: usize = 4;
 /// Rate assumed where a container gives none.
 const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
+/// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
+const LAST_FRAME_S: i128 = 60;
 /// Least time between two progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -230,8 +232,9 @@ impl Session<'_> {
             self.say("converting", 0);
         }
         let Some(gap) = view.gap else { return Err(self.too_few(1)) };
-        let duration =
-            view.newest.duration.filter(|it| *it > Seconds::from_integer(0)).unwrap_or(gap);
+        let sane =
+            |it: &Seconds| *it > Seconds::default() && *it < Seconds::from_integer(LAST_FRAME_S);
+        let duration = view.newest.duration.filter(sane).unwrap_or(gap);
         let places = timeline.tail(stamp(&view.newest), duration);
         self.tally.source_end = Some(view.newest.pts + duration - origin);
         self.emit(&places, &view.newest, None, encoder)?;

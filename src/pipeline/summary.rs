@@ -105,6 +105,11 @@ pub fn done(facts: Facts<'_>) -> Report {
             format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
         warnings.push(report::Notice { code: "source_damaged".into(), message });
     }
+    if decode.stats.repaired_times > 0 {
+        let count = decode.stats.repaired_times;
+        let message = format!("{count} frames of the source had no time, or one out of order");
+        warnings.push(report::Notice { code: "times_repaired".into(), message });
+    }
     let frame_map = tally.take_map();
     if tally.map_cut {
         let message = format!("frame_map lists the first {SECTIONS_LISTED} sections only");

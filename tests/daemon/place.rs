@@ -30,11 +30,12 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().display();
         fs::create_dir(folder.path().join("in")).unwrap();
+        let factor = if watch.contains("fact") { "" } else { "factor = 2\n" };
         let config = format!(
             "[daemon]\nstate_dir = \"{root}/state\"\nmodel = \"blend\"\ndevice = \"cpu\"\nsettle = \"300ms\"\n\
              poll_interval = \"500ms\"\nreserve = 0\n{daemon}\n\
              [[watch]]\npath = \"{root}/in\"\noutput = \"{root}/out\"\npreset = \"ultrafast\"\n\
-             quality_samples = 4\n{watch}\n"
+             quality_samples = 4\n{factor}{watch}\n"
         );
         fs::write(folder.path().join("slomod.toml"), config).unwrap();
         Self { folder, child: None }

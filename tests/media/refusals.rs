@@ -198,8 +198,8 @@ fn an_output_that_is_not_finished_is_removed() {
         assert!(out.exists());
         let picture = Picture::zeroed(info.video.picture);
         writer.write(&picture, Ratio::new(0, 1), Ratio::new(1, 25)).unwrap();
-        let late = writer.write(&picture, Ratio::new(0, 1), Ratio::new(1, 25));
-        assert!(matches!(late, Err(MediaError::Write { .. })), "{codec:?}");
+        let early = writer.write(&picture, Ratio::new(-1, 25), Ratio::new(1, 25));
+        assert!(matches!(early, Err(MediaError::Write { .. })), "{codec:?}");
         drop(writer);
         assert!(!out.exists(), "{codec:?}");
     }

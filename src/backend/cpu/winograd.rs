@@ -220,11 +220,14 @@ impl<S: Simd> Work<S> for Forward<'_> {
             // SAFETY: rows and columns are clamped into the bordered source; the plane has room for the tile.
             unsafe {
                 let mut half = [[S::splat(0.0); INPUTS]; INPUTS];
-                for (half, column) in half.iter_mut().zip(columns) {
-                    *half = forward::<S>(rows.map(|row| S::load(row.add(column + channel))));
+                for (across, column) in columns.into_iter().enumerate() {
+                    let values = forward::<S>(rows.map(|row| S::load(row.add(column + channel))));
+                    for (line, value) in half.iter_mut().zip(values) {
+                        line[across] = value;
+                    }
                 }
-                for down in 0..INPUTS {
-                    let whole = forward::<S>(half.map(|column| column[down]));
+                for (down, line) in half.into_iter().enumerate() {
+                    let whole = forward::<S>(line);
                     for (across, value) in whole.into_iter().enumerate() {
                         S::store(to.at(down * INPUTS + across, index).add(channel), value);
                     }
@@ -258,18 +261,20 @@ impl<S: Simd> Work<S> for Back<'_> {
         for channel in (0..from.channels).step_by(S::LANES) {
             // SAFETY: the plane holds the tile; only pixels inside the destination are written.
             unsafe {
-                let mut half = [[S::splat(0.0); OUTPUTS]; INPUTS];
-                for (across, half) in half.iter_mut().enumerate() {
+                let mut half = [[S::splat(0.0); INPUTS]; OUTPUTS];
+                for across in 0..INPUTS {
                     let mut sums = [S::splat(0.0); INPUTS];
                     for (down, sum) in sums.iter_mut().enumerate() {
                         *sum = S::load(from.at(down * INPUTS + across, index).add(channel));
                     }
-                    *half = back::<S>(sums);
+                    for (line, value) in half.iter_mut().zip(back::<S>(sums)) {
+                        line[across] = value;
+                    }
                 }
                 let bias = S::load(job.packed.bias.as_ptr().add(first + channel));
                 let slope = S::load(job.packed.slope.as_ptr().add(first + channel));
-                for down in 0..OUTPUTS {
-                    let outputs = back::<S>(half.map(|column| column[down]));
+                for (down, line) in half.into_iter().enumerate() {
+                    let outputs = back::<S>(line);
                     for (across, sum) in outputs.into_iter().enumerate() {
                         if down >= rows || across >= columns {
                             continue;

@@ -26,7 +26,7 @@ const INPUTS: usize = OUTPUTS + 2;
 /// Coordinates of a tile.
 pub(super) const COORDINATES: usize = INPUTS * INPUTS;
 
-/// The nearer pair of points. Not the customary 1 and 2: those round some 2.5 times as coarsely.
+/// The nearer pair of points. Not the customary 1 and 2: those round 2.7 times as coarsely.
 const NEAR: f64 = 0.6875;
 /// The farther pair of points.
 const FAR: f64 = 1.5;

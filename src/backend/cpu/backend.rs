@@ -112,7 +112,8 @@ impl Backend for Cpu {
         let [mut from, mut to] = std::mem::take(&mut self.head);
         for (index, layer) in head.convs.iter().enumerate() {
             let input = if index == 0 { &*record } else { &from };
-            layer.conv.run(&self.kernels, &self.threads, (input, Add::Nothing), &mut to);
+            let parts = (&self.kernels, &self.threads, &self.scratch);
+            layer.conv.run(parts, (input, Add::Nothing), &mut to);
             std::mem::swap(&mut from, &mut to);
         }
         head.deconv.run_adding(&self.kernels, &self.threads, &from, record);
@@ -129,7 +130,8 @@ impl Backend for Cpu {
             Residual::None => Add::Nothing,
             Residual::Input => Add::BeforeActivation(input),
         };
-        conv.conv.run(&self.kernels, &self.threads, (input, add), output);
+        let parts = (&self.kernels, &self.threads, &self.scratch);
+        conv.conv.run(parts, (input, add), output);
     }
 
     fn deconv(&mut self, deconv: &Deconv, input: &Tensor, output: &mut Tensor) {

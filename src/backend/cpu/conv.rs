@@ -10,8 +10,9 @@ use super::instructions::Kernels;
 use super::pack::Packed;
 use super::simd::Simd;
 use super::tensor::Tensor;
-use super::threads::{Shared, Threads};
+use super::threads::{Scratch, Shared, Threads};
 use super::tile::{self, Residual, Row};
+use super::winograd;
 
 /// Bytes of input and output that a task should stay within: half of a common second-level cache.
 const TASK_BYTES: usize = 256 << 10;
@@ -21,6 +22,16 @@ const TASK_BYTES: usize = 256 << 10;
 pub struct Conv {
     packed: Packed,
     stride: usize,
+    method: Method,
+}
+
+/// How a convolution is computed, and what its packed weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// As it is written down: weights by tap.
+    Direct,
+    /// In transformed tiles: weights by coordinate.
+    Winograd,
 }
 
 /// What is added to a convolution's result.
@@ -30,6 +41,17 @@ pub enum Add<'a> {
     Nothing,
     /// A tensor of the output's shape, before the activation.
     BeforeActivation(&'a Tensor),
+}
+
+impl<'a> Add<'a> {
+    /// Whether something is added, and its values.
+    #[inline(always)]
+    pub(super) fn parts(&self) -> (Residual, &'a [f32]) {
+        match *self {
+            Add::Nothing => (Residual::None, &[]),
+            Add::BeforeActivation(tensor) => (Residual::Added, tensor.values()),
+        }
+    }
 }
 
 /// Where the weights of a convolution come from.
@@ -134,15 +156,25 @@ impl Conv {
         };
         let bias = |co: usize| if co < cout { given.bias[co] } else { 0.0 };
         let slope = |co: usize| *given.slope.get(co).or(given.slope.first()).unwrap_or(&1.0);
-        let shape = (9, given.input_order.len(), cout);
-        let padded = cout.next_multiple_of(8);
-        Self {
-            packed: Packed::new(shape, (padded, padded), lanes, weight, bias, slope),
-            stride: given.stride,
+        let (depth, padded) = (given.input_order.len(), cout.next_multiple_of(8));
+        let pack = |taps, weight: &dyn Fn(usize, usize, usize) -> f32| {
+            Packed::new((taps, depth, cout), (padded, padded), lanes, weight, bias, slope)
+        };
+        if given.stride == 1 && winograd::pays(depth, cout) {
+            let packed = pack(winograd::COORDINATES, &|co, at, ci| {
+                winograd::kernel_coordinate(at, |tap| weight(co, tap, ci))
+            });
+            return Self { packed, stride: given.stride, method: Method::Winograd };
         }
+        Self { packed: pack(9, &weight), stride: given.stride, method: Method::Direct }
     }
 
+    /// The weights by tap.
+    ///
+    /// # Panics
+    /// Where they are packed otherwise; those of stride 2 never are.
     pub(super) fn packed(&self) -> &Packed {
+        assert_eq!(self.method, Method::Direct, "weights by tap");
         &self.packed
     }
 
@@ -156,8 +188,7 @@ impl Conv {
     /// Where `src` has fewer channels than the weights read, or the added tensor another shape.
     pub(super) fn run(
         &self,
-        kernels: &Kernels,
-        threads: &Threads,
+        (kernels, threads, scratch): (&Kernels, &Threads, &Scratch),
         (src, added): (&Tensor, Add<'_>),
         dst: &mut Tensor,
     ) {
@@ -165,22 +196,22 @@ impl Conv {
         assert!(packed.cin <= src.stride, "{} channels are read of {}", packed.cin, src.stride);
         let (h, w) = (src.h.div_ceil(self.stride), src.w.div_ceil(self.stride));
         dst.resize(h, w, packed.cout);
-        let (residual_at, residual) = match added {
-            Add::Nothing => (Residual::None, None),
-            Add::BeforeActivation(tensor) => (Residual::Added, Some(tensor)),
-        };
-        if let Some(it) = residual {
+        if let Add::BeforeActivation(it) = added {
             assert!(
                 (it.h, it.w, it.stride) == (h, w, dst.stride),
                 "the added tensor has another shape"
             );
         }
+        if self.method == Method::Winograd {
+            return winograd::run(packed, (kernels, threads, scratch), (src, added), dst);
+        }
+        let (residual_at, residual) = added.parts();
         let job = ConvJob {
             packed,
             stride: self.stride,
             src,
             residual_at,
-            residual: residual.map_or(&[], Tensor::values),
+            residual,
             dst: Shared::new(dst.values_mut()),
             dst_w: w,
         };

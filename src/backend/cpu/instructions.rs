@@ -11,6 +11,7 @@ use super::deconv::DeconvJob;
 use super::fusion::FusionJob;
 use super::simd;
 use super::stage::StageJob;
+use super::winograd::WinogradJob;
 
 /// Name of the environment variable that forces an instruction set, for tests and diagnosis.
 pub const INSTRUCTIONS_VARIABLE: &str = "SLOMOD_CPU_INSTRUCTIONS";
@@ -104,6 +105,7 @@ pub(super) struct Kernels {
     pub conv: unsafe fn(&ConvJob<'_>, Range<usize>, Range<usize>),
     pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>),
     pub stage_conv: unsafe fn(&StageJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
+    pub winograd: unsafe fn(&WinogradJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub fusion: unsafe fn(&FusionJob<'_>, Range<usize>, &mut [f32]),
 }
 
@@ -112,7 +114,7 @@ macro_rules! entries {
         mod $module {
             use super::*;
 
-            pub(super) const KERNELS: Kernels = Kernels { conv, deconv, stage_conv, fusion };
+            pub(super) const KERNELS: Kernels = Kernels { conv, deconv, stage_conv, winograd, fusion };
 
             $(#[target_feature(enable = $features)])?
             unsafe fn conv(job: &ConvJob<'_>, rows: Range<usize>, blocks: Range<usize>) {
@@ -135,6 +137,17 @@ macro_rules! entries {
             ) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
                 unsafe { super::super::stage::stage_conv::<$set>(job, rows, columns, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn winograd(
+                job: &WinogradJob<'_>,
+                tiles: Range<usize>,
+                blocks: Range<usize>,
+                scratch: &mut [f32],
+            ) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::winograd::winograd::<$set>(job, tiles, blocks, scratch) }
             }
 
             $(#[target_feature(enable = $features)])?

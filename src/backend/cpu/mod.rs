@@ -21,6 +21,7 @@ pub mod tensor;
 mod tests;
 mod threads;
 mod tile;
+mod winograd;
 
 /// The processor: an instruction set and a pool of threads.
 pub struct Cpu {

@@ -123,15 +123,26 @@ macro_rules! tile {
 unsafe fn finish<S: Simd>(r: &Row, x: usize, channel: usize, sum: S::V) {
     // SAFETY: the caller vouches for every pointer of the row over w outputs.
     unsafe {
-        let (zero, residual) =
-            (S::splat(0.0), r.residual.wrapping_add(x * r.residual_step + channel));
+        let residual = r.residual.wrapping_add(x * r.residual_step + channel);
         let mut v = sum;
         if r.residual_at == Residual::Added {
             v = S::add(v, S::load(residual));
         }
         let slope = S::load(r.slope.add(channel));
-        v = S::mul_add(slope, S::min(zero, v), S::max(zero, v));
-        S::store(r.out.add(x * r.out_step + channel), v);
+        S::store(r.out.add(x * r.out_step + channel), activate::<S>(v, slope));
+    }
+}
+
+/// `v`, times `slope` where it is negative.
+///
+/// # Safety
+/// The instruction set of `S` must be enabled.
+#[inline(always)]
+pub(super) unsafe fn activate<S: Simd>(v: S::V, slope: S::V) -> S::V {
+    // SAFETY: the caller's promise is the same.
+    unsafe {
+        let zero = S::splat(0.0);
+        S::mul_add(slope, S::min(zero, v), S::max(zero, v))
     }
 }
 

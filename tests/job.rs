@@ -162,8 +162,8 @@ fn a_verified_result_is_published() {
     let place = Place::new(&good_worker(CONTENT));
     assert_eq!(place.attempt(), Aftermath::Next);
     assert_eq!(place.job().state, "done");
-    assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
-    assert_eq!(fs::read_to_string(place.watch.output.join("a_slow2x.mp4")).unwrap(), RESULT);
+    assert_eq!(place.listing(), ["a_slow4x.mp4", "a_slow4x.mp4.json"]);
+    assert_eq!(fs::read_to_string(place.watch.output.join("a_slow4x.mp4")).unwrap(), RESULT);
     assert!(place.source_is_untouched());
 }
 
@@ -241,7 +241,7 @@ fn a_retry_that_works_takes_the_report_of_the_failure_away() {
     place.shop.journal().retry(job, 1).unwrap();
     place.shop_mut().command = worker(&good_worker(CONTENT));
     place.attempt();
-    assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+    assert_eq!(place.listing(), ["a_slow4x.mp4", "a_slow4x.mp4.json"]);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
     assert_eq!((jobs[1].state.as_str(), jobs[1].duplicate_of), ("duplicate", Some(jobs[0].job)));
     assert_eq!(place.report("b.mp4.duplicate.json").status, Status::Duplicate);
 
-    fs::remove_file(place.watch.output.join("a_slow2x.mp4.json")).unwrap();
+    fs::remove_file(place.watch.output.join("a_slow4x.mp4.json")).unwrap();
     fs::write(place.watch.path.join("c.mp4"), CONTENT).unwrap();
     place.submit("c.mp4");
     place.attempt();
@@ -315,16 +315,16 @@ fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
 #[test]
 fn a_publication_that_a_dead_daemon_began_is_completed_or_worked_again() {
     for (file, state, listing) in [
-        ("temporary", "done", vec!["a_slow2x.mp4", "a_slow2x.mp4.json"]),
-        ("output", "done", vec!["a_slow2x.mp4", "a_slow2x.mp4.json"]),
+        ("temporary", "done", vec!["a_slow4x.mp4", "a_slow4x.mp4.json"]),
+        ("output", "done", vec!["a_slow4x.mp4", "a_slow4x.mp4.json"]),
         ("neither", "queued", vec![]),
     ] {
         let place = Place::new("");
         fs::create_dir(&place.watch.output).unwrap();
-        let output = place.watch.output.join("a_slow2x.mp4");
+        let output = place.watch.output.join("a_slow4x.mp4");
         let planned = Planned {
-            temporary: place.watch.output.join(".a_slow2x.1.1.slomod-tmp.mp4"),
-            report_path: place.watch.output.join("a_slow2x.mp4.json"),
+            temporary: place.watch.output.join(".a_slow4x.1.1.slomod-tmp.mp4"),
+            report_path: place.watch.output.join("a_slow4x.mp4.json"),
             report: serde_json::to_string(&good_report(CONTENT)).unwrap(),
             output,
         };

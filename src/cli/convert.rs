@@ -208,9 +208,7 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
         );
         return Err(CliError::new(ExitCode::Usage, message));
     }
-    let known = ["mp4", "m4v", "mkv", "mov"];
-    let extension = args.output.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    if args.container.is_none() && !known.contains(&extension.as_str()) {
+    if args.container.is_none() && Container::of_name(&args.output).is_none() {
         let message = format!(
             "{}: the name does not say which container; end it in .mp4, .mkv or .mov, or pass --container",
             args.output.display()

@@ -1,6 +1,6 @@
 //! The settings of one conversion, shared by `slomod convert` and every `[[watch]]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use num_rational::Ratio;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,17 @@ pub enum Container {
 }
 
 impl Container {
+    /// The container that a file name's extension says, in any case of letters.
+    #[must_use]
+    pub fn of_name(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_lowercase().as_str() {
+            "mp4" | "m4v" => Some(Self::Mp4),
+            "mkv" => Some(Self::Mkv),
+            "mov" => Some(Self::Mov),
+            _ => None,
+        }
+    }
+
     /// File name extension, without the dot.
     #[must_use]
     pub fn extension(self) -> &'static str {

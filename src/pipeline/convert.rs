@@ -132,16 +132,9 @@ fn run(
 
 /// The container: as configured, else by the output's extension, else by the codec.
 fn container(settings: &Settings, output: &Path) -> Container {
-    let extension = output.extension().and_then(|it| it.to_str()).map(str::to_lowercase);
-    let by_name = match extension.as_deref() {
-        Some("mp4" | "m4v") => Some(Container::Mp4),
-        Some("mkv") => Some(Container::Mkv),
-        Some("mov") => Some(Container::Mov),
-        _ => None,
-    };
     let by_codec =
         if settings.encoding.codec == Codec::Ffv1 { Container::Mkv } else { Container::Mp4 };
-    settings.encoding.container.or(by_name).unwrap_or(by_codec)
+    settings.encoding.container.or(Container::of_name(output)).unwrap_or(by_codec)
 }
 
 /// The state of one conversion, on the network's thread.

@@ -1,0 +1,181 @@
+//! The seam to the machine that runs the kernels: memory, copies and launches by address and name.
+//!
+//! [`Driver`] is implemented over NVIDIA's driver, and in the tests over the kernels compiled for the processor, so that
+//! both run the same packing, the same launches and the same kernel source.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Why a device could not do what it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Not enough memory.
+    #[error(
+        "{device}: {wanted_bytes} bytes of device memory are wanted and {free_bytes} are free; use a lower flow scale, \
+         a smaller picture, or free the device of other programs"
+    )]
+    OutOfMemory {
+        /// Name of the device.
+        device: String,
+        /// Bytes asked for.
+        wanted_bytes: u64,
+        /// Bytes free at that time.
+        free_bytes: u64,
+    },
+    /// The device does not answer any more; a new process may find it again.
+    #[error("{device}: the device was lost while {doing}: {reason}")]
+    Lost {
+        /// Name of the device.
+        device: String,
+        /// What it was asked to do.
+        doing: String,
+        /// The driver's own words.
+        reason: String,
+    },
+    /// Any other failure.
+    #[error("{device}: {doing} failed: {reason}")]
+    Failed {
+        /// Name of the device.
+        device: String,
+        /// What it was asked to do.
+        doing: String,
+        /// The driver's own words.
+        reason: String,
+    },
+}
+
+/// What a device is and what a block of threads may use on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceDescription {
+    /// As the driver names it.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub capability: (u32, u32),
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Dynamic shared memory a block may ask for, in bytes.
+    pub shared_bytes: u32,
+    /// Device memory, in bytes.
+    pub memory_bytes: u64,
+    /// Version of the driver's CUDA interface, major times 1000 and minor times 10; 0 where there is no driver.
+    pub driver_version: u32,
+}
+
+/// One launch. `params` is the one struct that the kernel takes by value.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Name of the kernel, as in `kernels/`.
+    pub kernel: &'a str,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads along x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory, in bytes.
+    pub shared_bytes: u32,
+    /// The kernel's parameter struct.
+    pub params: &'a [u8],
+}
+
+/// A plain struct that a kernel takes by value: `repr(C)`, no padding, no pointers of the host.
+pub trait Parameters: Copy {
+    /// Its bytes.
+    fn as_bytes(&self) -> &[u8] {
+        let (start, len) = (std::ptr::from_ref(self).cast::<u8>(), size_of::<Self>());
+        #[expect(unsafe_code, reason = "the kernel takes the struct as it lies in memory")]
+        // SAFETY: the struct is plain data without padding (see `params`) and lives as long as the borrow.
+        unsafe {
+            std::slice::from_raw_parts(start, len)
+        }
+    }
+}
+
+/// A machine with kernels. Everything happens in the order of the calls.
+pub trait Driver: Debug + Send + Sync {
+    /// What it is.
+    fn description(&self) -> &DeviceDescription;
+
+    /// Bytes of device memory that are free now.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn free_bytes(&self) -> Result<u64, DeviceError>;
+
+    /// New memory, aligned to 256 bytes, its content unspecified: the address.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] and what else the driver says.
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError>;
+
+    /// Gives memory back, once what was asked for before is done.
+    fn release(&self, address: u64, bytes: usize);
+
+    /// Copies to the device. `bytes` may be changed as soon as this returns.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies from the device, and waits for it.
+    ///
+    /// # Errors
+    /// What the driver says, of earlier launches too.
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Starts a kernel.
+    ///
+    /// # Errors
+    /// What the driver says; also where there is no such kernel.
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError>;
+
+    /// Waits until all that was asked for is done.
+    ///
+    /// # Errors
+    /// What the driver says, of earlier launches too.
+    fn synchronize(&self) -> Result<(), DeviceError>;
+}
+
+/// Device memory that is given back when dropped.
+#[derive(Debug)]
+pub struct Buffer {
+    driver: Arc<dyn Driver>,
+    address: u64,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// New memory, its content unspecified.
+    ///
+    /// # Errors
+    /// As [`Driver::allocate`].
+    pub fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Self, DeviceError> {
+        Ok(Self { driver: Arc::clone(driver), address: driver.allocate(bytes)?, bytes })
+    }
+
+    /// New memory with that content.
+    ///
+    /// # Errors
+    /// As [`Driver::allocate`] and [`Driver::upload`].
+    pub fn with_content(driver: &Arc<dyn Driver>, content: &[u8]) -> Result<Self, DeviceError> {
+        let buffer = Self::new(driver, content.len())?;
+        driver.upload(buffer.address, content)?;
+        Ok(buffer)
+    }
+
+    /// Where it lies on the device.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.driver.release(self.address, self.bytes);
+    }
+}

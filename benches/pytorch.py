@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 def warp(image, flow):
     b, _, h, w = image.shape
-    y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+    like = dict(device=image.device, dtype=image.dtype)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, h, **like), torch.linspace(-1, 1, w, **like), indexing="ij")
     grid = torch.stack((x + flow[:, 0] * (2 / (w - 1)), y + flow[:, 1] * (2 / (h - 1))), -1)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
@@ -56,16 +57,18 @@ class Block(nn.Module):
 
 
 class IFNet(nn.Module):
-    def __init__(self, widths):
+    """`head`: channels inside the feature network and features it makes; none up to v4.6."""
+
+    def __init__(self, widths, head=None):
         super().__init__()
-        self.newer = len(widths) == 5
-        self.factors = [16, 8, 4, 2, 1] if self.newer else [8, 4, 2, 1]
-        features = 8 if self.newer else 0
+        self.newer = head is not None
+        self.factors = [2 ** i for i in reversed(range(len(widths)))]
+        features = 2 * head[1] if self.newer else 0
         # v4.6 makes a sixth channel that nothing reads.
         outputs, handed_on = (13, 8) if self.newer else (6, 0)
         first, later = 7 + features, 7 + features + 5 + handed_on
         self.blocks = nn.ModuleList(Block(later if i else first, c, outputs) for i, c in enumerate(widths))
-        self.encode = Head() if self.newer else None
+        self.encode = Head(*head) if self.newer else None
 
     def forward(self, img0, img1, timestep):
         t = timestep.view(1, 1, 1, 1).expand(1, 1, *img0.shape[2:])
@@ -99,7 +102,7 @@ def main():
     timestep = torch.tensor([0.5])
 
     def seconds(form):
-        net = IFNet(widths).eval().to(memory_format=form)
+        net = IFNet(widths, (16, 4) if len(widths) == 5 else None).eval().to(memory_format=form)
         images = [picture.to(memory_format=form) for picture in pictures]
 
         def run():
@@ -119,4 +122,5 @@ def main():
         print(*run(), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Tests and measures slomod on the GPU of this machine: ./gpu-check [OUT]
+#
+# Needs an NVIDIA driver; python3 with PyTorch for the comparison with PyTorch; compute-sanitizer, where it is installed,
+# looks for bad accesses and races. Golden files lie in golden/ beside this script, a clip of the caller's in clip.*.
+# Logs and results.json go to OUT (default: results beside this script); a table is printed last.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-$here/results}
+mkdir -p "$out"
+cd "$here" || exit 1
+export SLOMOD_TEST_DEVICE=cuda SLOMOD_GOLDEN="$here/golden"
+: >"$out/steps"
+
+# step NAME COMMAND...: runs it, notes how it ended and how long it took; the log is OUT/NAME.log.
+step() {
+    name=$1
+    shift
+    printf '== %s\n' "$name"
+    start=$(date +%s)
+    "$@" >"$out/$name.log" 2>&1
+    rc=$?
+    tail -n 15 "$out/$name.log"
+    printf '%s\t%s\t%s\n' "$name" "$rc" "$(($(date +%s) - start))" >>"$out/steps"
+}
+
+skip() {
+    printf '== %s: skipped, %s\n' "$1" "$2"
+    printf '%s\tskipped: %s\t0\n' "$1" "$2" >>"$out/steps"
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$out/gpu.txt" 2>&1
+cat "$out/gpu.txt"
+
+step check ./slomod check
+step ops ./kernels --test-threads 4 --nocapture
+if [ -n "$(ls golden 2>/dev/null)" ]; then
+    grep -q skipped "$out/ops.log" && echo "note: part of the tests was skipped, see ops.log"
+else
+    skip goldens "no golden files in golden/"
+fi
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck initcheck synccheck; do
+        step "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 ./gpu --bench small
+    done
+else
+    skip sanitizer "compute-sanitizer is not installed"
+fi
+step network ./gpu --bench network --json "$out/network.json"
+step kernels ./gpu --bench kernels --json "$out/kernels.json"
+step pipeline ./gpu --bench pipeline --json "$out/pipeline.json" clip.*
+if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    step pytorch python3 pytorch_gpu.py "$out/pytorch.json"
+else
+    skip pytorch "no python3 with PyTorch that sees the GPU"
+fi
+
+./gpu --bench summary "$out" || true
+grep -qvE "$(printf '\t')(0|skipped.*)$(printf '\t')" "$out/steps" && exit 1
+exit 0

@@ -10,6 +10,7 @@ use crate::ops::head::{HeadWeights, Padded};
 use crate::ops::tensor::{Shape, Tensor};
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 /// What a backend is, for the report.

@@ -1,0 +1,3 @@
+//! The network's ops on an NVIDIA GPU: the kernels of `kernels/`, in FP16 with f32 sums, flows and coordinates.
+
+pub mod images;

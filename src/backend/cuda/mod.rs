@@ -2,6 +2,7 @@
 
 pub mod driver;
 pub mod images;
+pub mod nvidia;
 pub mod params;
 pub mod recorder;
 pub mod tensor;

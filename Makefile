@@ -12,10 +12,13 @@ help: ## list the targets
 	@echo
 	@echo "  make demo CLIP=/path/to/video.mp4   the same with a clip of yours"
 
-setup: ## install the system packages that building needs (Debian 12, Ubuntu 24.04)
+# A build without the CUDA kernels is an error here; a plain `cargo build` warns and goes on.
+build test demo: export SLOMOD_REQUIRE_KERNELS = 1
+
+setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
 	@.ci/setup build
 
-build: setup ## build target/release/slomod
+build: setup ## build target/release/slomod, for CPU and GPU; needs no GPU, driver or CUDA toolkit
 	cargo build --release --locked
 
 demo: build ## draw a clip, drop it into a watched folder, show what comes out

@@ -147,8 +147,10 @@ impl Case {
     /// Seconds for a pair that shares no frame with the last.
     fn cold(&mut self) -> f64 {
         let start = Instant::now();
-        let rgb =
-            self.rife.interpolate_rgb(&self.rgb[0], &self.rgb[1], self.width, self.height, 0.5);
+        let rgb = self
+            .rife
+            .interpolate_rgb(&self.rgb[0], &self.rgb[1], self.width, self.height, 0.5)
+            .unwrap();
         let seconds = start.elapsed().as_secs_f64();
         assert!(rgb.iter().all(|value| value.is_finite()));
         seconds
@@ -234,7 +236,7 @@ fn breakdown(
     let mut runs = vec![];
     for _ in 0..=repetitions {
         spent.lock().unwrap().clear();
-        rife.interpolate_rgb(&rgb[0], &rgb[1], width, height, 0.5);
+        rife.interpolate_rgb(&rgb[0], &rgb[1], width, height, 0.5).unwrap();
         runs.push(spent.lock().unwrap().clone());
     }
     let mut text = format!("\n{label}\n\n| part | ms | GFLOP | GFLOP/s |\n|---|---|---|---|\n");

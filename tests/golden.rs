@@ -9,7 +9,8 @@ use slomod::backend::cpu::Cpu;
 use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::reference::Reference;
 use slomod::config::settings::Scale;
-use slomod::engine::rife::{Origin, Rife, Trace};
+use slomod::engine::rife::trace::Trace;
+use slomod::engine::rife::{Origin, Rife};
 use slomod::models::rife_v4::{Network, padded};
 use slomod::models::weights::Weights;
 use slomod::ops::conv::{self, Activation, ConvWeights, Residual, Stride};
@@ -109,7 +110,7 @@ fn run<B: Backend>(case: &Case, network: &Network, backend: B) -> Trace {
     let mut rife = Rife::new(backend, network, scale, Origin::default()).unwrap();
     let (img0, img1) = (case.op("input.img0"), case.op("input.img1"));
     let timestep = case.weights.values("input.timestep").unwrap()[0];
-    rife.trace_rgb(&img0.data, &img1.data, img0.w, img0.h, timestep)
+    rife.trace_rgb(&img0.data, &img1.data, img0.w, img0.h, timestep).unwrap()
 }
 
 /// Where a trace differs from the file: the first tensor beyond its tolerance, if there is one.

@@ -53,7 +53,8 @@ fn compare<B: Backend>(
 ) {
     let mut rife =
         Rife::new(backend, network, Scale::Fixed(pair.scale), Origin::default()).unwrap();
-    let found = rife.interpolate_rgb(pair.img0, pair.img1, pair.width, pair.height, pair.timestep);
+    let found =
+        rife.interpolate_rgb(pair.img0, pair.img1, pair.width, pair.height, pair.timestep).unwrap();
     assert_eq!(found.len(), expected.len());
     let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
     let worst = differences.fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst });

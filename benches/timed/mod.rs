@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use slomod::backend::{Backend, BackendDescription};
+use slomod::frame::{Picture, PictureFormat};
 use slomod::ops::conv::ConvWeights;
 use slomod::ops::deconv::DeconvWeights;
 use slomod::ops::flow::Stage;
 use slomod::ops::fusion::Fusion;
-use slomod::ops::head::{HeadWeights, Padded};
+use slomod::ops::head::{HeadWeights, Padding};
 use slomod::ops::tensor::{Shape, Tensor};
 
 /// Part, seconds, floating-point operations; in the order in which parts first ran.
@@ -66,6 +67,8 @@ fn deconv_flop(weights: &DeconvWeights) -> f64 {
 
 impl<B: Backend> Backend for Timed<B> {
     type Tensor = B::Tensor;
+    type Image = B::Image;
+    type Download = B::Download;
     type Conv = Counted<B::Conv>;
     type Deconv = Counted<B::Deconv>;
     type Head = Counted<B::Head>;
@@ -94,10 +97,41 @@ impl<B: Backend> Backend for Timed<B> {
         Counted { inner: self.inner.pack_head(weights), flop_per_pixel }
     }
 
-    fn record(&mut self, head: Option<&Self::Head>, picture: &Padded<'_>, record: &mut B::Tensor) {
+    fn image_from_picture(&mut self, picture: &Picture, image: &mut B::Image) {
+        self.inner.image_from_picture(picture, image);
+    }
+
+    fn image_from_rgb(&mut self, rgb: &[f32], size: [usize; 2], image: &mut B::Image) {
+        self.inner.image_from_rgb(rgb, size, image);
+    }
+
+    fn image_to_rgb(&mut self, image: &B::Image, index: usize) -> Vec<f32> {
+        self.inner.image_to_rgb(image, index)
+    }
+
+    fn start_picture(
+        &mut self,
+        image: &B::Image,
+        index: usize,
+        format: PictureFormat,
+    ) -> B::Download {
+        self.inner.start_picture(image, index, format)
+    }
+
+    fn finish_picture(&mut self, download: B::Download) -> Picture {
+        self.inner.finish_picture(download)
+    }
+
+    fn record(
+        &mut self,
+        head: Option<&Self::Head>,
+        image: &B::Image,
+        padding: &Padding,
+        record: &mut B::Tensor,
+    ) {
         let start = Instant::now();
         self.block = 0;
-        self.inner.record(head.map(|head| &head.inner), picture, record);
+        self.inner.record(head.map(|head| &head.inner), image, padding, record);
         let flop = head.map_or(0.0, |head| head.flop_per_pixel * pixels(record));
         self.note("two heads", start, flop);
     }
@@ -134,10 +168,10 @@ impl<B: Backend> Backend for Timed<B> {
         deconv: &Self::Deconv,
         input: &B::Tensor,
         fusion: &Fusion<'_, B::Tensor>,
-        rgb: &mut [f32],
+        image: &mut B::Image,
     ) {
         let start = Instant::now();
-        self.inner.deconv_fusion(&deconv.inner, input, fusion, rgb);
+        self.inner.deconv_fusion(&deconv.inner, input, fusion, image);
         self.note(
             "last transposed convolution and fusion",
             start,

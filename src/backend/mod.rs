@@ -1,12 +1,12 @@
 //! Fast execution of the ops on a processor or (later) a GPU: the [`Backend`] seam and what implements it.
 
+use crate::backend::cuda::driver::DeviceError;
 use crate::frame::{Picture, PictureFormat};
-use crate::ops::color;
 use crate::ops::conv::ConvWeights;
 use crate::ops::deconv::DeconvWeights;
 use crate::ops::flow::Stage;
 use crate::ops::fusion::Fusion;
-use crate::ops::head::{HeadWeights, Padded};
+use crate::ops::head::{HeadWeights, Padding};
 use crate::ops::tensor::{Shape, Tensor};
 
 pub mod cpu;
@@ -33,9 +33,16 @@ pub struct BackendDescription {
 ///
 /// Every method equals the plain definition in `ops` of the same name but for rounding. All panic on shapes that do not
 /// fit: weights are checked when a file is loaded, so that is a fault of slomod's own.
+///
+/// A device can fail at any op, and may find out later. After a failure the ops do nothing until [`Backend::status`]
+/// has told it; what they would have written is unspecified.
 pub trait Backend: Send {
     /// An image of f32 channels in the backend's own layout and memory.
     type Tensor: Default + Send + Sync + Shape;
+    /// RGB of one or several pictures of one size, in the backend's own layout and memory.
+    type Image: Default + Send;
+    /// A picture on its way out of the backend's memory.
+    type Download: Send;
     /// A packed convolution.
     type Conv: Send;
     /// A packed transposed convolution.
@@ -59,21 +66,59 @@ pub trait Backend: Send {
     /// Packs a feature network.
     fn pack_head(&self, weights: &HeadWeights) -> Self::Head;
 
-    /// RGB of a picture, `[h, w, 3]`, into a buffer that is used again; see [`crate::ops::color`].
-    fn picture_to_rgb(&mut self, picture: &Picture, rgb: &mut Vec<f32>) {
-        color::write_rgb(picture, rgb);
+    /// Pictures that one call of an op can make at the most.
+    fn max_batch(&self) -> usize {
+        1
     }
 
-    /// The picture nearest to `rgb`; see [`crate::ops::color`].
-    fn rgb_to_picture(&mut self, rgb: &[f32], format: PictureFormat) -> Picture {
-        color::rgb_to_picture(rgb, format)
+    /// Pictures to ask for before the first is finished, so that the device never waits for the host; 0 where an op is
+    /// done when its call returns.
+    fn depth(&self) -> usize {
+        0
     }
 
-    /// One frame's record; see [`crate::ops::head`].
+    /// Whether all is well, once; a failure that was told is forgotten.
+    ///
+    /// # Errors
+    /// The first failure since the last call.
+    fn status(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Runs `body`, whose launches a device may keep and repeat when the same come again.
+    fn sequence(&mut self, body: &mut dyn FnMut(&mut Self)) {
+        body(self);
+    }
+
+    /// RGB of a picture; see [`crate::ops::color`].
+    fn image_from_picture(&mut self, picture: &Picture, image: &mut Self::Image);
+
+    /// An image of `rgb`, `[height, width, 3]`.
+    ///
+    /// # Panics
+    /// If `rgb` is not as long as the size says.
+    fn image_from_rgb(&mut self, rgb: &[f32], size: [usize; 2], image: &mut Self::Image);
+
+    /// RGB of one picture of an image, `[height, width, 3]`.
+    fn image_to_rgb(&mut self, image: &Self::Image, index: usize) -> Vec<f32>;
+
+    /// Begins to fetch the picture nearest to one of an image; the image may be overwritten by later ops.
+    fn start_picture(
+        &mut self,
+        image: &Self::Image,
+        index: usize,
+        format: PictureFormat,
+    ) -> Self::Download;
+
+    /// Waits for a picture. After a failure its samples are unspecified.
+    fn finish_picture(&mut self, download: Self::Download) -> Picture;
+
+    /// The record of an image of one frame; see [`crate::ops::head`].
     fn record(
         &mut self,
         head: Option<&Self::Head>,
-        picture: &Padded<'_>,
+        image: &Self::Image,
+        padding: &Padding,
         record: &mut Self::Tensor,
     );
 
@@ -92,14 +137,13 @@ pub trait Backend: Send {
     /// A transposed convolution; see [`crate::ops::deconv`].
     fn deconv(&mut self, deconv: &Self::Deconv, input: &Self::Tensor, output: &mut Self::Tensor);
 
-    /// The last block's transposed convolution and the picture: `fusion(deconv(input))` into `rgb`
-    /// `[height, width, 3]`. See [`crate::ops::fusion`].
+    /// The last block's transposed convolution and the pictures: `fusion(deconv(input))`. See [`crate::ops::fusion`].
     fn deconv_fusion(
         &mut self,
         deconv: &Self::Deconv,
         input: &Self::Tensor,
         fusion: &Fusion<'_, Self::Tensor>,
-        rgb: &mut [f32],
+        image: &mut Self::Image,
     );
 
     /// `to += from`, for the sum round the convolution chain of v4.0 and v4.1.
@@ -108,6 +152,6 @@ pub trait Backend: Send {
     /// If the shapes differ.
     fn add(&mut self, from: &Self::Tensor, to: &mut Self::Tensor);
 
-    /// A copy in the plain layout.
+    /// A copy of the first picture's values in the plain layout.
     fn to_plain(&self, tensor: &Self::Tensor) -> Tensor;
 }

@@ -1,11 +1,13 @@
 //! The backend that computes every op by its plain definition: what the fast ones are compared with.
 
 use crate::backend::{Backend, BackendDescription};
+use crate::frame::{Picture, PictureFormat};
+use crate::ops::color;
 use crate::ops::conv::{self, ConvWeights};
 use crate::ops::deconv::{self, DeconvWeights};
 use crate::ops::flow::{self, Stage};
 use crate::ops::fusion::{self, Fusion};
-use crate::ops::head::{self, HeadWeights, Padded};
+use crate::ops::head::{self, HeadWeights, Padding};
 use crate::ops::tensor::Tensor;
 
 /// Plain f32 on one thread. Keeps two tensors between calls.
@@ -17,6 +19,8 @@ pub struct Reference {
 
 impl Backend for Reference {
     type Tensor = Tensor;
+    type Image = Vec<f32>;
+    type Download = Picture;
     type Conv = ConvWeights;
     type Deconv = DeconvWeights;
     type Head = HeadWeights;
@@ -47,8 +51,36 @@ impl Backend for Reference {
         weights.clone()
     }
 
-    fn record(&mut self, head: Option<&HeadWeights>, picture: &Padded<'_>, record: &mut Tensor) {
-        head::reference(head, picture, record);
+    fn image_from_picture(&mut self, picture: &Picture, image: &mut Vec<f32>) {
+        color::write_rgb(picture, image);
+    }
+
+    fn image_from_rgb(&mut self, rgb: &[f32], [height, width]: [usize; 2], image: &mut Vec<f32>) {
+        assert_eq!(rgb.len(), 3 * height * width, "rgb of the picture");
+        image.clear();
+        image.extend_from_slice(rgb);
+    }
+
+    fn image_to_rgb(&mut self, image: &Vec<f32>, _index: usize) -> Vec<f32> {
+        image.clone()
+    }
+
+    fn start_picture(&mut self, image: &Vec<f32>, _index: usize, format: PictureFormat) -> Picture {
+        color::rgb_to_picture(image, format)
+    }
+
+    fn finish_picture(&mut self, picture: Picture) -> Picture {
+        picture
+    }
+
+    fn record(
+        &mut self,
+        head: Option<&HeadWeights>,
+        image: &Vec<f32>,
+        padding: &Padding,
+        record: &mut Tensor,
+    ) {
+        head::reference(head, &padding.of(image), record);
     }
 
     fn stage_conv(&mut self, conv: &ConvWeights, stage: &Stage<'_>, output: &mut Tensor) {
@@ -69,10 +101,11 @@ impl Backend for Reference {
         deconv: &DeconvWeights,
         input: &Tensor,
         fusion: &Fusion<'_>,
-        rgb: &mut [f32],
+        image: &mut Vec<f32>,
     ) {
         deconv::reference(deconv, input, &mut self.last);
-        fusion::reference(fusion, &self.last, rgb);
+        image.resize(3 * fusion.height * fusion.width, 0.0);
+        fusion::reference(fusion, &self.last, image);
     }
 
     fn add(&mut self, from: &Tensor, to: &mut Tensor) {

@@ -1,5 +1,6 @@
 //! Makes the frames in between: the [`Interpolator`] seam and the engines behind it.
 
+use crate::backend::cuda::driver::DeviceError;
 use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::frame::{Frame, Picture};
@@ -30,6 +31,9 @@ pub enum EngineError {
         /// Index of the second frame.
         second: u64,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A flow scale the network is not defined for.
     #[error("flow scale {0} is not supported: use auto, 0.25, 0.5, 1 or 2")]
     Scale(f32),
@@ -46,7 +50,7 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
 impl Classify for EngineError {
     fn consequence(&self) -> Consequence {
         match self {
-            Self::NoDevice { .. } => Consequence::Retry,
+            Self::NoDevice { .. } | Self::Device(_) => Consequence::Retry,
             Self::Model(error) => error.consequence(),
             Self::FormatChanged { .. } => Consequence::Reject,
             Self::Scale(_) => Consequence::Stop,
@@ -55,7 +59,8 @@ impl Classify for EngineError {
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoDevice { .. } => ExitCode::Unavailable,
+            Self::NoDevice { .. } | Self::Device(DeviceError::Lost { .. }) => ExitCode::Unavailable,
+            Self::Device(_) => ExitCode::TempFail,
             Self::Model(error) => error.exit_code(),
             Self::FormatChanged { .. } => ExitCode::DataError,
             Self::Scale(_) => ExitCode::Config,
@@ -70,7 +75,7 @@ pub trait Interpolator: Send {
     /// Implementations may keep what they computed for a frame (features) by [`Frame::index`] for the next pair.
     ///
     /// # Errors
-    /// [`EngineError::FormatChanged`] where the frames differ in layout.
+    /// [`EngineError::FormatChanged`] where the frames differ in layout, [`EngineError::Device`].
     fn interpolate(
         &mut self,
         img0: &Frame,
@@ -78,8 +83,38 @@ pub trait Interpolator: Send {
         timesteps: &[f32],
     ) -> Result<Vec<Picture>, EngineError>;
 
+    /// The same engine as one that works ahead, where it can.
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        None
+    }
+
     /// What it is, for the report.
     fn description(&self) -> EngineDescription;
+}
+
+/// An engine that makes pictures while its caller does something else. Between the two calls, other calls of the engine
+/// are a fault of the caller's.
+pub trait Ahead {
+    /// Pictures to ask for before the first is collected, so that the device never waits for the host.
+    fn depth(&self) -> usize;
+
+    /// Pictures asked for and not yet collected.
+    fn waiting(&self) -> usize;
+
+    /// Asks for pictures as [`Interpolator::interpolate`] makes them, and does not wait for them.
+    ///
+    /// # Errors
+    /// As [`Interpolator::interpolate`]; nothing is waiting then.
+    fn submit(&mut self, img0: &Frame, img1: &Frame, timesteps: &[f32]) -> Result<(), EngineError>;
+
+    /// The next picture in the order they were asked for.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`]; nothing is waiting then.
+    ///
+    /// # Panics
+    /// If none was asked for.
+    fn collect(&mut self) -> Result<Picture, EngineError>;
 }
 
 /// What an engine is, for the report and the log.

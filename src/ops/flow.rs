@@ -43,15 +43,22 @@ pub struct BlockOutput<'a, T = Tensor> {
     pub factor: f32,
 }
 
+/// One picture to make: two frames and the time between them.
+#[derive(Debug)]
+pub struct View<'a, T = Tensor> {
+    /// Records of `img0` and `img1` `[height, width, record channels]`: r, g, b, features, padding.
+    pub records: [&'a T; 2],
+    /// 0 is `img0`, 1 is `img1`.
+    pub timestep: f32,
+}
+
 /// Everything the input of a block is made from.
 #[derive(Debug)]
 pub struct Stage<'a, T = Tensor> {
-    /// Records of `img0` and `img1` `[height, width, record channels]`: r, g, b, features, padding.
-    pub records: [&'a T; 2],
+    /// The pictures of a batch, at least one; a backend takes as many as its `max_batch` says.
+    pub views: &'a [View<'a, T>],
     /// Feature channels in a record: 0, 4, 8 or 16.
     pub features: usize,
-    /// 0 is `img0`, 1 is `img1`.
-    pub timestep: f32,
     /// Picture pixels for each pixel of this block: s, a power of two from 1/2 on.
     pub factor: f32,
     /// Outputs of the blocks before, in order; empty for the first block.
@@ -70,6 +77,36 @@ impl<T> Clone for BlockOutput<'_, T> {
 
 impl<T> Copy for BlockOutput<'_, T> {}
 
+impl<T> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for View<'_, T> {}
+
+/// The one picture of a batch of one.
+///
+/// # Panics
+/// If there is not exactly one.
+#[must_use]
+pub fn only<'a, T>(views: &'a [View<'a, T>]) -> View<'a, T> {
+    assert_eq!(views.len(), 1, "a batch of one picture");
+    views[0]
+}
+
+/// Shape of all records of a batch.
+///
+/// # Panics
+/// If they differ, or there are none.
+#[must_use]
+pub fn records_shape<T: Shape>(views: &[View<'_, T>]) -> [usize; 3] {
+    let mut shapes = views.iter().flat_map(|view| view.records).map(Shape::shape);
+    let Some(first) = shapes.next() else { panic!("a batch of at least one picture") };
+    shapes.for_each(|shape| assert_eq!(shape, first, "records of one shape"));
+    first
+}
+
 impl<T: Shape> Stage<'_, T> {
     /// Channels of the block's input.
     #[must_use]
@@ -82,7 +119,7 @@ impl<T: Shape> Stage<'_, T> {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let low = |n: usize| (n as f32 / self.factor) as usize;
-        let [h, w, _] = self.records[0].shape();
+        let [h, w, _] = records_shape(self.views);
         (low(h), low(w))
     }
 
@@ -91,8 +128,7 @@ impl<T: Shape> Stage<'_, T> {
     /// # Panics
     /// Where they do not fit.
     pub fn check(&self) {
-        let [h, w, c] = self.records[0].shape();
-        assert_eq!([h, w, c], self.records[1].shape(), "records of one shape");
+        let [h, w, c] = records_shape(self.views);
         assert!(c >= 3 + self.features, "records of {c} channels");
         for output in self.earlier {
             let full = |n: usize| (n as f32 * output.factor) as usize;
@@ -145,12 +181,13 @@ pub fn mask_at(
     }
 }
 
-/// The definition, in f32: `[height / s, width / s, channels]`.
+/// The definition, in f32, of a batch of one: `[height / s, width / s, channels]`.
 ///
 /// # Panics
 /// Where shapes do not fit.
 pub fn reference(stage: &Stage<'_>, output: &mut Tensor) {
     stage.check();
+    let timestep = only(stage.views).timestep;
     let (h, w) = stage.size();
     output.reshape(h, w, stage.channels());
     for y in 0..h {
@@ -159,7 +196,7 @@ pub fn reference(stage: &Stage<'_>, output: &mut Tensor) {
             pixel.fill(0.0);
             let (frames, rest) = pixel.split_at_mut(2 * (3 + stage.features));
             write_frames(stage, y, x, frames);
-            rest[0] = stage.timestep;
+            rest[0] = timestep;
             if !stage.earlier.is_empty() {
                 write_handed_on(stage, y, x, &mut rest[1..]);
             }
@@ -169,8 +206,9 @@ pub fn reference(stage: &Stage<'_>, output: &mut Tensor) {
 
 /// Full-resolution positions that position `(y, x)` of the block's grid reads, with their weights.
 fn cells(stage: &Stage<'_>, y: usize, x: usize) -> [(usize, usize, f32); 4] {
-    let row = tap(y, stage.factor, stage.records[0].h);
-    let column = tap(x, stage.factor, stage.records[0].w);
+    let [h, w, _] = records_shape(stage.views);
+    let row = tap(y, stage.factor, h);
+    let column = tap(x, stage.factor, w);
     let (top, left) = (1.0 - row.weight, 1.0 - column.weight);
     [
         (row.first, column.first, top * left),
@@ -182,7 +220,8 @@ fn cells(stage: &Stage<'_>, y: usize, x: usize) -> [(usize, usize, f32); 4] {
 
 /// Both frames with their features, warped where read, in the order rgb0, rgb1, features0, features1.
 fn write_frames(stage: &Stage<'_>, y: usize, x: usize, out: &mut [f32]) {
-    let (h, w) = (stage.records[0].h, stage.records[0].w);
+    let View { records, .. } = only(stage.views);
+    let (h, w) = (records[0].h, records[0].w);
     let mut warped = vec![0.0; 3 + stage.features];
     let mut from = [vec![0.0; 3 + stage.features], vec![0.0; 3 + stage.features]];
     for (row, column, weight) in cells(stage, y, x) {
@@ -193,7 +232,7 @@ fn write_frames(stage: &Stage<'_>, y: usize, x: usize, out: &mut [f32]) {
         for (side, sum) in from.iter_mut().enumerate() {
             let at = corners(row, column, [flow[2 * side], flow[2 * side + 1]], h, w);
             warped.fill(0.0);
-            accumulate(stage.records[side], at, 1.0, &mut warped);
+            accumulate(records[side], at, 1.0, &mut warped);
             sum.iter_mut().zip(&warped).for_each(|(sum, value)| *sum += weight * value);
         }
     }

@@ -4,15 +4,15 @@
 //! clamped to 0..1. Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
 //! IFNet of Practical-RIFE v4.
 
-use crate::ops::flow::{BlockOutput, MaskRule, flow_at, mask_at};
+use crate::ops::flow::{BlockOutput, MaskRule, View, flow_at, mask_at, only};
 use crate::ops::tensor::Tensor;
 use crate::ops::warp::{accumulate, corners};
 
 /// Everything the picture is made from but the output of the last block.
 #[derive(Debug)]
 pub struct Fusion<'a, T = Tensor> {
-    /// Records of `img0` and `img1`, padded: r, g, b first.
-    pub records: [&'a T; 2],
+    /// The pictures of a batch, at least one; records are padded: r, g, b first.
+    pub views: &'a [View<'a, T>],
     /// Outputs of all blocks but the last.
     pub earlier: &'a [BlockOutput<'a, T>],
     /// Picture pixels for each pixel of the last block's output.
@@ -25,12 +25,13 @@ pub struct Fusion<'a, T = Tensor> {
     pub width: usize,
 }
 
-/// The definition, in f32. `last` is the output of the last block, `rgb` takes `[height, width, 3]`.
+/// The definition, in f32, of a batch of one. `last` is the output of the last block, `rgb` takes `[height, width, 3]`.
 ///
 /// # Panics
 /// Where shapes do not fit.
 pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
-    let (h, w) = (fusion.records[0].h, fusion.records[0].w);
+    let View { records, .. } = only(fusion.views);
+    let (h, w) = (records[0].h, records[0].w);
     assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
     assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");
     let mut outputs = fusion.earlier.to_vec();
@@ -40,8 +41,8 @@ pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
         let flow = flow_at(&outputs, y, x, 1.0);
         let mask = sigmoid(mask_at(&outputs, fusion.mask, y, x, 1.0));
         pixel.fill(0.0);
-        accumulate(fusion.records[0], corners(y, x, [flow[0], flow[1]], h, w), mask, pixel);
-        accumulate(fusion.records[1], corners(y, x, [flow[2], flow[3]], h, w), 1.0 - mask, pixel);
+        accumulate(records[0], corners(y, x, [flow[0], flow[1]], h, w), mask, pixel);
+        accumulate(records[1], corners(y, x, [flow[2], flow[3]], h, w), 1.0 - mask, pixel);
         pixel.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
     }
 }

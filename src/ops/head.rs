@@ -23,6 +23,28 @@ pub fn record_channels(features: usize) -> usize {
     if features == 0 { 4 } else { (3 + features).next_multiple_of(8) }
 }
 
+/// A picture's size and the size it is padded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows of the picture.
+    pub height: usize,
+    /// Columns of the picture.
+    pub width: usize,
+    /// Rows with padding.
+    pub padded_height: usize,
+    /// Columns with padding.
+    pub padded_width: usize,
+}
+
+impl Padding {
+    /// That picture with this padding.
+    #[must_use]
+    pub fn of<'a>(&self, rgb: &'a [f32]) -> Padded<'a> {
+        let Self { height, width, padded_height, padded_width } = *self;
+        Padded { rgb, height, width, padded_height, padded_width }
+    }
+}
+
 /// A picture and the size it is padded to.
 #[derive(Clone, Copy, Debug)]
 pub struct Padded<'a> {

@@ -11,7 +11,7 @@ use crate::ops::conv::{Activation, ConvWeights, LEAKY_SLOPE, Residual};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
 use crate::ops::flow::Stage;
 use crate::ops::fusion::Fusion;
-use crate::ops::head::{HeadWeights, Padded, record_channels};
+use crate::ops::head::{HeadWeights, Padded, Padding, record_channels};
 use crate::ops::tensor as plain;
 
 /// A packed convolution and whether its input is added to its sum.
@@ -52,6 +52,8 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Tensor = Tensor;
+    type Image = Vec<f32>;
+    type Download = Picture;
     type Conv = PackedConv;
     type Deconv = Deconv;
     type Head = PackedHead;
@@ -97,17 +99,37 @@ impl Backend for Cpu {
         }
     }
 
-    fn picture_to_rgb(&mut self, picture: &Picture, rgb: &mut Vec<f32>) {
-        color::picture_to_rgb(&self.threads, picture, rgb);
+    fn image_from_picture(&mut self, picture: &Picture, image: &mut Vec<f32>) {
+        color::picture_to_rgb(&self.threads, picture, image);
     }
 
-    fn rgb_to_picture(&mut self, rgb: &[f32], format: PictureFormat) -> Picture {
-        color::rgb_to_picture(&self.threads, rgb, format)
+    fn image_from_rgb(&mut self, rgb: &[f32], [height, width]: [usize; 2], image: &mut Vec<f32>) {
+        assert_eq!(rgb.len(), 3 * height * width, "rgb of the picture");
+        image.clear();
+        image.extend_from_slice(rgb);
     }
 
-    fn record(&mut self, head: Option<&PackedHead>, picture: &Padded<'_>, record: &mut Tensor) {
+    fn image_to_rgb(&mut self, image: &Vec<f32>, _index: usize) -> Vec<f32> {
+        image.clone()
+    }
+
+    fn start_picture(&mut self, image: &Vec<f32>, _index: usize, format: PictureFormat) -> Picture {
+        color::rgb_to_picture(&self.threads, image, format)
+    }
+
+    fn finish_picture(&mut self, picture: Picture) -> Picture {
+        picture
+    }
+
+    fn record(
+        &mut self,
+        head: Option<&PackedHead>,
+        image: &Vec<f32>,
+        padding: &Padding,
+        record: &mut Tensor,
+    ) {
         let channels = head.map_or(record_channels(0), |head| head.channels);
-        self.write_picture(picture, channels, record);
+        self.write_picture(&padding.of(image), channels, record);
         let Some(head) = head else { return };
         let [mut from, mut to] = std::mem::take(&mut self.head);
         for (index, layer) in head.convs.iter().enumerate() {
@@ -143,10 +165,11 @@ impl Backend for Cpu {
         deconv: &Deconv,
         input: &Tensor,
         fusion: &Fusion<'_, Tensor>,
-        rgb: &mut [f32],
+        image: &mut Vec<f32>,
     ) {
+        image.resize(3 * fusion.height * fusion.width, 0.0);
         let parts = (&self.kernels, &self.threads, &self.scratch);
-        fusion::run(parts, (deconv, input), fusion, (&mut self.whole, rgb));
+        fusion::run(parts, (deconv, input), fusion, (&mut self.whole, image));
     }
 
     fn add(&mut self, from: &Tensor, to: &mut Tensor) {

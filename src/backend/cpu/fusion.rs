@@ -11,7 +11,7 @@ use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::Residual;
-use crate::ops::flow::{BlockOutput, MASK, MaskRule};
+use crate::ops::flow::{BlockOutput, MASK, MaskRule, only};
 use crate::ops::fusion::Fusion;
 
 /// Positions summed and warped at a time: their sums stay in the first-level cache.
@@ -165,7 +165,7 @@ pub(super) fn run(
     fusion: &Fusion<'_, Tensor>,
     (whole, rgb): (&mut Tensor, &mut [f32]),
 ) {
-    let records = Records::new(fusion.records);
+    let records = Records::new(only(fusion.views).records);
     let (h, w) = records.size();
     assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
     assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");

@@ -7,9 +7,9 @@ use crate::backend::Backend;
 use crate::backend::reference::Reference;
 use crate::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
-use crate::ops::flow::{BlockOutput, MaskRule, Stage};
+use crate::ops::flow::{BlockOutput, MaskRule, Stage, View};
 use crate::ops::fusion::Fusion;
-use crate::ops::head::{HeadWeights, Padded, record_channels};
+use crate::ops::head::{HeadWeights, Padding, record_channels};
 use crate::ops::tensor as plain;
 
 /// Flows of many pixels lose up to 1e-5 px to rounding, over pictures with differences of up to 2 between neighbors,
@@ -90,9 +90,8 @@ fn check_stage(case: &StageCase<'_>) {
     let earlier = outputs(&mut noise, case.size, case.earlier, 5 + case.handed_on);
     let (plain_outputs, our_outputs) = block_outputs(&earlier);
     let stage = Stage {
-        records: [&records[0].plain, &records[1].plain],
+        views: &[View { records: [&records[0].plain, &records[1].plain], timestep: 0.3 }],
         features: case.features,
-        timestep: 0.3,
         factor: case.factor,
         earlier: &plain_outputs,
         mask: case.mask,
@@ -102,9 +101,8 @@ fn check_stage(case: &StageCase<'_>) {
     let mut expected = plain::Tensor::default();
     Reference::default().stage_conv(&weights, &stage, &mut expected);
     let ours = Stage {
-        records: [&records[0].ours, &records[1].ours],
+        views: &[View { records: [&records[0].ours, &records[1].ours], timestep: 0.3 }],
         features: case.features,
-        timestep: 0.3,
         factor: case.factor,
         earlier: &our_outputs,
         mask: case.mask,
@@ -190,12 +188,11 @@ fn check_fusion(
     };
     let (height, width) = crop;
     let mut expected = vec![0.0; 3 * height * width];
-    let records_plain = [&records[0].plain, &records[1].plain];
-    let fusion =
-        Fusion { records: records_plain, earlier: &plain_outputs, factor, mask, height, width };
+    let views = &[View { records: [&records[0].plain, &records[1].plain], timestep: 0.3 }];
+    let fusion = Fusion { views, earlier: &plain_outputs, factor, mask, height, width };
     Reference::default().deconv_fusion(&weights, &input.plain, &fusion, &mut expected);
     let ours = Fusion {
-        records: [&records[0].ours, &records[1].ours],
+        views: &[View { records: [&records[0].ours, &records[1].ours], timestep: 0.3 }],
         earlier: &our_outputs,
         factor,
         mask,
@@ -235,7 +232,7 @@ fn a_flow_that_is_no_number_still_gives_a_picture() {
     };
     let mask = MaskRule::Last;
     let fusion = Fusion {
-        records: [&records[0], &records[1]],
+        views: &[View { records: [&records[0], &records[1]], timestep: 0.3 }],
         earlier: &[],
         factor: 1.0,
         mask,
@@ -264,13 +261,13 @@ fn check_record(mut cpu: Cpu, features: usize) {
     };
     for (height, width) in [(1, 1), (5, 9), (8, 16)] {
         let rgb = noise.many(3 * height * width);
-        let picture = Padded { rgb: &rgb, height, width, padded_height: 8, padded_width: 16 };
+        let padding = Padding { height, width, padded_height: 8, padded_width: 16 };
         let (mut expected, mut found) = (plain::Tensor::default(), Tensor::default());
-        Reference::default().record(Some(&head), &picture, &mut expected);
+        Reference::default().record(Some(&head), &rgb, &padding, &mut expected);
         let packed = cpu.pack_head(&head);
         // Twice: what a former picture left behind must not show.
-        cpu.record(Some(&packed), &picture, &mut found);
-        cpu.record(Some(&packed), &picture, &mut found);
+        cpu.record(Some(&packed), &rgb, &padding, &mut found);
+        cpu.record(Some(&packed), &rgb, &padding, &mut found);
         let what = format!("{}, {features} features", cpu.instructions().name());
         super::tests::assert_guards(&found, &what);
         assert_close(&what, &cpu.to_plain(&found).data, &expected.data);

@@ -15,7 +15,7 @@ use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::{Residual, Row};
-use crate::ops::flow::{HANDED_ON, Stage};
+use crate::ops::flow::{HANDED_ON, Stage, View, only};
 use crate::ops::resize::tap;
 
 /// Outputs in a row of a task's tile.
@@ -24,6 +24,7 @@ const TILE_COLUMNS: usize = 96;
 /// One stage and convolution, for the entry functions.
 pub(super) struct StageJob<'a> {
     stage: &'a Stage<'a, Tensor>,
+    timestep: f32,
     records: Records<'a>,
     packed: &'a Packed,
     /// Size of the block's input.
@@ -284,7 +285,7 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
                         E::store(tail.add(GROUP), E::load(more.add((x - begin) * GROUP)));
                     }
                 }
-                tail.add(len).write(stage.timestep);
+                tail.add(len).write(job.timestep);
             }
         }
     }
@@ -356,7 +357,7 @@ unsafe fn fill_enlarged<E: Simd>(
                 let sum = if group == 0 { E::mul(sum, E::load(scales.as_ptr())) } else { sum };
                 E::store(tail.add(group * GROUP), sum);
             }
-            tail.add(HANDED_ON + stage.handed_on).write(stage.timestep);
+            tail.add(HANDED_ON + stage.handed_on).write(job.timestep);
         }
     }
 }
@@ -425,9 +426,10 @@ pub(super) fn run(
     assert_eq!(conv.stride(), 2, "stride of a block's first convolution");
     let (dst_h, dst_w) = (h.div_ceil(2), w.div_ceil(2));
     dst.resize(dst_h, dst_w, packed.cout);
-    let records = Records::new(stage.records);
+    let View { records, timestep } = only(stage.views);
+    let records = Records::new(records);
     let dst = Shared::new(dst.values_mut());
-    let job = StageJob { stage, records, packed, h, w, dst, dst_w };
+    let job = StageJob { stage, timestep, records, packed, h, w, dst, dst_w };
     let across = dst_w.div_ceil(TILE_COLUMNS);
     let tile = dst_w.div_ceil(across.max(1));
     let band = dst_h.div_ceil((threads.count() * 6).div_ceil(across.max(1))).clamp(1, MOST_ROWS);

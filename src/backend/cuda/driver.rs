@@ -132,6 +132,79 @@ pub trait Driver: Debug + Send + Sync {
     /// # Errors
     /// What the driver says, of earlier launches too.
     fn synchronize(&self) -> Result<(), DeviceError>;
+
+    /// Copies to the device while earlier launches run; later launches see it. `parts`: where to, and what.
+    ///
+    /// A lane is memory that is used for one copy after another. The copy waits for the launches before the last
+    /// [`Driver::consumed`] of the lane and for no others. `parts` may be changed as soon as this returns.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn upload_beside(&self, _lane: usize, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        parts.iter().try_for_each(|(address, bytes)| self.upload(*address, bytes))
+    }
+
+    /// All launches that read the lane's last upload have been asked for.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn consumed(&self, _lane: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Begins to copy `bytes` from the device while later launches run; [`Driver::collect`] gets them. Until then
+    /// nothing may write there. Lanes of downloads are numbered apart from those of uploads.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn download_beside(
+        &self,
+        _lane: usize,
+        _address: u64,
+        _bytes: usize,
+    ) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Waits for the lane's last [`Driver::download_beside`] from `address`, and fills `parts`: from where on, and what.
+    ///
+    /// # Errors
+    /// What the driver says, of earlier launches too.
+    fn collect(
+        &self,
+        _lane: usize,
+        _address: u64,
+        parts: &mut [(u64, &mut [u8])],
+    ) -> Result<(), DeviceError> {
+        parts.iter_mut().try_for_each(|(from, bytes)| self.download(*from, bytes))
+    }
+
+    /// From now on launches are collected into a graph, not started, where this gives true.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn begin_capture(&self) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
+
+    /// The number of the graph of the launches since [`Driver::begin_capture`].
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn end_capture(&self) -> Result<u64, DeviceError> {
+        Ok(0)
+    }
+
+    /// Starts all launches of a graph.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn replay(&self, _graph: u64) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Gives a graph up, once its launches are done.
+    fn forget(&self, _graph: u64) {}
 }
 
 /// Device memory that is given back when dropped.

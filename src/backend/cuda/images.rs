@@ -1,0 +1,169 @@
+//! The compiled kernels in this program: which there are, which one a device can run, what each one uses.
+//!
+//! The build script (`build/`) compiles `kernels/*.cu` and embeds the images. Machine code is for one compute capability
+//! and those of the same major number after it; PTX is for chips that come later, whose driver compiles it at start.
+
+use std::fmt;
+use std::io::Read as _;
+
+use flate2::read::ZlibDecoder;
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+static BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.bin"));
+
+/// The oldest driver that can run the kernels, as its users know it.
+pub const MINIMUM_DRIVER: &str = "535";
+
+/// The same as the driver gives it: `cuDriverGetVersion`, 1000 times major and 10 times minor of its CUDA version.
+pub const MINIMUM_DRIVER_CUDA: u32 = 12_020;
+
+/// Compute capability of a device: major, minor.
+pub type Capability = (u32, u32);
+
+/// What a source was compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Machine code, which runs on this capability and later ones of the same major number.
+    Cubin(Capability),
+    /// PTX, which the driver compiles for this capability and all later ones.
+    Ptx(Capability),
+}
+
+impl Target {
+    /// Whether a device of the capability can run it.
+    #[must_use]
+    pub fn runs_on(self, device: Capability) -> bool {
+        match self {
+            Self::Cubin(own) => own.0 == device.0 && own.1 <= device.1,
+            Self::Ptx(own) => own <= device,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cubin((major, minor)) => write!(f, "sm_{major}{minor}"),
+            Self::Ptx((major, minor)) => write!(f, "compute_{major}{minor}"),
+        }
+    }
+}
+
+/// One compiled source, ready for `cuModuleLoadData`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What it was compiled for.
+    pub target: Target,
+    /// Machine code as an ELF file, or PTX as text that ends in a zero byte.
+    pub bytes: Vec<u8>,
+}
+
+/// What one kernel uses on one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Its source: `conv` is `kernels/conv.cu`.
+    pub source: &'static str,
+    /// Its name.
+    pub kernel: &'static str,
+    /// What it was compiled for; machine code only.
+    pub target: Target,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of registers that are spilled to memory, stores and loads, counted once each in the code.
+    pub spill_bytes: u32,
+    /// Local memory of a thread, in bytes.
+    pub stack_bytes: u32,
+    /// Static shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+}
+
+/// One compressed image in [`BYTES`].
+struct Packed {
+    source: &'static str,
+    target: Target,
+    start: usize,
+    end: usize,
+    image_bytes: usize,
+}
+
+/// Whether the kernels are in this program.
+///
+/// # Errors
+/// Where they are not: why, and how to get a program that has them.
+pub fn built() -> Result<(), &'static str> {
+    match MISSING {
+        Some(reason) => Err(reason),
+        None if IMAGES.is_empty() => Err("there was no source in kernels/ when slomod was built"),
+        None => Ok(()),
+    }
+}
+
+/// Name and version of the compiler; empty where there are no kernels.
+#[must_use]
+pub fn compiler() -> &'static str {
+    COMPILER
+}
+
+/// SHA-256 of all sources, headers, options and the compiler's name, as 64 hexadecimal digits; empty where there are no
+/// kernels. Equal hashes: equal kernels.
+#[must_use]
+pub fn hash() -> &'static str {
+    HASH
+}
+
+/// All sources, sorted.
+#[must_use]
+pub fn sources() -> Vec<&'static str> {
+    distinct(IMAGES.iter().map(|it| it.source))
+}
+
+/// All targets, sorted: machine code by capability, then PTX.
+#[must_use]
+pub fn targets() -> Vec<Target> {
+    distinct(IMAGES.iter().map(|it| it.target))
+}
+
+/// What every kernel uses, by source and target.
+#[must_use]
+pub fn resources() -> &'static [Resources] {
+    RESOURCES
+}
+
+/// The image of `kernels/{source}.cu` for a device: its own machine code, else the nearest older one of the same major
+/// number, else PTX. `None` where the device is too old or there is no such source.
+///
+/// # Panics
+/// If the embedded image is damaged.
+#[must_use]
+pub fn image_for(device: Capability, source: &str) -> Option<Image> {
+    let fitting = IMAGES.iter().filter(|it| it.source == source && it.target.runs_on(device));
+    fitting.max_by_key(|it| preference(it.target)).map(unpack)
+}
+
+/// Machine code before PTX, which takes the driver a while; then the nearest.
+fn preference(target: Target) -> (u32, Capability) {
+    match target {
+        Target::Ptx(own) => (0, own),
+        Target::Cubin(own) => (1, own),
+    }
+}
+
+fn unpack(packed: &Packed) -> Image {
+    let mut bytes = Vec::with_capacity(packed.image_bytes);
+    let unpacked = ZlibDecoder::new(&BYTES[packed.start..packed.end]).read_to_end(&mut bytes);
+    assert!(
+        unpacked.is_ok() && bytes.len() == packed.image_bytes,
+        "the embedded kernels of {} for {} are damaged: this program's file is not as it was built",
+        packed.source,
+        packed.target
+    );
+    Image { target: packed.target, bytes }
+}
+
+fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort();
+    all.dedup();
+    all
+}

@@ -1,0 +1,356 @@
+//! Repeats long sequences of launches as one: a driver that looks at what is launched and keeps graphs of it.
+//!
+//! Between [`Recorder::begin`] and [`Recorder::run`] launches are written down, not started. A sequence that came before,
+//! launch for launch and byte for byte of all parameters (so with the same addresses, sizes and factors), is started as
+//! one graph; any other is started launch by launch. **Invariant:** what runs is always what was written down, so a graph
+//! can never be out of date.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
+
+/// Sequences kept: batch sizes, a change of picture size and held-out pairs.
+const SEQUENCES_KEPT: usize = 12;
+
+/// Passes everything on to a driver, sequences of launches as graphs where it can.
+#[derive(Debug)]
+pub struct Recorder {
+    inner: Arc<dyn Driver>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    recording: bool,
+    tape: Vec<Taped>,
+    kept: Vec<Kept>,
+    clock: u64,
+}
+
+/// A launch as it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Taped {
+    kernel: String,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    params: Vec<u8>,
+}
+
+/// A sequence that ran before.
+#[derive(Debug)]
+struct Kept {
+    tape: Vec<Taped>,
+    graph: Graph,
+    used: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Graph {
+    /// Not tried yet: the first time everything runs by itself.
+    Untried,
+    /// The device cannot, or could not.
+    Refused,
+    /// Its number at the driver.
+    Made(u64),
+}
+
+impl Recorder {
+    /// Passes everything on to `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Driver>) -> Self {
+        Self { inner, state: Mutex::default() }
+    }
+
+    /// From now on launches are written down.
+    pub fn begin(&self) {
+        let mut state = self.lock();
+        state.recording = true;
+        state.tape.clear();
+    }
+
+    /// Starts what was written down; from now on launches start at once.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn run(&self) -> Result<(), DeviceError> {
+        let mut state = self.lock();
+        state.recording = false;
+        let tape = std::mem::take(&mut state.tape);
+        if tape.is_empty() {
+            return Ok(());
+        }
+        state.clock += 1;
+        let clock = state.clock;
+        if let Some(kept) = state.kept.iter_mut().find(|kept| kept.tape == tape) {
+            kept.used = clock;
+            if let Graph::Untried = kept.graph {
+                kept.graph = self.capture(&kept.tape)?;
+            }
+            return match kept.graph {
+                Graph::Made(graph) => self.inner.replay(graph),
+                _ => self.play(&kept.tape),
+            };
+        }
+        self.play(&tape)?;
+        if state.kept.len() == SEQUENCES_KEPT {
+            let oldest = (0..SEQUENCES_KEPT).min_by_key(|index| state.kept[*index].used);
+            let dropped = oldest.map(|index| state.kept.swap_remove(index));
+            if let Some(Kept { graph: Graph::Made(graph), .. }) = dropped {
+                self.inner.forget(graph);
+            }
+        }
+        state.kept.push(Kept { tape, graph: Graph::Untried, used: clock });
+        Ok(())
+    }
+
+    /// Drops what was written down.
+    pub fn cancel(&self) {
+        let mut state = self.lock();
+        state.recording = false;
+        state.tape.clear();
+    }
+
+    fn capture(&self, tape: &[Taped]) -> Result<Graph, DeviceError> {
+        if !self.inner.begin_capture()? {
+            return Ok(Graph::Refused);
+        }
+        let played = self.play(tape);
+        let graph = self.inner.end_capture();
+        match played.and(graph) {
+            Ok(graph) => Ok(Graph::Made(graph)),
+            Err(error) => {
+                log::warn!("kernels are started one by one, which is slower: {error}");
+                Ok(Graph::Refused)
+            }
+        }
+    }
+
+    fn play(&self, tape: &[Taped]) -> Result<(), DeviceError> {
+        tape.iter().try_for_each(|taped| {
+            self.inner.launch(&Launch {
+                kernel: &taped.kernel,
+                grid: taped.grid,
+                block: taped.block,
+                shared_bytes: taped.shared_bytes,
+                params: &taped.params,
+            })
+        })
+    }
+
+    /// What was written down so far starts now, so that the order of calls holds.
+    fn flush(&self) -> Result<(), DeviceError> {
+        let tape = std::mem::take(&mut self.lock().tape);
+        self.play(&tape)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        for kept in std::mem::take(&mut self.lock().kept) {
+            if let Graph::Made(graph) = kept.graph {
+                self.inner.forget(graph);
+            }
+        }
+    }
+}
+
+impl Driver for Recorder {
+    fn description(&self) -> &DeviceDescription {
+        self.inner.description()
+    }
+
+    fn free_bytes(&self) -> Result<u64, DeviceError> {
+        self.inner.free_bytes()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
+        self.inner.allocate(bytes)
+    }
+
+    fn release(&self, address: u64, bytes: usize) {
+        // Launches that were written down may use it. An error shows at the next call.
+        let _ = self.flush();
+        self.inner.release(address, bytes);
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.upload(address, bytes)
+    }
+
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.download(address, bytes)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        let mut state = self.lock();
+        if !state.recording {
+            return self.inner.launch(launch);
+        }
+        state.tape.push(Taped {
+            kernel: launch.kernel.to_owned(),
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            params: launch.params.to_vec(),
+        });
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.synchronize()
+    }
+
+    fn upload_beside(&self, lane: usize, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.upload_beside(lane, parts)
+    }
+
+    fn consumed(&self, lane: usize) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.consumed(lane)
+    }
+
+    fn download_beside(&self, lane: usize, address: u64, bytes: usize) -> Result<(), DeviceError> {
+        self.flush()?;
+        self.inner.download_beside(lane, address, bytes)
+    }
+
+    fn collect(
+        &self,
+        lane: usize,
+        address: u64,
+        parts: &mut [(u64, &mut [u8])],
+    ) -> Result<(), DeviceError> {
+        self.inner.collect(lane, address, parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what reaches it.
+    #[derive(Debug)]
+    struct Journal {
+        description: DeviceDescription,
+        said: Mutex<Vec<String>>,
+    }
+
+    impl Journal {
+        fn say(&self, text: String) {
+            self.said.lock().unwrap().push(text);
+        }
+    }
+
+    impl Driver for Journal {
+        fn description(&self) -> &DeviceDescription {
+            &self.description
+        }
+
+        fn free_bytes(&self) -> Result<u64, DeviceError> {
+            Ok(0)
+        }
+
+        fn allocate(&self, _bytes: usize) -> Result<u64, DeviceError> {
+            Ok(256)
+        }
+
+        fn release(&self, _address: u64, _bytes: usize) {
+            self.say("release".into());
+        }
+
+        fn upload(&self, _address: u64, _bytes: &[u8]) -> Result<(), DeviceError> {
+            self.say("upload".into());
+            Ok(())
+        }
+
+        fn download(&self, _address: u64, _bytes: &mut [u8]) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+            self.say(format!("{}{:?}", launch.kernel, launch.params));
+            Ok(())
+        }
+
+        fn synchronize(&self) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn begin_capture(&self) -> Result<bool, DeviceError> {
+            self.say("capture".into());
+            Ok(true)
+        }
+
+        fn end_capture(&self) -> Result<u64, DeviceError> {
+            self.say("captured".into());
+            Ok(7)
+        }
+
+        fn replay(&self, graph: u64) -> Result<(), DeviceError> {
+            self.say(format!("replay {graph}"));
+            Ok(())
+        }
+    }
+
+    fn journal() -> Arc<Journal> {
+        let description = DeviceDescription {
+            name: "journal".into(),
+            capability: (9, 0),
+            multiprocessors: 1,
+            shared_bytes: 0,
+            memory_bytes: 0,
+            driver_version: 0,
+        };
+        Arc::new(Journal { description, said: Mutex::default() })
+    }
+
+    fn launch(recorder: &Recorder, kernel: &str, params: &[u8]) {
+        let launch = Launch { kernel, grid: [1; 3], block: [32, 1, 1], shared_bytes: 0, params };
+        recorder.launch(&launch).unwrap();
+    }
+
+    fn sequence(recorder: &Recorder, params: &[u8]) {
+        recorder.begin();
+        launch(recorder, "a", params);
+        launch(recorder, "b", &[]);
+        recorder.run().unwrap();
+    }
+
+    #[test]
+    fn a_sequence_is_repeated_only_while_every_byte_of_it_is_the_same() {
+        let journal = journal();
+        let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
+        let said = || std::mem::take(&mut *journal.said.lock().unwrap());
+        sequence(&recorder, &[1]);
+        assert_eq!(said(), ["a[1]", "b[]"]);
+        sequence(&recorder, &[1]);
+        assert_eq!(said(), ["capture", "a[1]", "b[]", "captured", "replay 7"]);
+        sequence(&recorder, &[1]);
+        assert_eq!(said(), ["replay 7"]);
+        sequence(&recorder, &[2]);
+        assert_eq!(said(), ["a[2]", "b[]"]);
+        sequence(&recorder, &[1]);
+        assert_eq!(said(), ["replay 7"]);
+    }
+
+    #[test]
+    fn an_upload_between_launches_keeps_its_place() {
+        let journal = journal();
+        let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
+        recorder.begin();
+        launch(&recorder, "a", &[]);
+        recorder.upload(256, &[0]).unwrap();
+        launch(&recorder, "b", &[]);
+        recorder.run().unwrap();
+        assert_eq!(*journal.said.lock().unwrap(), ["a[]", "upload", "b[]"]);
+    }
+}

@@ -1,0 +1,281 @@
+//! RIFE v4 over a backend: padding, colour, one record a frame kept for the next pair, blocks coarse to fine, in batches.
+
+use std::collections::VecDeque;
+
+use crate::backend::Backend;
+use crate::config::settings::Scale;
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use crate::frame::{Frame, Picture};
+use crate::models::rife_v4::Network;
+
+use network::{Memory, Packed, Shot, Size};
+
+mod network;
+mod records;
+pub mod trace;
+
+/// Flow scales that the network is defined for.
+pub const SCALES: [f32; 4] = [0.25, 0.5, 1.0, 2.0];
+
+/// Pixels up to which `auto` takes scale 1.
+const FULL_SCALE_PIXELS: usize = 2560 * 1440;
+/// Pixels up to which `auto` takes scale 1/2; above, 1/4.
+const HALF_SCALE_PIXELS: usize = 3840 * 2160;
+
+/// The flow scale for a picture size.
+#[must_use]
+pub fn scale_for(choice: Scale, width_px: usize, height_px: usize) -> f32 {
+    match choice {
+        Scale::Fixed(scale) => scale,
+        Scale::Auto if width_px * height_px <= FULL_SCALE_PIXELS => 1.0,
+        Scale::Auto if width_px * height_px <= HALF_SCALE_PIXELS => 0.5,
+        Scale::Auto => 0.25,
+    }
+}
+
+/// Where weights come from and what they run on: what [`Interpolator::description`] adds to the backend's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// SHA-256 of the weights file, in hex.
+    pub model_sha256: Option<String>,
+    /// Name of the processor or device, where the backend does not know it.
+    pub device_name: String,
+    /// Why `auto` did not get a GPU.
+    pub fallback_reason: Option<String>,
+}
+
+/// A network, its packed weights and everything it keeps between frames. Memory is allocated for the first pair of a
+/// size and used again for the others.
+pub struct Rife<B: Backend> {
+    backend: B,
+    network: Packed<B>,
+    memory: Memory<B>,
+    /// What was asked for and not yet collected, in order; first what was started.
+    queue: VecDeque<Asked<B::Download>>,
+    origin: Origin,
+    choice: Scale,
+    scale_in_use: f32,
+}
+
+/// A picture that was asked for.
+struct Asked<D> {
+    frames: [Frame; 2],
+    timestep: f32,
+    /// Set once it was started.
+    download: Option<D>,
+}
+
+impl<B: Backend> Rife<B> {
+    /// Packs a network for a backend.
+    ///
+    /// # Errors
+    /// [`EngineError::Scale`] where a fixed scale is none of [`SCALES`], [`EngineError::Device`].
+    pub fn new(
+        mut backend: B,
+        network: &Network,
+        choice: Scale,
+        origin: Origin,
+    ) -> Result<Self, EngineError> {
+        if let Scale::Fixed(scale) = choice
+            && !SCALES.contains(&scale)
+        {
+            return Err(EngineError::Scale(scale));
+        }
+        let network = Packed::new(&backend, network);
+        backend.status()?;
+        Ok(Self {
+            memory: Memory::new(network.blocks(), backend.max_batch()),
+            network,
+            backend,
+            queue: VecDeque::new(),
+            origin,
+            scale_in_use: scale_for(choice, 0, 0),
+            choice,
+        })
+    }
+
+    /// RGB in, RGB out: `img0`, `img1` `[height, width, 3]` in 0..1. Nothing is kept for later calls but memory.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`].
+    ///
+    /// # Panics
+    /// If an image is not as long as its size says, or the size is 0.
+    pub fn interpolate_rgb(
+        &mut self,
+        img0: &[f32],
+        img1: &[f32],
+        width: usize,
+        height: usize,
+        timestep: f32,
+    ) -> Result<Vec<f32>, EngineError> {
+        let size = self.size(width, height);
+        let (rgb, _) = self.plain_pair([img0, img1], size, timestep)?;
+        Ok(rgb)
+    }
+
+    fn size(&mut self, width: usize, height: usize) -> Size {
+        assert!(width > 0 && height > 0, "a picture has pixels");
+        let scale = scale_for(self.choice, width, height);
+        self.scale_in_use = scale;
+        self.network.plan.size(width, height, scale)
+    }
+
+    /// One picture of images that belong to no clip, and where their records lie.
+    fn plain_pair(
+        &mut self,
+        images: [&[f32]; 2],
+        size: Size,
+        timestep: f32,
+    ) -> Result<(Vec<f32>, [usize; 2]), EngineError> {
+        let mut slots: Vec<usize> = vec![];
+        for rgb in images {
+            let slot = self.memory.records.free_slot(&slots);
+            let rows_columns = [size.padding.height, size.padding.width];
+            self.backend.image_from_rgb(rgb, rows_columns, &mut self.memory.image);
+            self.write_record(slot, size);
+            slots.push(slot);
+        }
+        let slots = [slots[0], slots[1]];
+        self.network.run(&mut self.backend, &mut self.memory, &[Shot { slots, timestep }], size);
+        let rgb = self.backend.image_to_rgb(&self.memory.image, 0);
+        self.backend.status()?;
+        Ok((rgb, slots))
+    }
+
+    /// Where the record of a frame lies; computes it unless it is there.
+    fn frame_record(&mut self, frame: &Frame, size: Size, keep: &[usize]) -> usize {
+        if let Some(slot) = self.memory.records.find(frame) {
+            return slot;
+        }
+        let slot = self.memory.records.free_slot(keep);
+        self.backend.image_from_picture(&frame.picture, &mut self.memory.image);
+        self.write_record(slot, size);
+        self.memory.records.name(slot, frame);
+        slot
+    }
+
+    /// The record of the frame in `memory.image`.
+    fn write_record(&mut self, slot: usize, size: Size) {
+        let Memory { records, image, .. } = &mut self.memory;
+        let record = records.tensor_mut(slot);
+        self.backend.record(self.network.head.as_ref(), image, &size.padding, record);
+    }
+
+    /// How many pictures were started.
+    fn started(&self) -> usize {
+        self.queue.iter().take_while(|asked| asked.download.is_some()).count()
+    }
+
+    /// Starts the next pictures that were asked for: as many as fit one batch.
+    fn start(&mut self) -> Result<(), EngineError> {
+        let first = self.started();
+        let format = self.queue[first].frames[0].picture.format;
+        let size = self.size(format.width_px, format.height_px);
+        let (mut shots, mut kept): (Vec<Shot>, Vec<usize>) = (vec![], vec![]);
+        while let Some(asked) = self.queue.get(first + shots.len()) {
+            let room = kept.len() + asked.frames.len() <= self.memory.records.capacity();
+            let same = asked.frames[0].picture.format == format;
+            if shots.len() == self.backend.max_batch() || !room || !same {
+                break;
+            }
+            let (frames, timestep) = (asked.frames.clone(), asked.timestep);
+            let slots = frames.each_ref().map(|frame| {
+                let slot = self.frame_record(frame, size, &kept);
+                if !kept.contains(&slot) {
+                    kept.push(slot);
+                }
+                slot
+            });
+            shots.push(Shot { slots, timestep });
+        }
+        self.network.run(&mut self.backend, &mut self.memory, &shots, size);
+        for index in 0..shots.len() {
+            let download = self.backend.start_picture(&self.memory.image, index, format);
+            self.queue[first + index].download = Some(download);
+        }
+        Ok(self.backend.status()?)
+    }
+
+    /// Forgets what was asked for and what is kept of frames, after an error.
+    fn abandon(&mut self, error: EngineError) -> EngineError {
+        self.queue.clear();
+        self.memory.records.forget();
+        error
+    }
+
+    fn next_picture(&mut self) -> Result<Picture, EngineError> {
+        assert!(!self.queue.is_empty(), "a picture is collected after it was asked for");
+        if self.started() == 0 {
+            self.start()?;
+        }
+        let download = self.queue.pop_front().and_then(|asked| asked.download);
+        let Some(download) = download else { unreachable!("the first picture was started") };
+        let picture = self.backend.finish_picture(download);
+        self.backend.status()?;
+        Ok(picture)
+    }
+}
+
+impl<B: Backend> Ahead for Rife<B> {
+    fn depth(&self) -> usize {
+        self.backend.depth()
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn submit(&mut self, img0: &Frame, img1: &Frame, timesteps: &[f32]) -> Result<(), EngineError> {
+        if img0.picture.format != img1.picture.format {
+            return Err(EngineError::FormatChanged { first: img0.index, second: img1.index });
+        }
+        let asked = |&timestep: &f32| {
+            let frames = [img0.clone(), img1.clone()];
+            Asked { frames, timestep, download: None }
+        };
+        self.queue.extend(timesteps.iter().map(asked));
+        let works_ahead = self.backend.depth() > 0;
+        while works_ahead && self.queue.len() - self.started() >= self.backend.max_batch() {
+            self.start().map_err(|error| self.abandon(error))?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Picture, EngineError> {
+        self.next_picture().map_err(|error| self.abandon(error))
+    }
+}
+
+impl<B: Backend> Interpolator for Rife<B> {
+    fn interpolate(
+        &mut self,
+        img0: &Frame,
+        img1: &Frame,
+        timesteps: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        assert!(self.queue.is_empty(), "nothing else was asked for");
+        self.submit(img0, img1, timesteps)?;
+        timesteps.iter().map(|_| self.collect()).collect()
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        (self.backend.depth() > 0).then_some(self)
+    }
+
+    fn description(&self) -> EngineDescription {
+        let backend = self.backend.description();
+        let named = !backend.device_name.is_empty();
+        EngineDescription {
+            device_kind: backend.device_kind,
+            device_name: if named { backend.device_name } else { self.origin.device_name.clone() },
+            precision: backend.precision,
+            instructions: backend.instructions,
+            threads: backend.threads,
+            fallback_reason: self.origin.fallback_reason.clone(),
+            model_name: self.network.plan.name.clone(),
+            model_sha256: self.origin.model_sha256.clone(),
+            scale: self.scale_in_use,
+        }
+    }
+}

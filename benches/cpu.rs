@@ -3,6 +3,7 @@
 //! `make bench-cpu` runs it. Repetitions of both are interleaved; the table holds medians. Weights are random.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
 
+mod networks;
 mod timed;
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,26 +19,18 @@ use slomod::engine::Interpolator;
 use slomod::engine::open::processor_name;
 use slomod::engine::rife::{Origin, Rife};
 use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
-use slomod::models::rife_v4::{Block, ChainSum, Network};
-use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
-use slomod::ops::deconv::{DeconvWeights, Shuffle};
-use slomod::ops::flow::MaskRule;
-use slomod::ops::head::HeadWeights;
+use slomod::models::rife_v4::Network;
 
+use networks::Kind;
 use timed::Timed;
 
 /// Repetitions of each side, unless `BENCH_REPETITIONS` says otherwise.
 const REPETITIONS: usize = 5;
 /// Threads of each side, unless `BENCH_THREADS` says otherwise.
 const THREADS: usize = 2;
-/// Channels inside the feature network of v4.26.
-const HEAD_CHANNELS: usize = 16;
 
-const CASES: [(&str, &[usize]); 3] = [
-    ("v4.26 full", &[192, 128, 96, 64, 32]),
-    ("v4.26 starter", &[96, 64, 48, 32, 16]),
-    ("v4.6 full", &[192, 128, 96, 64]),
-];
+/// Networks that are compared with PyTorch.
+const CASES: [Kind; 3] = [networks::V4_26, networks::STARTER, networks::V4_6];
 const SIZES: [(usize, usize); 2] = [(1280, 720), (1920, 1080)];
 
 fn main() {
@@ -60,13 +53,14 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut details = String::new();
-    for (name, widths) in CASES {
+    for kind in &CASES {
+        let Kind { name, widths, .. } = kind;
         for (width, height) in SIZES {
             let label = format!("{name} {width}x{height}");
             if !label.contains(&only) {
                 continue;
             }
-            let network = network(widths);
+            let network = networks::network(kind);
             reset_peak();
             let mut case = Case::new(&network, Cpu::new(set, threads).unwrap(), width, height);
             let mut torch = Torch::start(widths, threads, width, height);
@@ -140,7 +134,7 @@ impl Case {
             let pts = Ratio::from_integer(shift as i128);
             Frame { index: shift as u64, pts, duration: None, picture: Arc::new(picture) }
         };
-        let rgb = [0, 1].map(|shift| timed::texture(width, height, shift));
+        let rgb = [0, 1].map(|shift| networks::texture(width, height, shift));
         Self { rife, rgb, frames: vec![frame(0), frame(1), frame(2)], at: 0, width, height }
     }
 
@@ -232,7 +226,7 @@ fn breakdown(
     let timed = Timed::new(Cpu::new(set, threads).unwrap());
     let spent = timed.spent();
     let mut rife = Rife::new(timed, network, Scale::Fixed(1.0), Origin::default()).unwrap();
-    let rgb = [0, 1].map(|shift| timed::texture(width, height, shift));
+    let rgb = [0, 1].map(|shift| networks::texture(width, height, shift));
     let mut runs = vec![];
     for _ in 0..=repetitions {
         spent.lock().unwrap().clear();
@@ -275,68 +269,4 @@ fn peak_megabytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) / 1000
-}
-
-/// A network of that many blocks and those widths: v4.26 with five, v4.6 with four.
-fn network(widths: &[usize]) -> Network {
-    let mut noise = timed::Noise::default();
-    let newer = widths.len() == 5;
-    let (features, handed_on) = if newer { (4, 8) } else { (0, 0) };
-    let mut conv = |ins: usize, outs: usize, stride: Stride, residual: Residual| ConvWeights {
-        in_channels: ins,
-        out_channels: outs,
-        weight: noise.values(ins * outs * 9, 0.5 / (ins as f32 * 3.0).sqrt()),
-        bias: noise.values(outs, 0.1),
-        stride,
-        residual,
-        activation: Activation::LeakyRelu,
-    };
-    let mut blocks: Vec<_> = widths
-        .iter()
-        .enumerate()
-        .map(|(index, &c)| {
-            let frames = 2 * (3 + features) + 1;
-            let ins = if index == 0 { frames } else { frames + 5 + handed_on };
-            let down = [
-                conv(ins, c / 2, Stride::Two, Residual::None),
-                conv(c / 2, c, Stride::Two, Residual::None),
-            ];
-            let chain = (0..8).map(|_| conv(c, c, Stride::One, Residual::Input)).collect();
-            (down, chain)
-        })
-        .collect();
-    let convs: Vec<_> =
-        [(3, Stride::Two), (HEAD_CHANNELS, Stride::One), (HEAD_CHANNELS, Stride::One)]
-            .into_iter()
-            .map(|(ins, stride)| conv(ins, HEAD_CHANNELS, stride, Residual::None))
-            .collect();
-    let mut deconv = |ins: usize, outs: usize, shuffle: Shuffle| DeconvWeights {
-        in_channels: ins,
-        out_channels: outs,
-        weight: noise.values(ins * outs * 16, 0.5 / (ins as f32 * 2.0).sqrt()),
-        bias: noise.values(outs, 0.1),
-        shuffle,
-    };
-    let head =
-        newer.then(|| HeadWeights { convs, deconv: deconv(HEAD_CHANNELS, 4, Shuffle::None) });
-    let blocks = blocks
-        .drain(..)
-        .zip(widths)
-        .map(|((conv0, convblock), &c)| {
-            let lastconv = deconv(c, 4 * (5 + handed_on), Shuffle::ByTwo);
-            Block { conv0, convblock, lastconv }
-        })
-        .collect();
-    Network {
-        name: if newer { "v4.26" } else { "v4.6" }.to_owned(),
-        blocks,
-        head,
-        chain_sum: ChainSum::None,
-        mask: if newer { MaskRule::Last } else { MaskRule::Sum },
-        handed_on,
-        factors: if newer { vec![16.0, 8.0, 4.0, 2.0, 1.0] } else { vec![8.0, 4.0, 2.0, 1.0] },
-        output_step: 1.0,
-        pad_multiple: if newer { 64 } else { 32 },
-        notes: vec![],
-    }
 }

@@ -187,31 +187,3 @@ impl<B: Backend> Backend for Timed<B> {
         self.inner.to_plain(tensor)
     }
 }
-
-/// Reproducible noise.
-#[derive(Default)]
-pub struct Noise(u32);
-
-impl Noise {
-    pub fn values(&mut self, n: usize, spread: f32) -> Vec<f32> {
-        let mut next = || {
-            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| spread * next()).collect()
-    }
-}
-
-/// A smooth texture moved by some pixels, `[h, w, 3]`.
-pub fn texture(width: usize, height: usize, shift: usize) -> Vec<f32> {
-    let mut rgb = Vec::with_capacity(3 * width * height);
-    for y in 0..height {
-        for x in 0..width {
-            let (x, y) = ((x + 3 * shift) as f32, (y + shift) as f32);
-            rgb.extend(
-                [0.0, 1.0, 2.0].map(|c| 0.5 + 0.4 * (0.05 * x + c).sin() * (0.07 * y).cos()),
-            );
-        }
-    }
-    rgb
-}

@@ -1,0 +1,121 @@
+//! What a launch has to do at the least: operations and bytes, from its parameters.
+
+use slomod::backend::cuda::driver::Parameters;
+use slomod::backend::cuda::params::{
+    ConvParams, DeconvFusionParams, DeconvParams, DeconvPlainParams, FusionParams, HeadFirstParams,
+    HeadLastParams, StageConvParams, StageParams,
+};
+
+use crate::device::Owned;
+
+/// Floating-point operations on padded channels, without what tiles waste; bytes of tensors read and written once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub flop: f64,
+    pub bytes: f64,
+}
+
+/// Bytes of a flow and a mask, and of features handed on, for each pixel of an output.
+const OUTPUT_BYTES: f64 = 18.0;
+const HANDED_BYTES: f64 = 16.0;
+/// Bytes of a pixel of an image.
+const IMAGE_BYTES: f64 = 8.0;
+
+/// The cost of a launch for `n` pictures; nothing for kernels that are not counted.
+pub fn of(launch: &Owned, n: usize) -> Cost {
+    let name = launch.kernel.as_str();
+    let n = n as f64;
+    if name.starts_with("conv_") {
+        let p: ConvParams = read(launch);
+        let (into, out) = (area(p.h, p.w), area(p.out_h, p.out_w));
+        let (cin, cout) = (f64::from(p.cin), f64::from(p.cout));
+        let weights = 18.0 * cin * cout;
+        Cost { flop: n * 18.0 * cin * cout * out, bytes: n * 2.0 * (cin * into + cout * out) + weights }
+    } else if name.starts_with("deconv_4x4_plain") {
+        let p: DeconvPlainParams = read(launch);
+        let cin = f64::from(p.cin);
+        let flop = n * 2.0 * 4.0 * cin * 32.0 * area(p.h, p.w);
+        Cost { flop, bytes: n * area(p.h, p.w) * (2.0 * cin + 4.0 * OUTPUT_BYTES) }
+    } else if name.starts_with("deconv_4x4") {
+        let p: DeconvParams = read(launch);
+        let (cin, handed) = (f64::from(p.cin), p.handed != 0);
+        let (channels, out) =
+            if handed { (52.0, OUTPUT_BYTES + HANDED_BYTES) } else { (20.0, OUTPUT_BYTES) };
+        let flop = n * 2.0 * 16.0 * cin * channels * area(p.h, p.w);
+        Cost { flop, bytes: n * area(p.h, p.w) * (2.0 * cin + 16.0 * out) }
+    } else if name.starts_with("deconv_fusion") {
+        let p: DeconvFusionParams = read(launch);
+        let cin = f64::from(p.cin);
+        let flop = n * 2.0 * 16.0 * cin * 20.0 * area(p.h, p.w);
+        let rest = fusion_bytes(&p.fusion);
+        Cost { flop, bytes: n * (2.0 * cin * area(p.h, p.w) + rest) }
+    } else if name.starts_with("fusion") {
+        let p: FusionParams = read(launch);
+        Cost { flop: 0.0, bytes: n * fusion_bytes(&p) }
+    } else if name.starts_with("stage_conv") {
+        let p: StageConvParams = read(launch);
+        let out = area(p.out_h, p.out_w) * f64::from(p.cout);
+        let flop = n * 18.0 * f64::from(p.stage.channels) * out;
+        Cost { flop, bytes: n * (stage_bytes(&p.stage) + 2.0 * out) }
+    } else if name.starts_with("stage") {
+        let p: StageParams = read(launch);
+        let out = 2.0 * area(p.h, p.w) * f64::from(p.channels);
+        Cost { flop: 0.0, bytes: n * (stage_bytes(&p) + out) }
+    } else if name.starts_with("head_first") {
+        let p: HeadFirstParams = read(launch);
+        let channels = digits(name);
+        let out = area(p.h, p.w) / 4.0;
+        let bytes = IMAGE_BYTES * area(p.frame_h, p.frame_w) + 2.0 * channels * out;
+        Cost { flop: 2.0 * 27.0 * channels * out, bytes }
+    } else if name.starts_with("head_last") {
+        let p: HeadLastParams = read(launch);
+        let (cin, features) = (f64::from(p.cin), digits(name));
+        let (half, full) = (area(p.h, p.w) / 4.0, area(p.h, p.w));
+        let record = 2.0 * ((3.0 + features) / 8.0).ceil() * 8.0;
+        let bytes = IMAGE_BYTES * area(p.frame_h, p.frame_w) + 2.0 * cin * half + record * full;
+        Cost { flop: 2.0 * 16.0 * cin * features * half, bytes }
+    } else {
+        Cost::default()
+    }
+}
+
+/// Earlier outputs and, at 1/factor of the picture, the records: what a resize down leaves out is not counted.
+fn stage_bytes(p: &StageParams) -> f64 {
+    let points = if p.factor > 1.0 { 4.0 } else { 1.0 };
+    let record = 16.0 * points * area(p.h, p.w);
+    2.0 * record + earlier_bytes(&p.earlier[..p.earlier_count as usize])
+}
+
+fn fusion_bytes(p: &FusionParams) -> f64 {
+    let records = 2.0 * 16.0 * area(p.full_h, p.full_w);
+    let image = IMAGE_BYTES * area(p.frame_h, p.frame_w);
+    records + image + earlier_bytes(&p.earlier[..p.earlier_count as usize])
+}
+
+fn earlier_bytes(earlier: &[slomod::backend::cuda::params::Earlier]) -> f64 {
+    let flows: f64 = earlier.iter().map(|it| 16.0 * area(it.h, it.w)).sum();
+    let last = earlier.last().map_or(0.0, |it| {
+        area(it.h, it.w) * (2.0 + if it.handed == 0 { 0.0 } else { HANDED_BYTES })
+    });
+    flows + last
+}
+
+fn area(h: i32, w: i32) -> f64 {
+    f64::from(h) * f64::from(w)
+}
+
+/// The number at the end of a kernel's name.
+fn digits(name: &str) -> f64 {
+    let from = name.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
+    name[from..].parse().unwrap_or(0.0)
+}
+
+/// The parameter struct of a launch.
+fn read<T: Parameters>(launch: &Owned) -> T {
+    assert_eq!(launch.params.len(), size_of::<T>(), "parameters of {}", launch.kernel);
+    #[expect(unsafe_code, reason = "the struct as the kernel takes it")]
+    // SAFETY: plain data of that length; any bytes are a value.
+    unsafe {
+        launch.params.as_ptr().cast::<T>().read_unaligned()
+    }
+}

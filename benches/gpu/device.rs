@@ -1,0 +1,73 @@
+//! The device that is measured.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use slomod::backend::cuda::driver::{Driver, Launch};
+use slomod::backend::cuda::nvidia::Nvidia;
+
+/// The device of `SLOMOD_TEST_DEVICE` (`cuda:N`), else the first.
+pub fn open() -> Arc<Nvidia> {
+    let name = std::env::var("SLOMOD_TEST_DEVICE").unwrap_or_default();
+    let index = name.strip_prefix("cuda:").map_or(0, |number| number.parse().expect("cuda:N"));
+    Arc::new(Nvidia::open(index).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Times a graph is started for each measurement.
+const REPLAYS: usize = 20;
+/// Measurements, of which the median counts.
+const MEASUREMENTS: usize = 7;
+
+/// Seconds for one start of a graph that holds `launches`, `copies` times over; the median of several measurements.
+pub fn graph_seconds(driver: &dyn Driver, launches: &[Owned], copies: usize) -> f64 {
+    assert!(driver.begin_capture().unwrap(), "this device cannot capture graphs");
+    for _ in 0..copies {
+        launches.iter().for_each(|launch| driver.launch(&launch.as_launch()).unwrap());
+    }
+    let graph = driver.end_capture().unwrap();
+    let mut seconds: Vec<f64> = (0..=MEASUREMENTS)
+        .map(|_| {
+            driver.synchronize().unwrap();
+            let start = Instant::now();
+            (0..REPLAYS).for_each(|_| driver.replay(graph).unwrap());
+            driver.synchronize().unwrap();
+            start.elapsed().as_secs_f64() / REPLAYS as f64
+        })
+        .skip(1)
+        .collect();
+    driver.forget(graph);
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+/// A launch that was seen.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    pub kernel: String,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+    pub params: Vec<u8>,
+}
+
+impl Owned {
+    pub fn of(launch: &Launch<'_>) -> Self {
+        Self {
+            kernel: launch.kernel.to_owned(),
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            params: launch.params.to_vec(),
+        }
+    }
+
+    pub fn as_launch(&self) -> Launch<'_> {
+        Launch {
+            kernel: &self.kernel,
+            grid: self.grid,
+            block: self.block,
+            shared_bytes: self.shared_bytes,
+            params: &self.params,
+        }
+    }
+}

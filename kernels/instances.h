@@ -34,7 +34,7 @@ CONV(conv_3x3_n48_8x16, 1, 48, 8, 16, 4)
 CONV(conv_3x3_n64_8x16, 1, 64, 8, 16, 4)
 CONV(conv_3x3_n96_8x16, 1, 96, 8, 16, 4)
 // Large pictures: four m-tiles a warp.
-CONV(conv_3x3_n16_16x32, 1, 16, 16, 32, 8)
+CONV(conv_3x3_n16_16x16, 1, 16, 16, 16, 4)
 CONV(conv_3x3_n32_16x16, 1, 32, 16, 16, 4)
 CONV(conv_3x3_n48_16x16, 1, 48, 16, 16, 4)
 CONV(conv_3x3_n64_16x16, 1, 64, 16, 16, 4)

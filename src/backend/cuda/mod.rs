@@ -1,5 +1,10 @@
 //! The network's ops on an NVIDIA GPU: the kernels of `kernels/`, in FP16 with f32 sums, flows and coordinates.
 
+pub mod conv;
+pub mod deconv;
 pub mod driver;
+pub mod head;
+pub mod instances;
+pub mod pack;
 pub mod params;
 pub mod tensor;

@@ -11,8 +11,9 @@
 #pragma once
 #include "sample.cuh"
 
-template <int FEATURES_, int HANDED_, int WHOLE_> struct Stage {
-    static constexpr int FEATURES = FEATURES_, HANDED = HANDED_, WHOLE = WHOLE_;
+// UNROLL: points whose reads may be in flight at once; 1 keeps a kernel with many threads small.
+template <int FEATURES_, int HANDED_, int WHOLE_, int UNROLL_ = 4> struct Stage {
+    static constexpr int FEATURES = FEATURES_, HANDED = HANDED_, WHOLE = WHOLE_, UNROLL = UNROLL_;
     static constexpr int POINTS = WHOLE ? 1 : 4;
     static constexpr int RECORD = FEATURES == 0 ? 4 : (3 + FEATURES + 7) / 8 * 8;  // channels of a record
     static constexpr int FRAMES = 2 * (3 + FEATURES) + 2;                          // channels up to the mask
@@ -72,7 +73,7 @@ __device__ __forceinline__ void stage_pixel(uint4 (&pieces)[S::PIECES], const St
     Motion low = {make_float4(0, 0, 0, 0), 0};
     // At full resolution: which points make this pixel, with their weights.
     Tap row = tap(y, p.factor, p.full_h), column = tap(x, p.factor, p.full_w);
-#pragma unroll
+#pragma unroll S::UNROLL
     for (int point = 0; point < S::POINTS; point++) {
         int at_y = point & 2 ? row.second : row.first, at_x = point & 1 ? column.second : column.first;
         float weight = 1;

@@ -46,6 +46,6 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
 
 #define STAGE_CONV(name, features, handed, whole, nb, tile_h, tile_w, warps)                \
     KERNEL(name, StageConvParams, 32 * warps) {                                             \
-        stage_convolve<Tile<2, nb, tile_h, tile_w, warps>, Stage<features, handed, whole>>(p); \
+        stage_convolve<Tile<2, nb, tile_h, tile_w, warps>, Stage<features, handed, whole, 1>>(p); \
     }
 #include "instances.h"

@@ -19,7 +19,7 @@ struct View {
     int unused;
 };
 
-// What an earlier block left behind; factor: picture pixels for each of its own.
+// What an earlier block left behind; factor: picture pixels for each of its own, a power of two; inverse: 1 / factor.
 struct Earlier {
     const float4* flow;
     const __half* mask;
@@ -27,7 +27,7 @@ struct Earlier {
     int h;
     int w;
     float factor;
-    int unused;
+    float inverse;
 };
 
 struct ConvParams {
@@ -154,6 +154,8 @@ struct FusionParams {
     int full_w;
     int frame_h;
     int frame_w;
+    int record;             // channels of a record in memory
+    int unused;
 };
 
 // The last block's transposed convolution and the picture; earlier holds the outputs of the blocks before. The last
@@ -177,5 +179,83 @@ struct WarpParams {
     int h;
     int w;
     int chunks;
+    int unused;
+};
+
+// Bilinear resize: dst [out_h, out_w, 8 * chunks] half reads src [h, w, 8 * chunks] half.
+struct ResizeParams {
+    const __half* src;
+    __half* dst;
+    int h;
+    int w;
+    int out_h;
+    int out_w;
+    int chunks;
+    float step;             // source pixels for each pixel of dst, a power of two
+};
+
+// A decoded picture in device memory and its image. Planes: Y, Cb, Cr; G, B, R; or Y alone.
+struct ColorParams {
+    void* planes[3];
+    void* image;            // half [h, w, 4], or for rgb8 three planes of h * w bytes: R, G, B
+    int h;
+    int w;
+    int chroma_h;
+    int chroma_w;
+    int pitch;              // samples from row to row of the first plane
+    int chroma_pitch;       // the same of the others
+    float luma_zero;
+    float luma_span;
+    float chroma_zero;
+    float chroma_span;
+    float peak;             // largest code
+    float kr;               // weights of red, green and blue in luma
+    float kg;
+    float kb;
+    float red;              // red gains this times Cr
+    float blue;             // blue gains this times Cb
+    float green_cb;         // green loses this times Cb
+    float green_cr;         // green loses this times Cr
+};
+
+// Luma of RGB in 8 bit: rgb is three planes of `pixels` bytes.
+struct LumaParams {
+    const unsigned char* rgb;
+    unsigned char* luma;
+    unsigned long long pixels;
+};
+
+// partial[block] = sum of (a - b)^2 over the block's share of `samples` bytes.
+struct SquaredErrorParams {
+    const unsigned char* a;
+    const unsigned char* b;
+    unsigned long long* partial;
+    unsigned long long samples;
+};
+
+// partial[block] = sum of the SSIM map over the block's positions. grid: columns, rows of tiles.
+struct SsimParams {
+    const unsigned char* a; // channels planes of h * w bytes
+    const unsigned char* b;
+    double* partial;
+    int h;
+    int w;
+    int out_h;              // positions of the window
+    int out_w;
+    int channels;
+    int side;               // of the window, at most 11
+    int padding;            // replicated border
+    int mixes;              // outputs along the channels
+    float taps[12];         // of the window along an axis; unused ones are zero
+    float mix[39];          // [mixes][3]: weights of the channels
+    int unused;
+};
+
+// total[slot] = sum of partial[0 .. count), all of 64 bits: integers or doubles.
+struct TotalParams {
+    const void* partial;
+    void* total;
+    unsigned long long count;
+    int slot;
     int unused;
 };

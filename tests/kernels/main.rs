@@ -1,7 +1,13 @@
 //! The kernels of `kernels/`, run on this machine's processor, against the plain definitions in `ops`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod color;
+mod flow;
+mod fusion;
+mod metrics;
+mod scenes;
 mod shim;
+mod warp;
 
 use std::sync::Arc;
 

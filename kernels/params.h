@@ -19,7 +19,7 @@ struct View {
     int unused;
 };
 
-// What an earlier block left behind; factor: picture pixels for each of its own.
+// What an earlier block left behind; factor: picture pixels for each of its own, a power of two; inverse: 1 / factor.
 struct Earlier {
     const float4* flow;
     const __half* mask;
@@ -27,12 +27,12 @@ struct Earlier {
     int h;
     int w;
     float factor;
-    int unused;
+    float inverse;
 };
 
 struct ConvParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [cout / NB][cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [cout / 16][cin / 16][9 taps][lane][8]
     const float2* affine;   // [cout] bias, slope below zero
     __half* dst;            // [n, out_h, out_w, cout]
     int h;
@@ -48,7 +48,7 @@ struct ConvParams {
 // grid z: n * 4 phases.
 struct DeconvParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [phase][cin / 16][4 taps][NB / 16][lane][8]
+    const __half* weights;  // [phase][NB / 16][cin / 16][4 taps][lane][8]
     const float* bias;      // [NB]
     float4* flow;           // [n, 4h, 4w, 4]
     __half* mask;           // [n, 4h, 4w]
@@ -62,7 +62,7 @@ struct DeconvParams {
 // The transposed convolution without pixel shuffle as a 3x3 convolution of four phases; grid z: n.
 struct DeconvPlainParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [NB / 16][cin / 16][9 taps][lane][8]
     const float* bias;      // [NB]
     float4* flow;           // [n, 2h, 2w, 4]
     __half* mask;           // [n, 2h, 2w]
@@ -81,9 +81,9 @@ struct AddParams {
 // First layer of the head; h, w: padded size of the picture.
 struct HeadFirstParams {
     const __half* image;    // [frame_h, frame_w, 4]
-    const __half* weights;  // [2][NB / 16][lane][8], K = tap * 3 + channel, 27 of 32 in use
-    const float2* affine;   // [NB] bias, slope
-    __half* dst;            // [ceil(h / 2), ceil(w / 2), NB]
+    const __half* weights;  // [cout / 16][2][lane][8], K = tap * 3 + channel, 27 of 32 in use
+    const float2* affine;   // [cout] bias, slope
+    __half* dst;            // [ceil(h / 2), ceil(w / 2), cout]
     int h;
     int w;
     int frame_h;
@@ -94,7 +94,7 @@ struct HeadFirstParams {
 struct HeadLastParams {
     const __half* image;    // [frame_h, frame_w, 4]
     const __half* src;      // [h / 2, w / 2, cin]
-    const __half* weights;  // [cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [NB / 16][cin / 16][9 taps][lane][8]
     const float* bias;      // [NB]
     __half* record;         // [h, w, record channels]
     int h;
@@ -154,6 +154,8 @@ struct FusionParams {
     int full_w;
     int frame_h;
     int frame_w;
+    int record;             // channels of a record in memory
+    int unused;
 };
 
 // The last block's transposed convolution and the picture; earlier holds the outputs of the blocks before. The last
@@ -177,5 +179,83 @@ struct WarpParams {
     int h;
     int w;
     int chunks;
+    int unused;
+};
+
+// Bilinear resize: dst [out_h, out_w, 8 * chunks] half reads src [h, w, 8 * chunks] half.
+struct ResizeParams {
+    const __half* src;
+    __half* dst;
+    int h;
+    int w;
+    int out_h;
+    int out_w;
+    int chunks;
+    float step;             // source pixels for each pixel of dst, a power of two
+};
+
+// A decoded picture in device memory and its image. Planes: Y, Cb, Cr; G, B, R; or Y alone.
+struct ColorParams {
+    void* planes[3];
+    void* image;            // half [h, w, 4], or for rgb8 three planes of h * w bytes: R, G, B
+    int h;
+    int w;
+    int chroma_h;
+    int chroma_w;
+    int pitch;              // samples from row to row of the first plane
+    int chroma_pitch;       // the same of the others
+    float luma_zero;
+    float luma_span;
+    float chroma_zero;
+    float chroma_span;
+    float peak;             // largest code
+    float kr;               // weights of red, green and blue in luma
+    float kg;
+    float kb;
+    float red;              // red gains this times Cr
+    float blue;             // blue gains this times Cb
+    float green_cb;         // green loses this times Cb
+    float green_cr;         // green loses this times Cr
+};
+
+// Luma of RGB in 8 bit: rgb is three planes of `pixels` bytes.
+struct LumaParams {
+    const unsigned char* rgb;
+    unsigned char* luma;
+    unsigned long long pixels;
+};
+
+// partial[block] = sum of (a - b)^2 over the block's share of `samples` bytes.
+struct SquaredErrorParams {
+    const unsigned char* a;
+    const unsigned char* b;
+    unsigned long long* partial;
+    unsigned long long samples;
+};
+
+// partial[block] = sum of the SSIM map over the block's positions. grid: columns, rows of tiles.
+struct SsimParams {
+    const unsigned char* a; // channels planes of h * w bytes
+    const unsigned char* b;
+    double* partial;
+    int h;
+    int w;
+    int out_h;              // positions of the window
+    int out_w;
+    int channels;
+    int side;               // of the window, at most 11
+    int padding;            // replicated border
+    int mixes;              // outputs along the channels
+    float taps[12];         // of the window along an axis; unused ones are zero
+    float mix[39];          // [mixes][3]: weights of the channels
+    int unused;
+};
+
+// total[slot] = sum of partial[0 .. count), all of 64 bits: integers or doubles.
+struct TotalParams {
+    const void* partial;
+    void* total;
+    unsigned long long count;
+    int slot;
     int unused;
 };

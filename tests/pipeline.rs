@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings};
 use slomod::engine::blend::Blend;
-use slomod::engine::{EngineDescription, EngineError, Interpolator};
+use slomod::engine::{Ahead, EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Frame, Picture};
 use slomod::media::MediaError;
 use slomod::media::decode::Decoder;
@@ -255,6 +256,69 @@ impl<F: FnMut() + Send> Interpolator for Meddler<F> {
     fn description(&self) -> EngineDescription {
         Blend.description()
     }
+}
+
+/// Blends, and hands pictures over only when several more were asked for.
+#[derive(Default)]
+struct Late(VecDeque<Picture>);
+
+impl Ahead for Late {
+    fn depth(&self) -> usize {
+        5
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.len()
+    }
+
+    fn submit(&mut self, a: &Frame, b: &Frame, t: &[f32]) -> Result<(), EngineError> {
+        self.0.extend(Blend.interpolate(a, b, t)?);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Picture, EngineError> {
+        Ok(self.0.pop_front().unwrap())
+    }
+}
+
+impl Interpolator for Late {
+    fn interpolate(
+        &mut self,
+        _: &Frame,
+        _: &Frame,
+        _: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        panic!("an engine that works ahead is asked ahead")
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        Some(self)
+    }
+
+    fn description(&self) -> EngineDescription {
+        Blend.description()
+    }
+}
+
+#[test]
+fn an_engine_that_works_ahead_gives_the_same_clip_and_the_same_scores() {
+    let place = Place::new();
+    // Moves, stands still, cuts: real, held and new frames, and held-out ones in between.
+    let filter = "testsrc2=s=160x90:r=25:d=1[a];color=red:s=160x90:r=25:d=1[b];[a][b]concat=n=2";
+    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", filter, "-c:v", "ffv1"]);
+    let at_once = run(&place.task(&source, "at_once.mkv", slow(3))).unwrap();
+    let frames_at_once = decoded(&place.path(".temporary"));
+    let task = place.task(&source, "ahead.mkv", slow(3));
+    let ahead = convert(&task, &mut Late::default(), &Arc::default(), &mut |_| {}).unwrap();
+    let pictures = |frames: Vec<Frame>| {
+        frames.into_iter().map(|frame| (frame.pts, frame.picture)).collect::<Vec<_>>()
+    };
+    assert!(pictures(decoded(&task.temporary)) == pictures(frames_at_once));
+    let counted = |report: &Report| report.output.as_ref().unwrap().frames;
+    assert_eq!(counted(&ahead), counted(&at_once));
+    assert!(counted(&ahead).held > 0 && counted(&ahead).synthesised > 0);
+    let scores = |report: &Report| serde_json::to_value(&report.quality).unwrap();
+    assert_eq!(scores(&ahead), scores(&at_once));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn code(value: f32) -> u8 {
 }
 
 /// Weights of red and blue in luma.
-fn kr_kb(matrix: Matrix) -> (f32, f32) {
+pub(crate) fn kr_kb(matrix: Matrix) -> (f32, f32) {
     match matrix {
         Matrix::Bt601 => (0.299, 0.114),
         Matrix::Bt709 => (0.2126, 0.0722),

@@ -1,5 +1,6 @@
 //! Runs a conversion: decode, network and encode at the same time over bounded queues, then verification.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,13 +13,14 @@ use num_rational::Ratio;
 use crate::config::settings::{Codec, Container, Settings};
 use crate::engine::Interpolator;
 use crate::engine::blend;
-use crate::frame::{Frame, Rate, Seconds};
+use crate::frame::{Frame, Picture, Rate, Seconds};
 use crate::media;
 use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, Verified, WriteSpec};
 use crate::media::decode::Decoder;
 use crate::media::verify;
 use crate::media::write::Writer;
+use crate::pipeline::ahead::Asked;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::scene::CUT_THRESHOLD;
@@ -32,6 +34,8 @@ use crate::report::Report;
 
 /// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
 const TIMESTEPS_AT_ONCE: usize = 4;
+/// Output frames that wait for pictures at the most: bounds the memory of real frames behind them.
+const LINE_LIMIT: usize = 64;
 /// Rate assumed where a container gives none.
 const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
@@ -91,14 +95,13 @@ fn run(
         info: &info,
         plan,
         container,
-        engine,
+        asked: Asked::new(engine),
+        line: VecDeque::new(),
         stop,
         progress,
         clock,
         pace,
         tally: Tally::default(),
-        network_busy: Duration::ZERO,
-        network_frames: 0,
         holdout: Holdout::new(task.settings.quality_samples, info.video.frames_promised),
     };
     let (decode_end, encode_end) = session.work(decoder)?;
@@ -114,11 +117,11 @@ fn run(
         task,
         info: &info,
         plan,
-        engine: session.engine.description(),
+        engine: session.asked.description(),
+        network_busy: session.asked.busy(),
+        network_frames: session.asked.pictures(),
         tally: session.tally,
         holdout: session.holdout,
-        network_busy: session.network_busy,
-        network_frames: session.network_frames,
         decode: decode_end,
         encode: encode_end,
         verified,
@@ -143,15 +146,30 @@ struct Session<'a> {
     info: &'a ClipInfo,
     plan: Plan,
     container: Container,
-    engine: &'a mut dyn Interpolator,
+    asked: Asked<'a>,
+    line: VecDeque<InLine>,
     stop: &'a Arc<AtomicBool>,
     progress: &'a mut dyn FnMut(&Progress),
     clock: Instant,
     pace: Pace,
     tally: Tally,
-    network_busy: Duration,
-    network_frames: u64,
     holdout: Holdout,
+}
+
+/// What waits for its turn, in output order; its picture may still be in the network.
+enum InLine {
+    /// An output frame; without a picture, the engine's next one.
+    Output { picture: Option<Arc<Picture>>, kind: Kind, pts: Seconds, duration: Seconds },
+    /// The engine's next picture is a held-out frame.
+    HeldOut(HeldOut),
+}
+
+/// A real frame that was predicted from its neighbors.
+struct HeldOut {
+    oldest: Frame,
+    middle: Frame,
+    newest: Frame,
+    timestep: f32,
 }
 
 /// The frames in view: the newest, and the one before it with the passage between them.
@@ -231,6 +249,7 @@ impl Session<'_> {
         let places = timeline.tail(stamp(&view.newest), duration);
         self.tally.source_end = Some(view.newest.pts + duration - origin);
         self.emit(&places, &view.newest, None, encoder)?;
+        self.advance(0, encoder)?;
         // A closed queue means the encoder failed; its own error is reported by the caller.
         let _ = encoder.send(ToEncoder::Finish);
         Ok(())
@@ -256,7 +275,7 @@ impl Session<'_> {
         Passage::Open
     }
 
-    /// Sends the output frames of one gap to the encoder, in order.
+    /// Sends the output frames of one gap on their way to the encoder, in order.
     fn emit(
         &mut self,
         places: &[Place],
@@ -265,50 +284,64 @@ impl Session<'_> {
         encoder: &SyncSender<ToEncoder>,
     ) -> Result<(), ConvertError> {
         for group in places.chunks(TIMESTEPS_AT_ONCE) {
-            let mut made = self.synthesise(group, first, second)?.into_iter();
+            if let Some(second) = second {
+                let timestep = |place: &Place| match place.shown {
+                    Shown::Between { timestep, .. } => Some(timestep),
+                    _ => None,
+                };
+                let timesteps: Vec<f32> = group.iter().filter_map(timestep).collect();
+                self.asked.ask(first, second, &timesteps)?;
+            }
             for place in group {
                 let (kind, picture) = match (place.shown, second) {
-                    (Shown::Between { .. }, _) => (Kind::Synthesised, made.next().map(Arc::new)),
+                    (Shown::Between { .. }, _) => (Kind::Synthesised, None),
                     (Shown::Real(index), Some(second)) if index == second.index => {
                         (Kind::Real, Some(Arc::clone(&second.picture)))
                     }
                     (Shown::Real(_), _) => (Kind::Real, Some(Arc::clone(&first.picture))),
                     (Shown::Held(_), _) => (Kind::Held, Some(Arc::clone(&first.picture))),
                 };
-                let Some(picture) = picture else {
-                    unreachable!("the engine makes one picture for each timestep")
-                };
-                let outgoing = Outgoing { picture, pts: place.pts, duration: place.duration };
-                if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
-                    return Err(ConvertError::Interrupted);
+                let (pts, duration) = (place.pts, place.duration);
+                self.line.push_back(InLine::Output { picture, kind, pts, duration });
+            }
+            let depth = self.asked.depth();
+            self.advance(depth, encoder)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is next in line to the encoder, down to `depth` pictures that the engine still works on.
+    fn advance(
+        &mut self,
+        depth: usize,
+        encoder: &SyncSender<ToEncoder>,
+    ) -> Result<(), ConvertError> {
+        while let Some(next) = self.line.pop_front() {
+            let made = match &next {
+                InLine::Output { picture: Some(_), .. } => None,
+                _ if self.asked.waiting() <= depth && self.line.len() < LINE_LIMIT => {
+                    self.line.push_front(next);
+                    return Ok(());
                 }
-                self.tally.add(kind);
+                _ => Some(self.asked.collect()?),
+            };
+            match (next, made) {
+                (InLine::Output { picture, kind, pts, duration }, made) => {
+                    let Some(picture) = picture.or(made.map(Arc::new)) else { continue };
+                    let outgoing = Outgoing { picture, pts, duration };
+                    if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
+                        return Err(ConvertError::Interrupted);
+                    }
+                    self.tally.add(kind);
+                }
+                (InLine::HeldOut(held_out), Some(made)) => self.score(&held_out, &made),
+                (InLine::HeldOut(_), None) => {}
             }
         }
         Ok(())
     }
 
-    fn synthesise(
-        &mut self,
-        places: &[Place],
-        first: &Frame,
-        second: Option<&Frame>,
-    ) -> Result<Vec<crate::frame::Picture>, ConvertError> {
-        let timestep = |place: &Place| match place.shown {
-            Shown::Between { timestep, .. } => Some(timestep),
-            _ => None,
-        };
-        let timesteps: Vec<f32> = places.iter().filter_map(timestep).collect();
-        let Some(second) = second.filter(|_| !timesteps.is_empty()) else { return Ok(Vec::new()) };
-        let start = Instant::now();
-        let pictures = self.engine.interpolate(first, second, &timesteps)?;
-        assert_eq!(pictures.len(), timesteps.len(), "one picture for each timestep");
-        self.network_busy += start.elapsed();
-        self.network_frames += timesteps.len() as u64;
-        Ok(pictures)
-    }
-
-    /// Predicts the middle of three real frames from the outer two and scores it.
+    /// Asks for the middle of three real frames from the outer two.
     fn hold_out(
         &mut self,
         view: &View,
@@ -326,14 +359,16 @@ impl Session<'_> {
         }
         let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);
         let timestep = (*part.numer() as f64 / *part.denom() as f64) as f32;
-        let start = Instant::now();
-        let made = self.engine.interpolate(oldest, newest, &[timestep])?;
-        self.network_busy += start.elapsed();
-        self.network_frames += 1;
-        let [network] = made.as_slice() else {
-            unreachable!("the engine makes one picture for each timestep")
-        };
-        let mixed = blend::blend(&oldest.picture, &newest.picture, timestep);
+        self.asked.ask(oldest, newest, &[timestep])?;
+        let (oldest, middle, newest) = (oldest.clone(), middle.clone(), newest.clone());
+        self.line.push_back(InLine::HeldOut(HeldOut { oldest, middle, newest, timestep }));
+        Ok(())
+    }
+
+    /// Scores a frame that was predicted.
+    fn score(&mut self, held_out: &HeldOut, network: &Picture) {
+        let HeldOut { oldest, middle, newest, timestep } = held_out;
+        let mixed = blend::blend(&oldest.picture, &newest.picture, *timestep);
         self.holdout.add(&Triplet {
             middle_index: middle.index,
             pts: middle.pts,
@@ -342,7 +377,6 @@ impl Session<'_> {
             repeat: &oldest.picture,
             blend: &mixed,
         });
-        Ok(())
     }
 
     /// Reports progress where it is due; `step` says how far a phase without source frames is.

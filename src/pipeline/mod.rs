@@ -1,5 +1,6 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
+mod ahead;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;

@@ -2,6 +2,7 @@
 
 use crate::frame::{Chroma, Picture};
 use crate::ops::color;
+use crate::ops::metrics;
 
 pub mod holdout;
 pub mod psnr;
@@ -49,11 +50,7 @@ impl Samples {
 #[must_use]
 pub fn luma_of_rgb(rgb: &[u8]) -> Vec<u8> {
     let (pixels, _) = rgb.as_chunks::<3>();
-    // Thousandths, so that the rounding is exact.
-    let luma = |[r, g, b]: &[u8; 3]| {
-        (u32::from(*r) * 299 + u32::from(*g) * 587 + u32::from(*b) * 114 + 500) / 1000
-    };
-    pixels.iter().map(|pixel| luma(pixel) as u8).collect()
+    pixels.iter().map(|pixel| metrics::luma_of_rgb(*pixel)).collect()
 }
 
 /// How near a predicted picture is to the true one.

@@ -1,10 +1,9 @@
 //! Peak signal-to-noise ratio of 8-bit samples.
 
+use crate::ops::metrics::squared_error;
+
 /// Largest value of a sample.
 const PEAK: f64 = 255.0;
-
-/// Samples added up in 32 bits before they go to 64: 255² times this stays below 2³².
-const CHUNK: usize = 1 << 16;
 
 /// The sum of squared differences, exact, and over how many samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,14 +21,7 @@ impl SquaredError {
     /// If the lengths differ.
     #[must_use]
     pub fn between(a: &[u8], b: &[u8]) -> Self {
-        assert_eq!(a.len(), b.len(), "samples of one size");
-        let square = |(a, b): (&u8, &u8)| {
-            let difference = u32::from(a.abs_diff(*b));
-            difference * difference
-        };
-        let chunk = |(a, b): (&[u8], &[u8])| u64::from(a.iter().zip(b).map(square).sum::<u32>());
-        let sum = a.chunks(CHUNK).zip(b.chunks(CHUNK)).map(chunk).sum();
-        Self { sum, samples: a.len() as u64 }
+        Self { sum: squared_error(a, b), samples: a.len() as u64 }
     }
 
     /// Mean squared error, in codes squared; 0 where there is no sample.
@@ -54,6 +46,9 @@ pub fn psnr_of_mean(mean_squared_error: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Enough for sums of 32 bits to overflow, were they used.
+    const CHUNK: usize = 1 << 16;
 
     #[test]
     fn sums_do_not_overflow_on_large_opposite_pictures() {

@@ -6,22 +6,10 @@
 
 use rayon::prelude::*;
 
-/// Side of the window where the picture is large enough.
-const WINDOW: usize = 11;
-/// Standard deviation of the window, in pixels.
-const SIGMA: f64 = 1.5;
-/// Replicated border of RIFE's variant, in pixels (and channels).
-const RIFE_PADDING: usize = 5;
-/// `(0.01 * 255)²` and `(0.03 * 255)²`.
-const C1: f32 = 6.5025;
-/// See [`C1`].
-const C2: f32 = 58.5225;
-/// Taken off every sample before squaring: variances do not see it, and f32 keeps its digits.
-const CENTER: f32 = 128.0;
+use crate::ops::metrics::{CENTER, Filter, MOMENTS, similarity};
+
 /// Output rows of one parallel piece of work.
 const BAND: usize = 64;
-/// Window sums kept for each channel: a, b, a² + b², ab.
-const MOMENTS: usize = 4;
 
 /// SSIM of Wang, Bovik, Sheikh and Simoncelli (2004) on 8-bit luma, `[h, w]`: Gaussian 11x11, sigma 1.5, only where
 /// the window lies inside the picture, L = 255, K = 0.01 and 0.03, population (not sample) covariance.
@@ -32,10 +20,8 @@ const MOMENTS: usize = 4;
 /// If a picture does not hold `width_px * height_px` samples, or none.
 #[must_use]
 pub fn ssim_y(a: &[u8], b: &[u8], width_px: usize, height_px: usize) -> f64 {
-    let fitting = WINDOW.min(width_px).min(height_px);
-    let side = fitting - usize::from(fitting.is_multiple_of(2));
     let shape = Shape { width: width_px, height: height_px, channels: 1 };
-    mean_ssim(a, b, shape, &Filter::new(side, 0), &[[1.0, 0.0, 0.0]])
+    mean_ssim(a, b, shape, &Filter::of_luma(width_px, height_px))
 }
 
 /// SSIM as in RIFE's benchmarks (`ssim_matlab` in hzwer/ECCV2022-RIFE) on 8-bit RGB, `[h, w, 3]`: one 3-D Gaussian
@@ -47,19 +33,8 @@ pub fn ssim_y(a: &[u8], b: &[u8], width_px: usize, height_px: usize) -> f64 {
 /// If a picture does not hold `3 * width_px * height_px` samples, or none.
 #[must_use]
 pub fn ssim_rife(a: &[u8], b: &[u8], width_px: usize, height_px: usize) -> f64 {
-    let filter = Filter::new(WINDOW.min(width_px).min(height_px), RIFE_PADDING);
     let shape = Shape { width: width_px, height: height_px, channels: 3 };
-    // What the window and the padding do along the channels, as weights of the three channels.
-    let mix: Vec<[f32; 3]> = (0..filter.outputs(3))
-        .map(|out| {
-            let mut weights = [0.0; 3];
-            for (k, tap) in filter.taps.iter().enumerate() {
-                weights[filter.source(out + k, 3)] += tap;
-            }
-            weights
-        })
-        .collect();
-    mean_ssim(a, b, shape, &filter, &mix)
+    mean_ssim(a, b, shape, &Filter::of_rgb(width_px, height_px))
 }
 
 #[derive(Clone, Copy)]
@@ -69,44 +44,17 @@ struct Shape {
     channels: usize,
 }
 
-/// A 1-D Gaussian and the replicated border it is used with.
-struct Filter {
-    taps: Vec<f32>,
-    padding: usize,
-}
-
-impl Filter {
-    fn new(side: usize, padding: usize) -> Self {
-        let tap = |k: usize| {
-            let x = k as f64 - (side / 2) as f64;
-            (-x * x / (2.0 * SIGMA * SIGMA)).exp()
-        };
-        let taps: Vec<f64> = (0..side).map(tap).collect();
-        let sum: f64 = taps.iter().sum();
-        Self { taps: taps.iter().map(|tap| (tap / sum) as f32).collect(), padding }
-    }
-
-    /// Positions of the window along an axis of `n` samples.
-    fn outputs(&self, n: usize) -> usize {
-        n + 2 * self.padding + 1 - self.taps.len()
-    }
-
-    /// The sample that stands at `padded` of an axis of `n` samples with its border.
-    fn source(&self, padded: usize, n: usize) -> usize {
-        padded.saturating_sub(self.padding).min(n - 1)
-    }
-}
-
-fn mean_ssim(a: &[u8], b: &[u8], shape: Shape, filter: &Filter, mix: &[[f32; 3]]) -> f64 {
+fn mean_ssim(a: &[u8], b: &[u8], shape: Shape, filter: &Filter) -> f64 {
     let samples = shape.width * shape.height * shape.channels;
     assert!(samples > 0, "a picture has at least one sample");
     assert_eq!((a.len(), b.len()), (samples, samples), "samples of one size");
     let (rows, columns) = (filter.outputs(shape.height), filter.outputs(shape.width));
+    let mix = filter.mixes(shape.channels);
     let band = |first: usize| {
         let mut ring = Ring::new(a, b, shape, filter);
         let mut map = vec![0.0; columns];
         let last = (first + BAND).min(rows);
-        (first..last).map(|y| row_sum(ring.moments(y), columns, mix, &mut map)).sum::<f64>()
+        (first..last).map(|y| row_sum(ring.moments(y), columns, &mix, &mut map)).sum::<f64>()
     };
     let firsts: Vec<usize> = (0..rows).step_by(BAND).collect();
     // Collected in order before the sum, so that the result does not depend on the threads.
@@ -226,12 +174,4 @@ fn row_sum(moments: &[f32], columns: usize, mix: &[[f32; 3]], map: &mut [f32]) -
         sum += map.iter().map(|&value| f64::from(value)).sum::<f64>();
     }
     sum
-}
-
-/// SSIM of one window from the mean of a, b, a² + b² and ab, all of samples less [`CENTER`].
-fn similarity([a, b, squares, product]: [f32; MOMENTS]) -> f32 {
-    let variances = squares - a * a - b * b;
-    let covariance = product - a * b;
-    let (a, b) = (a + CENTER, b + CENTER);
-    (2.0 * a * b + C1) * (2.0 * covariance + C2) / ((a * a + b * b + C1) * (variances + C2))
 }

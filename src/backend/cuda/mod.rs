@@ -1,8 +1,16 @@
 //! The network's ops on an NVIDIA GPU: the kernels of `kernels/`, in FP16 with f32 sums, flows and coordinates.
 
+pub mod color;
+pub mod conv;
+pub mod deconv;
 pub mod driver;
+pub mod head;
 pub mod images;
+pub mod instances;
+pub mod metrics;
 pub mod nvidia;
+pub mod pack;
 pub mod params;
 pub mod recorder;
 pub mod tensor;
+pub mod warp;

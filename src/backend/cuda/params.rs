@@ -34,8 +34,8 @@ pub struct Earlier {
     pub w: i32,
     /// Picture pixels for each of its own.
     pub factor: f32,
-    /// Fills the struct up.
-    pub unused: i32,
+    /// 1 / factor.
+    pub inverse: f32,
 }
 
 /// A 3x3 convolution.
@@ -44,7 +44,7 @@ pub struct Earlier {
 pub struct ConvParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [cout / NB][cin / 16][9 taps][NB / 16][lane][8].
+    /// [cout / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [cout] bias, slope below zero.
     pub affine: u64,
@@ -74,7 +74,7 @@ pub struct ConvParams {
 pub struct DeconvParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [phase][cin / 16][4 taps][NB / 16][lane][8].
+    /// [phase][NB / 16][cin / 16][4 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,
@@ -100,7 +100,7 @@ pub struct DeconvParams {
 pub struct DeconvPlainParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [cin / 16][9 taps][NB / 16][lane][8].
+    /// [NB / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,
@@ -136,11 +136,11 @@ pub struct AddParams {
 pub struct HeadFirstParams {
     /// [frame_h, frame_w, 4].
     pub image: u64,
-    /// [2][NB / 16][lane][8], K = tap * 3 + channel, 27 of 32 in use.
+    /// [cout / 16][2][lane][8], K = tap * 3 + channel, 27 of 32 in use.
     pub weights: u64,
-    /// [NB] bias, slope.
+    /// [cout] bias, slope.
     pub affine: u64,
-    /// [ceil(h / 2), ceil(w / 2), NB].
+    /// [ceil(h / 2), ceil(w / 2), cout].
     pub dst: u64,
     /// Rows.
     pub h: i32,
@@ -160,7 +160,7 @@ pub struct HeadLastParams {
     pub image: u64,
     /// [h / 2, w / 2, cin].
     pub src: u64,
-    /// [cin / 16][9 taps][NB / 16][lane][8].
+    /// [NB / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,
@@ -270,6 +270,10 @@ pub struct FusionParams {
     pub frame_h: i32,
     /// Columns of the picture.
     pub frame_w: i32,
+    /// Channels of a record in memory.
+    pub record: i32,
+    /// Fills the struct up.
+    pub unused: i32,
 }
 
 /// The last block's transposed convolution and the picture.
@@ -314,11 +318,155 @@ pub struct WarpParams {
     pub unused: i32,
 }
 
+/// Bilinear resize.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ResizeParams {
+    /// [h, w, 8 * chunks].
+    pub src: u64,
+    /// [out_h, out_w, 8 * chunks].
+    pub dst: u64,
+    /// Rows.
+    pub h: i32,
+    /// Columns.
+    pub w: i32,
+    /// Rows that come out.
+    pub out_h: i32,
+    /// Columns that come out.
+    pub out_w: i32,
+    /// Chunks.
+    pub chunks: i32,
+    /// Source pixels for each pixel that comes out, a power of two.
+    pub step: f32,
+}
+
+/// A decoded picture in device memory and its image.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ColorParams {
+    /// Y, Cb, Cr; G, B, R; or Y alone.
+    pub planes: [u64; 3],
+    /// [h, w, 4], or three planes of bytes: R, G, B.
+    pub image: u64,
+    /// Rows.
+    pub h: i32,
+    /// Columns.
+    pub w: i32,
+    /// Rows of the second and third plane.
+    pub chroma_h: i32,
+    /// Columns of the second and third plane.
+    pub chroma_w: i32,
+    /// Samples from row to row of the first plane.
+    pub pitch: i32,
+    /// Samples from row to row of the others.
+    pub chroma_pitch: i32,
+    /// Code of black.
+    pub luma_zero: f32,
+    /// Codes from black to white.
+    pub luma_span: f32,
+    /// Code of no color.
+    pub chroma_zero: f32,
+    /// Codes of the whole range of a color difference.
+    pub chroma_span: f32,
+    /// Largest code.
+    pub peak: f32,
+    /// Weight of red in luma.
+    pub kr: f32,
+    /// Weight of green in luma.
+    pub kg: f32,
+    /// Weight of blue in luma.
+    pub kb: f32,
+    /// Red gains this times Cr.
+    pub red: f32,
+    /// Blue gains this times Cb.
+    pub blue: f32,
+    /// Green loses this times Cb.
+    pub green_cb: f32,
+    /// Green loses this times Cr.
+    pub green_cr: f32,
+}
+
+/// Luma of RGB in 8 bit.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct LumaParams {
+    /// Three planes of bytes.
+    pub rgb: u64,
+    /// One plane of bytes.
+    pub luma: u64,
+    /// Bytes of a plane.
+    pub pixels: u64,
+}
+
+/// Squared error of two runs of bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SquaredErrorParams {
+    /// One.
+    pub a: u64,
+    /// The other.
+    pub b: u64,
+    /// One sum a block, 64-bit integers.
+    pub partial: u64,
+    /// Bytes of each.
+    pub samples: u64,
+}
+
+/// Sum of an SSIM map.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SsimParams {
+    /// [channels, h, w] bytes.
+    pub a: u64,
+    /// [channels, h, w] bytes.
+    pub b: u64,
+    /// One sum a block, doubles.
+    pub partial: u64,
+    /// Rows.
+    pub h: i32,
+    /// Columns.
+    pub w: i32,
+    /// Rows of window positions.
+    pub out_h: i32,
+    /// Columns of window positions.
+    pub out_w: i32,
+    /// 1 or 3.
+    pub channels: i32,
+    /// Side of the window, at most 11.
+    pub side: i32,
+    /// Replicated border.
+    pub padding: i32,
+    /// Outputs along the channels.
+    pub mixes: i32,
+    /// Window along an axis; unused ones are zero.
+    pub taps: [f32; 12],
+    /// [mixes][3]: weights of the channels.
+    pub mix: [f32; 39],
+    /// Fills the struct up.
+    pub unused: i32,
+}
+
+/// Sum of partial sums.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct TotalParams {
+    /// 64-bit integers or doubles.
+    pub partial: u64,
+    /// Where totals stand, 8 bytes each.
+    pub total: u64,
+    /// Partial sums.
+    pub count: u64,
+    /// Which total.
+    pub slot: i32,
+    /// Fills the struct up.
+    pub unused: i32,
+}
+
 macro_rules! parameters {
     ($($name:ident)*) => {
         $(impl Parameters for $name {})*
     };
 }
 parameters! {
-    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams WarpParams View
+    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams WarpParams View ResizeParams ColorParams LumaParams SquaredErrorParams SsimParams TotalParams
 }

@@ -1,0 +1,89 @@
+// 3x3 convolution, padding 1, stride 1 or 2: dst = act(W * src + bias [+ src]), NHWC half, float accumulation.
+//
+// src [n, h, w, cin] -> dst [n, out_h, out_w, cout], out = ceil(in / stride); cin and cout are multiples of 16 at run time.
+// act(v) = v where positive, else slope[channel] * v: LeakyReLU 0.2, none 1, PReLU its own. With `residual` src is added at
+// the center tap, taken from the tile that is in shared memory anyway: ResConv of Practical-RIFE v4.5 on, beta folded in.
+// block (x, y, z) -> output tile column, row, and picture z / (cout / NB), channels z % (cout / NB) * NB ..;
+// thread -> m16n8 fragments (tile.cuh). Weights as tile.cuh says; affine float2 [cout] bias, slope.
+#pragma once
+#include "tile.cuh"
+
+// acc += the tile's own pixels, for the pair of n-tiles whose channels are those of this chunk; none if `pair` is outside.
+template <class T>
+__device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo, int pair) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
+    int row = warp * (T::M_TILES / T::COLUMN_BLOCKS) + 1;
+#pragma unroll
+    for (int n = 0; n < T::N_TILES / 2; n++) {
+        if (n != pair) continue;
+#pragma unroll
+        for (int m = 0; m < T::M_TILES; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int half = i >> 1, piece = i & 1, col = m % T::COLUMN_BLOCKS * 16 + half * 8 + g + 1;
+                int at = halo_offset<T>(row + m / T::COLUMN_BLOCKS, col, piece) + 4 * q;
+                float2 v = __half22float2(*(const __half2*)(halo + at));
+                acc[m][2 * n + piece][half * 2] += v.x;
+                acc[m][2 * n + piece][half * 2 + 1] += v.y;
+            }
+    }
+}
+
+__device__ __forceinline__ float activate(float v, float slope) { return v > 0 ? v : v * slope; }
+
+// Adds the bias, applies the activation and leaves the tile in shared memory as [pixel][NB], swizzled. affine: of the
+// block's first channel.
+template <class T>
+__device__ __forceinline__ void stage_output(unsigned char* shared, const float (&acc)[T::M_TILES][T::N_TILES][4],
+                                             const float2* __restrict__ affine) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
+    __syncthreads();  // the tile has been read for the last time
+#pragma unroll
+    for (int n = 0; n < T::N_TILES; n++) {
+        float4 a = __ldg((const float4*)(affine + n * 8 + q * 2));
+#pragma unroll
+        for (int m = 0; m < T::M_TILES; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int pixel = (warp * T::M_TILES + m) * 16 + g + half * 8;
+                *(__half2*)(shared + 16 * swizzled<T::N_TILES>(pixel, n) + 4 * q) = __floats2half2_rn(
+                    activate(acc[m][n][half * 2] + a.x, a.y), activate(acc[m][n][half * 2 + 1] + a.z, a.w));
+            }
+    }
+    __syncthreads();
+}
+
+// Writes the staged tile. dst: the block's first channel of the picture [out_h, out_w, cout].
+template <class T>
+__device__ __forceinline__ void store_tile(const unsigned char* shared, __half* __restrict__ dst, int out_h, int out_w,
+                                           int cout) {
+    for (int i = threadIdx.x; i < T::PIXELS * T::N_TILES; i += T::THREADS) {
+        int pixel = i / T::N_TILES, piece = i % T::N_TILES;
+        int y = blockIdx.y * T::TILE_H + pixel / T::TILE_W, x = blockIdx.x * T::TILE_W + pixel % T::TILE_W;
+        if (y < out_h && x < out_w)
+            *(uint4*)(dst + ((size_t)y * out_w + x) * cout + piece * 8) =
+                *(const uint4*)(shared + 16 * swizzled<T::N_TILES>(pixel, piece));
+    }
+}
+
+// The products of a 3x3 convolution over all chunks. src: the picture [h, w, cin]; first_pair: the chunk whose channels are
+// the block's first output channels, where the input is added, or a number that no chunk has.
+template <class T>
+__device__ __forceinline__ void convolve(float (&acc)[T::M_TILES][T::N_TILES][4], unsigned char* shared,
+                                         const __half* __restrict__ src, const __half* __restrict__ weights, int h, int w,
+                                         int cin, int stages, int first_pair) {
+    int y0 = (int)blockIdx.y * T::TILE_H * T::STRIDE - 1, x0 = (int)blockIdx.x * T::TILE_W * T::STRIDE - 1;
+    int column[T::WINDOW];
+    lane_columns<T>(column);
+    clear<T>(acc);
+    for_each_chunk(
+        shared, T::STAGE_BYTES, stages, cin / 16,
+        [&](int chunk, unsigned char* stage) {
+            load_halo<T>(stage, src + chunk * 16, cin, y0, x0, h, w);
+            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16);
+        },
+        [&](int chunk, const unsigned char* stage) {
+            multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);
+            if constexpr (T::STRIDE == 1) add_center<T>(acc, stage, chunk - first_pair);
+        });
+}

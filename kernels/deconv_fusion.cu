@@ -1,0 +1,106 @@
+// The end of the network in one kernel: the last block's transposed convolution with its pixel shuffle, and the picture
+// (fusion.cuh), so that the last flow and mask never reach memory.
+//
+// src [n, h, w, cin], cin up to 64 -> image [n, frame_h, frame_w, 4]; the padded picture is 4h x 4w. The halo tile of all
+// channels stays in shared memory. The two phases of an output row pair are multiplied one after the other; their flow and
+// mask pass through shared memory, and the warp that made them blends them while the next two phases' weights come in.
+// Weights, phases and the order of channels as in the transposed convolution alone, and the mask is rounded to half as
+// there: bit for bit the same picture. block (x, y, z) -> input tile column, row, picture;
+// warp -> 2 input rows: 4 rows of 64 pixels for each row of phases; lane -> pixels lane, lane + 32 of those rows.
+#include "fusion.cuh"
+#include "tile.cuh"
+
+// Flow and mask of one row of phases: [warp][input row, sub-row][pixel].
+template <class T> struct Staged {
+    static constexpr int ROWS = 2 * T::M_TILES, COLUMNS = 4 * T::TILE_W, PIXELS = T::THREADS / 32 * ROWS * COLUMNS;
+    static constexpr int BYTES = PIXELS * 20;
+};
+
+template <class T>
+__device__ __forceinline__ void stage_phase(float4* flow, float* mask, const float (&acc)[T::M_TILES][T::N_TILES][4],
+                                            const float* __restrict__ bias, int phase_column) {
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+#pragma unroll
+    for (int m = 0; m < T::M_TILES; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int sub = 0; sub < 4; sub++) {
+                int at = (2 * m + (sub >> 1)) * Staged<T>::COLUMNS + 4 * (g + half * 8) + 2 * phase_column + (sub & 1);
+                float2 b = __ldg((const float2*)(bias + sub * 8 + 2 * q));
+                float v0 = acc[m][sub][half * 2] + b.x, v1 = acc[m][sub][half * 2 + 1] + b.y;
+                if (q < 2) ((float2*)flow)[at * 2 + q] = make_float2(v0, v1);
+                if (q == 2) mask[at] = __half2float(__float2half(v0));
+            }
+}
+
+template <class T>
+__device__ __forceinline__ void blend_staged(const FusionParams& p, const float4* flow, const float* mask, int phase_row) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, picture = blockIdx.z;
+    const View view = p.views[picture];
+    int first_mask = p.mask_sum ? 0 : p.earlier_count;
+#pragma unroll 1
+    for (int i = 0; i < Staged<T>::ROWS * Staged<T>::COLUMNS / 32; i++) {
+        int row = i / (Staged<T>::COLUMNS / 32), column = i % (Staged<T>::COLUMNS / 32) * 32 + lane;
+        int y = 4 * ((int)blockIdx.y * T::TILE_H + warp * T::M_TILES + (row >> 1)) + 2 * phase_row + (row & 1);
+        int x = 4 * (int)blockIdx.x * T::TILE_W + column;
+        if (y >= p.frame_h || x >= p.frame_w) continue;
+        Motion motion = motion_at(p.earlier, p.earlier_count, first_mask, picture, y, x, 1.0f);
+        float4 last = flow[row * Staged<T>::COLUMNS + column];
+        motion.flow.x += last.x;
+        motion.flow.y += last.y;
+        motion.flow.z += last.z;
+        motion.flow.w += last.w;
+        motion.mask += mask[row * Staged<T>::COLUMNS + column];
+        ((uint2*)p.image)[((size_t)picture * p.frame_h + y) * p.frame_w + x] = pack_half4(blend(p, view, motion, y, x));
+    }
+}
+
+// The weights of the two phases of a row of phases, one behind the other.
+template <class T>
+__device__ __forceinline__ void load_phases(unsigned char* dst, const __half* __restrict__ weights, int chunks, int phase_row) {
+#pragma unroll 1
+    for (int i = 0; i < 2 * chunks; i++) load_weights<T>(dst + i * T::WEIGHT_BYTES, weights, 2 * phase_row * chunks + i);
+}
+
+template <class T> __device__ __forceinline__ void deconvolve_and_blend(const DeconvFusionParams& p) {
+    int chunks = p.cin / 16, warp = threadIdx.x >> 5;
+    unsigned char* halo = shared_memory();
+    unsigned char* weights = halo + chunks * T::HALO_BYTES;
+    float4* flow = (float4*)(weights + 2 * chunks * T::WEIGHT_BYTES) + warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
+    float* mask = (float*)(weights + 2 * chunks * T::WEIGHT_BYTES + Staged<T>::PIXELS * 16) +
+                  warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
+    const __half* src = p.src + (size_t)blockIdx.z * p.h * p.w * p.cin;
+    int y0 = (int)blockIdx.y * T::TILE_H - 1, x0 = (int)blockIdx.x * T::TILE_W - 1, column[T::WINDOW];
+    lane_columns<T>(column);
+    for (int chunk = 0; chunk < chunks; chunk++)
+        load_halo<T>(halo + chunk * T::HALO_BYTES, src + chunk * 16, p.cin, y0, x0, p.h, p.w);
+#pragma unroll 1
+    for (int phase_row = 0; phase_row < 2; phase_row++) {
+        if (phase_row == 0) load_phases<T>(weights, p.weights, chunks, 0);
+        cp_async_commit();
+        cp_async_wait<0>();
+        __syncthreads();
+#pragma unroll
+        for (int phase_column = 0; phase_column < 2; phase_column++) {
+            float acc[T::M_TILES][T::N_TILES][4];
+            clear<T>(acc);
+            const int columns[2] = {column[phase_column], column[phase_column + 1]};
+#pragma unroll 1
+            for (int chunk = 0; chunk < chunks; chunk++)
+                multiply_chunk<T, 2>(acc, halo + chunk * T::HALO_BYTES + phase_row * T::HALO_ROW_BYTES, columns,
+                                     weights + (phase_column * chunks + chunk) * T::WEIGHT_BYTES);
+            stage_phase<T>(flow, mask, acc, p.bias, phase_column);
+        }
+        __syncthreads();  // all warps have read the weights; a warp blends what it staged itself
+        if (phase_row == 0) load_phases<T>(weights, p.weights, chunks, 1);
+        blend_staged<T>(p.fusion, flow, mask, phase_row);
+        __syncwarp();  // before the next phases are staged
+    }
+}
+
+#define DECONV_FUSION(name, nb, tile_h, tile_w, warps)      \
+    KERNEL(name, DeconvFusionParams, 32 * warps) {          \
+        deconvolve_and_blend<Tile<1, nb, tile_h, tile_w, warps, 3, 4>>(p); \
+    }
+#include "instances.h"

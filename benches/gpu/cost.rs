@@ -30,7 +30,10 @@ pub fn of(launch: &Owned, n: usize) -> Cost {
         let (into, out) = (area(p.h, p.w), area(p.out_h, p.out_w));
         let (cin, cout) = (f64::from(p.cin), f64::from(p.cout));
         let weights = 18.0 * cin * cout;
-        Cost { flop: n * 18.0 * cin * cout * out, bytes: n * 2.0 * (cin * into + cout * out) + weights }
+        Cost {
+            flop: n * 18.0 * cin * cout * out,
+            bytes: n * 2.0 * (cin * into + cout * out) + weights,
+        }
     } else if name.starts_with("deconv_4x4_plain") {
         let p: DeconvPlainParams = read(launch);
         let cin = f64::from(p.cin);

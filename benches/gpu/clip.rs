@@ -1,0 +1,131 @@
+//! The pipeline around the network: decode, network, pictures thrown away; and pictures of the GPU beside the CPU's.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use num_rational::Ratio;
+use serde_json::{Value, json};
+use slomod::config::settings::{Device, Settings};
+use slomod::engine::{self, Interpolator};
+use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::media::decode::Decoder;
+use slomod::media::synth;
+use slomod::ops::color::rgb_to_picture;
+
+use crate::networks::texture;
+
+/// Frames of the clip that is drawn where none is given.
+const DRAWN_FRAMES: usize = 120;
+const DRAWN_SIZE: (usize, usize) = (1920, 1080);
+/// Pairs that are compared.
+const COMPARED: usize = 4;
+/// Largest mean difference of samples, and least PSNR, between GPU and CPU: f16 storage against f32.
+const MEAN_DIFFERENCE_MAX: f64 = 1.0;
+const PSNR_MIN_DB: f64 = 50.0;
+
+/// Frames waiting between decoder and network.
+const QUEUE: usize = 8;
+
+/// Runs a clip through the built-in weights.
+pub fn pipeline(clip: Option<PathBuf>) -> Value {
+    let folder = std::env::temp_dir().join(format!("slomod-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = clip.filter(|path| path.exists()).unwrap_or_else(|| draw(&folder));
+    let (difference, psnr) = compare(&path);
+    println!(
+        "GPU beside CPU: mean difference {difference:.3} of 255 (at most {MEAN_DIFFERENCE_MAX}), PSNR {psnr:.2} dB (at \
+         least {PSNR_MIN_DB})"
+    );
+    let mut engine = open("cuda");
+    run(&path, &mut *engine, 30);
+    let (pictures, seconds) = run(&path, &mut *engine, usize::MAX);
+    let rate = pictures as f64 / seconds;
+    println!(
+        "decode, copies, network, pictures thrown away: {pictures} pictures, {rate:.1} a second"
+    );
+    std::fs::remove_dir_all(&folder).ok();
+    assert!(difference <= MEAN_DIFFERENCE_MAX && psnr >= PSNR_MIN_DB, "the GPU's pictures differ");
+    json!([{ "clip": path.file_name().map(|name| name.to_string_lossy()), "pictures": pictures,
+        "pipeline_fps": rate, "mean_difference": difference, "psnr_db": psnr }])
+}
+
+fn open(device: &str) -> Box<dyn Interpolator> {
+    let device = if device == "cpu" { Device::Cpu } else { Device::Cuda(0) };
+    engine::open(&Settings { device, ..Settings::default() }).unwrap()
+}
+
+/// Pictures made (one between each two frames), and seconds.
+fn run(path: &Path, engine: &mut dyn Interpolator, frames_max: usize) -> (usize, f64) {
+    let start = Instant::now();
+    let (to, from) = sync_channel::<Frame>(QUEUE);
+    let path = path.to_owned();
+    let decoder = std::thread::spawn(move || {
+        let mut decoder = Decoder::open(&path).unwrap();
+        for _ in 0..frames_max {
+            let Some(frame) = decoder.next_frame().unwrap() else { break };
+            if to.send(frame).is_err() {
+                break;
+            }
+        }
+    });
+    let mut pictures = 0;
+    let mut before = from.recv().unwrap();
+    let ahead = engine.ahead().expect("a GPU works ahead");
+    for next in from {
+        while ahead.waiting() >= ahead.depth().max(1) {
+            ahead.collect().unwrap();
+        }
+        ahead.submit(&before, &next, &[0.5]).unwrap();
+        pictures += 1;
+        before = next;
+    }
+    while ahead.waiting() > 0 {
+        ahead.collect().unwrap();
+    }
+    decoder.join().unwrap();
+    (pictures, start.elapsed().as_secs_f64())
+}
+
+/// Mean difference of all samples, and PSNR over them, of some pairs.
+fn compare(path: &Path) -> (f64, f64) {
+    let mut decoder = Decoder::open(path).unwrap();
+    let mut frames = vec![];
+    while frames.len() <= COMPARED {
+        frames.push(decoder.next_frame().unwrap().expect("a longer clip"));
+    }
+    let (mut cpu, mut gpu) = (open("cpu"), open("cuda"));
+    let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
+    for pair in frames.windows(2) {
+        let ours = gpu.interpolate(&pair[0], &pair[1], &[0.5]).unwrap();
+        let theirs = cpu.interpolate(&pair[0], &pair[1], &[0.5]).unwrap();
+        for (ours, theirs) in samples(&ours[0]).zip(samples(&theirs[0])) {
+            let difference = f64::from(ours) - f64::from(theirs);
+            sum += difference.abs();
+            squares += difference * difference;
+            count += 1.0;
+        }
+    }
+    let mean_square: f64 = squares / count;
+    (sum / count, 10.0 * (255.0 * 255.0 / mean_square.max(1e-9)).log10())
+}
+
+fn samples(picture: &Picture) -> impl Iterator<Item = u8> {
+    picture.planes.iter().flatten().copied()
+}
+
+fn draw(folder: &Path) -> PathBuf {
+    let (width_px, height_px) = DRAWN_SIZE;
+    let format = PictureFormat {
+        width_px,
+        height_px,
+        chroma: Chroma::C420,
+        matrix: Matrix::Bt709,
+        range: Range::Limited,
+    };
+    let path = folder.join("drawn.mp4");
+    let pictures =
+        (0..DRAWN_FRAMES).map(|at| rgb_to_picture(&texture(width_px, height_px, at), format));
+    synth::write_clip(&path, pictures, Ratio::from_integer(30), &[]).unwrap();
+    path
+}

@@ -1,0 +1,250 @@
+//! The network alone: pictures a second, and the time of every launch.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use num_rational::Ratio;
+use serde_json::{Value, json};
+use slomod::backend::cuda::backend::Cuda;
+use slomod::backend::cuda::driver::Driver;
+use slomod::config::settings::Scale;
+use slomod::engine::Interpolator;
+use slomod::engine::rife::{Origin, Rife};
+use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::ops::color::rgb_to_picture;
+
+use crate::cost::{self, Cost};
+use crate::device::{self, Owned, graph_seconds};
+use crate::listener::Listener;
+use crate::networks::{Kind, network, texture};
+
+const SIZES: [(usize, usize); 3] = [(1280, 720), (1920, 1080), (3840, 2160)];
+/// Pictures of a measurement, and measurements of which the median counts.
+const PICTURES: usize = 120;
+const MEASUREMENTS: usize = 5;
+/// Launches of one kind in a graph, so that starting it weighs little.
+const COPIES: usize = 20;
+/// Dense f16 operations with f32 sums of one multiprocessor in one clock, by compute capability. Source: NVIDIA's
+/// white papers of Turing, Ampere, Ada, Hopper and Blackwell. On 8.6, 8.9 and 12.0 of consumer cards it is half.
+const PEAK_FLOP: [((u32, u32), f64); 7] = [
+    ((7, 5), 1024.0),
+    ((8, 0), 2048.0),
+    ((8, 6), 512.0),
+    ((8, 9), 512.0),
+    ((9, 0), 4096.0),
+    ((10, 0), 8192.0),
+    ((12, 0), 512.0),
+];
+
+/// A clip without an end: three pictures that come again under new numbers.
+struct Clip {
+    pictures: Vec<Arc<Picture>>,
+    next: u64,
+}
+
+impl Clip {
+    fn new(width_px: usize, height_px: usize) -> Self {
+        let format = PictureFormat {
+            width_px,
+            height_px,
+            chroma: Chroma::C420,
+            matrix: Matrix::Bt709,
+            range: Range::Limited,
+        };
+        let picture =
+            |shift| Arc::new(rgb_to_picture(&texture(width_px, height_px, shift), format));
+        Self { pictures: (0..3).map(picture).collect(), next: 0 }
+    }
+
+    fn next(&mut self) -> Frame {
+        let index = self.next;
+        self.next += 1;
+        let picture = Arc::clone(&self.pictures[(index % 3) as usize]);
+        let pts = Ratio::from_integer(i128::from(index));
+        Frame { index, pts, duration: None, picture }
+    }
+}
+
+fn rife(driver: Arc<dyn Driver>, kind: &Kind, batch: Option<usize>) -> Rife<Cuda> {
+    let cuda = match batch {
+        Some(batch) => Cuda::with_batch(driver, batch),
+        None => Cuda::new(driver),
+    };
+    Rife::new(cuda, &network(kind), Scale::Fixed(1.0), Origin::default()).unwrap()
+}
+
+/// Every network at every size.
+pub fn networks(kinds: &[Kind]) -> Value {
+    println!("pictures a second; one timestep a pair, the features of one new frame each\n");
+    println!(
+        "| network | size | device only | one at a time | ahead | ahead, batches | MB of device |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let mut rows = vec![];
+    for kind in kinds {
+        for (width, height) in SIZES {
+            let device = device::open();
+            let free = device.free_bytes().unwrap();
+            let seconds = {
+                let (launches, _kept) = steady_launches(device.clone(), kind, (width, height));
+                graph_seconds(&*device, &launches, 1)
+            };
+            let single =
+                rate(&mut rife(device.clone(), kind, Some(1)), (width, height), Way::Waiting);
+            let ahead = rate(&mut rife(device.clone(), kind, Some(1)), (width, height), Way::Ahead);
+            let mut engine = rife(device.clone(), kind, None);
+            let batched = rate(&mut engine, (width, height), Way::Ahead);
+            let megabytes = free.saturating_sub(device.free_bytes().unwrap()) / 1_000_000;
+            println!(
+                "| {} | {width}x{height} | {:.0} | {single:.0} | {ahead:.0} | {batched:.0} | {megabytes} |",
+                kind.name,
+                1.0 / seconds
+            );
+            rows.push(json!({
+                "network": kind.name, "size": format!("{width}x{height}"), "device_ms": seconds * 1e3,
+                "device_fps": 1.0 / seconds, "one_at_a_time_fps": single, "ahead_fps": ahead,
+                "ahead_batched_fps": batched, "device_megabytes": megabytes,
+            }));
+        }
+    }
+    println!(
+        "\ndevice only: all launches of a picture as one graph, frames and pictures stay on the device"
+    );
+    Value::Array(rows)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Waiting,
+    Ahead,
+}
+
+/// Pictures a second from planes to planes, copies included.
+fn rate(engine: &mut Rife<Cuda>, (width, height): (usize, usize), way: Way) -> f64 {
+    let mut clip = Clip::new(width, height);
+    let mut before = clip.next();
+    let mut run = |count: usize| {
+        let start = Instant::now();
+        for _ in 0..count {
+            let next = clip.next();
+            if way == Way::Waiting {
+                engine.interpolate(&before, &next, &[0.5]).unwrap();
+            } else {
+                let ahead = engine.ahead().unwrap();
+                while ahead.waiting() >= ahead.depth().max(1) {
+                    ahead.collect().unwrap();
+                }
+                ahead.submit(&before, &next, &[0.5]).unwrap();
+            }
+            before = next;
+        }
+        if let Some(ahead) = engine.ahead() {
+            while ahead.waiting() > 0 {
+                ahead.collect().unwrap();
+            }
+        }
+        count as f64 / start.elapsed().as_secs_f64()
+    };
+    run(PICTURES / 4);
+    let mut rates: Vec<f64> = (0..MEASUREMENTS).map(|_| run(PICTURES)).collect();
+    rates.sort_by(f64::total_cmp);
+    rates[MEASUREMENTS / 2]
+}
+
+/// The launches of one picture of a clip; what they read lives as long as the engine.
+fn steady_launches(
+    device: Arc<dyn Driver>,
+    kind: &Kind,
+    (width, height): (usize, usize),
+) -> (Vec<Owned>, Rife<Cuda>) {
+    let listener = Arc::new(Listener::new(device));
+    let mut engine = rife(listener.clone(), kind, Some(1));
+    let mut clip = Clip::new(width, height);
+    let (a, b, c) = (clip.next(), clip.next(), clip.next());
+    engine.interpolate(&a, &b, &[0.5]).unwrap();
+    listener.take();
+    engine.interpolate(&b, &c, &[0.5]).unwrap();
+    (listener.take(), engine)
+}
+
+/// Every launch of a picture at 1920x1080, those of one kind and shape together.
+pub fn kernels(kinds: &[Kind]) -> Value {
+    let clock_mhz: Option<f64> =
+        std::env::var("BENCH_CLOCK_MHZ").ok().and_then(|text| text.trim().parse().ok());
+    let mut rows = vec![];
+    for kind in kinds {
+        let device = device::open();
+        let about = device.description().clone();
+        let known = PEAK_FLOP.iter().find(|(capability, _)| *capability == about.capability);
+        let peak = known
+            .zip(clock_mhz)
+            .map(|((_, flop), mhz)| flop * f64::from(about.multiprocessors) * mhz * 1e6);
+        let (launches, _kept) = steady_launches(device.clone(), kind, (1920, 1080));
+        println!("\n{} 1920x1080\n", kind.name);
+        println!(
+            "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
+        let mut sum = 0.0;
+        for (launch, count) in grouped(&launches) {
+            let one = std::slice::from_ref(&launch);
+            let seconds = graph_seconds(&*device, one, COPIES) / COPIES as f64;
+            let Cost { flop, bytes } = cost::of(&launch, 1);
+            let blocks: u32 = launch.grid.iter().product();
+            let share = peak.map(|peak| 100.0 * flop / seconds / peak);
+            sum += seconds * count as f64;
+            println!(
+                "| {} | {count} | {blocks} | {:.1} | {:.1} | {:.1} | {} | {:.0} |",
+                launch.kernel,
+                seconds * 1e6,
+                seconds * 1e6 * count as f64,
+                flop / seconds / 1e12,
+                share.map_or("-".to_owned(), |share| format!("{share:.0}")),
+                bytes / seconds / 1e9,
+            );
+            rows.push(json!({
+                "network": kind.name, "kernel": launch.kernel, "launches": count, "blocks": blocks,
+                "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": share,
+            }));
+        }
+        println!("\nall launches one after the other: {:.3} ms", sum * 1e3);
+    }
+    println!(
+        "\nEach launch again and again on the same tensors, so that small ones come from the cache; bytes: every tensor once."
+    );
+    Value::Array(rows)
+}
+
+/// Launches that differ in addresses alone count as one.
+fn grouped(launches: &[Owned]) -> Vec<(Owned, usize)> {
+    let mut groups: Vec<(Owned, usize)> = vec![];
+    for launch in launches {
+        let same = |it: &(Owned, usize)| {
+            it.0.kernel == launch.kernel
+                && it.0.grid == launch.grid
+                && it.0.shared_bytes == launch.shared_bytes
+        };
+        match groups.iter_mut().find(|it| same(it)) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((launch.clone(), 1)),
+        }
+    }
+    groups
+}
+
+/// A few small pictures through every path, for tools that slow everything down.
+pub fn small() -> Value {
+    for kind in [&crate::networks::V4_6, &crate::networks::V4_22, &crate::networks::STARTER] {
+        let mut engine = rife(device::open(), kind, None);
+        let mut clip = Clip::new(123, 101);
+        let mut before = clip.next();
+        for timesteps in [&[0.5][..], &[0.25, 0.5, 0.75], &[0.5], &[0.5]] {
+            let next = clip.next();
+            let pictures = engine.interpolate(&before, &next, timesteps).unwrap();
+            assert_eq!(pictures.len(), timesteps.len());
+            before = next;
+        }
+        println!("{}: done", kind.name);
+    }
+    Value::Null
+}

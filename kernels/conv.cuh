@@ -4,7 +4,7 @@
 // act(v) = v where positive, else slope[channel] * v: LeakyReLU 0.2, none 1, PReLU its own. With `residual` src is added at
 // the center tap, taken from the tile that is in shared memory anyway: ResConv of Practical-RIFE v4.5 on, beta folded in.
 // block (x, y, z) -> output tile column, row, and picture z / (cout / NB), channels z % (cout / NB) * NB ..;
-// thread -> m16n8 fragments (tile.cuh). Weights [cout / NB][cin / 16] chunks; affine float2 [cout] bias, slope.
+// thread -> m16n8 fragments (tile.cuh). Weights as tile.cuh says; affine float2 [cout] bias, slope.
 #pragma once
 #include "tile.cuh"
 
@@ -80,7 +80,7 @@ __device__ __forceinline__ void convolve(float (&acc)[T::M_TILES][T::N_TILES][4]
         shared, T::STAGE_BYTES, stages, cin / 16,
         [&](int chunk, unsigned char* stage) {
             load_halo<T>(stage, src + chunk * 16, cin, y0, x0, h, w);
-            load_weights<T>(stage + T::HALO_BYTES, weights, chunk);
+            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16);
         },
         [&](int chunk, const unsigned char* stage) {
             multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);

@@ -32,7 +32,7 @@ struct Earlier {
 
 struct ConvParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [cout / NB][cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [cout / 16][cin / 16][9 taps][lane][8]
     const float2* affine;   // [cout] bias, slope below zero
     __half* dst;            // [n, out_h, out_w, cout]
     int h;
@@ -48,7 +48,7 @@ struct ConvParams {
 // grid z: n * 4 phases.
 struct DeconvParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [phase][cin / 16][4 taps][NB / 16][lane][8]
+    const __half* weights;  // [phase][NB / 16][cin / 16][4 taps][lane][8]
     const float* bias;      // [NB]
     float4* flow;           // [n, 4h, 4w, 4]
     __half* mask;           // [n, 4h, 4w]
@@ -62,7 +62,7 @@ struct DeconvParams {
 // The transposed convolution without pixel shuffle as a 3x3 convolution of four phases; grid z: n.
 struct DeconvPlainParams {
     const __half* src;      // [n, h, w, cin]
-    const __half* weights;  // [cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [NB / 16][cin / 16][9 taps][lane][8]
     const float* bias;      // [NB]
     float4* flow;           // [n, 2h, 2w, 4]
     __half* mask;           // [n, 2h, 2w]
@@ -81,9 +81,9 @@ struct AddParams {
 // First layer of the head; h, w: padded size of the picture.
 struct HeadFirstParams {
     const __half* image;    // [frame_h, frame_w, 4]
-    const __half* weights;  // [2][NB / 16][lane][8], K = tap * 3 + channel, 27 of 32 in use
-    const float2* affine;   // [NB] bias, slope
-    __half* dst;            // [ceil(h / 2), ceil(w / 2), NB]
+    const __half* weights;  // [cout / 16][2][lane][8], K = tap * 3 + channel, 27 of 32 in use
+    const float2* affine;   // [cout] bias, slope
+    __half* dst;            // [ceil(h / 2), ceil(w / 2), cout]
     int h;
     int w;
     int frame_h;
@@ -94,7 +94,7 @@ struct HeadFirstParams {
 struct HeadLastParams {
     const __half* image;    // [frame_h, frame_w, 4]
     const __half* src;      // [h / 2, w / 2, cin]
-    const __half* weights;  // [cin / 16][9 taps][NB / 16][lane][8]
+    const __half* weights;  // [NB / 16][cin / 16][9 taps][lane][8]
     const float* bias;      // [NB]
     __half* record;         // [h, w, record channels]
     int h;

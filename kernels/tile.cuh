@@ -6,7 +6,8 @@
 // another offset, so the L2 delivers each pixel once a block and not once a tap.
 //
 // halo chunk    [HALO_H][HALO_W][2 pieces of 8 channels], columns and pieces permuted as halo_offset says
-// weight chunk  [tap][NB / 16][lane][8 halves]: one 16-byte load gives a lane both B fragments of two n-tiles
+// weight chunk  [NB / 16][tap][lane][8 halves]: one 16-byte load gives a lane both B fragments of two n-tiles. In device
+//               memory weights are [cout / 16][cin / 16][tap][lane][8], the same for every NB
 // stage         halo chunk, weight chunk; `stages` of them go round, loaded ahead with cp.async
 //
 // warp -> m-tiles warp * M_TILES ..: m-tile t is the 16 pixels at row t / (TILE_W / 16), column t % (TILE_W / 16) * 16.
@@ -23,7 +24,8 @@ struct Tile {
     static constexpr int HALO_H = (TILE_H - 1) * STRIDE + WINDOW, HALO_W = (TILE_W - 1) * STRIDE + WINDOW;
     static constexpr int M_TILES = PIXELS / 16 / WARPS_, N_TILES = NB / 8;
     static constexpr int HALO_ROW_BYTES = HALO_W * 32, HALO_BYTES = (HALO_H * HALO_ROW_BYTES + 127) / 128 * 128;
-    static constexpr int TAP_BYTES = NB * 32, WEIGHT_BYTES = TAPS * TAP_BYTES, STAGE_BYTES = HALO_BYTES + WEIGHT_BYTES;
+    static constexpr int GROUP_BYTES = TAPS * 512, WEIGHT_BYTES = NB / 16 * GROUP_BYTES;
+    static constexpr int STAGE_BYTES = HALO_BYTES + WEIGHT_BYTES;
     static_assert(NB % 16 == 0 && TILE_W % 16 == 0, "fragments are 16 wide");
     static_assert(M_TILES * WARPS_ * 16 == PIXELS, "every warp has the same number of m-tiles");
     static_assert(M_TILES % COLUMN_BLOCKS == 0, "a warp has whole rows");
@@ -51,11 +53,15 @@ __device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __r
     }
 }
 
-// Starts the load of the weights of one chunk, which is `chunk` chunks behind `weights`.
+// Starts the load of one chunk's weights for NB output channels. weights: from the first of those channels on; chunks: of
+// all input channels.
 template <class T>
-__device__ __forceinline__ void load_weights(unsigned char* dst, const __half* __restrict__ weights, int chunk) {
-    const unsigned char* src = (const unsigned char*)weights + (size_t)chunk * T::WEIGHT_BYTES;
-    for (int i = threadIdx.x; i < T::WEIGHT_BYTES / 16; i += T::THREADS) cp_async_16(dst + 16 * i, src + 16 * i, 16);
+__device__ __forceinline__ void load_weights(unsigned char* dst, const __half* __restrict__ weights, int chunk, int chunks) {
+    const unsigned char* src = (const unsigned char*)weights + (size_t)chunk * T::GROUP_BYTES;
+    for (int i = threadIdx.x; i < T::WEIGHT_BYTES / 16; i += T::THREADS) {
+        int group = i / (T::GROUP_BYTES / 16);
+        cp_async_16(dst + 16 * i, src + (size_t)group * (chunks - 1) * T::GROUP_BYTES + 16 * i, 16);
+    }
 }
 
 // Where this lane reads the first m-tile of its warp in a halo chunk, for each column of the window. All else is constant.
@@ -67,13 +73,13 @@ template <class T> __device__ __forceinline__ void lane_columns(int (&column)[T:
 }
 
 // acc += (tile as one tap sees it) x (the tap's weights). halo: chunk + column[tap's column] + tap's row * HALO_ROW_BYTES;
-// weights: the tap's, + 16 * lane.
+// weights: the chunk's, + 512 * tap + 16 * lane.
 template <class T>
 __device__ __forceinline__ void multiply_tap(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo,
                                              const unsigned char* weights) {
     uint4 b[T::N_TILES / 2];
 #pragma unroll
-    for (int n = 0; n < T::N_TILES / 2; n++) b[n] = *(const uint4*)(weights + 512 * n);
+    for (int n = 0; n < T::N_TILES / 2; n++) b[n] = *(const uint4*)(weights + T::GROUP_BYTES * n);
 #pragma unroll
     for (int m = 0; m < T::M_TILES; m++) {
         unsigned a[4];
@@ -95,7 +101,7 @@ __device__ __forceinline__ void multiply_chunk(float (&acc)[T::M_TILES][T::N_TIL
     weights += 16 * (threadIdx.x & 31);
 #pragma unroll
     for (int tap = 0; tap < T::TAPS; tap++)
-        multiply_tap<T>(acc, halo + column[tap % SIDE] + tap / SIDE * T::HALO_ROW_BYTES, weights + tap * T::TAP_BYTES);
+        multiply_tap<T>(acc, halo + column[tap % SIDE] + tap / SIDE * T::HALO_ROW_BYTES, weights + 512 * tap);
 }
 
 __device__ __forceinline__ void wait_for_all_but(int newer) {

@@ -3,6 +3,7 @@
 
 mod color;
 mod flow;
+mod fused;
 mod fusion;
 mod metrics;
 mod scenes;

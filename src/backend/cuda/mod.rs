@@ -1,8 +1,15 @@
 //! The network's ops on an NVIDIA GPU: the kernels of `kernels/`, in FP16 with f32 sums, flows and coordinates.
 
 pub mod color;
+pub mod conv;
+pub mod deconv;
 pub mod driver;
+pub mod flow;
+pub mod fusion;
+pub mod head;
+pub mod instances;
 pub mod metrics;
+pub mod pack;
 pub mod params;
 pub mod tensor;
 pub mod warp;

@@ -44,7 +44,7 @@ pub struct Earlier {
 pub struct ConvParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [cout / NB][cin / 16][9 taps][NB / 16][lane][8].
+    /// [cout / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [cout] bias, slope below zero.
     pub affine: u64,
@@ -74,7 +74,7 @@ pub struct ConvParams {
 pub struct DeconvParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [phase][cin / 16][4 taps][NB / 16][lane][8].
+    /// [phase][NB / 16][cin / 16][4 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,
@@ -100,7 +100,7 @@ pub struct DeconvParams {
 pub struct DeconvPlainParams {
     /// [n, h, w, cin].
     pub src: u64,
-    /// [cin / 16][9 taps][NB / 16][lane][8].
+    /// [NB / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,
@@ -136,11 +136,11 @@ pub struct AddParams {
 pub struct HeadFirstParams {
     /// [frame_h, frame_w, 4].
     pub image: u64,
-    /// [2][NB / 16][lane][8], K = tap * 3 + channel, 27 of 32 in use.
+    /// [cout / 16][2][lane][8], K = tap * 3 + channel, 27 of 32 in use.
     pub weights: u64,
-    /// [NB] bias, slope.
+    /// [cout] bias, slope.
     pub affine: u64,
-    /// [ceil(h / 2), ceil(w / 2), NB].
+    /// [ceil(h / 2), ceil(w / 2), cout].
     pub dst: u64,
     /// Rows.
     pub h: i32,
@@ -160,7 +160,7 @@ pub struct HeadLastParams {
     pub image: u64,
     /// [h / 2, w / 2, cin].
     pub src: u64,
-    /// [cin / 16][9 taps][NB / 16][lane][8].
+    /// [NB / 16][cin / 16][9 taps][lane][8].
     pub weights: u64,
     /// [NB].
     pub bias: u64,

@@ -1,0 +1,240 @@
+//! The compiled shapes of the tiled kernels, as `kernels/instances.h` lists them, and the choice among them.
+
+use std::sync::Arc;
+
+use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
+use super::pack::CHUNK;
+
+/// What a line of the list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 3x3 convolution.
+    Conv,
+    /// Transposed convolution with pixel shuffle, one phase a block.
+    Deconv,
+    /// Transposed convolution without pixel shuffle.
+    DeconvPlain,
+    /// First layer of the head.
+    HeadFirst,
+    /// Last layer of the head.
+    HeadLast,
+}
+
+const KINDS: [(&str, Kind); 5] = [
+    ("CONV", Kind::Conv),
+    ("DECONV", Kind::Deconv),
+    ("DECONV_PLAIN", Kind::DeconvPlain),
+    ("HEAD_FIRST", Kind::HeadFirst),
+    ("HEAD_LAST", Kind::HeadLast),
+];
+
+/// One line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// What it is for.
+    pub kind: Kind,
+    /// Name of the kernel.
+    pub name: &'static str,
+    /// Step of the window.
+    pub stride: usize,
+    /// Output channels of a block.
+    pub nb: usize,
+    /// Rows and columns of a block's tile.
+    pub tile: [usize; 2],
+    /// Warps of a block.
+    pub warps: usize,
+}
+
+/// How an instance is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Which one.
+    pub instance: Instance,
+    /// Chunks of 16 channels in flight.
+    pub stages: usize,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: usize,
+}
+
+/// The work for which an instance is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Pictures, or pictures times phases.
+    pub n: usize,
+    /// Rows and columns over which tiles are laid.
+    pub size: [usize; 2],
+    /// Input channels in memory.
+    pub cin: usize,
+    /// Output channels in memory, or of the product where it is another.
+    pub cout: usize,
+}
+
+/// Chunks in flight at most, as in `kernels/tile.cuh`.
+const STAGES_MAX: usize = 4;
+
+/// All lines of `kernels/instances.h`, in their order.
+#[must_use]
+pub fn all() -> Vec<Instance> {
+    include_str!("../../../kernels/instances.h").lines().filter_map(parse).collect()
+}
+
+fn parse(line: &'static str) -> Option<Instance> {
+    let (word, columns) = line.strip_suffix(')')?.split_once('(')?;
+    let (_, kind) = KINDS.into_iter().find(|(it, _)| *it == word)?;
+    let mut columns = columns.split(',').map(str::trim);
+    let name = columns.next()?;
+    let mut number = || columns.next()?.parse().ok();
+    let (stride, nb) = (number()?, number()?);
+    Some(Instance { kind, name, stride, nb, tile: [number()?, number()?], warps: number()? })
+}
+
+impl Instance {
+    /// Threads of a block.
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        32 * self.warps as u32
+    }
+
+    /// Blocks along columns and rows for a picture of `size`.
+    #[must_use]
+    pub fn tiles(&self, [h, w]: [usize; 2]) -> [u32; 2] {
+        [w.div_ceil(self.tile[1]) as u32, h.div_ceil(self.tile[0]) as u32]
+    }
+
+    fn pixels(&self) -> usize {
+        self.tile[0] * self.tile[1]
+    }
+
+    /// Rows and columns of input for one output, and products for them.
+    fn window(&self) -> (usize, usize) {
+        if self.kind == Kind::Deconv { (2, 4) } else { (3, 9) }
+    }
+
+    /// Bytes of a stage: a chunk of the halo tile and its weights.
+    #[must_use]
+    pub fn stage_bytes(&self) -> usize {
+        let (window, taps) = self.window();
+        let [h, w] = self.tile.map(|side| (side - 1) * self.stride + window);
+        (h * w * 2 * CHUNK).next_multiple_of(128) + taps * self.nb * 2 * CHUNK
+    }
+
+    /// Bytes in which a block gathers what it writes.
+    fn output_bytes(&self) -> usize {
+        match self.kind {
+            Kind::Conv => 2 * self.pixels() * self.nb,
+            // Sums in float with a gap of 8, see `sums_pitch` in `kernels/deconv.cuh`.
+            Kind::Deconv | Kind::DeconvPlain | Kind::HeadLast => 4 * self.pixels() * (self.nb + 8),
+            // The rows of the product, 32 halves a pixel, then the output.
+            Kind::HeadFirst => 2 * self.pixels() * self.nb.max(32),
+        }
+    }
+
+    /// Dynamic shared memory of a block with that many stages, in bytes.
+    #[must_use]
+    pub fn shared_bytes(&self, stages: usize) -> usize {
+        let staged = if self.kind == Kind::HeadFirst { 0 } else { stages * self.stage_bytes() };
+        staged.max(self.output_bytes())
+    }
+
+    fn cycles(&self, stages: usize, work: &Work, device: &DeviceDescription) -> f64 {
+        let (_, taps) = self.window();
+        let (m_tiles, n_tiles) = (self.pixels() / 16 / self.warps, self.nb / 8);
+        let [across, down] = self.tiles(work.size).map(|it| it as usize);
+        let blocks = across * down * work.n * (work.cout / self.nb);
+        let busiest = blocks.div_ceil(device.multiprocessors.max(1) as usize);
+
+        // Blocks that fit a multiprocessor at a time; a thread needs its sums and some 64 registers more.
+        let by_memory = (device.shared_bytes as usize + 1024) / (self.shared_bytes(stages) + 1024);
+        let by_registers = 65536 / (32 * self.warps * (4 * m_tiles * n_tiles + 64).min(255));
+        let resident = by_memory.min(by_registers).clamp(1, busiest);
+
+        let products = (taps * m_tiles * n_tiles * self.warps) as f64;
+        let fed_bytes = (512 * taps * (m_tiles + n_tiles / 2) * self.warps) as f64;
+        let rate = (products * CYCLES_OF_PRODUCT)
+            .max(fed_bytes / SHARED_BYTES_PER_CYCLE)
+            .max(self.stage_bytes() as f64 / L2_BYTES_PER_CYCLE);
+        // One block by itself waits for its own chain of reads and products, and for loads that came too late.
+        let own = rate.max(taps as f64 * CYCLES_OF_TAP);
+        let chunks = work.cin / CHUNK;
+        let hidden = if stages >= chunks {
+            CYCLES_OF_LOAD
+        } else {
+            (stages - 1) as f64 * own * resident as f64
+        };
+        let (late, chunks) = ((CYCLES_OF_LOAD - hidden).max(0.0), chunks as f64);
+        let alone = CYCLES_OF_LOAD + chunks * (own + late) + CYCLES_OF_END;
+        let store = self.pixels() as f64 * self.nb as f64 * 2.0 / L2_BYTES_PER_CYCLE;
+        let together = busiest as f64 * (chunks * rate + store);
+        together.max(busiest.div_ceil(resident) as f64 * alone)
+    }
+}
+
+// A model, not a measurement: rates of one multiprocessor of an H200 for `mma.sync`. It ranks shapes of one product, and
+// ranks them alike on other chips, whose parts are in similar proportion.
+/// Cycles for a product of 16x8x16 (2560 operations a cycle).
+const CYCLES_OF_PRODUCT: f64 = 1.6;
+/// Shared memory.
+const SHARED_BYTES_PER_CYCLE: f64 = 128.0;
+/// What the second-level cache delivers to each multiprocessor.
+const L2_BYTES_PER_CYCLE: f64 = 40.0;
+/// From one tap to the next where a warp is alone.
+const CYCLES_OF_TAP: f64 = 40.0;
+/// From the start of a load to its end.
+const CYCLES_OF_LOAD: f64 = 800.0;
+/// Last barrier, activation, store.
+const CYCLES_OF_END: f64 = 1500.0;
+
+/// The instance among `candidates` that the model takes for the fastest; `None` if none divides the channels and fits the
+/// device's shared memory.
+#[must_use]
+pub fn choose(candidates: &[Instance], work: &Work, device: &DeviceDescription) -> Option<Choice> {
+    let stages_max = (work.cin / CHUNK).clamp(1, STAGES_MAX);
+    let mut best: Option<(f64, Choice)> = None;
+    for instance in candidates.iter().filter(|it| work.cout.is_multiple_of(it.nb)) {
+        for stages in 1..=stages_max {
+            let shared_bytes = instance.shared_bytes(stages);
+            if shared_bytes > device.shared_bytes as usize {
+                break;
+            }
+            let cycles = instance.cycles(stages, work, device);
+            if best.is_none_or(|(least, _)| cycles < least) {
+                best = Some((cycles, Choice { instance: *instance, stages, shared_bytes }));
+            }
+        }
+    }
+    best.map(|(_, choice)| choice)
+}
+
+/// What is said where [`choose`] finds nothing.
+#[must_use]
+pub fn none_fits(driver: &Arc<dyn Driver>, what: &str) -> DeviceError {
+    let device = driver.description();
+    DeviceError::Failed {
+        device: device.name.clone(),
+        doing: format!("choosing a kernel for a {what}"),
+        reason: format!("{} bytes of shared memory are too few for any", device.shared_bytes),
+    }
+}
+
+impl Choice {
+    /// Starts it over a picture of `size`, with `depth` blocks behind each tile.
+    ///
+    /// # Errors
+    /// As [`Driver::launch`].
+    pub fn launch(
+        &self,
+        driver: &Arc<dyn Driver>,
+        size: [usize; 2],
+        depth: usize,
+        params: &[u8],
+    ) -> Result<(), DeviceError> {
+        let [across, down] = self.instance.tiles(size);
+        driver.launch(&Launch {
+            kernel: self.instance.name,
+            grid: [across, down, depth as u32],
+            block: [self.instance.threads(), 1, 1],
+            shared_bytes: self.shared_bytes as u32,
+            params,
+        })
+    }
+}

@@ -5,6 +5,7 @@ mod color;
 #[path = "../common/mod.rs"]
 mod common;
 mod flow;
+mod fused;
 mod fusion;
 mod metrics;
 mod network;

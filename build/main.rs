@@ -12,6 +12,7 @@ mod resources;
 mod sources;
 mod toolkit;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ pub enum Target {
     /// PTX for a compute capability times 10.
     Ptx(u32),
 }
+
+/// A job and what became of it.
+type Done<'a> = (&'a Source, Target, Result<Packed, String>);
 
 fn main() -> ExitCode {
     match run() {
@@ -85,13 +89,40 @@ fn compile_all(folder: &Path, target: &Path, found: &toolkit::Found) -> Result<P
         .iter()
         .flat_map(|source| targets.iter().map(move |target| (source, *target)))
         .collect();
+    let done = compile_jobs(&compiler, &cache, &jobs)?;
+    cache.remove_old();
+    let mut package =
+        Package::with_compiler(compiler.name(), &sources::hash(&sources, compiler.name()));
+    // One message holds for all targets as a rule.
+    let mut failures: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for (source, target, packed) in done {
+        match packed {
+            Ok(packed) => package.add(&source.name, target, &packed)?,
+            Err(message) => {
+                failures.entry((&source.name, message)).or_default().push(target.to_string());
+            }
+        }
+    }
+    let said: Vec<String> = failures
+        .iter()
+        .map(|((name, message), it)| format!("kernels/{name}.cu for {}: {message}", it.join(", ")))
+        .collect();
+    if said.is_empty() { Ok(package) } else { Err(said.join("\n")) }
+}
+
+/// Every job's outcome, in the order of the jobs; as many at a time as cargo may run.
+fn compile_jobs<'a>(
+    compiler: &Compiler,
+    cache: &Cache,
+    jobs: &[(&'a Source, Target)],
+) -> Result<Vec<Done<'a>>, String> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = env::var("NUM_JOBS").ok().and_then(|it| it.parse().ok()).unwrap_or(1);
     thread::scope(|scope| {
         for _ in 0..jobs.len().min(threads) {
             scope.spawn(|| {
                 while let Some((source, target)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let packed = compile(&compiler, &cache, source, *target);
+                    let packed = compile(compiler, cache, source, *target);
                     if let Ok(mut done) = done.lock() {
                         done.push((*source, *target, packed));
                     }
@@ -99,21 +130,10 @@ fn compile_all(folder: &Path, target: &Path, found: &toolkit::Found) -> Result<P
             });
         }
     });
-    let mut done = done.into_inner().map_err(|_| "a thread that compiles kernels panicked")?;
+    let mut done: Vec<Done<'a>> =
+        done.into_inner().map_err(|_| "a thread that compiles kernels panicked")?;
     done.sort_by_key(|(source, target, _)| jobs.iter().position(|it| *it == (*source, *target)));
-    let mut package =
-        Package::with_compiler(compiler.name(), &sources::hash(&sources, compiler.name()));
-    let mut failures = Vec::new();
-    for (source, target, packed) in done {
-        match packed {
-            Ok(packed) => package.add(&source.name, target, &packed)?,
-            Err(message) => {
-                failures.push(format!("kernels/{}.cu for {target}: {message}", source.name))
-            }
-        }
-    }
-    cache.remove_old();
-    if failures.is_empty() { Ok(package) } else { Err(failures.join("\n")) }
+    Ok(done)
 }
 
 fn compile(

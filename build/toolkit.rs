@@ -39,11 +39,12 @@ pub fn find(target: &Path) -> Result<Result<Found, String>, String> {
     });
     let toolkits: Vec<PathBuf> = named.chain([PathBuf::from("/usr/local/cuda")]).collect();
     let found = toolkits.iter().find_map(|it| found(&it.join("lib64"), &[it.join("include")]));
+    // The reason is embedded in the program, so it names no folder of the machine that builds.
     Ok(found.ok_or_else(|| {
         format!(
-            "no compiler of CUDA kernels ({}) in {} or a CUDA toolkit; `make build` or `.ci/compiler` brings it",
-            VERSIONS.join(" or "),
-            pinned.display()
+            "there was no compiler of CUDA kernels ({}) when slomod was built; `make build` brings it, or `.ci/compiler` \
+             before `cargo build`",
+            VERSIONS.join(" or ")
         )
     }))
 }

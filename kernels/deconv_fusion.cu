@@ -60,7 +60,10 @@ __device__ __forceinline__ void blend_staged(const FusionParams& p, const float4
 template <class T>
 __device__ __forceinline__ void load_phases(unsigned char* dst, const __half* __restrict__ weights, int chunks, int phase_row) {
 #pragma unroll 1
-    for (int i = 0; i < 2 * chunks; i++) load_weights<T>(dst + i * T::WEIGHT_BYTES, weights, 2 * phase_row * chunks + i);
+    for (int i = 0; i < 2 * chunks; i++) {
+        int phase = 2 * phase_row + (i >= chunks), chunk = i >= chunks ? i - chunks : i;
+        load_weights<T>(dst + i * T::WEIGHT_BYTES, weights + (size_t)phase * chunks * (T::WEIGHT_BYTES / 2), chunk, chunks);
+    }
 }
 
 template <class T> __device__ __forceinline__ void deconvolve_and_blend(const DeconvFusionParams& p) {

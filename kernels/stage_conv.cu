@@ -26,7 +26,7 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
     unsigned char* shared = shared_memory();
 #pragma unroll 1
     for (int chunk = 0; chunk < CHUNKS; chunk++)
-        load_weights<T>(shared + chunk * T::STAGE_BYTES + T::HALO_BYTES, p.weights, chunk);
+        load_weights<T>(shared + chunk * T::STAGE_BYTES + T::HALO_BYTES, p.weights, chunk, CHUNKS);
     cp_async_commit();
     gather_halo<T, S>(shared, p.stage);
     cp_async_wait<0>();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,16 @@ const STACK: &[&[&str]] = &[
 
 /// Lines a source file may have.
 const LINES_MAX: usize = 500;
+
+/// Modules of `ops` with no kernel of their name: `warp.cu` holds the resize, and a tensor is no op.
+const OPS_WITHOUT_KERNEL: &[&str] = &["mod", "resize", "tensor"];
+
+/// Kernel files that do the work of several ops in one pass, and those ops.
+const FUSED: &[(&str, &[&str])] =
+    &[("deconv_fusion", &["deconv", "fusion"]), ("stage_conv", &["flow", "conv"])];
+
+/// The Rust side of what kernels take.
+const PARAMS: &str = "src/backend/cuda/params.rs";
 
 /// Marks of unfinished work, spelled apart so that this file does not find itself.
 const UNFINISHED: &[&str] = &[
@@ -62,9 +73,15 @@ fn only_media_names_ffmpeg() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for (dir, extension, opening) in
-        [("src", "rs", "//! "), ("tests", "rs", "//! "), ("benches", "rs", "//! ")]
-    {
+    for (dir, extension, opening) in [
+        ("src", "rs", "//! "),
+        ("tests", "rs", "//! "),
+        ("benches", "rs", "//! "),
+        ("build", "rs", "//! "),
+        ("kernels", "cu", "// "),
+        ("kernels", "cuh", "// "),
+        ("kernels", "h", "// "),
+    ] {
         for path in files(dir, extension) {
             let says = read(&path).starts_with(opening);
             assert!(says, "{}: first line must start with `{opening}`", path.display());
@@ -74,7 +91,7 @@ fn every_file_says_what_it_is_for() {
 
 #[test]
 fn no_file_is_too_long() {
-    for path in ["src", "tests", "benches"].into_iter().flat_map(|dir| files(dir, "rs")) {
+    for path in sources() {
         let lines = read(&path).lines().count();
         assert!(
             lines <= LINES_MAX,
@@ -86,7 +103,7 @@ fn no_file_is_too_long() {
 
 #[test]
 fn nothing_is_marked_unfinished() {
-    for path in ["src", "tests", "benches"].into_iter().flat_map(|dir| files(dir, "rs")) {
+    for path in sources() {
         for (index, line) in read(&path).lines().enumerate() {
             let mark = UNFINISHED.iter().find(|mark| line.contains(**mark));
             assert!(mark.is_none(), "{}:{}: {}", path.display(), index + 1, mark.unwrap());
@@ -102,6 +119,109 @@ fn every_dependency_says_why_it_is_there() {
         let is_dependency = line.contains(" = ") && !line.starts_with('#');
         assert!(!is_dependency || line.contains(" # "), "Cargo.toml: `{line}` needs a reason");
     }
+}
+
+#[test]
+fn every_kernel_file_has_an_op_of_the_same_name() {
+    let ops = stems(&files("src/ops", "rs"));
+    let kernels = stems(&files("kernels", "cu"));
+    for kernel in &kernels {
+        let fused = FUSED.iter().find(|(name, _)| name == kernel).map(|(_, ops)| *ops);
+        for op in fused.unwrap_or(&[kernel]) {
+            assert!(ops.contains(*op), "kernels/{kernel}.cu: there is no src/ops/{op}.rs");
+        }
+    }
+    let without = |op: &str| OPS_WITHOUT_KERNEL.contains(&op);
+    for op in ops.iter().filter(|it| !without(it) && !kernels.is_empty()) {
+        assert!(kernels.contains(op), "src/ops/{op}.rs: there is no kernels/{op}.cu");
+    }
+}
+
+#[test]
+fn kernel_parameters_are_the_same_on_both_sides() {
+    let mut kernels = BTreeMap::new();
+    for path in ["cu", "cuh", "h"].into_iter().flat_map(|it| files("kernels", it)) {
+        let all = path.file_name().is_some_and(|it| it == "params.h");
+        let is_parameter = |name: &str| all || name.ends_with("Params");
+        kernels.extend(structs(&read(&path), is_parameter, cuda_field));
+    }
+    let text = fs::read_to_string(PARAMS).unwrap_or_default();
+    let host = structs(&text, |_| true, rust_field);
+    for (name, fields) in &kernels {
+        let twin = host.get(name).unwrap_or_else(|| panic!("{PARAMS}: no twin of `{name}`"));
+        assert_eq!(fields, twin, "`{name}`: kernels/ and {PARAMS} differ");
+        let layout = format!("#[repr(C)]\npub struct {name} {{");
+        assert!(text.contains(&layout), "{PARAMS}: `{name}` needs #[repr(C)] right before it");
+    }
+    for name in host.keys() {
+        assert!(kernels.contains_key(name), "{PARAMS}: `{name}` is in no file of kernels/");
+    }
+}
+
+#[test]
+fn parameter_structs_are_read_with_names_types_and_order() {
+    let cuda = "struct View {\n    // Both.\n    const __half* record0;  // [n]\n    unsigned long long n;\n    \
+                Earlier earlier[4];\n    int h;\n    float factor;\n};\n";
+    let rust = "#[repr(C)]\npub struct View {\n    /// A.\n    pub record0: u64,\n    pub n: u64,\n    \
+                pub earlier: [Earlier; 4],\n    pub h: i32,\n    pub factor: f32,\n}\n";
+    let expected = ["record0: u64", "n: u64", "earlier: [Earlier; 4]", "h: i32", "factor: f32"];
+    let expected = BTreeMap::from([("View".to_owned(), expected.map(String::from).to_vec())]);
+    assert_eq!(structs(cuda, |_| true, cuda_field), expected);
+    assert_eq!(structs(rust, |_| true, rust_field), expected);
+}
+
+/// The wanted structs: name, and each field as Rust writes it.
+fn structs(
+    text: &str,
+    wanted: impl Fn(&str) -> bool,
+    field: fn(&str) -> String,
+) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let opening = line.trim_start_matches("pub ").strip_prefix("struct ");
+        let name = opening.and_then(|it| it.strip_suffix(" {")).filter(|it| wanted(it));
+        let Some(name) = name else { continue };
+        let body = lines.by_ref().take_while(|it| !it.starts_with('}'));
+        let fields =
+            body.map(|it| code(it).trim()).filter(|it| !it.is_empty() && !it.starts_with('#'));
+        found.insert(name.to_owned(), fields.map(field).collect());
+    }
+    found
+}
+
+/// `const __half* src;` is `src: u64`.
+fn cuda_field(line: &str) -> String {
+    let declaration = line.strip_suffix(';').filter(|it| !it.contains(','));
+    let declaration = declaration.unwrap_or_else(|| panic!("`{line}`: one field a line"));
+    let (kind, name) = declaration.rsplit_once([' ', '*']).unwrap();
+    let kind = match kind.trim() {
+        _ if declaration.contains('*') => "u64",
+        "unsigned long long" => "u64",
+        "long long" => "i64",
+        "unsigned" | "unsigned int" => "u32",
+        "int" => "i32",
+        "float" => "f32",
+        other => other,
+    };
+    match name.split_once('[') {
+        Some((name, len)) => format!("{name}: [{kind}; {}]", len.trim_end_matches(']')),
+        None => format!("{name}: {kind}"),
+    }
+}
+
+fn rust_field(line: &str) -> String {
+    line.trim_start_matches("pub ").trim_end_matches(',').to_owned()
+}
+
+/// Everything that is written by hand and compiled.
+fn sources() -> Vec<PathBuf> {
+    let rust = ["src", "tests", "benches", "build"].into_iter().flat_map(|it| files(it, "rs"));
+    rust.chain(["cu", "cuh", "h"].into_iter().flat_map(|it| files("kernels", it))).collect()
+}
+
+fn stems(paths: &[PathBuf]) -> BTreeSet<String> {
+    paths.iter().map(|it| it.file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
 fn files(dir: &str, extension: &str) -> Vec<PathBuf> {

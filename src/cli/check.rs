@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use crate::backend::cuda::images;
+use crate::backend::cuda::nvidia::find;
 use crate::cli::CliError;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
@@ -39,7 +41,7 @@ enum Verdict {
 #[derive(Debug, Serialize)]
 struct Finding {
     verdict: Verdict,
-    /// What was looked at: `config`, `folder`, `model`, `device`, `encoder`.
+    /// What was looked at: `config`, `folder`, `gpu`, `model`, `device`, `encoder`.
     subject: &'static str,
     /// What was found and, where it is not well, what to do.
     message: String,
@@ -74,6 +76,7 @@ impl Findings {
 pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let mut findings = Findings::default();
     let config = args.config.as_deref().and_then(|path| check_config(path, &mut findings));
+    check_devices(&mut findings);
     check_models(config.as_ref(), &mut findings);
     check_encoders(config.as_ref(), &mut findings);
     if args.json {
@@ -187,6 +190,37 @@ fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
+/// Lists GPUs and the driver; where there are none, why.
+fn check_devices(findings: &mut Findings) {
+    let minimum = images::MINIMUM_DRIVER;
+    match find::devices() {
+        Err(error) => findings.warn("gpu", error.to_string()),
+        Ok((devices, version)) => {
+            let (major, minor) = (version / 1000, version % 1000 / 10);
+            findings
+                .ok("gpu", format!("driver for CUDA {major}.{minor} (minimum: driver {minimum})"));
+            for it in devices {
+                let (major, minor) = it.capability;
+                let memory = gigabytes(it.memory_bytes);
+                let message =
+                    format!("cuda:{} {} (sm_{major}{minor}, {memory})", it.index, it.name);
+                if it.capability < find::MINIMUM_CAPABILITY {
+                    findings.warn("gpu", format!("{message}: older than the kernels need"));
+                } else {
+                    findings.ok("gpu", message);
+                }
+            }
+        }
+    }
+    match images::built() {
+        Err(reason) => findings.warn("gpu", format!("this slomod has no GPU kernels: {reason}")),
+        Ok(()) => {
+            let targets: Vec<_> = images::targets().iter().map(ToString::to_string).collect();
+            findings.ok("gpu", format!("kernels for {}", targets.join(" ")));
+        }
+    }
+}
+
 /// Opens every distinct pair of weights and device, as a job would.
 fn check_models(config: Option<&Config>, findings: &mut Findings) {
     let mut tried: Vec<(Option<PathBuf>, Device)> = Vec::new();
@@ -209,9 +243,13 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
             Ok(engine) => {
                 let it = engine.description();
                 findings.ok("model", format!("{name}: {}", it.model_name));
+                let threads = match it.threads {
+                    0 => String::new(),
+                    threads => format!(", {threads} threads"),
+                };
                 let device = format!(
-                    "{} {} ({}, {}, {} threads)",
-                    it.device_kind, it.device_name, it.precision, it.instructions, it.threads
+                    "{} {} ({}, {}{threads})",
+                    it.device_kind, it.device_name, it.precision, it.instructions
                 );
                 match it.fallback_reason {
                     Some(reason) => findings.warn("device", format!("{device}: {reason}")),

@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
+use crate::backend::cuda::backend::Cuda;
+use crate::backend::cuda::nvidia::Nvidia;
+use crate::backend::cuda::nvidia::find::{self, FindError};
 use crate::config::settings::{Device, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::rife::{Origin, Rife};
@@ -30,29 +34,80 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
     if settings.model.as_deref() == Some(Path::new(BLEND)) {
         return Ok(Box::new(Blend));
     }
-    let fallback_reason = match settings.device {
-        Device::Cpu => None,
-        Device::Auto => {
-            Some("this version of slomod has no GPU engine; the network runs on the CPU".to_owned())
-        }
-        Device::Cuda(_) => {
-            return Err(EngineError::NoDevice {
-                device: settings.device.to_string(),
-                reason: "this version of slomod has no CUDA engine; use `auto` or `cpu`".to_owned(),
-            });
-        }
-    };
     let weights = open_weights(settings.model.as_deref())?;
     let network = Network::read(&weights)?;
     for note in &network.notes {
         log::info!("{}: {note}", settings.model.as_deref().unwrap_or(Path::new("")).display());
     }
-    let origin = Origin {
-        model_sha256: Some(weights.sha256()),
-        device_name: processor_name(),
-        fallback_reason,
-    };
-    Ok(Box::new(Rife::new(processor(settings.threads)?, &network, settings.scale, origin)?))
+    let origin = Origin { model_sha256: Some(weights.sha256()), ..Origin::default() };
+    let job = Job { settings: settings.clone(), network, origin };
+    match settings.device {
+        Device::Cpu => job.on_the_processor(None),
+        Device::Cuda(index) => job.on_a_device(index).map_err(|error| match error {
+            NotOpened::Find(error) => EngineError::NoDevice {
+                device: settings.device.to_string(),
+                reason: format!("{error}, or use `auto` or `cpu`"),
+            },
+            NotOpened::Engine(error) => error,
+        }),
+        Device::Auto => {
+            let reason = match job.on_the_first_device() {
+                Ok(engine) => return Ok(engine),
+                Err(NotOpened::Engine(error @ EngineError::Scale(_))) => return Err(error),
+                Err(error) => format!("{error}; the network runs on the CPU"),
+            };
+            log::info!("{reason}");
+            job.on_the_processor(Some(reason))
+        }
+    }
+}
+
+/// Why an engine is not on a device.
+#[derive(Debug, thiserror::Error)]
+enum NotOpened {
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What an engine is made from.
+struct Job {
+    settings: Settings,
+    network: Network,
+    origin: Origin,
+}
+
+impl Job {
+    fn on_the_processor(
+        &self,
+        fallback_reason: Option<String>,
+    ) -> Result<Box<dyn Interpolator>, EngineError> {
+        let device_name = processor_name();
+        let origin = Origin { device_name, fallback_reason, ..self.origin.clone() };
+        let cpu = processor(self.settings.threads)?;
+        Ok(Box::new(Rife::new(cpu, &self.network, self.settings.scale, origin)?))
+    }
+
+    fn on_a_device(&self, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {
+        let driver = Arc::new(Nvidia::open(index)?);
+        let origin = self.origin.clone();
+        let engine = Rife::new(Cuda::new(driver), &self.network, self.settings.scale, origin)?;
+        Ok(Box::new(engine))
+    }
+
+    /// The first device that works; where none does, what is wrong with the last.
+    fn on_the_first_device(&self) -> Result<Box<dyn Interpolator>, NotOpened> {
+        let (devices, _) = find::devices()?;
+        let mut failure = NotOpened::Find(FindError::NoDevice);
+        for device in devices {
+            match self.on_a_device(device.index) {
+                Ok(engine) => return Ok(engine),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
 }
 
 /// `threads` threads (0: one for each core), with the best instruction set or the one that [`INSTRUCTIONS_VARIABLE`] names.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::flow::{Inputs, stage};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
-use slomod::ops::flow::{MaskRule, Stage, reference};
+use slomod::ops::flow::{MaskRule, Stage, View, reference};
 use slomod::ops::tensor::Tensor;
 
 use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, pictures};
@@ -68,9 +68,11 @@ fn check(shim: &Arc<ShimDriver>, recipe: &Recipe, factor: f32, seed: u64) {
     for (index, found) in pictures(&bytes, &output).iter().enumerate() {
         let mut expected = Tensor::default();
         let stage = Stage {
-            records: [&scene.records[index][0], &scene.records[index][1]],
+            views: &[View {
+                records: [&scene.records[index][0], &scene.records[index][1]],
+                timestep: scene.timesteps[index],
+            }],
             features: scene.features,
-            timestep: scene.timesteps[index],
             factor,
             earlier: &scene.outputs_of(index),
             mask: scene.mask,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::fusion::{Frames, fusion};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
-use slomod::ops::flow::{BlockOutput, MaskRule};
+use slomod::ops::flow::{BlockOutput, MaskRule, View};
 use slomod::ops::fusion::{Fusion, reference};
 use slomod::ops::tensor::Tensor;
 
@@ -23,8 +23,9 @@ pub fn expected(scene: &Scene, frame: [usize; 2], index: usize) -> Tensor {
     let [height, width] = frame;
     let mut picture = Tensor::zeros(height, width, 3);
     let records = [&scene.records[index][0], &scene.records[index][1]];
+    let views = &[View { records, timestep: scene.timesteps[index] }];
     let BlockOutput { tensor, factor } = *last;
-    let fusion = Fusion { records, earlier, factor, mask: scene.mask, height, width };
+    let fusion = Fusion { views, earlier, factor, mask: scene.mask, height, width };
     reference(&fusion, tensor, &mut picture.data);
     picture
 }

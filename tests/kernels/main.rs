@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod color;
+#[path = "../common/mod.rs"]
+mod common;
 mod flow;
+mod fused;
 mod fusion;
 mod metrics;
+mod network;
 mod scenes;
 mod shim;
 mod warp;

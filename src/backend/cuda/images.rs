@@ -137,8 +137,12 @@ pub fn resources() -> &'static [Resources] {
 /// If the embedded image is damaged.
 #[must_use]
 pub fn image_for(device: Capability, source: &str) -> Option<Image> {
-    let fitting = IMAGES.iter().filter(|it| it.source == source && it.target.runs_on(device));
-    fitting.max_by_key(|it| preference(it.target)).map(unpack)
+    let target = best_target(&targets(), device)?;
+    IMAGES.iter().find(|it| it.source == source && it.target == target).map(unpack)
+}
+
+fn best_target(targets: &[Target], device: Capability) -> Option<Target> {
+    targets.iter().copied().filter(|it| it.runs_on(device)).max_by_key(|it| preference(*it))
 }
 
 /// Machine code before PTX, which takes the driver a while; then the nearest.
@@ -166,4 +170,74 @@ fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.sort();
     all.dedup();
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGETS: &[Target] = &[
+        Target::Cubin((7, 5)),
+        Target::Cubin((8, 0)),
+        Target::Cubin((8, 6)),
+        Target::Cubin((8, 9)),
+        Target::Cubin((9, 0)),
+        Target::Cubin((10, 0)),
+        Target::Cubin((12, 0)),
+        Target::Ptx((12, 0)),
+    ];
+
+    #[test]
+    fn every_listed_chip_takes_its_own_machine_code() {
+        for target in TARGETS.iter().filter(|it| matches!(it, Target::Cubin(_))) {
+            let Target::Cubin(device) = *target else { continue };
+            assert_eq!(best_target(TARGETS, device), Some(*target));
+        }
+    }
+
+    #[test]
+    fn a_chip_between_takes_the_nearest_older_code_of_its_major_number() {
+        for (device, expected) in [((8, 7), (8, 6)), ((10, 3), (10, 0)), ((12, 1), (12, 0))] {
+            assert_eq!(best_target(TARGETS, device), Some(Target::Cubin(expected)));
+        }
+    }
+
+    #[test]
+    fn a_later_major_number_takes_ptx_and_an_older_chip_nothing() {
+        assert_eq!(best_target(TARGETS, (13, 0)), Some(Target::Ptx((12, 0))));
+        assert_eq!(best_target(TARGETS, (7, 0)), None);
+        assert_eq!(best_target(TARGETS, (11, 0)), None, "PTX of 12.0 is too new for it");
+    }
+
+    #[test]
+    fn every_embedded_image_is_whole_and_for_its_target() {
+        if let Err(reason) = built() {
+            println!("skipped: {reason}");
+            return;
+        }
+        for packed in IMAGES {
+            let image = unpack(packed);
+            match packed.target {
+                // EM_CUDA is 190; the capability is the second byte of the ELF flags.
+                Target::Cubin((major, minor)) => {
+                    assert_eq!(&image.bytes[..4], b"\x7fELF", "{}", packed.source);
+                    assert_eq!(image.bytes[18], 190, "{}", packed.source);
+                    let flags = u32::from_le_bytes(image.bytes[48..52].try_into().unwrap());
+                    let capability = 10 * major + minor;
+                    assert!(flags & 0xff == capability || flags >> 8 & 0xff == capability);
+                }
+                Target::Ptx((major, minor)) => {
+                    let text = std::str::from_utf8(&image.bytes).unwrap();
+                    assert!(text.contains(&format!(".target sm_{major}{minor}\n")));
+                    assert!(text.ends_with('\0'), "{}: the driver takes a C string", packed.source);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_has_an_image_for_every_target_and_no_other() {
+        assert_eq!(IMAGES.len(), sources().len() * targets().len());
+        assert_eq!(image_for((9, 0), "no such source"), None);
+    }
 }

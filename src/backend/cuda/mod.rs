@@ -1,9 +1,12 @@
 //! The network's ops on an NVIDIA GPU: the kernels of `kernels/`, in FP16 with f32 sums, flows and coordinates.
 
+pub mod backend;
 pub mod color;
 pub mod conv;
 pub mod deconv;
 pub mod driver;
+pub mod flow;
+pub mod fusion;
 pub mod head;
 pub mod images;
 pub mod instances;
@@ -11,6 +14,7 @@ pub mod metrics;
 pub mod nvidia;
 pub mod pack;
 pub mod params;
+mod pictures;
 pub mod recorder;
 pub mod tensor;
 pub mod warp;

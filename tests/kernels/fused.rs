@@ -1,0 +1,221 @@
+//! The fused kernels give bit for bit what their parts give one after the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use slomod::backend::cuda::conv::PackedConv;
+use slomod::backend::cuda::deconv::PackedDeconv;
+use slomod::backend::cuda::driver::{DeviceDescription, Driver};
+use slomod::backend::cuda::flow::{Inputs, input_order, stage, stage_conv};
+use slomod::backend::cuda::fusion::{Frames, deconv_fusion, fusion};
+use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
+use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
+use slomod::ops::deconv::{DeconvWeights, Shuffle};
+use slomod::ops::flow::MaskRule;
+use slomod::ops::tensor::Tensor;
+
+use crate::flow::{PAIRS, size_for};
+use crate::scenes::{
+    Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, rounded, upload_half,
+};
+use crate::shim::driver::{ShimDriver, h200, turing};
+use crate::shim::library::Order;
+
+fn values(random: &mut Random, count: usize, reach: f32) -> Vec<f32> {
+    (0..count).map(|_| rounded(random.between(-reach, reach))).collect()
+}
+
+fn first_conv(random: &mut Random, in_channels: usize, out_channels: usize) -> ConvWeights {
+    let activation = match random.below(2) {
+        0 => Activation::LeakyRelu,
+        _ => Activation::Prelu(values(random, out_channels, 0.5)),
+    };
+    ConvWeights {
+        in_channels,
+        out_channels,
+        stride: Stride::Two,
+        weight: values(random, out_channels * in_channels * 9, 0.2),
+        bias: values(random, out_channels, 0.5),
+        activation,
+        residual: Residual::None,
+    }
+}
+
+/// No chip at all: between the least and the most shared memory.
+fn ada() -> DeviceDescription {
+    DeviceDescription { capability: (8, 9), shared_bytes: 99 << 10, ..h200() }
+}
+
+fn check_stage_conv(
+    shim: &Arc<ShimDriver>,
+    recipe: &Recipe,
+    factor: f32,
+    out_channels: usize,
+    seed: u64,
+) {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let mut random = Random::new(seed);
+    let scene = Scene::draw(recipe, &mut random);
+    let device = OnDevice::new(&driver, &scene);
+    let inputs = Inputs {
+        views: device.views(),
+        n: recipe.n,
+        full: recipe.full,
+        features: recipe.features,
+        factor,
+        earlier: &device.outputs(),
+        mask: recipe.mask,
+        handed_on: recipe.handed_on,
+    };
+    let weights = first_conv(&mut random, inputs.channels(), out_channels);
+    let conv = PackedConv::new(&driver, &weights, &input_order(inputs.channels())).unwrap();
+    let (mut staged, mut expected) = (DeviceTensor::default(), DeviceTensor::default());
+    stage(&driver, &inputs, &mut staged).unwrap();
+    conv.run(&driver, &staged, &mut expected).unwrap();
+    let expected = download_bytes(&driver, &expected);
+    for order in [Order::Forward, Order::Backward] {
+        shim.set_order(order);
+        let (mut scratch, mut output) = (DeviceTensor::default(), DeviceTensor::default());
+        stage_conv(&driver, &inputs, &conv, &mut scratch, &mut output).unwrap();
+        let found = download_bytes(&driver, &output);
+        assert!(
+            found == expected,
+            "{recipe:?}, factor {factor}, {out_channels} channels, {order:?}"
+        );
+    }
+}
+
+#[test]
+fn gathering_convolutions_equal_gather_then_convolution() {
+    let mut launched = BTreeSet::new();
+    let mut random = Random::new(10);
+    let mut seed = 0;
+    for device in [h200(), turing(), ada()] {
+        let shim = ShimDriver::with(device);
+        for (features, handed_on) in PAIRS {
+            for (channels, factor) in
+                [(16, 1.0), (16, 2.0), (32, 1.0), (32, 0.5), (48, 1.0), (48, 2.0)]
+            {
+                seed += 1;
+                let factors: Vec<f32> =
+                    (0..1 + random.below(4)).map(|_| [4.0, 2.0, 1.0][random.below(3)]).collect();
+                let with_own: Vec<f32> = factors.iter().copied().chain([factor]).collect();
+                let cells = [1 + random.below(11), 1 + random.below(20)];
+                let full = size_for(&with_own, cells);
+                let mask = [MaskRule::Sum, MaskRule::Last][random.below(2)];
+                let (n, motion) = (1 + random.below(2), Motion::Leaving);
+                let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
+                check_stage_conv(&shim, &recipe, factor, channels - random.below(8), seed);
+            }
+        }
+        launched.extend(shim.launched());
+    }
+    for name in instances("STAGE_CONV") {
+        assert!(launched.contains(&name), "{name} was not tried");
+    }
+}
+
+#[test]
+fn coarse_blocks_and_wide_layers_go_through_memory() {
+    let shim = ShimDriver::new();
+    let (n, features, handed_on, mask, motion) = (1, 4, 8, MaskRule::Last, Motion::Small);
+    for (factor, factors, channels) in
+        [(4.0, vec![4.0], 32), (1.0, vec![2.0], 64), (8.0, vec![], 48)]
+    {
+        let full = [16, 32];
+        let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
+        check_stage_conv(&shim, &recipe, factor, channels, 1);
+    }
+    assert!(!shim.launched().iter().any(|name| name.starts_with("stage_conv")), "none fused");
+}
+
+fn last_deconv(random: &mut Random, in_channels: usize, channels: usize) -> DeconvWeights {
+    DeconvWeights {
+        in_channels,
+        out_channels: 4 * channels,
+        weight: values(random, in_channels * 4 * channels * 16, 0.1),
+        bias: values(random, 4 * channels, 0.5),
+        shuffle: Shuffle::ByTwo,
+    }
+}
+
+/// Input of the last block's end, `[h, w, in_channels]`, and the frame it makes.
+struct End {
+    in_channels: usize,
+    channels: usize,
+    frame: [usize; 2],
+}
+
+fn check_deconv_fusion(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, seed: u64) {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let mut random = Random::new(seed);
+    let scene = Scene::draw(recipe, &mut random);
+    let device = OnDevice::new(&driver, &scene);
+    let frames = Frames {
+        views: device.views(),
+        n: recipe.n,
+        full: recipe.full,
+        frame: end.frame,
+        features: recipe.features,
+        earlier: &device.outputs(),
+        mask: recipe.mask,
+        factor: 1.0,
+    };
+    let weights = last_deconv(&mut random, end.in_channels, end.channels);
+    let deconv = PackedDeconv::new(&driver, &weights).unwrap();
+    let [h, w] = recipe.full.map(|n| n / 4);
+    let batch = (0..recipe.n).map(|_| Tensor {
+        h,
+        w,
+        c: end.in_channels,
+        data: values(&mut random, h * w * end.in_channels, 1.0),
+    });
+    let batch: Vec<Tensor> = batch.collect();
+    let pictures: Vec<&Tensor> = batch.iter().collect();
+    let input = upload_half(&driver, &pictures, end.in_channels.next_multiple_of(16));
+    let (mut output, mut expected) = (DeviceTensor::default(), DeviceTensor::default());
+    deconv.run(&driver, &input, &mut output).unwrap();
+    fusion(&driver, &frames, &output, &mut expected).unwrap();
+    let expected = download_bytes(&driver, &expected);
+    for order in [Order::Forward, Order::Backward] {
+        shim.set_order(order);
+        let (mut scratch, mut image) = (DeviceTensor::default(), DeviceTensor::default());
+        deconv_fusion(&driver, &deconv, &input, &frames, &mut scratch, &mut image).unwrap();
+        assert!(download_bytes(&driver, &image) == expected, "{recipe:?}, {order:?}");
+    }
+}
+
+#[test]
+fn the_fused_end_equals_transposed_convolution_then_picture() {
+    let shim = ShimDriver::new();
+    let mut random = Random::new(11);
+    let mut seed = 0;
+    for (features, handed_on) in PAIRS {
+        for in_channels in [16, 28, 48, 64] {
+            seed += 1;
+            let factors: Vec<f32> =
+                (0..random.below(5)).map(|_| [4.0, 2.0, 1.0, 0.5][random.below(4)]).collect();
+            let full = [1 + random.below(11), 1 + random.below(20)].map(|n| 4 * n);
+            let frame = full.map(|n| n - random.below(4));
+            let mask = [MaskRule::Sum, MaskRule::Last][random.below(2)];
+            let (n, motion) = (1 + random.below(2), Motion::Leaving);
+            let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
+            let end = End { in_channels, channels: 5 + random.below(2), frame };
+            check_deconv_fusion(&shim, &recipe, &end, seed);
+        }
+    }
+    assert!(shim.launched().contains("deconv_fusion"), "the fused kernel was tried");
+}
+
+#[test]
+fn wide_ends_go_through_memory() {
+    for (device, in_channels) in [(h200(), 96), (turing(), 64)] {
+        let shim = ShimDriver::with(device);
+        let (full, mask, motion) = ([8, 12], MaskRule::Last, Motion::Small);
+        let factors = vec![2.0];
+        let recipe = Recipe { n: 1, full, features: 4, handed_on: 0, mask, factors, motion };
+        let end = End { in_channels, channels: 5, frame: full };
+        check_deconv_fusion(&shim, &recipe, &end, 1);
+        assert!(!shim.launched().contains("deconv_fusion"), "{in_channels} channels");
+    }
+}

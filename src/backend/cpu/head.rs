@@ -113,7 +113,8 @@ fn pack(lanes: usize, deconv: &DeconvWeights) -> Packed {
 #[inline(always)]
 pub(super) unsafe fn head<S: Simd>(
     job: &HeadJob<'_>,
-    (rows, columns): (Range<usize>, Range<usize>),
+    rows: Range<usize>,
+    columns: Range<usize>,
     scratch: &mut [f32],
 ) {
     let mut strip = Strip::new(job, columns, scratch);
@@ -378,10 +379,10 @@ pub(super) fn run(
     let strips = w.div_ceil(strip.max(1));
     threads.each(h.div_ceil(band) * strips, |task| {
         let (row, column) = (task / strips * band, task % strips * strip);
-        let part = (row..(row + band).min(h), column..(column + strip).min(w));
+        let (rows, columns) = (row..(row + band).min(h), column..(column + strip).min(w));
         scratch.with(Strip::scratch_len(strip), |own| {
             // SAFETY: the kernels were chosen for this processor; shapes were checked above, tasks are disjoint.
-            unsafe { (kernels.head)(&job, part, own) };
+            unsafe { (kernels.head)(&job, rows, columns, own) };
         });
     });
 }

@@ -107,7 +107,7 @@ pub(super) struct Kernels {
     pub conv: unsafe fn(&ConvJob<'_>, Range<usize>, Range<usize>),
     pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>),
     pub stage_conv: unsafe fn(&StageJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
-    pub head: unsafe fn(&HeadJob<'_>, (Range<usize>, Range<usize>), &mut [f32]),
+    pub head: unsafe fn(&HeadJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub narrow: unsafe fn(&NarrowJob<'_>, Range<usize>, &mut [f32]),
     pub winograd: unsafe fn(&WinogradJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub fusion: unsafe fn(&FusionJob<'_>, Range<usize>, &mut [f32]),
@@ -147,11 +147,12 @@ macro_rules! entries {
             $(#[target_feature(enable = $features)])?
             unsafe fn head(
                 job: &HeadJob<'_>,
-                part: (Range<usize>, Range<usize>),
+                rows: Range<usize>,
+                columns: Range<usize>,
                 scratch: &mut [f32],
             ) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
-                unsafe { super::super::head::head::<$set>(job, part, scratch) }
+                unsafe { super::super::head::head::<$set>(job, rows, columns, scratch) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -151,7 +151,6 @@ macro_rules! multiply {
 
 impl<S: Simd> Work<S> for Multiply {
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
     unsafe fn run(self) {
         let Self { weights, start } = self;
         for at in 0..COORDINATES {

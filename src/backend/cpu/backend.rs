@@ -4,7 +4,7 @@ use super::Cpu;
 use super::conv::{Add, Conv, Parameters};
 use super::deconv::{self, Deconv};
 use super::tensor::Tensor;
-use super::{color, fusion, stage};
+use super::{color, fusion, head, stage};
 use crate::backend::{Backend, BackendDescription};
 use crate::frame::{Picture, PictureFormat};
 use crate::ops::conv::{Activation, ConvWeights, LEAKY_SLOPE, Residual};
@@ -24,6 +24,8 @@ pub struct PackedConv {
 /// A packed feature network.
 #[derive(Clone, Debug)]
 pub struct PackedHead {
+    /// Where one pass over strips does it all; the rest is for other shapes, layer by layer.
+    strips: Option<head::Head>,
     convs: Vec<PackedConv>,
     /// Its channels are those of a record, zero for the picture's.
     deconv: Deconv,
@@ -89,8 +91,11 @@ impl Backend for Cpu {
         // Three channels of the picture before the features, padding behind.
         let order: Vec<_> =
             (0..channels).map(|c| c.checked_sub(3).filter(|c| *c < features)).collect();
+        let convs: Vec<_> = weights.convs.iter().map(|conv| self.pack_conv(conv)).collect();
+        let layers: Vec<_> = convs.iter().map(|packed| &packed.conv).collect();
         PackedHead {
-            convs: weights.convs.iter().map(|conv| self.pack_conv(conv)).collect(),
+            strips: head::Head::new(self.instructions().lanes(), &layers, &weights.deconv),
+            convs,
             deconv: Deconv::new(
                 self.instructions().lanes(),
                 &deconv_parameters(&weights.deconv, &order),
@@ -128,6 +133,10 @@ impl Backend for Cpu {
         padding: &Padding,
         record: &mut Tensor,
     ) {
+        if let Some(strips) = head.and_then(|head| head.strips.as_ref()) {
+            let parts = (&self.kernels, &self.threads, &self.scratch);
+            return head::run(parts, strips, &padding.of(image), record);
+        }
         let channels = head.map_or(record_channels(0), |head| head.channels);
         self.write_picture(&padding.of(image), channels, record);
         let Some(head) = head else { return };

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::instructions::Kernels;
+use super::narrow;
 use super::pack::Packed;
 use super::simd::Simd;
 use super::tensor::Tensor;
@@ -32,6 +33,8 @@ enum Method {
     Direct,
     /// In transformed tiles: weights by coordinate.
     Winograd,
+    /// The same for 16 channels.
+    Narrow,
 }
 
 /// What is added to a convolution's result.
@@ -160,13 +163,18 @@ impl Conv {
         let pack = |taps, weight: &dyn Fn(usize, usize, usize) -> f32| {
             Packed::new((taps, depth, cout), (padded, padded), lanes, weight, bias, slope)
         };
-        if given.stride == 1 && winograd::pays(depth, cout) {
-            let packed = pack(winograd::COORDINATES, &|co, at, ci| {
+        let method = match given.stride {
+            1 if narrow::fits(depth, cout) => Method::Narrow,
+            1 if winograd::pays(depth, cout) => Method::Winograd,
+            _ => Method::Direct,
+        };
+        let packed = match method {
+            Method::Direct => pack(9, &weight),
+            Method::Winograd | Method::Narrow => pack(winograd::COORDINATES, &|co, at, ci| {
                 winograd::kernel_coordinate(at, |tap| weight(co, tap, ci))
-            });
-            return Self { packed, stride: given.stride, method: Method::Winograd };
-        }
-        Self { packed: pack(9, &weight), stride: given.stride, method: Method::Direct }
+            }),
+        };
+        Self { packed, stride: given.stride, method }
     }
 
     /// The weights by tap.
@@ -176,6 +184,25 @@ impl Conv {
     pub(super) fn packed(&self) -> &Packed {
         assert_eq!(self.method, Method::Direct, "weights by tap");
         &self.packed
+    }
+
+    /// The weights by coordinate, for tiles of 16 channels.
+    ///
+    /// # Panics
+    /// Where they are packed otherwise.
+    pub(super) fn coordinates(&self) -> &Packed {
+        assert!(self.is_narrow(), "weights by coordinate");
+        &self.packed
+    }
+
+    /// Whether it is computed in transformed tiles of 16 channels.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.method == Method::Narrow
+    }
+
+    /// Channels read and made.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.packed.cin, self.packed.cout)
     }
 
     pub(super) fn stride(&self) -> usize {
@@ -202,8 +229,11 @@ impl Conv {
                 "the added tensor has another shape"
             );
         }
-        if self.method == Method::Winograd {
-            return winograd::run(packed, (kernels, threads, scratch), (src, added), dst);
+        let parts = (kernels, threads, scratch);
+        match self.method {
+            Method::Direct => {}
+            Method::Winograd => return winograd::run(packed, parts, (src, added), dst),
+            Method::Narrow => return narrow::run(packed, parts, (src, added), dst),
         }
         let (residual_at, residual) = added.parts();
         let job = ConvJob {

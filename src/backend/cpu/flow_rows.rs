@@ -187,6 +187,19 @@ impl<'a> Records<'a> {
         [Source { at, weight_x: 0.0, weight_y: 0.0 }; 2]
     }
 
+    /// Brings what lies `rows` rows below both sources into the cache: likely what the rows to come read, which the
+    /// processor does not foresee.
+    ///
+    /// # Safety
+    /// The instruction set of `E` is enabled.
+    #[inline(always)]
+    pub(super) unsafe fn foresee<E: Simd>(&self, from: [Source; 2], rows: usize) {
+        for (start, from) in self.start.into_iter().zip(from) {
+            // SAFETY: the address need not be valid.
+            unsafe { E::prefetch(start.wrapping_add(from.at + rows * self.row_stride)) };
+        }
+    }
+
     /// Eight channels of one record at a source: bilinear. The border stands in where the weight is 0.
     ///
     /// # Safety

@@ -116,6 +116,7 @@ impl<E: Simd> Work<E> for Blend<'_> {
             for i in 0..n {
                 let from = records.sources::<E>(position, sums.add(i * GROUP));
                 position = E::add(position, step);
+                records.foresee::<E>(from, 2);
                 let a = records.sample::<E>(0, from[0], 0);
                 let b = records.sample::<E>(1, from[1], 0);
                 let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);

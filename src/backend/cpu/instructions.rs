@@ -9,6 +9,8 @@ use std::ops::Range;
 use super::conv::ConvJob;
 use super::deconv::DeconvJob;
 use super::fusion::FusionJob;
+use super::head::HeadJob;
+use super::narrow::NarrowJob;
 use super::simd;
 use super::stage::StageJob;
 use super::winograd::WinogradJob;
@@ -105,6 +107,8 @@ pub(super) struct Kernels {
     pub conv: unsafe fn(&ConvJob<'_>, Range<usize>, Range<usize>),
     pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>),
     pub stage_conv: unsafe fn(&StageJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
+    pub head: unsafe fn(&HeadJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
+    pub narrow: unsafe fn(&NarrowJob<'_>, Range<usize>, &mut [f32]),
     pub winograd: unsafe fn(&WinogradJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub fusion: unsafe fn(&FusionJob<'_>, Range<usize>, &mut [f32]),
 }
@@ -114,7 +118,8 @@ macro_rules! entries {
         mod $module {
             use super::*;
 
-            pub(super) const KERNELS: Kernels = Kernels { conv, deconv, stage_conv, winograd, fusion };
+            pub(super) const KERNELS: Kernels =
+                Kernels { conv, deconv, stage_conv, head, narrow, winograd, fusion };
 
             $(#[target_feature(enable = $features)])?
             unsafe fn conv(job: &ConvJob<'_>, rows: Range<usize>, blocks: Range<usize>) {
@@ -137,6 +142,23 @@ macro_rules! entries {
             ) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
                 unsafe { super::super::stage::stage_conv::<$set>(job, rows, columns, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn head(
+                job: &HeadJob<'_>,
+                rows: Range<usize>,
+                columns: Range<usize>,
+                scratch: &mut [f32],
+            ) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::head::head::<$set>(job, rows, columns, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn narrow(job: &NarrowJob<'_>, lines: Range<usize>, scratch: &mut [f32]) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::narrow::narrow::<$set>(job, lines, scratch) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -10,7 +10,9 @@ pub mod conv;
 pub mod deconv;
 mod flow_rows;
 mod fusion;
+mod head;
 pub mod instructions;
+mod narrow;
 #[cfg(test)]
 mod network_tests;
 mod pack;

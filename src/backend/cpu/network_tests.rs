@@ -247,28 +247,36 @@ fn a_flow_that_is_no_number_still_gives_a_picture() {
     }
 }
 
-fn check_record(mut cpu: Cpu, features: usize) {
+fn check_record(
+    mut cpu: Cpu,
+    features: usize,
+    c: usize,
+    (padded_height, padded_width): (usize, usize),
+) {
     let mut noise = Noise(features as u64);
+    let mut convs = vec![conv(&mut noise, 3, c, Stride::Two)];
+    convs.extend((0..2).map(|_| conv(&mut noise, c, c, Stride::One)));
     let head = HeadWeights {
-        convs: vec![conv(&mut noise, 3, 8, Stride::Two), conv(&mut noise, 8, 8, Stride::One)],
+        convs,
         deconv: DeconvWeights {
-            in_channels: 8,
+            in_channels: c,
             out_channels: features,
-            weight: noise.many(8 * features * 16),
+            weight: noise.many(c * features * 16),
             bias: noise.many(features),
             shuffle: Shuffle::None,
         },
     };
-    for (height, width) in [(1, 1), (5, 9), (8, 16)] {
+    for (height, width) in [(1, 1), (5, 9), (padded_height, padded_width)] {
         let rgb = noise.many(3 * height * width);
-        let padding = Padding { height, width, padded_height: 8, padded_width: 16 };
+        let padding = Padding { height, width, padded_height, padded_width };
         let (mut expected, mut found) = (plain::Tensor::default(), Tensor::default());
         Reference::default().record(Some(&head), &rgb, &padding, &mut expected);
         let packed = cpu.pack_head(&head);
         // Twice: what a former picture left behind must not show.
         cpu.record(Some(&packed), &rgb, &padding, &mut found);
         cpu.record(Some(&packed), &rgb, &padding, &mut found);
-        let what = format!("{}, {features} features", cpu.instructions().name());
+        let set = cpu.instructions().name();
+        let what = format!("{set}, {c} channels, {features} features, {height}x{width}");
         super::tests::assert_guards(&found, &what);
         assert_close(&what, &cpu.to_plain(&found).data, &expected.data);
     }
@@ -277,6 +285,13 @@ fn check_record(mut cpu: Cpu, features: usize) {
 #[test]
 fn records_equal_their_definition() {
     for features in [4, 8, 16] {
-        backends().into_iter().for_each(|cpu| check_record(cpu, features));
+        backends().into_iter().for_each(|cpu| check_record(cpu, features, 8, (8, 16)));
+    }
+}
+
+#[test]
+fn records_by_strips_join_without_a_seam() {
+    for size in [(8, 16), (10, 22), (74, 40), (36, 530)] {
+        backends().into_iter().for_each(|cpu| check_record(cpu, 4, 16, size));
     }
 }

@@ -39,6 +39,8 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load(ptr: *const f32) -> Self::V;
     /// Stores `LANES` values.
     unsafe fn store(ptr: *mut f32, v: Self::V);
+    /// Asks for what is at `ptr`, which need not be valid, to be brought into the cache.
+    unsafe fn prefetch(ptr: *const f32);
     /// `a + b`.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`.
@@ -98,6 +100,8 @@ impl<const N: usize> Simd for Portable<N> {
         // SAFETY: the caller passes a pointer valid for N elements.
         unsafe { ptr.cast::<[f32; N]>().write_unaligned(v) }
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] + b[i])
@@ -195,6 +199,11 @@ macro_rules! x86_simd {
             unsafe fn store(ptr: *mut f32, v: Self::V) {
                 // SAFETY: as above; the pointer is valid for all lanes.
                 unsafe { x86::$store(ptr, v) }
+            }
+            #[inline(always)]
+            unsafe fn prefetch(ptr: *const f32) {
+                // SAFETY: every processor with vectors has this instruction; it never faults.
+                unsafe { x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(ptr.cast()) }
             }
             #[inline(always)]
             unsafe fn add(a: Self::V, b: Self::V) -> Self::V {

@@ -261,6 +261,7 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
                             records.standing(s * y + offset + i, column)
                         };
                         at[i][j] = E::add(at[i][j], step);
+                        records.foresee::<E>(from, s + 1);
                         for k in 0..2 {
                             for group in 0..G {
                                 let value = records.sample::<E>(k, from[k], group);

@@ -20,9 +20,9 @@ use super::threads::{Scratch, Shared, Threads};
 use super::tile::{Residual, Row, activate};
 
 /// Outputs of a tile, down and across.
-const OUTPUTS: usize = 4;
+pub(super) const OUTPUTS: usize = 4;
 /// Inputs of a tile, down and across, and coordinates along each direction.
-const INPUTS: usize = OUTPUTS + 2;
+pub(super) const INPUTS: usize = OUTPUTS + 2;
 /// Coordinates of a tile.
 pub(super) const COORDINATES: usize = INPUTS * INPUTS;
 
@@ -63,7 +63,7 @@ const NO_BIAS: [f32; BLOCK] = [0.0; BLOCK];
 /// What its activation does: nothing.
 const NO_SLOPE: [f32; BLOCK] = [1.0; BLOCK];
 
-/// Fewest channels on either side for which this is the faster way: with 32 by a quarter, with 16 it is slower.
+/// Fewest channels on either side for which this is the faster way: with 32 by a quarter, with 16 [`super::narrow`] is.
 pub(super) const CHANNELS: usize = 32;
 
 /// Whether this is the faster way for a convolution of stride 1 with so many channels.
@@ -298,7 +298,7 @@ impl<S: Simd> Work<S> for Back<'_> {
 /// The instruction set of `S` is enabled.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
-unsafe fn forward<S: Simd>(d: [S::V; INPUTS]) -> [S::V; INPUTS] {
+pub(super) unsafe fn forward<S: Simd>(d: [S::V; INPUTS]) -> [S::V; INPUTS] {
     const PRODUCT: f32 = (NEAR_SQUARE * FAR_SQUARE) as f32;
     const SUM: f32 = (NEAR_SQUARE + FAR_SQUARE) as f32;
     // SAFETY: the caller's promise is the same.
@@ -328,7 +328,7 @@ unsafe fn forward<S: Simd>(d: [S::V; INPUTS]) -> [S::V; INPUTS] {
 /// The instruction set of `S` is enabled.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
-unsafe fn back<S: Simd>(m: [S::V; INPUTS]) -> [S::V; OUTPUTS] {
+pub(super) unsafe fn back<S: Simd>(m: [S::V; INPUTS]) -> [S::V; OUTPUTS] {
     // SAFETY: the caller's promise is the same.
     unsafe {
         let (even_near, odd_near) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));

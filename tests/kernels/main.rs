@@ -1,6 +1,13 @@
 //! The kernels of `kernels/`, run on this machine's processor, against the plain definitions in `ops`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "../common/mod.rs"]
+mod common;
+mod conv;
+mod deconv;
+mod faults;
+mod head;
+mod params;
 mod shim;
 
 use std::sync::Arc;
@@ -46,7 +53,6 @@ fn a_kernel_runs_and_what_it_must_not_do_is_noticed() {
     let too_far = AddParams { chunks: 3, ..params };
     let error = driver.launch(&Launch { params: too_far.as_bytes(), ..launch }).unwrap_err();
     assert!(error.to_string().contains("guard band"), "{error}");
-    std::mem::forget((src, dst));
 }
 
 #[test]

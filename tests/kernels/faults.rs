@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use crate::shim::driver::{ShimDriver, h200};
 use crate::shim::library::{Library, build_folder, kernels_folder};
 
+/// Passes on the kernels as they are.
+pub type Check = fn(&Arc<ShimDriver>) -> Result<(), String>;
+
 /// A change of the source and the check that must fail on it.
 pub struct Fault {
     /// What is wrong.
@@ -22,8 +25,8 @@ pub struct Fault {
     pub new: &'static str,
     /// The file of kernels to compile.
     pub unit: &'static str,
-    /// Passes on the kernels as they are.
-    pub check: fn(&Arc<ShimDriver>) -> Result<(), String>,
+    /// The check that must fail.
+    pub check: Check,
 }
 
 fn all() -> Vec<Fault> {
@@ -51,11 +54,7 @@ fn copy_kernels(name: &str) -> PathBuf {
     copy
 }
 
-fn run(
-    kernels: &Path,
-    unit: &str,
-    check: fn(&Arc<ShimDriver>) -> Result<(), String>,
-) -> Result<(), String> {
+fn run(kernels: &Path, unit: &str, check: Check) -> Result<(), String> {
     let library = Library::build(kernels, &[unit], &build_folder().join("faults"))
         .unwrap_or_else(|said| panic!("{said}"));
     check(&ShimDriver::over(Arc::new(library), h200()))
@@ -83,7 +82,7 @@ fn missed(index: usize, fault: &Fault) -> Option<String> {
 #[test]
 fn every_planted_fault_is_noticed() {
     let faults = all();
-    let mut checks: Vec<(&str, fn(&Arc<ShimDriver>) -> Result<(), String>)> = Vec::new();
+    let mut checks: Vec<(&str, Check)> = Vec::new();
     for fault in &faults {
         if !checks.iter().any(|(unit, _)| *unit == fault.unit) {
             checks.push((fault.unit, fault.check));

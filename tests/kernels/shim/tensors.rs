@@ -88,8 +88,8 @@ pub fn compare(got: &Plain, want: &Plain, relative: f32, absolute: f32) -> Resul
                 let right = want.at(y, x).get(channel).copied().unwrap_or(0.0);
                 let allowed =
                     if channel < want.c { relative * right.abs() + absolute } else { 0.0 };
-                // NaN compares as false.
-                if !((value - right).abs() <= allowed) {
+                let distance = (value - right).abs();
+                if distance.is_nan() || distance > allowed {
                     return Err(format!(
                         "({y}, {x}) channel {channel}: {value} instead of {right}"
                     ));

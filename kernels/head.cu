@@ -41,7 +41,7 @@ template <class T> __device__ __forceinline__ void head_first(const HeadFirstPar
     float acc[T::M_TILES][T::N_TILES][4];
     build_row<T>(rows, p);
     clear<T>(acc);
-    __syncthreads();
+    __syncwarp();  // a warp multiplies the rows of its own pixels
     const uint4* weights = (const uint4*)p.weights + (size_t)blockIdx.z * (T::NB / 16 * 64);
 #pragma unroll
     for (int step = 0; step < 2; step++)
@@ -93,10 +93,14 @@ template <class T> __device__ __forceinline__ void head_last(const HeadLastParam
     store_records<T>((const float*)shared, p);
 }
 
-#define HEAD_FIRST(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, HeadFirstParams, 32 * warps) { head_first<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
-#define HEAD_LAST(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, HeadLastParams, 32 * warps) { head_last<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
+#define HEAD_FIRST(name, stride, nb, tile_h, tile_w, warps)                                        \
+    KERNEL(name, HeadFirstParams, BOUNDS(nb, tile_h, tile_w, warps)) {                             \
+        head_first<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                    \
+    }
+#define HEAD_LAST(name, stride, nb, tile_h, tile_w, warps)                                         \
+    KERNEL(name, HeadLastParams, BOUNDS(nb, tile_h, tile_w, warps)) {                              \
+        head_last<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                     \
+    }
 #include "instances.h"
 
 KERNEL(record_plain, RecordParams, 256) {

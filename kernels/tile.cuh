@@ -31,6 +31,12 @@ struct Tile {
     static_assert(M_TILES % COLUMN_BLOCKS == 0, "a warp has whole rows");
 };
 
+// Threads of a block, and how many blocks a multiprocessor is to hold: said, so that ptxas does not spill for more.
+#define BOUNDS(nb, tile_h, tile_w, warps) 32 * warps, blocks_for(tile_h * tile_w * nb / (32 * warps))
+__host__ __device__ constexpr int blocks_for(int sums_of_a_thread) {
+    return sums_of_a_thread < 64 ? 4 : sums_of_a_thread == 64 ? 3 : 2;
+}
+
 // Byte offset of 8 channels of a pixel in a halo chunk. Stride 2 stores even columns first, so that its reads are
 // consecutive too; exchanging the pieces of every other four columns spreads 8 consecutive pixels over all banks, wherever
 // they start, and keeps rows apart by a constant.
@@ -44,6 +50,7 @@ template <class T> __device__ __forceinline__ int halo_offset(int row, int col, 
 template <class T>
 __device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __restrict__ src, int cin, int y0, int x0,
                                           int h, int w) {
+#pragma unroll 2  // all of them would take registers from the sums
     for (int i = threadIdx.x; i < T::HALO_H * T::HALO_W * 2; i += T::THREADS) {
         int piece = i & 1, col = i / 2 % T::HALO_W, row = i / 2 / T::HALO_W;
         int y = y0 + row, x = x0 + col;
@@ -58,6 +65,7 @@ __device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __r
 template <class T>
 __device__ __forceinline__ void load_weights(unsigned char* dst, const __half* __restrict__ weights, int chunk, int chunks) {
     const unsigned char* src = (const unsigned char*)weights + (size_t)chunk * T::GROUP_BYTES;
+#pragma unroll 2  // all of them would take registers from the sums
     for (int i = threadIdx.x; i < T::WEIGHT_BYTES / 16; i += T::THREADS) {
         int group = i / (T::GROUP_BYTES / 16);
         cp_async_16(dst + 16 * i, src + (size_t)group * (chunks - 1) * T::GROUP_BYTES + 16 * i, 16);

@@ -34,6 +34,7 @@ type Launch = unsafe extern "C" fn(
     *const c_void,
     usize,
     c_int,
+    c_int,
 ) -> *const c_char;
 type KernelName = unsafe extern "C" fn(usize) -> *const c_char;
 type ReadCounters = unsafe extern "C" fn(*mut c_ulong);
@@ -53,6 +54,17 @@ pub struct Counters {
     pub cp_async_zero: u64,
 }
 
+impl Counters {
+    /// Adds what another launch counted.
+    pub fn add(&mut self, other: Self) {
+        self.mma += other.mma;
+        self.ldmatrix_reads += other.ldmatrix_reads;
+        self.ldmatrix_cycles += other.ldmatrix_cycles;
+        self.cp_async += other.cp_async;
+        self.cp_async_zero += other.cp_async_zero;
+    }
+}
+
 /// In which order warps and lanes run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
@@ -61,6 +73,15 @@ pub enum Order {
     Forward,
     /// The last warp and lane first.
     Backward,
+}
+
+/// When a cp.async copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// When it is waited for.
+    WhenWaitedFor,
+    /// As a plain copy, which is all that devices before sm_80 know.
+    AtOnce,
 }
 
 /// A library of kernels. It runs one launch at a time.
@@ -141,8 +162,11 @@ impl Library {
 
     /// Runs a kernel on `params` as the kernel's struct lies in memory.
     ///
+    /// Returns what it counted.
+    ///
     /// # Errors
     /// What the shim found wrong.
+    #[expect(clippy::too_many_arguments, reason = "those of the function in C")]
     pub fn launch(
         &self,
         kernel: &str,
@@ -151,7 +175,8 @@ impl Library {
         shared_bytes: u32,
         params: &[u8],
         order: Order,
-    ) -> Result<(), String> {
+        copies: Copies,
+    ) -> Result<Counters, String> {
         // Structs want their alignment, which is 8 at most.
         let mut aligned = vec![0_u64; params.len().div_ceil(8)];
         for (to, from) in aligned.iter_mut().zip(params.chunks(8)) {
@@ -174,32 +199,33 @@ impl Library {
                 aligned.as_ptr().cast(),
                 params.len(),
                 (order == Order::Backward).into(),
+                (copies == Copies::AtOnce).into(),
             );
             match message.as_ref() {
-                None => Ok(()),
+                None => Ok(counters(&library)),
                 Some(message) => Err(CStr::from_ptr(message).to_string_lossy().into_owned()),
             }
         }
     }
+}
 
-    /// What was counted since the last call.
-    pub fn counters(&self) -> Counters {
-        let library = self.library.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut raw: [c_ulong; 5] = [0; 5];
-        #[expect(unsafe_code, reason = "the functions are C's")]
-        // SAFETY: the type is the one in `cuda_shim.cpp`, which writes five numbers.
-        unsafe {
-            library.get::<ReadCounters>("shim_read_counters").unwrap()(raw.as_mut_ptr());
-        }
-        let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero] = raw;
-        Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero }
+/// What was counted since the last call.
+fn counters(library: &libloading::Library) -> Counters {
+    let mut raw: [c_ulong; 5] = [0; 5];
+    #[expect(unsafe_code, reason = "the functions are C's")]
+    // SAFETY: the type is the one in `cuda_shim.cpp`, which writes five numbers.
+    unsafe {
+        library.get::<ReadCounters>("shim_read_counters").unwrap()(raw.as_mut_ptr());
     }
+    let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero] = raw;
+    Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero }
 }
 
 /// Objects of the shim and of the files, on all processors.
 fn compile(kernels: &Path, files: &[&str], into: &Path) -> Result<Vec<PathBuf>, String> {
-    let headers = sources(kernels, &["cuh", "h"]) + &sources(&shim_folder(), &["h", "cpp"]);
-    let mut jobs = vec![(shim_folder().join("cuda_shim.cpp"), None, hash_of(&headers))];
+    let shim = sources(&shim_folder(), &["h", "cpp"]);
+    let mut jobs = vec![(shim_folder().join("cuda_shim.cpp"), None, hash_of(&shim))];
+    let headers = sources(kernels, &["cuh", "h"]) + &shim;
     for file in files {
         let text = fs::read_to_string(kernels.join(file)).unwrap();
         jobs.push((shim_folder().join("host.cpp"), Some(*file), hash_of(&(&headers, text))));
@@ -248,9 +274,9 @@ fn compile_one(
     Ok(())
 }
 
-/// The compiler that `CXX` names, or `c++`.
+/// The compiler that `CXX` names, or `g++`: it must know `_Float16`.
 fn compiler() -> Command {
-    Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+    Command::new(std::env::var_os("CXX").unwrap_or_else(|| "g++".into()))
 }
 
 fn run(mut command: Command) -> Result<(), String> {
@@ -259,9 +285,11 @@ fn run(mut command: Command) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{command:?}:\n{said}")) }
 }
 
-/// A name of this process's own beside `path`.
+/// A name beside `path` that nobody else uses: several builds may make the same file.
 fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension(format!("{}.unfinished", std::process::id()))
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}.unfinished", std::process::id()))
 }
 
 /// Text of all files of a folder with one of these extensions, in the order of their names.

@@ -106,9 +106,7 @@ fn every_instance_equals_the_definition_without_a_bank_conflict() {
         check_instance(&shim, instance).unwrap();
         assert!(shim.launched().contains(instance.name), "{} was not run", instance.name);
     }
-    let counters = shim.counters();
-    assert!(counters.ldmatrix_reads > 0);
-    assert_eq!(counters.ldmatrix_cycles, counters.ldmatrix_reads, "bank conflicts");
+    shim.assert_no_bank_conflicts();
 }
 
 #[test]

@@ -101,9 +101,7 @@ fn every_head_equals_the_definition_without_a_bank_conflict() {
         let ran = shim.launched().contains(instance.name);
         assert!(!ours || ran, "{} was not run", instance.name);
     }
-    let counters = shim.counters();
-    assert!(counters.ldmatrix_reads > 0);
-    assert_eq!(counters.ldmatrix_cycles, counters.ldmatrix_reads, "bank conflicts");
+    shim.assert_no_bank_conflicts();
 }
 
 #[test]

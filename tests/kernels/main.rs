@@ -1,4 +1,5 @@
-//! The kernels of `kernels/`, run on this machine's processor, against the plain definitions in `ops`.
+//! The kernels of `kernels/` against the plain definitions in `ops`: run on this machine's processor, or on the GPU that
+//! `SLOMOD_TEST_DEVICE` (`cuda`, `cuda:N`) names.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod color;
@@ -22,11 +23,15 @@ use std::sync::Arc;
 
 use shim::driver::ShimDriver;
 use shim::library::{Library, Order};
+use shim::machine::skipped_on_gpu;
 use slomod::backend::cuda::driver::{Buffer, Driver, Launch, Parameters};
 use slomod::backend::cuda::params::AddParams;
 
 #[test]
 fn a_kernel_runs_and_what_it_must_not_do_is_noticed() {
+    if skipped_on_gpu("misuse of the processor's kernels") {
+        return;
+    }
     let shim = ShimDriver::new();
     let driver: Arc<dyn Driver> = shim.clone();
     let ones: Vec<u8> = std::iter::repeat_n([0x00, 0x3C], 16).flatten().collect();
@@ -65,6 +70,9 @@ fn a_kernel_runs_and_what_it_must_not_do_is_noticed() {
 
 #[test]
 fn every_kernel_file_is_in_the_library() {
+    if skipped_on_gpu("the library of kernels") {
+        return;
+    }
     let kernels = Library::of_all_kernels().kernels();
     assert!(kernels.iter().any(|name| name == "add"), "{kernels:?}");
     let mut unique = kernels.clone();

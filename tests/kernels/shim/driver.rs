@@ -1,4 +1,4 @@
-//! `Driver` over the kernels compiled for the processor: memory of the host, NaN-poisoned, with guard bands.
+//! `Driver` of the tests: memory that is NaN-poisoned and has guard bands, on the processor or on a GPU.
 
 use std::alloc::Layout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch};
 
 use super::library::{Copies, Counters, Library, Order};
+use super::machine::Machine;
 
 /// Bytes before and behind each allocation that nobody may write; more than a row of the tests' pictures.
 const GUARD_BYTES: usize = 16 << 10;
@@ -15,11 +16,11 @@ const POISON: u8 = 0xFF;
 /// What the guard bands hold: signaling NaN in half, which no arithmetic gives back; huge in float.
 const GUARD: u8 = 0x7D;
 
-/// A device that runs the kernels on this processor.
+/// A device that watches what kernels do to its memory.
 #[derive(Debug)]
 pub struct ShimDriver {
     description: DeviceDescription,
-    library: Arc<Library>,
+    machine: Machine,
     state: Mutex<State>,
 }
 
@@ -55,17 +56,20 @@ pub fn turing() -> DeviceDescription {
 impl ShimDriver {
     /// All kernels, on a device as an H200.
     pub fn new() -> Arc<Self> {
-        Self::over(Library::of_all_kernels(), h200())
+        Self::with(h200())
     }
 
     /// All kernels, on a device as told. `memory_bytes` is a limit that is held to.
     pub fn with(description: DeviceDescription) -> Arc<Self> {
-        Self::over(Library::of_all_kernels(), description)
+        let machine = Machine::of_environment();
+        let description = machine.describe(description);
+        Arc::new(Self { description, machine, state: Mutex::default() })
     }
 
-    /// The kernels of that library.
+    /// The kernels of that library, on the processor.
     pub fn over(library: Arc<Library>, description: DeviceDescription) -> Arc<Self> {
-        Arc::new(Self { description, library, state: Mutex::default() })
+        let machine = Machine::Processor(library);
+        Arc::new(Self { description, machine, state: Mutex::default() })
     }
 
     /// In which order threads run from now on.
@@ -88,9 +92,12 @@ impl ShimDriver {
         self.state().allocations.values().map(|&bytes| bytes as u64).sum()
     }
 
-    /// What all launches of this driver counted together.
-    pub fn counters(&self) -> Counters {
-        self.state().counters
+    /// That every read by ldmatrix took one cycle; a GPU does not tell.
+    pub fn assert_no_bank_conflicts(&self) {
+        let Machine::Processor(_) = self.machine else { return };
+        let counters = self.state().counters;
+        assert!(counters.ldmatrix_reads > 0);
+        assert_eq!(counters.ldmatrix_cycles, counters.ldmatrix_reads, "bank conflicts");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,6 +106,17 @@ impl ShimDriver {
 
     fn failed(&self, doing: &str, reason: String) -> DeviceError {
         DeviceError::Failed { device: self.description.name.clone(), doing: doing.into(), reason }
+    }
+
+    /// That the guard bands of an allocation, before and behind from the very last byte, are as they were.
+    fn guards_hold(&self, address: u64, bytes: usize) -> bool {
+        let behind = layout(bytes).size() - GUARD_BYTES - bytes;
+        let bands = [(address - GUARD_BYTES as u64, GUARD_BYTES), (address + bytes as u64, behind)];
+        bands.into_iter().all(|(start, len)| {
+            let mut band = vec![0; len];
+            // A device that does not answer is noticed by the launch.
+            self.machine.read(start, &mut band).is_err() || band.iter().all(|&byte| byte == GUARD)
+        })
     }
 
     /// That `bytes` from `address` lie within one allocation.
@@ -114,23 +132,6 @@ impl ShimDriver {
 
 fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes.next_multiple_of(256) + 2 * GUARD_BYTES, 256).unwrap()
-}
-
-/// The guard bands of an allocation: before, and behind from the very last byte.
-fn guards(address: u64, bytes: usize) -> [&'static [u8]; 2] {
-    let behind = layout(bytes).size() - GUARD_BYTES - bytes;
-    #[expect(unsafe_code, reason = "device memory is an address")]
-    // SAFETY: `allocate` made room for both; callers hold the allocation while they look.
-    unsafe {
-        [
-            std::slice::from_raw_parts((address as usize - GUARD_BYTES) as *const u8, GUARD_BYTES),
-            std::slice::from_raw_parts((address as usize + bytes) as *const u8, behind),
-        ]
-    }
-}
-
-fn guards_hold(address: u64, bytes: usize) -> bool {
-    guards(address, bytes).iter().all(|band| band.iter().all(|&byte| byte == GUARD))
 }
 
 impl Driver for ShimDriver {
@@ -151,16 +152,8 @@ impl Driver for ShimDriver {
                 free_bytes,
             });
         }
-        let layout = layout(bytes);
-        #[expect(unsafe_code, reason = "device memory is an address")]
-        // SAFETY: the layout is not empty; the bytes written are those just allocated.
-        let address = unsafe {
-            let start = std::alloc::alloc(layout);
-            assert!(!start.is_null(), "{} bytes of host memory", layout.size());
-            start.write_bytes(GUARD, layout.size());
-            start.add(GUARD_BYTES).write_bytes(POISON, bytes);
-            start as u64 + GUARD_BYTES as u64
-        };
+        let address = self.machine.allocate(layout(bytes), GUARD)? + GUARD_BYTES as u64;
+        self.machine.write(address, &vec![POISON; bytes])?;
         self.state().allocations.insert(address, bytes);
         Ok(address)
     }
@@ -168,34 +161,20 @@ impl Driver for ShimDriver {
     fn release(&self, address: u64, bytes: usize) {
         let known = self.state().allocations.remove(&address);
         assert_eq!(known, Some(bytes), "released as it was allocated");
-        let held = guards_hold(address, bytes);
-        #[expect(unsafe_code, reason = "device memory is an address")]
-        // SAFETY: it was allocated with this layout and is in the list no more.
-        unsafe {
-            std::alloc::dealloc((address as usize - GUARD_BYTES) as *mut u8, layout(bytes));
-        }
+        let held = self.guards_hold(address, bytes);
+        self.machine.release(address - GUARD_BYTES as u64, layout(bytes));
         let told = self.state().failed || std::thread::panicking();
         assert!(held || told, "{bytes} bytes were written past their end");
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
         self.check_range("upload", address, bytes.len())?;
-        #[expect(unsafe_code, reason = "device memory is an address")]
-        // SAFETY: the range is within one allocation.
-        unsafe {
-            std::ptr::copy(bytes.as_ptr(), address as usize as *mut u8, bytes.len());
-        }
-        Ok(())
+        self.machine.write(address, bytes)
     }
 
     fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
         self.check_range("download", address, bytes.len())?;
-        #[expect(unsafe_code, reason = "device memory is an address")]
-        // SAFETY: the range is within one allocation.
-        unsafe {
-            std::ptr::copy(address as usize as *const u8, bytes.as_mut_ptr(), bytes.len());
-        }
-        Ok(())
+        self.machine.read(address, bytes)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
@@ -205,15 +184,15 @@ impl Driver for ShimDriver {
             return Err(self.failed(launch.kernel, reason));
         }
         let order = self.state().order;
-        let Launch { kernel, grid, block, shared_bytes, params } = *launch;
+        let kernel = launch.kernel;
         let copies = if self.description.capability < (8, 0) {
             Copies::AtOnce
         } else {
             Copies::WhenWaitedFor
         };
-        let ran = self.library.launch(kernel, grid, block, shared_bytes, params, order, copies);
+        let ran = self.machine.launch(launch, order, copies);
         let mut state = self.state();
-        let broken = |&(&address, &bytes): &(&u64, &usize)| !guards_hold(address, bytes);
+        let broken = |&(&address, &bytes): &(&u64, &usize)| !self.guards_hold(address, bytes);
         let broken = state.allocations.iter().find(broken);
         let broken = broken.map(|(_, bytes)| format!("a guard band of {bytes} bytes was written"));
         let reason = match ran {

@@ -86,8 +86,12 @@ fn clip() {
     let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
     let found = pictures(engine.as_mut(), &frames).unwrap();
     let expected = pictures(cpu.as_mut(), &frames).unwrap();
+    assert_close(&found, &expected);
+}
+
+fn assert_close(found: &[Picture], expected: &[Picture]) {
     assert_eq!(found.len(), expected.len());
-    for (number, (a, b)) in found.iter().zip(&expected).enumerate() {
+    for (number, (a, b)) in found.iter().zip(expected).enumerate() {
         let codes = a.planes.iter().flatten().zip(b.planes.iter().flatten());
         let worst = codes.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert!(worst <= CODES, "picture {number}: {worst} codes apart");
@@ -115,6 +119,28 @@ fn lost() {
 fn a_device_that_is_lost_is_an_error_with_its_own_message() {
     if kernels_are_built() {
         assert!(child("lost", &[("FAKE_CUDA_LOST_AT", "50")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn lost_on_auto() {
+    let frames = frames(8, 40, 30);
+    let mut engine = open::open(&settings(Device::Auto)).unwrap();
+    assert_eq!(engine.description().device_kind, "cuda");
+    let found = pictures(engine.as_mut(), &frames).unwrap();
+    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    assert_close(&found, &pictures(cpu.as_mut(), &frames).unwrap());
+    let description = engine.description();
+    assert_eq!(description.device_kind, "cpu");
+    assert!(description.fallback_reason.unwrap().contains("lost"));
+    assert_eq!(description.steps.len(), 1, "{:?}", description.steps);
+}
+
+#[test]
+fn a_device_that_is_lost_in_mid_clip_hands_every_picture_to_the_cpu_on_auto() {
+    if kernels_are_built() {
+        assert!(child("lost_on_auto", &[("FAKE_CUDA_LOST_AT", "150")]).status.success());
     }
 }
 

@@ -41,7 +41,7 @@ template <class T> __device__ __forceinline__ void head_first(const HeadFirstPar
     float acc[T::M_TILES][T::N_TILES][4];
     build_row<T>(rows, p);
     clear<T>(acc);
-    __syncthreads();
+    __syncwarp();  // a warp multiplies the rows of its own pixels
     const uint4* weights = (const uint4*)p.weights + (size_t)blockIdx.z * (T::NB / 16 * 64);
 #pragma unroll
     for (int step = 0; step < 2; step++)

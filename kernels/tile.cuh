@@ -44,6 +44,7 @@ template <class T> __device__ __forceinline__ int halo_offset(int row, int col, 
 template <class T>
 __device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __restrict__ src, int cin, int y0, int x0,
                                           int h, int w) {
+#pragma unroll 2  // all of them would take registers from the sums
     for (int i = threadIdx.x; i < T::HALO_H * T::HALO_W * 2; i += T::THREADS) {
         int piece = i & 1, col = i / 2 % T::HALO_W, row = i / 2 / T::HALO_W;
         int y = y0 + row, x = x0 + col;
@@ -58,6 +59,7 @@ __device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __r
 template <class T>
 __device__ __forceinline__ void load_weights(unsigned char* dst, const __half* __restrict__ weights, int chunk, int chunks) {
     const unsigned char* src = (const unsigned char*)weights + (size_t)chunk * T::GROUP_BYTES;
+#pragma unroll 2  // all of them would take registers from the sums
     for (int i = threadIdx.x; i < T::WEIGHT_BYTES / 16; i += T::THREADS) {
         int group = i / (T::GROUP_BYTES / 16);
         cp_async_16(dst + 16 * i, src + (size_t)group * (chunks - 1) * T::GROUP_BYTES + 16 * i, 16);

@@ -2,10 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod color;
+#[path = "../common/mod.rs"]
+mod common;
+mod conv;
+mod deconv;
+mod faults;
 mod flow;
 mod fused;
 mod fusion;
+mod head;
 mod metrics;
+mod params;
 mod scenes;
 mod shim;
 mod warp;
@@ -53,7 +60,6 @@ fn a_kernel_runs_and_what_it_must_not_do_is_noticed() {
     let too_far = AddParams { chunks: 3, ..params };
     let error = driver.launch(&Launch { params: too_far.as_bytes(), ..launch }).unwrap_err();
     assert!(error.to_string().contains("guard band"), "{error}");
-    std::mem::forget((src, dst));
 }
 
 #[test]

@@ -150,9 +150,12 @@ impl Instance {
 
         let products = (taps * m_tiles * n_tiles * self.warps) as f64;
         let fed_bytes = (512 * taps * (m_tiles + n_tiles / 2) * self.warps) as f64;
-        let rate = (products * CYCLES_OF_PRODUCT)
-            .max(fed_bytes / SHARED_BYTES_PER_CYCLE)
-            .max(self.stage_bytes() as f64 / L2_BYTES_PER_CYCLE);
+        let parts = [
+            products * CYCLES_OF_PRODUCT,
+            fed_bytes / SHARED_BYTES_PER_CYCLE,
+            self.stage_bytes() as f64 / L2_BYTES_PER_CYCLE,
+        ];
+        let rate = not_hidden(parts);
         // One block by itself waits for its own chain of reads and products, and for loads that came too late.
         let own = rate.max(taps as f64 * CYCLES_OF_TAP);
         let chunks = work.cin / CHUNK;
@@ -165,7 +168,7 @@ impl Instance {
         let alone = CYCLES_OF_LOAD + chunks * (own + late) + CYCLES_OF_END;
         let store = self.pixels() as f64 * self.nb as f64 * 2.0 / L2_BYTES_PER_CYCLE;
         let together = busiest as f64 * (chunks * rate + store);
-        together.max(busiest.div_ceil(resident) as f64 * alone)
+        not_hidden([together, busiest.div_ceil(resident) as f64 * alone])
     }
 }
 
@@ -177,12 +180,20 @@ const CYCLES_OF_PRODUCT: f64 = 1.6;
 const SHARED_BYTES_PER_CYCLE: f64 = 128.0;
 /// What the second-level cache delivers to each multiprocessor.
 const L2_BYTES_PER_CYCLE: f64 = 40.0;
+/// Share of shorter parts (products, reads of shared memory, loads) that the longest does not hide.
+const NOT_HIDDEN: f64 = 0.25;
 /// From one tap to the next where a warp is alone.
 const CYCLES_OF_TAP: f64 = 40.0;
 /// From the start of a load to its end.
 const CYCLES_OF_LOAD: f64 = 800.0;
 /// Last barrier, activation, store.
 const CYCLES_OF_END: f64 = 1500.0;
+
+/// The longest of times that overlap, and what it leaves of the others.
+fn not_hidden<const N: usize>(parts: [f64; N]) -> f64 {
+    let longest = parts.into_iter().fold(0.0, f64::max);
+    longest + NOT_HIDDEN * (parts.iter().sum::<f64>() - longest)
+}
 
 /// The instance among `candidates` that the model takes for the fastest; `None` if none divides the channels and fits the
 /// device's shared memory.

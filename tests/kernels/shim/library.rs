@@ -53,6 +53,17 @@ pub struct Counters {
     pub cp_async_zero: u64,
 }
 
+impl Counters {
+    /// Adds what another launch counted.
+    pub fn add(&mut self, other: Self) {
+        self.mma += other.mma;
+        self.ldmatrix_reads += other.ldmatrix_reads;
+        self.ldmatrix_cycles += other.ldmatrix_cycles;
+        self.cp_async += other.cp_async;
+        self.cp_async_zero += other.cp_async_zero;
+    }
+}
+
 /// In which order warps and lanes run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
@@ -141,6 +152,8 @@ impl Library {
 
     /// Runs a kernel on `params` as the kernel's struct lies in memory.
     ///
+    /// Returns what it counted.
+    ///
     /// # Errors
     /// What the shim found wrong.
     pub fn launch(
@@ -151,7 +164,7 @@ impl Library {
         shared_bytes: u32,
         params: &[u8],
         order: Order,
-    ) -> Result<(), String> {
+    ) -> Result<Counters, String> {
         // Structs want their alignment, which is 8 at most.
         let mut aligned = vec![0_u64; params.len().div_ceil(8)];
         for (to, from) in aligned.iter_mut().zip(params.chunks(8)) {
@@ -176,30 +189,30 @@ impl Library {
                 (order == Order::Backward).into(),
             );
             match message.as_ref() {
-                None => Ok(()),
+                None => Ok(counters(&library)),
                 Some(message) => Err(CStr::from_ptr(message).to_string_lossy().into_owned()),
             }
         }
     }
+}
 
-    /// What was counted since the last call.
-    pub fn counters(&self) -> Counters {
-        let library = self.library.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut raw: [c_ulong; 5] = [0; 5];
-        #[expect(unsafe_code, reason = "the functions are C's")]
-        // SAFETY: the type is the one in `cuda_shim.cpp`, which writes five numbers.
-        unsafe {
-            library.get::<ReadCounters>("shim_read_counters").unwrap()(raw.as_mut_ptr());
-        }
-        let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero] = raw;
-        Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero }
+/// What was counted since the last call.
+fn counters(library: &libloading::Library) -> Counters {
+    let mut raw: [c_ulong; 5] = [0; 5];
+    #[expect(unsafe_code, reason = "the functions are C's")]
+    // SAFETY: the type is the one in `cuda_shim.cpp`, which writes five numbers.
+    unsafe {
+        library.get::<ReadCounters>("shim_read_counters").unwrap()(raw.as_mut_ptr());
     }
+    let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero] = raw;
+    Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero }
 }
 
 /// Objects of the shim and of the files, on all processors.
 fn compile(kernels: &Path, files: &[&str], into: &Path) -> Result<Vec<PathBuf>, String> {
-    let headers = sources(kernels, &["cuh", "h"]) + &sources(&shim_folder(), &["h", "cpp"]);
-    let mut jobs = vec![(shim_folder().join("cuda_shim.cpp"), None, hash_of(&headers))];
+    let shim = sources(&shim_folder(), &["h", "cpp"]);
+    let mut jobs = vec![(shim_folder().join("cuda_shim.cpp"), None, hash_of(&shim))];
+    let headers = sources(kernels, &["cuh", "h"]) + &shim;
     for file in files {
         let text = fs::read_to_string(kernels.join(file)).unwrap();
         jobs.push((shim_folder().join("host.cpp"), Some(*file), hash_of(&(&headers, text))));

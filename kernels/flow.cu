@@ -14,6 +14,9 @@ template <class S> __device__ __forceinline__ void store_stage(const StageParams
         if (i < p.channels / 8) dst[i] = pieces[i];
 }
 
+// Blocks of a multiprocessor where the compiler, left alone, spills for a few more of them than that; 0: as it likes.
+__device__ constexpr int blocks(int features, int whole) { return features != 8 ? 0 : whole ? 6 : 4; }
+
 #define STAGE(name, features, handed, whole) \
-    KERNEL(name, StageParams, 128) { store_stage<Stage<features, handed, whole>>(p); }
+    KERNEL(name, StageParams, 128, blocks(features, whole)) { store_stage<Stage<features, handed, whole>>(p); }
 #include "instances.h"

@@ -207,15 +207,15 @@ pub fn faults() -> Vec<Fault> {
         fault(
             "features handed on read at full resolution",
             flow,
-            "y, x, p.factor, 1.0f);\n    }",
-            "y, x, 1.0f, 1.0f);\n    }",
+            "add_handed(handed, p, picture, at_y, at_x, factor,",
+            "add_handed(handed, p, picture, at_y, at_x, 1.0f,",
         ),
         fault("flow in picture pixels", flow, "inverse = 1.0f / p.factor", "inverse = 1.0f"),
         fault(
             "the cell's first pixel for its center",
             flow,
-            "point & 2 ? row.second",
-            "point & 2 ? row.first",
+            "int at_y = point & 2 ? row.second",
+            "int at_y = point & 2 ? row.first",
         ),
         fault(
             "coordinates in half precision",

@@ -20,8 +20,13 @@ const SSIM_TOLERANCE: f64 = 1e-5;
 /// A picture like it, as a network might make it.
 fn near(picture: &Picture, random: &mut Random) -> Picture {
     let mut near = picture.clone();
-    for value in near.planes.iter_mut().flatten() {
-        *value = value.saturating_add(random.below(9) as u8).saturating_sub(random.below(9) as u8);
+    for plane in &mut near.planes {
+        for (at, value) in plane.iter_mut().enumerate() {
+            // Worse here, better there, so that a shift of the window shows.
+            let reach = 1 + at % 61;
+            let (up, down) = (random.below(reach) as u8, random.below(reach) as u8);
+            *value = value.saturating_add(up).saturating_sub(down);
+        }
     }
     near
 }
@@ -99,9 +104,9 @@ pub fn faults() -> Vec<Fault> {
             "shared[i] = value;",
         ),
         fault(
-            "no barrier between two channels",
-            "__syncthreads();\n        load_tile",
-            "load_tile",
+            "no barrier behind a tile",
+            "load_tile(a, b, p, channel, y0, x0);\n        __syncthreads();",
+            "load_tile(a, b, p, channel, y0, x0);",
         ),
         fault(
             "samples behind the last word left out",

@@ -14,8 +14,10 @@ template <class S> __device__ __forceinline__ void store_stage(const StageParams
         if (i < p.channels / 8) dst[i] = pieces[i];
 }
 
-// Blocks of a multiprocessor where the compiler, left alone, spills for a few more of them than that; 0: as it likes.
-__device__ constexpr int blocks(int features, int whole) { return features != 8 ? 0 : whole ? 6 : 4; }
+// Blocks that a multiprocessor holds: left alone, the compiler spills for a few more of them.
+__device__ constexpr int blocks(int features, int whole) {
+    return whole ? (features <= 4 ? 7 : features == 8 ? 6 : 5) : (features <= 4 ? 5 : features == 8 ? 4 : 3);
+}
 
 #define STAGE(name, features, handed, whole) \
     KERNEL(name, StageParams, 128, blocks(features, whole)) { store_stage<Stage<features, handed, whole>>(p); }

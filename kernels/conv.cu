@@ -12,8 +12,10 @@ template <class T> __device__ __forceinline__ void convolve_and_store(const Conv
     store_tile<T>(shared, p.dst + (size_t)n * p.out_h * p.out_w * p.cout + group * T::NB, p.out_h, p.out_w, p.cout);
 }
 
-#define CONV(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, ConvParams, 32 * warps) { convolve_and_store<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
+#define CONV(name, stride, nb, tile_h, tile_w, warps)                                              \
+    KERNEL(name, ConvParams, BOUNDS(nb, tile_h, tile_w, warps)) {                                  \
+        convolve_and_store<Tile<stride, nb, tile_h, tile_w, warps>>(p);                            \
+    }
 #include "instances.h"
 
 // dst += src, 8 halves a thread: the sum round the chain of Practical-RIFE v4.0 and v4.1.

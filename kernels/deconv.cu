@@ -36,8 +36,12 @@ template <class T> __device__ __forceinline__ void deconvolve_plain(const Deconv
     store_sums<T>((const float*)shared, p.flow + first, p.mask + first, nullptr, p.h, p.w, 2, 0, 0);
 }
 
-#define DECONV(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, DeconvParams, 32 * warps) { deconvolve<Tile<stride, nb, tile_h, tile_w, warps, 2, 4>>(p); }
-#define DECONV_PLAIN(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, DeconvPlainParams, 32 * warps) { deconvolve_plain<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
+#define DECONV(name, stride, nb, tile_h, tile_w, warps)                                            \
+    KERNEL(name, DeconvParams, BOUNDS(nb, tile_h, tile_w, warps)) {                                \
+        deconvolve<Tile<stride, nb, tile_h, tile_w, warps, 2, 4>>(p);                              \
+    }
+#define DECONV_PLAIN(name, stride, nb, tile_h, tile_w, warps)                                      \
+    KERNEL(name, DeconvPlainParams, BOUNDS(nb, tile_h, tile_w, warps)) {                           \
+        deconvolve_plain<Tile<stride, nb, tile_h, tile_w, warps>>(p);                              \
+    }
 #include "instances.h"

@@ -93,10 +93,14 @@ template <class T> __device__ __forceinline__ void head_last(const HeadLastParam
     store_records<T>((const float*)shared, p);
 }
 
-#define HEAD_FIRST(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, HeadFirstParams, 32 * warps) { head_first<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
-#define HEAD_LAST(name, stride, nb, tile_h, tile_w, warps) \
-    KERNEL(name, HeadLastParams, 32 * warps) { head_last<Tile<stride, nb, tile_h, tile_w, warps>>(p); }
+#define HEAD_FIRST(name, stride, nb, tile_h, tile_w, warps)                                        \
+    KERNEL(name, HeadFirstParams, BOUNDS(nb, tile_h, tile_w, warps)) {                             \
+        head_first<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                    \
+    }
+#define HEAD_LAST(name, stride, nb, tile_h, tile_w, warps)                                         \
+    KERNEL(name, HeadLastParams, BOUNDS(nb, tile_h, tile_w, warps)) {                              \
+        head_last<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                     \
+    }
 #include "instances.h"
 
 KERNEL(record_plain, RecordParams, 256) {

@@ -31,6 +31,12 @@ struct Tile {
     static_assert(M_TILES % COLUMN_BLOCKS == 0, "a warp has whole rows");
 };
 
+// Threads of a block, and how many blocks a multiprocessor is to hold: said, so that ptxas does not spill for more.
+#define BOUNDS(nb, tile_h, tile_w, warps) 32 * warps, blocks_for(tile_h * tile_w * nb / (32 * warps))
+__host__ __device__ constexpr int blocks_for(int sums_of_a_thread) {
+    return sums_of_a_thread < 64 ? 4 : sums_of_a_thread == 64 ? 3 : 2;
+}
+
 // Byte offset of 8 channels of a pixel in a halo chunk. Stride 2 stores even columns first, so that its reads are
 // consecutive too; exchanging the pieces of every other four columns spreads 8 consecutive pixels over all banks, wherever
 // they start, and keeps rows apart by a constant.

@@ -143,9 +143,10 @@ impl Instance {
         let blocks = across * down * work.n * (work.cout / self.nb);
         let busiest = blocks.div_ceil(device.multiprocessors.max(1) as usize);
 
-        // Blocks that fit a multiprocessor at a time; a thread needs its sums and some 64 registers more.
+        // Blocks that fit a multiprocessor at a time; a thread needs its sums and some 96 registers more.
         let by_memory = (device.shared_bytes as usize + 1024) / (self.shared_bytes(stages) + 1024);
-        let by_registers = 65536 / (32 * self.warps * (4 * m_tiles * n_tiles + 64).min(255));
+        let registers = (4 * m_tiles * n_tiles + 96).min(255);
+        let by_registers = 65536 / (32 * self.warps * registers);
         let resident = by_memory.min(by_registers).clamp(1, busiest);
 
         let products = (taps * m_tiles * n_tiles * self.warps) as f64;
@@ -247,5 +248,28 @@ impl Choice {
             shared_bytes: self.shared_bytes as u32,
             params,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_list_is_read() {
+        let list = include_str!("../../../kernels/instances.h");
+        let is_entry = |line: &&str| line.starts_with(|c: char| c.is_ascii_uppercase());
+        assert_eq!(all().len(), list.lines().filter(is_entry).count());
+        let mut names: Vec<_> = all().iter().map(|it| it.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all().len(), "each name once");
+    }
+
+    #[test]
+    fn an_instance_fits_the_least_device_with_one_stage() {
+        for instance in all() {
+            assert!(instance.shared_bytes(1) <= 64 << 10, "{} on sm_75", instance.name);
+        }
     }
 }

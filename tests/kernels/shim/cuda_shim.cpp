@@ -12,6 +12,7 @@ std::vector<Warp> warps;
 unsigned char* dynamic_shared;
 
 static int arrived, live, order;
+static bool immediate;  // a cp.async is a plain copy, as before sm_80
 static bool failed;
 static char message[256];
 static unsigned long barrier_gen;
@@ -107,9 +108,15 @@ void block_sync() {
     cur->waiting = false;
 }
 
+static void copy(const Copy& c) {
+    memset(c.dst, 0, 16);
+    memcpy(c.dst, c.src, c.bytes);
+}
+
 void cp_async_16(void* dst, const void* src, int bytes) {
     if ((uintptr_t)dst % 16 || (uintptr_t)src % 16) fail("cp.async address is not aligned to 16 bytes");
-    cur->copies.push_back({dst, src, bytes, cur->group});
+    if (immediate) copy({dst, src, bytes, 0});
+    else cur->copies.push_back({dst, src, bytes, cur->group});
     counters.cp_async++;
     counters.cp_async_zero += bytes == 0;
 }
@@ -117,10 +124,7 @@ void cp_async_16(void* dst, const void* src, int bytes) {
 void cp_async_wait(unsigned long newer) {
     auto& copies = cur->copies;
     size_t n = 0;
-    for (; n < copies.size() && copies[n].group + newer < cur->group; n++) {
-        memset(copies[n].dst, 0, 16);
-        memcpy(copies[n].dst, copies[n].src, copies[n].bytes);
-    }
+    for (; n < copies.size() && copies[n].group + newer < cur->group; n++) copy(copies[n]);
     copies.erase(copies.begin(), copies.begin() + n);
 }
 
@@ -250,7 +254,7 @@ static void run_grid(dim3 grid, dim3 block, size_t shared_bytes) {
 
 // Runs a kernel; returns null, or what went wrong, which holds until the next launch.
 EXPORT const char* shim_launch(const char* name, const unsigned* grid, const unsigned* block, size_t shared_bytes,
-                               const void* params, size_t params_bytes, int order) {
+                               const void* params, size_t params_bytes, int order, int immediate) {
     using namespace shim;
     failed = false;
     cur = nullptr;
@@ -262,6 +266,7 @@ EXPORT const char* shim_launch(const char* name, const unsigned* grid, const uns
     if (!grid[0] || !grid[1] || !grid[2] || grid[1] > 65535 || grid[2] > 65535) return "the grid is empty or too large";
     if (shared_bytes > MAX_SHARED) return "more shared memory than any GPU has";
     shim::order = order;
+    shim::immediate = immediate;
     kernel_params = params;
     run_grid(dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]), shared_bytes);
     return failed ? message : nullptr;

@@ -3,6 +3,7 @@
 // It is stricter than a GPU where that is cheap:
 //   - shared memory starts every block as NaN and has guard bytes behind it;
 //   - a cp.async copies when it is waited for, not before, and an unwaited copy at the end of a block fails the launch;
+//     where the device is older than sm_80 it copies at once, as the kernels do there;
 //   - one warp runs alone until it blocks at __syncthreads; `order` reverses warps and lanes, so that a missing
 //     barrier reads NaN or stale data in one of the two orders;
 //   - ldmatrix and cp.async addresses must be aligned, and ldmatrix bank conflicts are counted.

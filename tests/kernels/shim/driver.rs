@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch};
 
-use super::library::{Counters, Library, Order};
+use super::library::{Copies, Counters, Library, Order};
 
 /// Bytes before and behind each allocation that nobody may write; more than a row of the tests' pictures.
 const GUARD_BYTES: usize = 16 << 10;
@@ -206,7 +206,12 @@ impl Driver for ShimDriver {
         }
         let order = self.state().order;
         let Launch { kernel, grid, block, shared_bytes, params } = *launch;
-        let ran = self.library.launch(kernel, grid, block, shared_bytes, params, order);
+        let copies = if self.description.capability < (8, 0) {
+            Copies::AtOnce
+        } else {
+            Copies::WhenWaitedFor
+        };
+        let ran = self.library.launch(kernel, grid, block, shared_bytes, params, order, copies);
         let mut state = self.state();
         let broken = |&(&address, &bytes): &(&u64, &usize)| !guards_hold(address, bytes);
         let broken = state.allocations.iter().find(broken);

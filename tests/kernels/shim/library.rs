@@ -34,6 +34,7 @@ type Launch = unsafe extern "C" fn(
     *const c_void,
     usize,
     c_int,
+    c_int,
 ) -> *const c_char;
 type KernelName = unsafe extern "C" fn(usize) -> *const c_char;
 type ReadCounters = unsafe extern "C" fn(*mut c_ulong);
@@ -72,6 +73,15 @@ pub enum Order {
     Forward,
     /// The last warp and lane first.
     Backward,
+}
+
+/// When a cp.async copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// When it is waited for.
+    WhenWaitedFor,
+    /// As a plain copy, which is all that devices before sm_80 know.
+    AtOnce,
 }
 
 /// A library of kernels. It runs one launch at a time.
@@ -156,6 +166,7 @@ impl Library {
     ///
     /// # Errors
     /// What the shim found wrong.
+    #[expect(clippy::too_many_arguments, reason = "those of the function in C")]
     pub fn launch(
         &self,
         kernel: &str,
@@ -164,6 +175,7 @@ impl Library {
         shared_bytes: u32,
         params: &[u8],
         order: Order,
+        copies: Copies,
     ) -> Result<Counters, String> {
         // Structs want their alignment, which is 8 at most.
         let mut aligned = vec![0_u64; params.len().div_ceil(8)];
@@ -187,6 +199,7 @@ impl Library {
                 aligned.as_ptr().cast(),
                 params.len(),
                 (order == Order::Backward).into(),
+                (copies == Copies::AtOnce).into(),
             );
             match message.as_ref() {
                 None => Ok(counters(&library)),
@@ -261,9 +274,9 @@ fn compile_one(
     Ok(())
 }
 
-/// The compiler that `CXX` names, or `c++`.
+/// The compiler that `CXX` names, or `g++`: it must know `_Float16`.
 fn compiler() -> Command {
-    Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+    Command::new(std::env::var_os("CXX").unwrap_or_else(|| "g++".into()))
 }
 
 fn run(mut command: Command) -> Result<(), String> {
@@ -272,9 +285,11 @@ fn run(mut command: Command) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{command:?}:\n{said}")) }
 }
 
-/// A name of this process's own beside `path`.
+/// A name beside `path` that nobody else uses: several builds may make the same file.
 fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension(format!("{}.unfinished", std::process::id()))
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}.unfinished", std::process::id()))
 }
 
 /// Text of all files of a folder with one of these extensions, in the order of their names.

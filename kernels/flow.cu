@@ -16,7 +16,7 @@ template <class S> __device__ __forceinline__ void store_stage(const StageParams
 
 // Blocks that a multiprocessor holds: left alone, the compiler spills for a few more of them.
 __device__ constexpr int blocks(int features, int whole) {
-    return whole ? (features <= 4 ? 7 : features == 8 ? 6 : 5) : (features <= 4 ? 5 : features == 8 ? 4 : 3);
+    return whole ? (features <= 4 ? 7 : features == 8 ? 6 : 4) : (features <= 4 ? 5 : features == 8 ? 4 : 3);
 }
 
 #define STAGE(name, features, handed, whole) \

@@ -170,7 +170,8 @@ fn old() {
     let reason = engine.description().fallback_reason.unwrap();
     assert!(reason.contains("too old") && reason.contains("CPU"), "{reason}");
     let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
-    assert!(error.to_string().contains("535"), "{error}");
+    let expected = if images::built().is_ok() { "535" } else { "built without GPU kernels" };
+    assert!(error.to_string().contains(expected), "{error}");
 }
 
 #[test]

@@ -249,7 +249,7 @@ template <Chroma C, class Sample> __device__ __forceinline__ void planes_from_im
 #define COLOR_KERNELS(format, chroma, sample)                                                                                   \
     KERNEL(image_from_##format, ColorParams, 128) { image_from_planes<chroma, sample>(p); } \
     KERNEL(rgb8_from_##format, ColorParams, 128) { rgb8_from_planes<chroma, sample>(p); }   \
-    KERNEL(format##_from_image, ColorParams, 128) { planes_from_image<chroma, sample>(p); }
+    KERNEL(format##_from_image, ColorParams, 128, 8) { planes_from_image<chroma, sample>(p); }
 COLOR_KERNELS(gray, GRAY, unsigned char)
 COLOR_KERNELS(yuv420, C420, unsigned char)
 COLOR_KERNELS(yuv422, C422, unsigned char)

@@ -14,6 +14,11 @@ template <class S> __device__ __forceinline__ void store_stage(const StageParams
         if (i < p.channels / 8) dst[i] = pieces[i];
 }
 
+// Blocks that a multiprocessor holds: left alone, the compiler spills for a few more of them.
+__device__ constexpr int blocks(int features, int whole) {
+    return whole ? (features <= 4 ? 7 : features == 8 ? 6 : 4) : (features <= 4 ? 5 : features == 8 ? 4 : 3);
+}
+
 #define STAGE(name, features, handed, whole) \
-    KERNEL(name, StageParams, 128) { store_stage<Stage<features, handed, whole>>(p); }
+    KERNEL(name, StageParams, 128, blocks(features, whole)) { store_stage<Stage<features, handed, whole>>(p); }
 #include "instances.h"

@@ -64,12 +64,16 @@ __device__ __forceinline__ void add_motion(Motion& sum, const Motion& from, floa
     sum.mask += weight * from.mask;
 }
 
+__device__ __forceinline__ float point_weight(Tap row, Tap column, int point) {
+    return (point & 2 ? row.weight : 1 - row.weight) * (point & 1 ? column.weight : 1 - column.weight);
+}
+
 // All pieces of the block's pixel (y, x), which lies inside, of picture `picture` of the batch.
 template <class S>
 __device__ __forceinline__ void stage_pixel(uint4 (&pieces)[S::PIECES], const StageParams& p, int picture, int y, int x) {
     const View view = p.views[picture];
     int first_mask = p.mask_sum ? 0 : p.earlier_count - 1;
-    float sum0[3 + S::FEATURES] = {}, sum1[3 + S::FEATURES] = {}, handed[8] = {};
+    float sum0[3 + S::FEATURES] = {}, sum1[3 + S::FEATURES] = {};
     Motion low = {make_float4(0, 0, 0, 0), 0};
     // At full resolution: which points make this pixel, with their weights.
     Tap row = tap(y, p.factor, p.full_h), column = tap(x, p.factor, p.full_w);
@@ -78,36 +82,49 @@ __device__ __forceinline__ void stage_pixel(uint4 (&pieces)[S::PIECES], const St
         int at_y = point & 2 ? row.second : row.first, at_x = point & 1 ? column.second : column.first;
         float weight = 1;
         if constexpr (!S::WHOLE) {
-            weight = (point & 2 ? row.weight : 1 - row.weight) * (point & 1 ? column.weight : 1 - column.weight);
+            weight = point_weight(row, column, point);
             if (weight == 0) continue;
         }
         Motion full = motion_at(p.earlier, p.earlier_count, first_mask, picture, at_y, at_x, 1.0f);
         add_record<S>(sum0, view.record0, at_y, at_x, full.flow.y, full.flow.x, p.full_h, p.full_w, weight);
         add_record<S>(sum1, view.record1, at_y, at_x, full.flow.w, full.flow.z, p.full_h, p.full_w, weight);
-        if (S::WHOLE || p.factor < 1) {
-            add_motion(low, full, weight);
-            if constexpr (S::HANDED)
-                if (p.earlier_count) add_handed(handed, p, picture, at_y, at_x, 1.0f, weight);
-        }
+        if constexpr (S::WHOLE) low = full;
     }
-    if (!S::WHOLE && p.factor > 1 && p.earlier_count) {
-        low = motion_at(p.earlier, p.earlier_count, first_mask, picture, y, x, p.factor);
-        if constexpr (S::HANDED) add_handed(handed, p, picture, y, x, p.factor, 1.0f);
-    }
-    float out[S::CHANNELS] = {};
+    // The frames are packed before the rest is read: that leaves more registers to more threads.
+    float out[S::FRAMES];
 #pragma unroll
     for (int i = 0; i < 3; i++) out[i] = sum0[i], out[3 + i] = sum1[i];
 #pragma unroll
     for (int i = 0; i < S::FEATURES; i++) out[6 + i] = sum0[3 + i], out[6 + S::FEATURES + i] = sum1[3 + i];
+#pragma unroll
+    for (int i = 0; i < S::FRAMES / 8 - 1; i++) pieces[i] = pack_half8(out + 8 * i);
+
+    float rest[S::CHANNELS - S::FRAMES] = {}, handed[8] = {};
+    bool enlarged = !S::WHOLE && p.factor < 1;
+    if (p.earlier_count) {
+#pragma unroll 1
+        for (int point = 0; point < (enlarged ? 4 : 1); point++) {
+            int at_y = y, at_x = x;
+            float factor = p.factor, weight = 1;
+            if (enlarged) {
+                at_y = point & 2 ? row.second : row.first, at_x = point & 1 ? column.second : column.first;
+                factor = 1, weight = point_weight(row, column, point);
+            }
+            if constexpr (!S::WHOLE)
+                add_motion(low, motion_at(p.earlier, p.earlier_count, first_mask, picture, at_y, at_x, factor), weight);
+            if constexpr (S::HANDED) add_handed(handed, p, picture, at_y, at_x, factor, weight);
+        }
+    }
     out[S::FRAMES - 2] = view.timestep;
     out[S::FRAMES - 1] = low.mask;
+    pieces[S::FRAMES / 8 - 1] = pack_half8(out + S::FRAMES - 8);
 #pragma unroll
-    for (int i = 0; i < S::HANDED; i++) out[S::FRAMES + i] = handed[i];
+    for (int i = 0; i < S::HANDED; i++) rest[i] = handed[i];
     float inverse = 1.0f / p.factor;
-    out[S::FRAMES + S::HANDED] = low.flow.x * inverse;
-    out[S::FRAMES + S::HANDED + 1] = low.flow.y * inverse;
-    out[S::FRAMES + S::HANDED + 2] = low.flow.z * inverse;
-    out[S::FRAMES + S::HANDED + 3] = low.flow.w * inverse;
+    rest[S::HANDED] = low.flow.x * inverse;
+    rest[S::HANDED + 1] = low.flow.y * inverse;
+    rest[S::HANDED + 2] = low.flow.z * inverse;
+    rest[S::HANDED + 3] = low.flow.w * inverse;
 #pragma unroll
-    for (int i = 0; i < S::PIECES; i++) pieces[i] = pack_half8(out + 8 * i);
+    for (int i = S::FRAMES / 8; i < S::PIECES; i++) pieces[i] = pack_half8(rest + 8 * i - S::FRAMES);
 }

@@ -91,7 +91,6 @@ KERNEL(ssim, SsimParams, THREADS) {
 #pragma unroll
     for (int channel = 0; channel < 3; channel++) {
         if (channel >= p.channels) break;
-        __syncthreads();
         load_tile(a, b, p, channel, y0, x0);
         __syncthreads();
         for (int i = threadIdx.x; i < TILE_H * SSIM_W; i += THREADS) {

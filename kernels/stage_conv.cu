@@ -44,8 +44,11 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
     store_tile<T>(shared, p.dst + (size_t)blockIdx.z * p.out_h * p.out_w * p.cout, p.out_h, p.out_w, p.cout);
 }
 
-#define STAGE_CONV(name, features, handed, whole, nb, tile_h, tile_w, warps)                \
-    KERNEL(name, StageConvParams, 32 * warps) {                                             \
+// Blocks that a multiprocessor holds: the wide inputs take up to 128 registers without spills; 0: as the compiler likes.
+__device__ constexpr int blocks(int features, int warps) { return features >= 8 ? 16 / warps : 0; }
+
+#define STAGE_CONV(name, features, handed, whole, nb, tile_h, tile_w, warps)                   \
+    KERNEL(name, StageConvParams, 32 * warps, blocks(features, warps)) {                       \
         stage_convolve<Tile<2, nb, tile_h, tile_w, warps>, Stage<features, handed, whole, 1>>(p); \
     }
 #include "instances.h"

@@ -42,6 +42,7 @@ impl Interpolator for Blend {
             model_name: "blend".into(),
             model_sha256: None,
             scale: 1.0,
+            steps: Vec::new(),
         }
     }
 }

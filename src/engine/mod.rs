@@ -8,6 +8,7 @@ use crate::frame::{Frame, Picture};
 pub mod blend;
 pub mod open;
 pub mod rife;
+pub mod steady;
 
 /// Why a frame could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -138,4 +139,7 @@ pub struct EngineDescription {
     pub model_sha256: Option<String>,
     /// Flow scale in use (0.25, 0.5, 1, 2).
     pub scale: f32,
+    /// What was done since the start because a device failed or its memory did not suffice, in order.
+    #[serde(default)]
+    pub steps: Vec<String>,
 }

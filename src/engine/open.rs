@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
-use crate::backend::cuda::backend::Cuda;
+use crate::backend::cuda::backend::{BATCH, Cuda};
+use crate::backend::cuda::driver::Driver;
 use crate::backend::cuda::nvidia::Nvidia;
 use crate::backend::cuda::nvidia::find::{self, FindError};
-use crate::config::settings::{Device, Settings};
+use crate::config::settings::{Device, Scale, Settings};
 use crate::engine::blend::Blend;
-use crate::engine::rife::{Origin, Rife};
+use crate::engine::rife::{Origin, Rife, SCALES, scale_for};
+use crate::engine::steady::{Cure, Rung, Steady};
 use crate::engine::{EngineError, Interpolator};
+use crate::frame::PictureFormat;
 use crate::models::ModelError;
 use crate::models::rife_v4::Network;
 use crate::models::weights::Weights;
@@ -26,7 +29,8 @@ pub const STARTER_NAME: &str = "built-in starter weights";
 /// Model name that asks for the trivial engine.
 pub const BLEND: &str = "blend";
 
-/// The engine that `settings` ask for.
+/// The engine that `settings` ask for. With `auto`, a GPU is looked for each time: the daemon opens an engine for every
+/// clip, in a process of its own, so that a GPU that comes back is used from the next clip on.
 ///
 /// # Errors
 /// [`EngineError::NoDevice`], [`EngineError::Model`], [`EngineError::Scale`].
@@ -40,7 +44,7 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
         log::info!("{}: {note}", settings.model.as_deref().unwrap_or(Path::new("")).display());
     }
     let origin = Origin { model_sha256: Some(weights.sha256()), ..Origin::default() };
-    let job = Job { settings: settings.clone(), network, origin };
+    let job = Arc::new(Job { settings: settings.clone(), network, origin });
     match settings.device {
         Device::Cpu => job.on_the_processor(None),
         Device::Cuda(index) => job.on_a_device(index).map_err(|error| match error {
@@ -89,15 +93,50 @@ impl Job {
         Ok(Box::new(Rife::new(cpu, &self.network, self.settings.scale, origin)?))
     }
 
-    fn on_a_device(&self, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {
-        let driver = Arc::new(Nvidia::open(index)?);
-        let origin = self.origin.clone();
-        let engine = Rife::new(Cuda::new(driver), &self.network, self.settings.scale, origin)?;
-        Ok(Box::new(engine))
+    fn on_a_device(self: &Arc<Self>, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {
+        let driver: Arc<dyn Driver> = Arc::new(Nvidia::open(index)?);
+        let engine = self.on(&driver, BATCH, self.settings.scale)?;
+        Ok(Box::new(Steady::new(engine, self.rungs(&driver))))
+    }
+
+    fn on(
+        &self,
+        driver: &Arc<dyn Driver>,
+        batch: usize,
+        scale: Scale,
+    ) -> Result<Box<dyn Interpolator>, EngineError> {
+        let backend = Cuda::with_batch(Arc::clone(driver), batch);
+        Ok(Box::new(Rife::new(backend, &self.network, scale, self.origin.clone())?))
+    }
+
+    /// What to do when a device fails in mid-clip.
+    fn rungs(self: &Arc<Self>, driver: &Arc<dyn Driver>) -> Vec<Rung> {
+        let rung = |batch: usize, part: f32, step: &'static str| {
+            let (job, driver) = (Arc::clone(self), Arc::clone(driver));
+            let make = move |_: &EngineError, format: PictureFormat| {
+                let scale = scale_for(job.settings.scale, format.width_px, format.height_px);
+                job.on(&driver, batch, Scale::Fixed((scale * part).max(SCALES[0])))
+            };
+            Rung { cure: Cure::Memory, step, make: Box::new(make) }
+        };
+        let mut rungs = vec![
+            rung(1, 1.0, "pictures are made one at a time"),
+            rung(1, 0.5, "pictures are made one at a time with half the flow scale, 0.25 at least"),
+            rung(1, 0.25, "pictures are made one at a time with flow scale 0.25"),
+        ];
+        if self.settings.device == Device::Auto {
+            let job = Arc::clone(self);
+            let make = move |error: &EngineError, _: PictureFormat| {
+                job.on_the_processor(Some(format!("{error}; the network goes on on the CPU")))
+            };
+            let step = "the network goes on on the CPU";
+            rungs.push(Rung { cure: Cure::Any, step, make: Box::new(make) });
+        }
+        rungs
     }
 
     /// The first device that works; where none does, what is wrong with the last.
-    fn on_the_first_device(&self) -> Result<Box<dyn Interpolator>, NotOpened> {
+    fn on_the_first_device(self: &Arc<Self>) -> Result<Box<dyn Interpolator>, NotOpened> {
         let (devices, _) = find::devices()?;
         let mut failure = NotOpened::Find(FindError::NoDevice);
         for device in devices {

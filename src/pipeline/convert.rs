@@ -161,7 +161,7 @@ enum InLine {
     /// An output frame; without a picture, the engine's next one.
     Output { picture: Option<Arc<Picture>>, kind: Kind, pts: Seconds, duration: Seconds },
     /// The engine's next picture is a held-out frame.
-    HeldOut(HeldOut),
+    HeldOut(Box<HeldOut>),
 }
 
 /// A real frame that was predicted from its neighbors.
@@ -361,7 +361,12 @@ impl Session<'_> {
         let timestep = (*part.numer() as f64 / *part.denom() as f64) as f32;
         self.asked.ask(oldest, newest, &[timestep])?;
         let (oldest, middle, newest) = (oldest.clone(), middle.clone(), newest.clone());
-        self.line.push_back(InLine::HeldOut(HeldOut { oldest, middle, newest, timestep }));
+        self.line.push_back(InLine::HeldOut(Box::new(HeldOut {
+            oldest,
+            middle,
+            newest,
+            timestep,
+        })));
         Ok(())
     }
 

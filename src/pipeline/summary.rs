@@ -123,6 +123,9 @@ pub fn done(facts: Facts<'_>) -> Report {
     if let Some(reason) = &engine.fallback_reason {
         warnings.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
+    let step =
+        |message: &String| report::Notice { code: "device_step".into(), message: message.clone() };
+    warnings.extend(engine.steps.iter().map(step));
     let interpolation = report::Interpolation {
         factor: task.settings.factor,
         speed: 1.0 / real(plan.stretch),

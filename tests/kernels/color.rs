@@ -6,13 +6,13 @@ use slomod::backend::cuda::color::{
     PlaneLayout, image_from_planes, planes_from_image, rgb8_from_planes,
 };
 use slomod::backend::cuda::driver::{Buffer, Driver};
-use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
 use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
 use slomod::ops::color::{picture_to_rgb, rgb_to_picture, rgb8};
 use slomod::ops::tensor::Tensor;
 
-use crate::flow::compare;
-use crate::scenes::{Random, download_bytes, pictures, rounded, upload_half};
+use crate::faults::Fault;
+use crate::flow::{both_orders, compare};
+use crate::scenes::{Random, pictures, rounded, upload_half};
 use crate::shim::driver::ShimDriver;
 use crate::shim::library::Order;
 
@@ -49,78 +49,129 @@ pub fn upload(driver: &Arc<dyn Driver>, picture: &Picture) -> Buffer {
     Buffer::with_content(driver, &bytes).unwrap()
 }
 
+fn check_image(shim: &Arc<ShimDriver>, format: PictureFormat) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let (picture, layout) = (noise(format, &mut Random::new(5)), PlaneLayout::of(format));
+    let planes = upload(&driver, &picture);
+    let (bytes, image) =
+        both_orders(shim, |image| image_from_planes(&driver, planes.address(), &layout, image))?;
+    let (h, w) = (format.height_px, format.width_px);
+    let expected = Tensor { h, w, c: 3, data: picture_to_rgb(&picture) };
+    compare(&pictures(&bytes, &image)[0], &expected, |_| HALF_STEP)
+        .map_err(|at| format!("{format:?}: {at}"))
+}
+
+fn check_rgb8(shim: &Arc<ShimDriver>, format: PictureFormat) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let (picture, layout) = (noise(format, &mut Random::new(6)), PlaneLayout::of(format));
+    let planes = upload(&driver, &picture);
+    let pixels = format.width_px * format.height_px;
+    let rgb = Buffer::new(&driver, 3 * pixels).unwrap();
+    rgb8_from_planes(&driver, planes.address(), &layout, rgb.address())
+        .map_err(|error| error.to_string())?;
+    let mut found = vec![0; 3 * pixels];
+    driver.download(rgb.address(), &mut found).unwrap();
+    let expected = rgb8(&picture_to_rgb(&picture));
+    let same = expected
+        .chunks_exact(3)
+        .enumerate()
+        .all(|(at, pixel)| [found[at], found[pixels + at], found[2 * pixels + at]] == pixel);
+    if same { Ok(()) } else { Err(format!("{format:?}: other bytes of RGB")) }
+}
+
+/// Planes of the second picture of a batch.
+fn check_planes(shim: &Arc<ShimDriver>, format: PictureFormat) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let (h, w) = (format.height_px, format.width_px);
+    let mut random = Random::new(7);
+    let mut images = [0; 2].map(|_| Tensor::zeros(h, w, 3));
+    for value in images.iter_mut().flat_map(|image| &mut image.data) {
+        *value = rounded(random.between(-0.1, 1.1));
+    }
+    images[1].data[0] = f32::NAN;
+    let device = upload_half(&driver, &[&images[0], &images[1]], 4);
+    let layout = PlaneLayout::of(format);
+    let expected = rgb_to_picture(&images[1].data, format);
+    for order in [Order::Forward, Order::Backward] {
+        shim.set_order(order);
+        let planes = Buffer::new(&driver, layout.bytes()).unwrap();
+        planes_from_image(&driver, &device, 1, &layout, planes.address())
+            .map_err(|error| error.to_string())?;
+        let mut bytes = vec![0; layout.bytes()];
+        driver.download(planes.address(), &mut bytes).unwrap();
+        if layout.read(&bytes) != expected {
+            return Err(format!("{format:?}, {order:?}: other planes"));
+        }
+    }
+    Ok(())
+}
+
+type Check = fn(&Arc<ShimDriver>, PictureFormat) -> Result<(), String>;
+
+fn check_all(check: Check) {
+    let shim = ShimDriver::new();
+    for format in SIZES.into_iter().flat_map(|(w, h)| formats(w, h)) {
+        check(&shim, format).unwrap();
+    }
+}
+
 #[test]
 fn images_are_as_defined_for_every_format() {
-    let shim = ShimDriver::new();
-    let driver: Arc<dyn Driver> = shim.clone();
-    let mut random = Random::new(5);
-    for format in SIZES.into_iter().flat_map(|(w, h)| formats(w, h)) {
-        let (picture, layout) = (noise(format, &mut random), PlaneLayout::of(format));
-        let planes = upload(&driver, &picture);
-        let runs = [Order::Forward, Order::Backward].map(|order| {
-            shim.set_order(order);
-            let mut image = DeviceTensor::default();
-            image_from_planes(&driver, planes.address(), &layout, &mut image).unwrap();
-            (download_bytes(&driver, &image), image)
-        });
-        let [(bytes, image), (backward, _)] = runs;
-        assert_eq!(bytes, backward, "{format:?}: the order of threads shows");
-        let (h, w) = (format.height_px, format.width_px);
-        let expected = Tensor { h, w, c: 3, data: picture_to_rgb(&picture) };
-        compare(&pictures(&bytes, &image)[0], &expected, |_| HALF_STEP)
-            .unwrap_or_else(|at| panic!("{format:?}: {at}"));
-    }
+    check_all(check_image);
 }
 
 #[test]
 fn bytes_of_rgb_are_those_of_the_definition() {
-    let shim = ShimDriver::new();
-    let driver: Arc<dyn Driver> = shim.clone();
-    let mut random = Random::new(6);
-    for format in SIZES.into_iter().flat_map(|(w, h)| formats(w, h)) {
-        let (picture, layout) = (noise(format, &mut random), PlaneLayout::of(format));
-        let planes = upload(&driver, &picture);
-        let pixels = format.width_px * format.height_px;
-        let rgb = Buffer::new(&driver, 3 * pixels).unwrap();
-        rgb8_from_planes(&driver, planes.address(), &layout, rgb.address()).unwrap();
-        let mut found = vec![0; 3 * pixels];
-        driver.download(rgb.address(), &mut found).unwrap();
-        let expected = rgb8(&picture_to_rgb(&picture));
-        for (at, pixel) in expected.chunks_exact(3).enumerate() {
-            let of = [found[at], found[pixels + at], found[2 * pixels + at]];
-            assert_eq!(of, pixel, "{format:?} pixel {at}");
-        }
-    }
+    check_all(check_rgb8);
 }
 
 #[test]
 fn planes_are_those_of_the_definition_for_every_format() {
-    let shim = ShimDriver::new();
-    let driver: Arc<dyn Driver> = shim.clone();
-    let mut random = Random::new(7);
-    for (w, h) in SIZES {
-        let mut images: Vec<Tensor> = (0..2).map(|_| Tensor::zeros(h, w, 3)).collect();
-        for value in images.iter_mut().flat_map(|image| &mut image.data) {
-            *value = rounded(random.between(-0.1, 1.1));
-        }
-        images[1].data[0] = f32::NAN;
-        let device = upload_half(&driver, &[&images[0], &images[1]], 4);
-        for format in formats(w, h) {
-            let layout = PlaneLayout::of(format);
-            for (index, image) in images.iter().enumerate() {
-                let runs = [Order::Forward, Order::Backward].map(|order| {
-                    shim.set_order(order);
-                    let planes = Buffer::new(&driver, layout.bytes()).unwrap();
-                    let address = planes.address();
-                    planes_from_image(&driver, &device, index, &layout, address).unwrap();
-                    let mut bytes = vec![0; layout.bytes()];
-                    driver.download(address, &mut bytes).unwrap();
-                    bytes
-                });
-                assert_eq!(runs[0], runs[1], "{format:?}: the order of threads shows");
-                let expected = rgb_to_picture(&image.data, format);
-                assert!(layout.read(&runs[0]) == expected, "{format:?}, picture {index}");
-            }
-        }
+    check_all(check_planes);
+}
+
+/// What planted faults must not pass.
+fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    for format in formats(21, 7) {
+        check_image(shim, format)?;
+        check_rgb8(shim, format)?;
+        check_planes(shim, format)?;
     }
+    Ok(())
+}
+
+pub fn faults() -> Vec<Fault> {
+    let fault = |title, old, new| Fault {
+        title,
+        file: "color.cu",
+        old,
+        new,
+        unit: "color.cu",
+        check: check_some,
+    };
+    vec![
+        fault(
+            "chroma rows sited the other way",
+            "y % 2 ? min(near_row",
+            "y % 2 == 0 ? min(near_row",
+        ),
+        fault(
+            "chroma columns sited between",
+            "v[0] = column[0], v[1]",
+            "v[0] = 0.5f * (column[0] + column[1]), v[1]",
+        ),
+        fault(
+            "chroma filtered a column late",
+            "left = run[2 * i], here",
+            "left = run[2 * i + 1], here",
+        ),
+        fault("the pixel before a run is the run's own", "max(x - 1, 0)", "x"),
+        fault("codes cut instead of rounded", "floorf(value + 0.5f)", "floorf(value)"),
+        fault("blue and red exchanged", "red[i] - p.luma_zero", "blue[i] - p.luma_zero"),
+        fault(
+            "stores past the end of a row",
+            "if (x + i < n) row[x + i]",
+            "if (x + i <= n) row[x + i]",
+        ),
+    ]
 }

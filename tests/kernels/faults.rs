@@ -1,6 +1,6 @@
 //! Faults planted one at a time in a copy of the kernels: the checks must notice each of them.
 //!
-//! Only the one file of kernels that a fault touches is compiled, and of the convolutions only two instances.
+//! Only the files of kernels that a fault touches are compiled, and of the convolutions only two instances.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,17 +24,27 @@ pub struct Fault {
     pub old: &'static str,
     /// What stands there instead.
     pub new: &'static str,
-    /// The file of kernels to compile.
+    /// The files of kernels to compile, with blanks between.
     pub unit: &'static str,
     /// The check that must fail.
     pub check: Check,
 }
 
 fn all() -> Vec<Fault> {
-    [crate::conv::faults(), crate::deconv::faults(), crate::head::faults()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        crate::conv::faults(),
+        crate::deconv::faults(),
+        crate::head::faults(),
+        crate::flow::faults(),
+        crate::fusion::faults(),
+        crate::fused::faults(),
+        crate::color::faults(),
+        crate::warp::faults(),
+        crate::metrics::faults(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A copy of the kernels in a folder of its own, without most of the convolutions.
@@ -48,7 +58,9 @@ fn copy_kernels(name: &str) -> PathBuf {
     }
     let list = fs::read_to_string(copy.join("instances.h")).unwrap();
     let kept = |line: &&str| {
-        !line.starts_with("CONV(") || crate::conv::FAULTY.iter().any(|name| line.contains(name))
+        let faulty = crate::conv::FAULTY.iter().chain(crate::fused::FAULTY);
+        let is_conv = line.starts_with("CONV(") || line.starts_with("STAGE_CONV(");
+        !is_conv || faulty.into_iter().any(|name| line.contains(name))
     };
     let kept: Vec<_> = list.lines().filter(kept).collect();
     fs::write(copy.join("instances.h"), kept.join("\n") + "\n").unwrap();
@@ -56,7 +68,8 @@ fn copy_kernels(name: &str) -> PathBuf {
 }
 
 fn run(kernels: &Path, unit: &str, check: Check) -> Result<(), String> {
-    let library = Library::build(kernels, &[unit], &build_folder().join("faults"))
+    let units: Vec<_> = unit.split(' ').collect();
+    let library = Library::build(kernels, &units, &build_folder().join("faults"))
         .unwrap_or_else(|said| panic!("{said}"));
     check(&ShimDriver::over(Arc::new(library), h200()))
 }

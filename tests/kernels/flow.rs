@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use slomod::backend::cuda::driver::Driver;
+use slomod::backend::cuda::driver::{DeviceError, Driver};
 use slomod::backend::cuda::flow::{Inputs, stage};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
-use slomod::ops::flow::{MaskRule, Stage, View, reference};
+use slomod::ops::flow::MaskRule;
 use slomod::ops::tensor::Tensor;
 
+use crate::faults::Fault;
 use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, pictures};
 use crate::shim::driver::ShimDriver;
 use crate::shim::library::Order;
@@ -51,38 +52,37 @@ fn inputs<'a>(
     }
 }
 
-fn check(shim: &Arc<ShimDriver>, recipe: &Recipe, factor: f32, seed: u64) {
+fn check(shim: &Arc<ShimDriver>, recipe: &Recipe, factor: f32, seed: u64) -> Result<(), String> {
     let driver: Arc<dyn Driver> = shim.clone();
     let scene = Scene::draw(recipe, &mut Random::new(seed));
     let device = OnDevice::new(&driver, &scene);
     let earlier = device.outputs();
     let inputs = inputs(&scene, &device, factor, &earlier);
-    let runs = [Order::Forward, Order::Backward].map(|order| {
+    let place = format!("{recipe:?}, factor {factor}, seed {seed}");
+    let (bytes, output) = both_orders(shim, |output| stage(&driver, &inputs, output))?;
+    let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
+    for (index, found) in pictures(&bytes, &output).iter().enumerate() {
+        let expected = scene.block_input(index, factor);
+        compare(found, &expected, |value| tolerance(value, scene.full, reach))
+            .map_err(|at| format!("{place}, {index}: {at}"))?;
+    }
+    Ok(())
+}
+
+/// Runs in both orders of threads, which must agree to the bit: the output's bytes and the output.
+pub fn both_orders(
+    shim: &Arc<ShimDriver>,
+    run: impl Fn(&mut DeviceTensor) -> Result<(), DeviceError>,
+) -> Result<(Vec<u8>, DeviceTensor), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let one = |order| {
         shim.set_order(order);
         let mut output = DeviceTensor::default();
-        stage(&driver, &inputs, &mut output).unwrap();
-        (download_bytes(&driver, &output), output)
-    });
-    let [(bytes, output), (backward, _)] = runs;
-    assert_eq!(bytes, backward, "{recipe:?}, factor {factor}: the order of threads shows");
-    for (index, found) in pictures(&bytes, &output).iter().enumerate() {
-        let mut expected = Tensor::default();
-        let stage = Stage {
-            views: &[View {
-                records: [&scene.records[index][0], &scene.records[index][1]],
-                timestep: scene.timesteps[index],
-            }],
-            features: scene.features,
-            factor,
-            earlier: &scene.outputs_of(index),
-            mask: scene.mask,
-            handed_on: inputs.handed_on,
-        };
-        reference(&stage, &mut expected);
-        let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
-        compare(found, &expected, |value| tolerance(value, scene.full, reach))
-            .unwrap_or_else(|at| panic!("{recipe:?}, factor {factor}, seed {seed}, {index}: {at}"));
-    }
+        run(&mut output).map_err(|error| error.to_string())?;
+        Ok::<_, String>((download_bytes(&driver, &output), output))
+    };
+    let (forward, backward) = (one(Order::Forward)?, one(Order::Backward)?);
+    if forward.0 == backward.0 { Ok(forward) } else { Err("the order of threads shows".into()) }
 }
 
 /// That all channels in use are near and all others zero; or the first place where they are not.
@@ -130,7 +130,7 @@ fn block_inputs_are_as_defined_for_every_network_and_factor() {
                 let n = if seed % 3 == 0 { 3 } else { 1 };
                 let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
                 seed += 1;
-                check(&shim, &recipe, factor, seed);
+                check(&shim, &recipe, factor, seed).unwrap();
             }
         }
     }
@@ -159,7 +159,7 @@ fn block_inputs_of_tiny_and_odd_pictures_are_as_defined() {
             let factors = vec![1.0, 0.5];
             let mask = MaskRule::Sum;
             let recipe = Recipe { n: 2, full, features: 4, handed_on: 8, mask, factors, motion };
-            check(&shim, &recipe, factor, seed as u64);
+            check(&shim, &recipe, factor, seed as u64).unwrap();
         }
     }
 }
@@ -171,6 +171,76 @@ fn positions_are_exact_in_pictures_wider_than_half_precision_counts() {
         let factors = vec![4.0, 2.0];
         let (full, motion, mask) = ([4, 4352], Motion::Small, MaskRule::Last);
         let recipe = Recipe { n: 1, full, features: 4, handed_on: 8, mask, factors, motion };
-        check(&shim, &recipe, factor, seed as u64);
+        check(&shim, &recipe, factor, seed as u64).unwrap();
     }
+}
+
+/// What planted faults must not pass.
+fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    for (seed, factor) in [1.0, 0.5, 4.0].into_iter().enumerate() {
+        let (factors, motion) = (vec![4.0, 2.0], Motion::Leaving);
+        let mask = if seed == 0 { MaskRule::Sum } else { MaskRule::Last };
+        let full = [12, 40];
+        let recipe = Recipe { n: 2, full, features: 4, handed_on: 8, mask, factors, motion };
+        check(shim, &recipe, factor, seed as u64)?;
+    }
+    Ok(())
+}
+
+pub fn faults() -> Vec<Fault> {
+    let fault =
+        |title, file, old, new| Fault { title, file, old, new, unit: "flow.cu", check: check_some };
+    let (flow, sample) = ("flow.cuh", "sample.cuh");
+    vec![
+        fault(
+            "flow's x and y exchanged",
+            flow,
+            "full.flow.y, full.flow.x",
+            "full.flow.x, full.flow.y",
+        ),
+        fault(
+            "both frames moved by one flow",
+            flow,
+            "full.flow.w, full.flow.z",
+            "full.flow.y, full.flow.x",
+        ),
+        fault(
+            "features handed on read at full resolution",
+            flow,
+            "add_handed(handed, p, picture, at_y, at_x, factor,",
+            "add_handed(handed, p, picture, at_y, at_x, 1.0f,",
+        ),
+        fault("flow in picture pixels", flow, "inverse = 1.0f / p.factor", "inverse = 1.0f"),
+        fault(
+            "the cell's first pixel for its center",
+            flow,
+            "int at_y = point & 2 ? row.second",
+            "int at_y = point & 2 ? row.first",
+        ),
+        fault(
+            "coordinates in half precision",
+            sample,
+            "fmaxf((float)position + by",
+            "fmaxf(__half2float(__float2half((float)position + by))",
+        ),
+        fault(
+            "the second tap one too far",
+            sample,
+            "min(first + 1, n - 1), u - floorf(u)",
+            "min(first + 2, n - 1), u - floorf(u)",
+        ),
+        fault("one output's mask left out", sample, "j >= first_mask", "j > first_mask"),
+        fault(
+            "the first picture's flow for all",
+            sample,
+            "first = (size_t)picture *",
+            "first = 0 * (size_t)picture *",
+        ),
+        fault(
+            "flows summed in their own pixels",
+            sample,
+            "sum.flow.z += e.factor *",
+            "sum.flow.z +=",
+        ),
+    ]
 }

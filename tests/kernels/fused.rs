@@ -9,14 +9,18 @@ use slomod::backend::cuda::driver::{DeviceDescription, Driver};
 use slomod::backend::cuda::flow::{Inputs, input_order, stage, stage_conv};
 use slomod::backend::cuda::fusion::{Frames, deconv_fusion, fusion};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
+use slomod::ops;
 use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use slomod::ops::deconv::{DeconvWeights, Shuffle};
 use slomod::ops::flow::MaskRule;
 use slomod::ops::tensor::Tensor;
 
-use crate::flow::{PAIRS, size_for};
+use crate::faults::Fault;
+use crate::flow::{PAIRS, both_orders, compare, size_for};
+use crate::fusion::expected;
 use crate::scenes::{
-    Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, rounded, upload_half,
+    Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, pictures, rounded,
+    upload_half,
 };
 use crate::shim::driver::{ShimDriver, h200, turing};
 use crate::shim::library::Order;
@@ -41,7 +45,7 @@ fn first_conv(random: &mut Random, in_channels: usize, out_channels: usize) -> C
     }
 }
 
-/// No chip at all: between the least and the most shared memory.
+/// Between the least and the most shared memory.
 fn ada() -> DeviceDescription {
     DeviceDescription { capability: (8, 9), shared_bytes: 99 << 10, ..h200() }
 }
@@ -218,4 +222,129 @@ fn wide_ends_go_through_memory() {
         check_deconv_fusion(&shim, &recipe, &end, 1);
         assert!(!shim.launched().contains("deconv_fusion"), "{in_channels} channels");
     }
+}
+
+/// Instances that planted faults are compiled with.
+pub const FAULTY: &[&str] = &["stage_conv_f4_h8_n16_8x16_whole"];
+/// Products of halves, rounded to half between; a fault is far beyond it.
+const FAULT_TOLERANCE: f32 = 1e-2;
+
+/// Against the definitions, as only one file of kernels is there.
+fn check_one_stage_conv(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let (factors, motion, mask) = (vec![2.0, 1.0], Motion::Small, MaskRule::Sum);
+    let (n, full, features, handed_on) = (2, [22, 38], 4, 8);
+    let mut random = Random::new(12);
+    let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
+    let scene = Scene::draw(&recipe, &mut random);
+    let device = OnDevice::new(&driver, &scene);
+    let (views, earlier) = (device.views(), device.outputs());
+    let earlier = &earlier;
+    let inputs = Inputs { views, n, full, features, factor: 1.0, earlier, mask, handed_on };
+    let weights = first_conv(&mut random, inputs.channels(), 16);
+    let conv = PackedConv::new(&driver, &weights, &input_order(inputs.channels())).unwrap();
+    let (bytes, output) = both_orders(shim, |output| {
+        stage_conv(&driver, &inputs, &conv, &mut DeviceTensor::default(), output)
+    })?;
+    for (index, found) in pictures(&bytes, &output).iter().enumerate() {
+        let mut input = scene.block_input(index, 1.0);
+        input.data.iter_mut().for_each(|value| *value = rounded(*value));
+        let mut expected = Tensor::default();
+        ops::conv::reference(&weights, &input, &mut expected);
+        compare(found, &expected, |value| FAULT_TOLERANCE * (1.0 + value.abs()))?;
+    }
+    Ok(())
+}
+
+fn check_one_end(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let (factors, motion, mask) = (vec![2.0, 1.0], Motion::Small, MaskRule::Sum);
+    let (n, full, features) = (2, [44, 76], 4);
+    let mut random = Random::new(13);
+    let recipe = Recipe { n, full, features, handed_on: 0, mask, factors, motion };
+    let mut scene = Scene::draw(&recipe, &mut random);
+    let device = OnDevice::new(&driver, &scene);
+    let (views, earlier, frame) = (device.views(), device.outputs(), [43, 74]);
+    let earlier = &earlier;
+    let frames = Frames { views, n, full, frame, features, earlier, mask, factor: 1.0 };
+    let weights = last_deconv(&mut random, 32, 5);
+    let deconv = PackedDeconv::new(&driver, &weights).unwrap();
+    let [h, w] = full.map(|n| n / 4);
+    let batch = [0; 2].map(|_| Tensor { h, w, c: 32, data: values(&mut random, h * w * 32, 1.0) });
+    let input = upload_half(&driver, &[&batch[0], &batch[1]], 32);
+    let (bytes, image) = both_orders(shim, |image| {
+        deconv_fusion(&driver, &deconv, &input, &frames, &mut DeviceTensor::default(), image)
+    })?;
+    let last = batch.map(|input| {
+        let mut output = Tensor::default();
+        ops::deconv::reference(&weights, &input, &mut output);
+        output
+    });
+    scene.outputs.push((1.0, last.to_vec()));
+    for (index, found) in pictures(&bytes, &image).iter().enumerate() {
+        compare(found, &expected(&scene, frame, index), |_| FAULT_TOLERANCE)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn fused_kernels_are_as_defined() {
+    let shim = ShimDriver::new();
+    check_one_stage_conv(&shim).unwrap();
+    check_one_end(&shim).unwrap();
+}
+
+pub fn faults() -> Vec<Fault> {
+    let conv = |title, old, new| Fault {
+        title,
+        file: "stage_conv.cu",
+        old,
+        new,
+        unit: "stage_conv.cu",
+        check: check_one_stage_conv,
+    };
+    let end = |title, old, new| Fault {
+        title,
+        file: "deconv_fusion.cu",
+        old,
+        new,
+        unit: "deconv_fusion.cu",
+        check: check_one_end,
+    };
+    vec![
+        conv("no barrier behind the gather", "__syncthreads();\n    float acc", "float acc"),
+        conv(
+            "weights not waited for",
+            "cp_async_wait<0>();\n    __syncthreads();",
+            "__syncthreads();",
+        ),
+        conv("pixels outside gathered", "x >= 0 && x < p.w) stage_pixel", "x < p.w) stage_pixel"),
+        conv(
+            "two pieces of a chunk exchanged",
+            "halo_offset<T>(row, col, piece & 1)",
+            "halo_offset<T>(row, col, ~piece & 1)",
+        ),
+        conv("one picture of the batch", "(pieces, p, blockIdx.z, y, x)", "(pieces, p, 0, y, x)"),
+        end(
+            "weights replaced while in use",
+            "__syncthreads();  // all warps",
+            "__syncwarp();  // all warps",
+        ),
+        end(
+            "weights not waited for",
+            "cp_async_wait<0>();\n        __syncthreads();",
+            "__syncthreads();",
+        ),
+        end(
+            "phases staged in each other's place",
+            "2 * phase_column + (sub & 1)",
+            "phase_column + 2 * (sub & 1)",
+        ),
+        end("the last block's mask left out", "motion.mask += mask", "motion.mask += 0 * mask"),
+        end(
+            "the row of phases not shifted",
+            "halo + chunk * T::HALO_BYTES + phase_row * T::HALO_ROW_BYTES",
+            "halo + chunk * T::HALO_BYTES",
+        ),
+    ]
 }

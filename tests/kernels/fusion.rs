@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::fusion::{Frames, fusion};
-use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
 use slomod::ops::flow::{BlockOutput, MaskRule, View};
 use slomod::ops::fusion::{Fusion, reference};
 use slomod::ops::tensor::Tensor;
 
-use crate::flow::{FACTORS, PAIRS, compare, size_for, tolerance};
-use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, download_bytes, pictures};
+use crate::faults::Fault;
+use crate::flow::{FACTORS, PAIRS, both_orders, compare, size_for, tolerance};
+use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, pictures};
 use crate::shim::driver::ShimDriver;
-use crate::shim::library::Order;
 
 const MOTIONS: [Motion; 4] = [Motion::Small, Motion::Leaving, Motion::Huge, Motion::Whole];
 
@@ -30,7 +29,12 @@ pub fn expected(scene: &Scene, frame: [usize; 2], index: usize) -> Tensor {
     picture
 }
 
-fn check(shim: &Arc<ShimDriver>, recipe: &Recipe, frame: [usize; 2], seed: u64) {
+fn check(
+    shim: &Arc<ShimDriver>,
+    recipe: &Recipe,
+    frame: [usize; 2],
+    seed: u64,
+) -> Result<(), String> {
     let driver: Arc<dyn Driver> = shim.clone();
     let scene = Scene::draw(recipe, &mut Random::new(seed));
     let device = OnDevice::new(&driver, &scene);
@@ -46,19 +50,13 @@ fn check(shim: &Arc<ShimDriver>, recipe: &Recipe, frame: [usize; 2], seed: u64) 
         mask: recipe.mask,
         factor: last.factor,
     };
-    let runs = [Order::Forward, Order::Backward].map(|order| {
-        shim.set_order(order);
-        let mut image = DeviceTensor::default();
-        fusion(&driver, &frames, last.tensor, &mut image).unwrap();
-        (download_bytes(&driver, &image), image)
-    });
-    let [(bytes, image), (backward, _)] = runs;
-    assert_eq!(bytes, backward, "{recipe:?}: the order of threads shows");
+    let (bytes, image) = both_orders(shim, |image| fusion(&driver, &frames, last.tensor, image))?;
     let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
     for (index, found) in pictures(&bytes, &image).iter().enumerate() {
         compare(found, &expected(&scene, frame, index), |v| tolerance(v, recipe.full, reach))
-            .unwrap_or_else(|at| panic!("{recipe:?}, {frame:?}, seed {seed}, {index}: {at}"));
+            .map_err(|at| format!("{recipe:?}, {frame:?}, seed {seed}, {index}: {at}"))?;
     }
+    Ok(())
 }
 
 #[test]
@@ -76,7 +74,7 @@ fn pictures_are_as_defined_for_every_record_and_factor() {
             let (n, motion) = (1 + seed % 3, MOTIONS[seed % MOTIONS.len()]);
             let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
             seed += 1;
-            check(&shim, &recipe, frame, seed as u64);
+            check(&shim, &recipe, frame, seed as u64).unwrap();
         }
     }
 }
@@ -87,6 +85,35 @@ fn tiny_and_wide_pictures_are_as_defined() {
     for (seed, full) in [[1, 1], [1, 9], [35, 1], [3, 4355]].into_iter().enumerate() {
         let (factors, motion, mask) = (vec![1.0, 0.5, 1.0], Motion::Small, MaskRule::Sum);
         let recipe = Recipe { n: 1, full, features: 0, handed_on: 0, mask, factors, motion };
-        check(&shim, &recipe, full, seed as u64);
+        check(&shim, &recipe, full, seed as u64).unwrap();
     }
+}
+
+/// What planted faults must not pass.
+fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    let (factors, motion, mask) = (vec![2.0, 1.0], Motion::Leaving, MaskRule::Sum);
+    let recipe = Recipe { n: 2, full: [6, 34], features: 4, handed_on: 0, mask, factors, motion };
+    check(shim, &recipe, [5, 33], 1)
+}
+
+pub fn faults() -> Vec<Fault> {
+    let fault = |title, file, old, new| Fault {
+        title,
+        file,
+        old,
+        new,
+        unit: "fusion.cu",
+        check: check_some,
+    };
+    vec![
+        fault(
+            "frames exchanged in the blend",
+            "fusion.cuh",
+            "a.y * m + b.y * rest",
+            "a.y * rest + b.y * m",
+        ),
+        fault("the mask's sign", "fusion.cuh", "expf(-motion.mask)", "expf(motion.mask)"),
+        fault("the padded picture's rows", "fusion.cu", "* p.frame_w + x]", "* p.full_w + x]"),
+        fault("one picture of the batch", "fusion.cu", "p.views[picture]", "p.views[0]"),
+    ]
 }

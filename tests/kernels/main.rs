@@ -14,6 +14,7 @@ mod fusion;
 mod head;
 mod metrics;
 mod network;
+mod nvidia;
 mod params;
 mod scenes;
 mod shim;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::metrics::PictureMeasures;
-use slomod::frame::Picture;
+use slomod::frame::{Chroma, Picture, PictureFormat};
 use slomod::ops::metrics::{Filter, ssim_reference};
 use slomod::quality::{Samples, compare};
 
 use crate::color::{formats, noise, upload};
+use crate::faults::Fault;
 use crate::scenes::Random;
 use crate::shim::driver::ShimDriver;
 use crate::shim::library::Order;
@@ -19,36 +20,46 @@ const SSIM_TOLERANCE: f64 = 1e-5;
 /// A picture like it, as a network might make it.
 fn near(picture: &Picture, random: &mut Random) -> Picture {
     let mut near = picture.clone();
-    for value in near.planes.iter_mut().flatten() {
-        *value = value.saturating_add(random.below(9) as u8).saturating_sub(random.below(9) as u8);
+    for plane in &mut near.planes {
+        for (at, value) in plane.iter_mut().enumerate() {
+            // Worse here, better there, so that a shift of the window shows.
+            let reach = 1 + at % 61;
+            let (up, down) = (random.below(reach) as u8, random.below(reach) as u8);
+            *value = value.saturating_add(up).saturating_sub(down);
+        }
     }
     near
+}
+
+fn check(shim: &Arc<ShimDriver>, format: PictureFormat) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let mut random = Random::new(8);
+    let truth = noise(format, &mut random);
+    let predicted = near(&truth, &mut random);
+    let [a, b] = [&truth, &predicted].map(|picture| upload(&driver, picture));
+    let measures = PictureMeasures::new(&driver, format).unwrap();
+    let measure = |order| {
+        shim.set_order(order);
+        let found = measures.compare(&driver, a.address(), b.address());
+        found.map_err(|error| error.to_string())
+    };
+    let (found, backward) = (measure(Order::Forward)?, measure(Order::Backward)?);
+    let expected = compare(&Samples::of_picture(&truth), &Samples::of_picture(&predicted));
+    let exact = found == backward
+        && found.rgb_squared_error == expected.rgb.sum
+        && found.luma_squared_error == expected.luma.sum;
+    let near = (found.ssim_luma - expected.ssim_y).abs() <= SSIM_TOLERANCE
+        && (found.ssim_rgb - expected.ssim_rife).abs() <= SSIM_TOLERANCE;
+    let differ = || format!("{format:?}: {found:?}, backward {backward:?}, want {expected:?}");
+    if exact && near { Ok(()) } else { Err(differ()) }
 }
 
 #[test]
 fn measures_are_the_processors_for_every_format_and_size() {
     let shim = ShimDriver::new();
-    let driver: Arc<dyn Driver> = shim.clone();
-    let mut random = Random::new(8);
     for (w, h) in [(1, 1), (2, 3), (7, 5), (10, 40), (11, 11), (53, 37)] {
         for format in formats(w, h) {
-            let truth = noise(format, &mut random);
-            let predicted = near(&truth, &mut random);
-            let [a, b] = [&truth, &predicted].map(|picture| upload(&driver, picture));
-            let measures = PictureMeasures::new(&driver, format).unwrap();
-            let runs = [Order::Forward, Order::Backward].map(|order| {
-                shim.set_order(order);
-                measures.compare(&driver, a.address(), b.address()).unwrap()
-            });
-            assert_eq!(runs[0], runs[1], "{format:?}: the order of threads shows");
-            let found = runs[0];
-            let expected = compare(&Samples::of_picture(&truth), &Samples::of_picture(&predicted));
-            assert_eq!(found.rgb_squared_error, expected.rgb.sum, "{format:?}");
-            assert_eq!(found.luma_squared_error, expected.luma.sum, "{format:?}");
-            let off = (found.ssim_luma - expected.ssim_y).abs();
-            assert!(off <= SSIM_TOLERANCE, "{format:?}: {found:?}, want {expected:?}");
-            let off = (found.ssim_rgb - expected.ssim_rife).abs();
-            assert!(off <= SSIM_TOLERANCE, "{format:?}: {found:?}, want {expected:?}");
+            check(&shim, format).unwrap();
         }
     }
 }
@@ -69,4 +80,40 @@ fn the_fast_measure_is_the_defined_one() {
         let fast = slomod::quality::ssim::ssim_rife(&a, &b, w, h);
         assert!((fast - sum / positions as f64).abs() <= SSIM_TOLERANCE, "{w}x{h}: {fast}");
     }
+}
+
+/// What planted faults must not pass: an odd number of samples, several tiles.
+fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    let format = formats(53, 37)[26];
+    check(shim, PictureFormat { chroma: Chroma::Gbr, ..format })
+}
+
+pub fn faults() -> Vec<Fault> {
+    let fault = |title, old, new| Fault {
+        title,
+        file: "metrics.cu",
+        old,
+        new,
+        unit: "metrics.cu color.cu",
+        check: check_some,
+    };
+    vec![
+        fault(
+            "no barrier before a sum",
+            "shared[i] = value;\n    __syncthreads();",
+            "shared[i] = value;",
+        ),
+        fault(
+            "no barrier behind a tile",
+            "load_tile(a, b, p, channel, y0, x0);\n        __syncthreads();",
+            "load_tile(a, b, p, channel, y0, x0);",
+        ),
+        fault(
+            "samples behind the last word left out",
+            "4 * words + first",
+            "4 * words + first + 1",
+        ),
+        fault("the border a sample off", "at - padding, 0", "at - padding - 1, 0"),
+        fault("positions outside counted", "x0 + column >= p.out_w", "x0 + column > p.out_w"),
+    ]
 }

@@ -6,7 +6,7 @@ use half::f16;
 use slomod::backend::cuda::driver::{Buffer, Driver, Parameters};
 use slomod::backend::cuda::params::View;
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
-use slomod::ops::flow::{BlockOutput, HANDED_ON, MASK, MaskRule};
+use slomod::ops::flow::{self, BlockOutput, HANDED_ON, MASK, MaskRule, Stage};
 use slomod::ops::head::record_channels;
 use slomod::ops::tensor::Tensor;
 
@@ -105,6 +105,25 @@ impl Scene {
             timesteps,
             outputs,
         }
+    }
+
+    /// The definition's input of a block of picture `index`.
+    pub fn block_input(&self, index: usize, factor: f32) -> Tensor {
+        let earlier = self.outputs_of(index);
+        let mut input = Tensor::default();
+        let stage = Stage {
+            views: &[flow::View {
+                records: [&self.records[index][0], &self.records[index][1]],
+                timestep: self.timesteps[index],
+            }],
+            features: self.features,
+            factor,
+            earlier: &earlier,
+            mask: self.mask,
+            handed_on: if earlier.is_empty() { 0 } else { self.handed_on },
+        };
+        flow::reference(&stage, &mut input);
+        input
     }
 
     /// Block outputs of picture `index`, as the definitions take them.

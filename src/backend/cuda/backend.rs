@@ -276,10 +276,11 @@ impl Backend for Cuda {
     }
 
     fn stage_conv(&mut self, conv: &Self::Conv, stage: &Stage<'_, Tensor>, output: &mut Tensor) {
-        stage.check();
         let Some(conv) = conv else { return };
-        let [h, w, _] = records_shape(stage.views);
+        // Tensors have their shapes only while nothing failed.
         self.attempt(|it, driver| {
+            stage.check();
+            let [h, w, _] = records_shape(stage.views);
             let inputs = flow::Inputs {
                 views: it.views.upload(driver, stage.views)?,
                 n: stage.views.len(),
@@ -313,8 +314,8 @@ impl Backend for Cuda {
         image: &mut Tensor,
     ) {
         let Some(deconv) = deconv else { return };
-        let [h, w, channels] = records_shape(fusion.views);
         self.attempt(|it, driver| {
+            let [h, w, channels] = records_shape(fusion.views);
             let frames = fusion::Frames {
                 views: it.views.upload(driver, fusion.views)?,
                 n: fusion.views.len(),

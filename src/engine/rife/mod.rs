@@ -277,6 +277,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             model_name: self.network.plan.name.clone(),
             model_sha256: self.origin.model_sha256.clone(),
             scale: self.scale_in_use,
+            steps: Vec::new(),
         }
     }
 }

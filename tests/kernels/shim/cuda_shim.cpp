@@ -252,6 +252,13 @@ static void run_grid(dim3 grid, dim3 block, size_t shared_bytes) {
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
+// Bytes of a kernel's parameters; 0 where there is no such kernel.
+EXPORT size_t shim_params_bytes(const char* name) {
+    for (const shim::Kernel* kernel = shim::kernels; kernel; kernel = kernel->next)
+        if (!strcmp(kernel->name, name)) return kernel->params_bytes;
+    return 0;
+}
+
 // Runs a kernel; returns null, or what went wrong, which holds until the next launch.
 EXPORT const char* shim_launch(const char* name, const unsigned* grid, const unsigned* block, size_t shared_bytes,
                                const void* params, size_t params_bytes, int order, int immediate) {

@@ -88,6 +88,7 @@ pub enum Copies {
 #[derive(Debug)]
 pub struct Library {
     library: Mutex<libloading::Library>,
+    path: PathBuf,
 }
 
 /// Folder of the kernels.
@@ -142,7 +143,28 @@ impl Library {
         #[expect(unsafe_code, reason = "loading a library runs its initializers")]
         // SAFETY: the library was built above from our own sources; its initializers only fill a list.
         let library = unsafe { libloading::Library::new(&path) }.unwrap();
-        Ok(Self { library: Mutex::new(library) })
+        Ok(Self { library: Mutex::new(library), path })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder with a stand-in for NVIDIA's driver, for the loader's search path.
+    pub fn fake_cuda(into: &Path) -> PathBuf {
+        let folder = into.join("fake-cuda");
+        fs::create_dir_all(&folder).unwrap();
+        let mut command = compiler();
+        let source = shim_folder().join("fake_cuda.cpp");
+        let built = unfinished(&folder.join("libcuda.so"));
+        command.args(["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-o"]).arg(&built);
+        command.arg(source).arg("-ldl");
+        run(command).unwrap();
+        // Both names, so that a real driver on this machine is not found before it.
+        fs::copy(&built, folder.join("libcuda.so.1")).unwrap();
+        fs::rename(&built, folder.join("libcuda.so")).unwrap();
+        folder
     }
 
     /// Names of all kernels.

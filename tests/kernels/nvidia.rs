@@ -1,0 +1,191 @@
+//! The driver of real devices over a stand-in for NVIDIA's library, which puts everything off as long as it may.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use num_rational::Ratio;
+use slomod::backend::cuda::images;
+use slomod::backend::cuda::nvidia::find::{self, FindError};
+use slomod::config::settings::{Device, Settings};
+use slomod::engine::{EngineError, Interpolator, open};
+use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::ops::color::rgb_to_picture;
+
+use crate::common::picture;
+use crate::shim::library::{Library, build_folder};
+
+/// Codes by which a picture may differ from the CPU's: see `network`.
+const CODES: u8 = 2;
+
+/// Runs a test of this file that is ignored otherwise, in a process that finds the stand-in.
+fn child(test: &str, environment: &[(&str, &str)]) -> Output {
+    let folder = Library::fake_cuda(&build_folder().join(test));
+    let kernels = Library::of_all_kernels();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", &format!("nvidia::{test}")])
+        .env("LD_LIBRARY_PATH", folder)
+        .env("FAKE_CUDA_KERNELS", kernels.path())
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    println!("{}{}", said(&output.stdout), said(&output.stderr));
+    assert!(said(&output.stdout).contains("1 passed") || !output.status.success(), "no such test");
+    output
+}
+
+fn kernels_are_built() -> bool {
+    if let Err(reason) = images::built() {
+        eprintln!("skipped: this build has no GPU kernels: {reason}");
+        return false;
+    }
+    true
+}
+
+fn frames(count: u64, width_px: usize, height_px: usize) -> Vec<Frame> {
+    let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
+    let format = PictureFormat { width_px, height_px, chroma, matrix, range };
+    let one = |index| {
+        let rgb = picture(width_px, height_px, 2.0 * index as f32, index);
+        let (pts, picture) = (Ratio::from_integer(i128::from(index)), rgb_to_picture(&rgb, format));
+        Frame { index, pts, duration: None, picture: Arc::new(picture) }
+    };
+    (0..count).map(one).collect()
+}
+
+fn settings(device: Device) -> Settings {
+    Settings { device, ..Settings::default() }
+}
+
+/// Pictures of all pairs, as many asked ahead as the engine wants.
+fn pictures(engine: &mut dyn Interpolator, frames: &[Frame]) -> Result<Vec<Picture>, EngineError> {
+    let mut made = vec![];
+    for (pair, factor) in frames.windows(2).zip([2_u8, 2, 3, 4].into_iter().cycle()) {
+        let times: Vec<f32> = (1..factor).map(|i| f32::from(i) / f32::from(factor)).collect();
+        let Some(ahead) = engine.ahead() else {
+            made.extend(engine.interpolate(&pair[0], &pair[1], &times)?);
+            continue;
+        };
+        ahead.submit(&pair[0], &pair[1], &times)?;
+        while ahead.waiting() > ahead.depth() {
+            made.push(ahead.collect()?);
+        }
+    }
+    while let Some(ahead) = engine.ahead().filter(|ahead| ahead.waiting() > 0) {
+        made.push(ahead.collect()?);
+    }
+    Ok(made)
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn clip() {
+    let frames = frames(14, 40, 30);
+    let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
+    assert_eq!(engine.description().device_name, "Stand-in");
+    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    let found = pictures(engine.as_mut(), &frames).unwrap();
+    let expected = pictures(cpu.as_mut(), &frames).unwrap();
+    assert_close(&found, &expected);
+}
+
+fn assert_close(found: &[Picture], expected: &[Picture]) {
+    assert_eq!(found.len(), expected.len());
+    for (number, (a, b)) in found.iter().zip(expected).enumerate() {
+        let codes = a.planes.iter().flatten().zip(b.planes.iter().flatten());
+        let worst = codes.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(worst <= CODES, "picture {number}: {worst} codes apart");
+    }
+}
+
+#[test]
+fn a_clip_through_the_driver_equals_the_cpu_however_late_the_device_works() {
+    if kernels_are_built() {
+        assert!(child("clip", &[]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn lost() {
+    let frames = frames(6, 40, 30);
+    let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
+    let error = pictures(engine.as_mut(), &frames).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, EngineError::Device(_)) && text.contains("lost"), "{text}");
+}
+
+#[test]
+fn a_device_that_is_lost_is_an_error_with_its_own_message() {
+    if kernels_are_built() {
+        assert!(child("lost", &[("FAKE_CUDA_LOST_AT", "50")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn lost_on_auto() {
+    let frames = frames(8, 40, 30);
+    let mut engine = open::open(&settings(Device::Auto)).unwrap();
+    assert_eq!(engine.description().device_kind, "cuda");
+    let found = pictures(engine.as_mut(), &frames).unwrap();
+    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    assert_close(&found, &pictures(cpu.as_mut(), &frames).unwrap());
+    let description = engine.description();
+    assert_eq!(description.device_kind, "cpu");
+    assert!(description.fallback_reason.unwrap().contains("lost"));
+    assert_eq!(description.steps.len(), 1, "{:?}", description.steps);
+}
+
+#[test]
+fn a_device_that_is_lost_in_mid_clip_hands_every_picture_to_the_cpu_on_auto() {
+    if kernels_are_built() {
+        assert!(child("lost_on_auto", &[("FAKE_CUDA_LOST_AT", "150")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn crowded() {
+    let frames = frames(2, 640, 480);
+    let error = match open::open(&settings(Device::Cuda(0))) {
+        Ok(mut engine) => pictures(engine.as_mut(), &frames).unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("bytes of device memory are wanted"), "{error}");
+}
+
+#[test]
+fn a_device_without_memory_is_an_error_that_says_how_much_is_wanted() {
+    if kernels_are_built() {
+        assert!(child("crowded", &[("FAKE_CUDA_MEMORY", "8000000")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn old() {
+    assert_eq!(find::devices().unwrap_err(), FindError::OldDriver { found: 11_080 });
+    let engine = open::open(&settings(Device::Auto)).unwrap();
+    let reason = engine.description().fallback_reason.unwrap();
+    assert!(reason.contains("too old") && reason.contains("CPU"), "{reason}");
+    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
+    let expected = if images::built().is_ok() { "535" } else { "built without GPU kernels" };
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[test]
+fn a_driver_that_is_too_old_is_refused_and_auto_takes_the_cpu() {
+    assert!(child("old", &[("FAKE_CUDA_VERSION", "11080")]).status.success());
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn none() {
+    assert_eq!(find::devices().unwrap_err(), FindError::NoDevice);
+}
+
+#[test]
+fn a_driver_without_a_device_says_so() {
+    assert!(child("none", &[("FAKE_CUDA_DEVICES", "0")]).status.success());
+}

@@ -176,6 +176,8 @@ const FUSED_TILES: [FusedTile; 2] =
 const TILE_COLUMNS: usize = 16;
 /// Output channels that fused kernels make.
 const FUSED_CHANNELS: [usize; 3] = [16, 32, 48];
+/// Features of a frame up to which there are fused kernels: with the 16 of v4.26.heavy alone they ran out of registers.
+const FUSED_FEATURES_MAX: usize = 8;
 
 impl FusedTile {
     /// Halo tile and weights of all chunks of 16 channels, as in `kernels/tile.cuh`.
@@ -186,7 +188,7 @@ impl FusedTile {
 
     /// The small one exists only where there is a device that it fits and the large one does not.
     fn exists(self, stored: usize, out_channels: usize) -> bool {
-        self.rows == 8 || stored == 64 || (stored == 48 && out_channels < 48)
+        self.rows == 8 || (stored == 48 && out_channels < 48)
     }
 }
 
@@ -198,7 +200,7 @@ fn fused_tile(
 ) -> Option<(FusedTile, u32)> {
     let out_channels = conv.cout();
     let pays = !inputs.earlier.is_empty() && inputs.factor <= FUSED_FACTOR_MAX;
-    let shaped = FUSED_CHANNELS.contains(&out_channels);
+    let shaped = FUSED_CHANNELS.contains(&out_channels) && inputs.features <= FUSED_FEATURES_MAX;
     if !(pays && shaped) {
         return None;
     }

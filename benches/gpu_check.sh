@@ -33,7 +33,8 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"
 cat "$out/gpu.txt"
 
 step check ./slomod check
-step ops ./kernels --test-threads 4 --nocapture
+# What is left out: the stand-in for the driver, which the machine that built this bundle has tried.
+step ops ./kernels --skip nvidia:: --test-threads 4 --nocapture
 if [ -n "$(ls golden 2>/dev/null)" ]; then
     grep -q skipped "$out/ops.log" && echo "note: part of the tests was skipped, see ops.log"
 else

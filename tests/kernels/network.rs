@@ -157,13 +157,16 @@ fn cpu(network: &Network, scale: Scale) -> Rife<Cpu> {
 }
 
 fn golden_files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
+    // A bundle that was carried to another machine says where they lie.
+    let named = std::env::var_os("SLOMOD_GOLDEN").map(PathBuf::from);
+    let folder =
+        named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden"));
     let entries = std::fs::read_dir(&folder).into_iter().flatten();
     let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("rife_v4."));
     found.sort();
     if found.is_empty() {
-        eprintln!("skipped: no rife_v4.* in ../shared/golden");
+        eprintln!("skipped: no rife_v4.* in {}", folder.display());
     }
     found
 }

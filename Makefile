@@ -1,9 +1,10 @@
 # slomod: `make` lists the targets.
 
 CLIP ?=
+GOLDEN ?=
 DEMO_DIR ?= demo-out
 
-.PHONY: help setup build demo test lint bench-cpu install clean
+.PHONY: help setup build demo test lint bench-cpu gpu-bundle install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -13,7 +14,7 @@ help: ## list the targets
 	@echo "  make demo CLIP=/path/to/video.mp4   the same with a clip of yours"
 
 # A build without the CUDA kernels is an error here; a plain `cargo build` warns and goes on.
-build test demo: export SLOMOD_REQUIRE_KERNELS = 1
+build test demo gpu-bundle: export SLOMOD_REQUIRE_KERNELS = 1
 
 setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
 	@.ci/setup build
@@ -38,6 +39,10 @@ lint: setup ## format and lint only
 bench-cpu: ## compare the CPU backend with PyTorch on the same threads (installs PyTorch into .venv-bench)
 	@.ci/setup bench
 	benches/bench_cpu.sh
+
+gpu-bundle: ## one folder with the GPU tests and benchmarks, to run ./gpu-check on a machine with an NVIDIA driver
+	@.ci/setup bundle
+	GOLDEN="$(GOLDEN)" CLIP="$(CLIP)" benches/gpu_bundle.sh
 
 install: ## install what `make build` built, configuration and unit under DESTDIR (default /)
 	install -D -m 755 target/release/slomod $(DESTDIR)/usr/bin/slomod

@@ -13,6 +13,7 @@ use slomod::media::decode::Decoder;
 use slomod::media::synth;
 use slomod::ops::color::rgb_to_picture;
 
+use crate::device;
 use crate::networks::texture;
 
 /// Frames of the clip that is drawn where none is given.
@@ -115,7 +116,8 @@ fn samples(picture: &Picture) -> impl Iterator<Item = u8> {
 }
 
 fn draw(folder: &Path) -> PathBuf {
-    let (width_px, height_px) = DRAWN_SIZE;
+    let ((width_px, height_px), frames) =
+        if device::rehearsal() { ((128, 96), 8) } else { (DRAWN_SIZE, DRAWN_FRAMES) };
     let format = PictureFormat {
         width_px,
         height_px,
@@ -124,8 +126,7 @@ fn draw(folder: &Path) -> PathBuf {
         range: Range::Limited,
     };
     let path = folder.join("drawn.mp4");
-    let pictures =
-        (0..DRAWN_FRAMES).map(|at| rgb_to_picture(&texture(width_px, height_px, at), format));
+    let pictures = (0..frames).map(|at| rgb_to_picture(&texture(width_px, height_px, at), format));
     synth::write_clip(&path, pictures, Ratio::from_integer(30), &[]).unwrap();
     path
 }

@@ -14,6 +14,7 @@ mod pictures;
 mod summary;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use slomod::backend::cuda::driver::Driver;
@@ -24,12 +25,24 @@ gpu --bench kernels  [--json FILE]        time of every launch of a picture at 1
 gpu --bench small                         a small network, for compute-sanitizer
 gpu --bench pipeline [--json FILE] [CLIP] decode, network, picture thrown away; CPU and GPU pictures compared
 gpu --bench summary FOLDER                one table and results.json of what gpu-check wrote
-SLOMOD_TEST_DEVICE=cuda:N chooses a device; BENCH_CLOCK_MHZ is the clock that shares of the peak rate refer to";
+SLOMOD_TEST_DEVICE=cuda:N chooses a device; BENCH_CLOCK_MHZ is the clock that shares of the peak rate refer to;\n\
+BENCH_SIZES=64x64,96x64,128x64 rehearses without measuring";
 
 /// Networks that are measured.
 const KINDS: [networks::Kind; 3] = [networks::V4_6, networks::V4_22, networks::V4_26];
 
-fn main() {
+/// Where it is set, this program is `slomod` itself: a bundle carries one binary for both.
+const AS_SLOMOD: &str = "BENCH_AS_SLOMOD";
+
+fn main() -> ExitCode {
+    if std::env::var_os(AS_SLOMOD).is_some() {
+        return slomod::cli::run();
+    }
+    bench();
+    ExitCode::SUCCESS
+}
+
+fn bench() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` only wants to know that it starts.
     let Some(at) = arguments.iter().position(|argument| argument == "--bench") else { return };

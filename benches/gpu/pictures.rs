@@ -18,7 +18,8 @@ use crate::device::{self, Owned, graph_seconds};
 use crate::listener::Listener;
 use crate::networks::{Kind, network, texture};
 
-const SIZES: [(usize, usize); 3] = [(1280, 720), (1920, 1080), (3840, 2160)];
+/// Sizes, unless `BENCH_SIZES` (`1280x720,...`) says otherwise; the launches are measured at the last but one.
+const SIZES: &str = "1280x720,1920x1080,3840x2160";
 /// Pictures of a measurement, and measurements of which the median counts.
 const PICTURES: usize = 120;
 const MEASUREMENTS: usize = 5;
@@ -35,6 +36,15 @@ const PEAK_FLOP: [((u32, u32), f64); 7] = [
     ((10, 0), 8192.0),
     ((12, 0), 512.0),
 ];
+
+fn sizes() -> Vec<(usize, usize)> {
+    let text = std::env::var("BENCH_SIZES").unwrap_or_else(|_| SIZES.to_owned());
+    let size = |text: &str| {
+        let (width, height) = text.split_once('x').expect("WIDTHxHEIGHT");
+        (width.parse().unwrap(), height.parse().unwrap())
+    };
+    text.split(',').map(size).collect()
+}
 
 /// A clip without an end: three pictures that come again under new numbers.
 struct Clip {
@@ -82,7 +92,7 @@ pub fn networks(kinds: &[Kind]) -> Value {
     println!("|---|---|---|---|---|---|---|");
     let mut rows = vec![];
     for kind in kinds {
-        for (width, height) in SIZES {
+        for (width, height) in sizes() {
             let device = device::open();
             let free = device.free_bytes().unwrap();
             let seconds = {
@@ -145,10 +155,11 @@ fn rate(engine: &mut Rife<Cuda>, (width, height): (usize, usize), way: Way) -> f
         }
         count as f64 / start.elapsed().as_secs_f64()
     };
-    run(PICTURES / 4);
-    let mut rates: Vec<f64> = (0..MEASUREMENTS).map(|_| run(PICTURES)).collect();
+    let (count, measurements) = if device::rehearsal() { (4, 1) } else { (PICTURES, MEASUREMENTS) };
+    run(count.div_ceil(4));
+    let mut rates: Vec<f64> = (0..measurements).map(|_| run(count)).collect();
     rates.sort_by(f64::total_cmp);
-    rates[MEASUREMENTS / 2]
+    rates[measurements / 2]
 }
 
 /// The launches of one picture of a clip; what they read lives as long as the engine.
@@ -167,10 +178,12 @@ fn steady_launches(
     (listener.take(), engine)
 }
 
-/// Every launch of a picture at 1920x1080, those of one kind and shape together.
+/// Every launch of a picture (at 1920x1080, unless told otherwise), those of one kind and shape together.
 pub fn kernels(kinds: &[Kind]) -> Value {
     let clock_mhz: Option<f64> =
         std::env::var("BENCH_CLOCK_MHZ").ok().and_then(|text| text.trim().parse().ok());
+    let all = sizes();
+    let (width, height) = all[all.len().saturating_sub(2)];
     let mut rows = vec![];
     for kind in kinds {
         let device = device::open();
@@ -179,8 +192,8 @@ pub fn kernels(kinds: &[Kind]) -> Value {
         let peak = known
             .zip(clock_mhz)
             .map(|((_, flop), mhz)| flop * f64::from(about.multiprocessors) * mhz * 1e6);
-        let (launches, _kept) = steady_launches(device.clone(), kind, (1920, 1080));
-        println!("\n{} 1920x1080\n", kind.name);
+        let (launches, _kept) = steady_launches(device.clone(), kind, (width, height));
+        println!("\n{} {width}x{height}\n", kind.name);
         println!(
             "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s |"
         );
@@ -188,7 +201,7 @@ pub fn kernels(kinds: &[Kind]) -> Value {
         let mut sum = 0.0;
         for (launch, count) in grouped(&launches) {
             let one = std::slice::from_ref(&launch);
-            let seconds = graph_seconds(&*device, one, COPIES) / COPIES as f64;
+            let seconds = graph_seconds(&*device, one, COPIES);
             let Cost { flop, bytes } = cost::of(&launch, 1);
             let blocks: u32 = launch.grid.iter().product();
             let share = peak.map(|peak| 100.0 * flop / seconds / peak);
@@ -203,7 +216,7 @@ pub fn kernels(kinds: &[Kind]) -> Value {
                 bytes / seconds / 1e9,
             );
             rows.push(json!({
-                "network": kind.name, "kernel": launch.kernel, "launches": count, "blocks": blocks,
+                "network": kind.name, "size": format!("{width}x{height}"), "kernel": launch.kernel, "launches": count, "blocks": blocks,
                 "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": share,
             }));
         }

@@ -18,7 +18,7 @@ pub fn write(folder: &Path) {
         steps.push(json!({ "step": field(), "ended": field(), "seconds": field() }));
     }
     all.insert("steps".into(), Value::Array(steps.clone()));
-    for name in ["network", "kernels", "pipeline", "pytorch"] {
+    for name in ["network", "kernels", "pipeline", "convert", "pytorch"] {
         if let Ok(value) = serde_json::from_str::<Value>(&text(&format!("{name}.json"))) {
             all.insert(name.into(), value);
         }

@@ -9,7 +9,7 @@ use slomod::backend::cuda::params::{
 use crate::device::Owned;
 
 /// Floating-point operations on padded channels, without what tiles waste; bytes of tensors read and written once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     pub flop: f64,
     pub bytes: f64,

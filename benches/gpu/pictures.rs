@@ -236,6 +236,7 @@ fn grouped(launches: &[Owned]) -> Vec<(Owned, usize)> {
             it.0.kernel == launch.kernel
                 && it.0.grid == launch.grid
                 && it.0.shared_bytes == launch.shared_bytes
+                && cost::of(&it.0, 1) == cost::of(launch, 1)
         };
         match groups.iter_mut().find(|it| same(it)) {
             Some((_, count)) => *count += 1,

@@ -5,7 +5,7 @@
 
 use crate::frame::{Picture, Seconds};
 use crate::quality::psnr::psnr_of_mean;
-use crate::quality::{FrameScores, Samples, compare};
+use crate::quality::{FrameScores, Samples, compare_all};
 
 /// Collects the scores of held-out frames; memory is bounded by the number of samples.
 #[derive(Clone, Debug)]
@@ -134,13 +134,14 @@ impl Holdout {
     /// Measures a triplet. All pictures have one size.
     pub fn add(&mut self, triplet: &Triplet<'_>) {
         let truth = Samples::of_picture(triplet.truth);
-        let score = |picture| compare(&truth, &Samples::of_picture(picture));
+        let others = [triplet.network, triplet.repeat, triplet.blend].map(Samples::of_picture);
+        let [network, repeat, blend] = compare_all(&truth, others.each_ref());
         self.samples.push(Sample {
             middle_index: triplet.middle_index,
             pts: triplet.pts,
-            network: score(triplet.network),
-            repeat: score(triplet.repeat),
-            blend: score(triplet.blend),
+            network,
+            repeat,
+            blend,
         });
         self.thin_out();
     }

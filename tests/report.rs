@@ -124,6 +124,7 @@ fn done() -> Report {
     let holdout = Holdout {
         protocol: "holdout-2x".into(),
         samples: 88,
+        samples_on_device: 87,
         candidates: 88,
         network: full_scores(),
         repeat: full_scores(),

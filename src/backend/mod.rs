@@ -7,6 +7,7 @@ use crate::ops::deconv::DeconvWeights;
 use crate::ops::flow::Stage;
 use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padding};
+use crate::ops::metrics::Measures;
 use crate::ops::tensor::{Shape, Tensor};
 
 pub mod cpu;
@@ -112,6 +113,24 @@ pub trait Backend: Send {
 
     /// Waits for a picture. After a failure its samples are unspecified.
     fn finish_picture(&mut self, download: Self::Download) -> Picture;
+
+    /// Whether it compares pictures; what does not leaves that to `quality`.
+    fn measures(&self) -> bool {
+        false
+    }
+
+    /// Begins to compare pictures, three at the most, with the true one of the same format, and forgets an earlier
+    /// comparison; see [`crate::ops::metrics`]. False where it cannot, for want of memory or after a failure. Not to be
+    /// called within [`Backend::sequence`].
+    fn start_measures(&mut self, _truth: &Picture, _predicted: &[&Picture]) -> bool {
+        false
+    }
+
+    /// Waits for the comparison that was begun last: the measures in the order of the pictures. None where there is none,
+    /// or after a failure.
+    fn finish_measures(&mut self) -> Option<Vec<Measures>> {
+        None
+    }
 
     /// The record of an image of one frame; see [`crate::ops::head`].
     fn record(

@@ -4,6 +4,7 @@ use crate::backend::cuda::driver::DeviceError;
 use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::frame::{Frame, Picture};
+use crate::ops::metrics::Measures;
 
 pub mod blend;
 pub mod open;
@@ -89,8 +90,31 @@ pub trait Interpolator: Send {
         None
     }
 
+    /// The same engine as one that compares pictures where it runs, if it does: those on a processor do not.
+    fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+        None
+    }
+
     /// What it is, for the report.
     fn description(&self) -> EngineDescription;
+}
+
+/// An engine on a device that compares pictures there, beside the network. Its calls are made between other calls of the
+/// engine, on the same thread, while pictures may wait; one comparison is under way at a time.
+pub trait Scorer {
+    /// Begins to compare pictures, three at the most, with the true one; all have one format. False where there is no room
+    /// for it: the caller measures by itself.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`]; nothing is waiting then.
+    fn start(&mut self, truth: &Picture, predicted: &[&Picture]) -> Result<bool, EngineError>;
+
+    /// Waits for the comparison that was begun: the measures in the order of the pictures. None where it was lost with a
+    /// device that failed since, and the engine goes on elsewhere: the caller measures by itself.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`]; nothing is waiting then.
+    fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError>;
 }
 
 /// An engine that makes pictures while its caller does something else. Between the two calls, other calls of the engine

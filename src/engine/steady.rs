@@ -1,13 +1,15 @@
 //! An engine that goes on when its device fails: smaller steps where memory runs out, the processor where it may.
 //!
 //! Every picture that was asked for is remembered until it is handed over, so that whatever fails, it is made again by the
-//! next engine, and a clip completes. Each step is told in the engine's description.
+//! next engine, and a clip completes. A comparison that was begun is lost with its device, and whoever asked for it is
+//! told. Each step is told in the engine's description.
 
 use std::collections::VecDeque;
 
 use crate::backend::cuda::driver::DeviceError;
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer};
 use crate::frame::{Frame, Picture, PictureFormat};
+use crate::ops::metrics::Measures;
 
 /// What a rung is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Steady {
     queue: VecDeque<Asked>,
     /// How many of those the engine knows of.
     handed: usize,
+    /// Format of the pictures compared last.
+    compared: Option<PictureFormat>,
     depth: usize,
     description: EngineDescription,
     steps: Vec<String>,
@@ -63,6 +67,7 @@ impl Steady {
             rungs: rungs.into(),
             queue: VecDeque::new(),
             handed: 0,
+            compared: None,
             steps: vec![],
         }
     }
@@ -101,7 +106,8 @@ impl Steady {
         self.handed = 0;
         while let EngineError::Device(device) = &error {
             let of_memory = matches!(device, DeviceError::OutOfMemory { .. });
-            let format = self.queue.front().map(|asked| asked.frames[0].picture.format);
+            let asked = self.queue.front().map(|asked| asked.frames[0].picture.format);
+            let format = asked.or(self.compared);
             let rung = self.rungs.pop_front();
             let (Some(format), Some(mut rung)) = (format, rung) else { break };
             if rung.cure == Cure::Memory && !of_memory {
@@ -174,6 +180,31 @@ impl Ahead for Steady {
     }
 }
 
+impl Scorer for Steady {
+    fn start(&mut self, truth: &Picture, predicted: &[&Picture]) -> Result<bool, EngineError> {
+        self.is_open()?;
+        self.compared = Some(truth.format);
+        while let Some(scorer) = self.engine.as_mut().and_then(|engine| engine.scorer()) {
+            match scorer.start(truth, predicted) {
+                Ok(started) => return Ok(started),
+                Err(error) => self.step_down(error)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
+        self.is_open()?;
+        let Some(scorer) = self.engine.as_mut().and_then(|engine| engine.scorer()) else {
+            return Ok(None);
+        };
+        match scorer.finish() {
+            Ok(measures) => Ok(measures),
+            Err(error) => self.step_down(error).map(|()| None),
+        }
+    }
+}
+
 impl Interpolator for Steady {
     fn interpolate(
         &mut self,
@@ -191,6 +222,11 @@ impl Interpolator for Steady {
 
     fn ahead(&mut self) -> Option<&mut dyn Ahead> {
         Some(self)
+    }
+
+    fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+        let scores = self.engine.as_mut().is_some_and(|engine| engine.scorer().is_some());
+        scores.then_some(self)
     }
 
     fn description(&self) -> EngineDescription {
@@ -327,5 +363,52 @@ mod tests {
         let error = pictures(&mut engine).unwrap_err();
         assert!(matches!(error, EngineError::Device(DeviceError::Lost { .. })), "{error}");
         assert_eq!(engine.waiting(), 0);
+    }
+
+    /// Compares nothing, and fails when it is asked for the result.
+    struct Careless;
+
+    impl Scorer for Careless {
+        fn start(&mut self, _: &Picture, _: &[&Picture]) -> Result<bool, EngineError> {
+            Ok(true)
+        }
+
+        fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
+            Err(lost().into())
+        }
+    }
+
+    impl Interpolator for Careless {
+        fn interpolate(
+            &mut self,
+            a: &Frame,
+            b: &Frame,
+            t: &[f32],
+        ) -> Result<Vec<Picture>, EngineError> {
+            Blend.interpolate(a, b, t)
+        }
+
+        fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+            Some(self)
+        }
+
+        fn description(&self) -> EngineDescription {
+            Blend.description()
+        }
+    }
+
+    #[test]
+    fn a_comparison_lost_with_its_device_is_said_to_be_lost() {
+        let picture = &frames()[0].picture;
+        let rungs = vec![rung(Cure::Any, "the CPU", || Box::new(Blend))];
+        let mut engine = Steady::new(Box::new(Careless), rungs);
+        // Nothing else is asked for: the comparison alone tells the next engine its format.
+        assert!(engine.scorer().unwrap().start(picture, &[picture]).unwrap());
+        assert_eq!(Scorer::finish(&mut engine).unwrap(), None);
+        assert_eq!(engine.description().steps.len(), 1);
+        assert!(engine.scorer().is_none(), "the CPU leaves it to its caller");
+        let mut engine = Steady::new(Box::new(Careless), vec![]);
+        assert!(Scorer::start(&mut engine, picture, &[picture]).unwrap());
+        assert!(matches!(Scorer::finish(&mut engine), Err(EngineError::Device(_))));
     }
 }

@@ -32,6 +32,13 @@ impl Quantisation {
         (f32::from(code) - self.luma_zero) / self.luma_span
     }
 
+    /// Nominal values of luma, or of samples as coded, clamped to 0..1.
+    fn nominal(self, codes: &[u8], out: &mut [f32]) {
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = self.luma(code).clamp(0.0, 1.0);
+        }
+    }
+
     fn luma_code(self, value: f32) -> u8 {
         code(value * self.luma_span + self.luma_zero)
     }
@@ -43,8 +50,8 @@ impl Quantisation {
 
 /// Rounded to the nearest code, saturating.
 fn code(value: f32) -> u8 {
-    // The cast saturates and takes NaN to 0.
-    (value + 0.5).floor() as u8
+    // The cast rounds down, saturates and takes NaN to 0.
+    (value + 0.5) as u8
 }
 
 /// Weights of red and blue in luma.
@@ -72,18 +79,22 @@ pub fn picture_to_rgb(picture: &Picture) -> Vec<f32> {
 /// # Panics
 /// If a plane is not as long as the format says.
 pub fn write_rgb(picture: &Picture, rgb: &mut Vec<f32>) {
-    let format = picture.format;
-    check_planes(picture);
-    let levels = Quantisation::of(format.range);
-    rgb.resize(3 * format.width_px * format.height_px, 0.0);
-    match format.chroma {
-        Chroma::Gray => {
-            for (pixel, &y) in rgb.chunks_exact_mut(3).zip(&picture.planes[0]) {
-                pixel.fill(levels.luma(y).clamp(0.0, 1.0));
-            }
+    rgb.resize(3 * picture.format.width_px * picture.format.height_px, 0.0);
+    write_rgb_rows(picture, 0, rgb);
+}
+
+/// The rows of [`picture_to_rgb`] from `first` on, as many as `rgb` holds.
+///
+/// # Panics
+/// If a plane is not as long as the format says, or there are not that many rows.
+pub fn write_rgb_rows(picture: &Picture, first: usize, rgb: &mut [f32]) {
+    let mut rows = Rows::new(picture);
+    for (row, out) in rgb.chunks_exact_mut(3 * picture.format.width_px).enumerate() {
+        let [red, green, blue] = rows.row(first + row);
+        let (pixels, _) = out.as_chunks_mut::<3>();
+        for (((pixel, r), g), b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+            *pixel = [*r, *g, *b];
         }
-        Chroma::Gbr => gbr_to_rgb(picture, levels, rgb),
-        Chroma::C420 | Chroma::C422 | Chroma::C444 => ycbcr_to_rgb(picture, levels, rgb),
     }
 }
 
@@ -120,7 +131,13 @@ pub fn rgb_to_picture(rgb: &[f32], format: PictureFormat) -> Picture {
 /// RGB in 8 bit: each value times 255, rounded, saturating.
 #[must_use]
 pub fn rgb8(rgb: &[f32]) -> Vec<u8> {
-    rgb.iter().map(|&value| code(value * 255.0)).collect()
+    rgb.iter().copied().map(code8).collect()
+}
+
+/// A nominal value in 8 bit: times 255, rounded, saturating.
+#[must_use]
+pub fn code8(value: f32) -> u8 {
+    code(value * 255.0)
 }
 
 fn check_planes(picture: &Picture) {
@@ -132,39 +149,92 @@ fn check_planes(picture: &Picture) {
     }
 }
 
-fn gbr_to_rgb(picture: &Picture, levels: Quantisation, rgb: &mut [f32]) {
-    for (channel, plane) in [2, 0, 1].map(|plane| &picture.planes[plane]).into_iter().enumerate() {
-        for (pixel, &code) in rgb.chunks_exact_mut(3).zip(plane) {
-            pixel[channel] = levels.luma(code).clamp(0.0, 1.0);
-        }
-    }
+/// A picture's RGB row by row.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    picture: &'a Picture,
+    levels: Quantisation,
+    /// Chroma of a row, one value a luma column, in codes above [`CHROMA_ZERO`].
+    chroma: [Vec<f32>; 2],
+    /// The same, one value a chroma column.
+    narrow: Vec<f32>,
+    rgb: [Vec<f32>; 3],
 }
 
-fn ycbcr_to_rgb(picture: &Picture, levels: Quantisation, rgb: &mut [f32]) {
-    let format = picture.format;
-    let w = format.width_px;
-    let (kr, kb) = kr_kb(format.matrix);
-    let kg = 1.0 - kr - kb;
-    // Green from the definition of luma: y = kr r + kg g + kb b.
-    let (red, blue) = (2.0 * (1.0 - kr), 2.0 * (1.0 - kb));
-    let (green_cb, green_cr) = (blue * kb / kg, red * kr / kg);
-    let (mut cb, mut cr) = (vec![0.0; w], vec![0.0; w]);
-    for (row, out) in rgb.chunks_exact_mut(3 * w).enumerate() {
-        up_chroma_row(&picture.planes[1], format, row, &mut cb);
-        up_chroma_row(&picture.planes[2], format, row, &mut cr);
+impl<'a> Rows<'a> {
+    /// Of a picture.
+    ///
+    /// # Panics
+    /// If a plane is not as long as the format says.
+    #[must_use]
+    pub fn new(picture: &'a Picture) -> Self {
+        check_planes(picture);
+        let row = || vec![0.0; picture.format.width_px];
+        Self {
+            picture,
+            levels: Quantisation::of(picture.format.range),
+            chroma: [row(), row()],
+            narrow: vec![],
+            rgb: [row(), row(), row()],
+        }
+    }
+
+    /// Red, green and blue of a row: those of [`picture_to_rgb`].
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&mut self, row: usize) -> &[Vec<f32>; 3] {
+        let (levels, w) = (self.levels, self.picture.format.width_px);
+        let stored = |plane: usize| &self.picture.planes[plane][row * w..(row + 1) * w];
+        match self.picture.format.chroma {
+            Chroma::Gray => {
+                for out in &mut self.rgb {
+                    levels.nominal(stored(0), out);
+                }
+            }
+            Chroma::Gbr => {
+                for (out, plane) in self.rgb.iter_mut().zip([2, 0, 1]) {
+                    levels.nominal(stored(plane), out);
+                }
+            }
+            Chroma::C420 | Chroma::C422 | Chroma::C444 => self.ycbcr_row(row),
+        }
+        &self.rgb
+    }
+
+    fn ycbcr_row(&mut self, row: usize) {
+        let Self { picture, levels, chroma, narrow, rgb } = self;
+        let format = picture.format;
+        let w = format.width_px;
+        let (kr, kb) = kr_kb(format.matrix);
+        let kg = 1.0 - kr - kb;
+        // Green from the definition of luma: y = kr r + kg g + kb b.
+        let (to_red, to_blue) = (2.0 * (1.0 - kr), 2.0 * (1.0 - kb));
+        let (green_cb, green_cr) = (to_blue * kb / kg, to_red * kr / kg);
+        for (plane, out) in picture.planes[1..].iter().zip(chroma.iter_mut()) {
+            up_chroma_row(plane, format, row, narrow, out);
+        }
         let luma = &picture.planes[0][row * w..(row + 1) * w];
-        for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
-            let y = levels.luma(luma[x]);
-            let (cb, cr) = (cb[x] / levels.chroma_span, cr[x] / levels.chroma_span);
-            pixel[0] = (y + red * cr).clamp(0.0, 1.0);
-            pixel[1] = (y - green_cb * cb - green_cr * cr).clamp(0.0, 1.0);
-            pixel[2] = (y + blue * cb).clamp(0.0, 1.0);
+        let ([cb, cr], [red, green, blue]) = (chroma, rgb);
+        let out = red.iter_mut().zip(green).zip(blue);
+        for (((&luma, cb), cr), ((red, green), blue)) in luma.iter().zip(cb).zip(cr).zip(out) {
+            let y = levels.luma(luma);
+            let (cb, cr) = (*cb / levels.chroma_span, *cr / levels.chroma_span);
+            *red = (y + to_red * cr).clamp(0.0, 1.0);
+            *green = (y - green_cb * cb - green_cr * cr).clamp(0.0, 1.0);
+            *blue = (y + to_blue * cb).clamp(0.0, 1.0);
         }
     }
 }
 
-/// Chroma at luma row `row`, one value a luma column, in codes above [`CHROMA_ZERO`].
-fn up_chroma_row(plane: &[u8], format: PictureFormat, row: usize, out: &mut [f32]) {
+/// Chroma at luma row `row`, one value a luma column, in codes above [`CHROMA_ZERO`]; `narrow` is memory.
+fn up_chroma_row(
+    plane: &[u8],
+    format: PictureFormat,
+    row: usize,
+    narrow: &mut Vec<f32>,
+    out: &mut [f32],
+) {
     let (w, h) = format.chroma.plane_size(1, format.width_px, format.height_px);
     let (near, far, far_weight) = match format.chroma {
         Chroma::C420 => {
@@ -176,16 +246,21 @@ fn up_chroma_row(plane: &[u8], format: PictureFormat, row: usize, out: &mut [f32
         _ => (row, row, 0.0),
     };
     let (near, far) = (&plane[near * w..(near + 1) * w], &plane[far * w..(far + 1) * w]);
-    let at = |x: usize| {
-        f32::from(near[x]) * (1.0 - far_weight) + f32::from(far[x]) * far_weight - CHROMA_ZERO
+    let at = |(near, far): (&u8, &u8)| {
+        f32::from(*near) * (1.0 - far_weight) + f32::from(*far) * far_weight - CHROMA_ZERO
     };
+    narrow.clear();
+    narrow.extend(near.iter().zip(far).map(at));
     if format.chroma == Chroma::C444 {
-        out.iter_mut().enumerate().for_each(|(x, value)| *value = at(x));
+        out.copy_from_slice(narrow);
         return;
     }
-    for (x, value) in out.iter_mut().enumerate() {
-        let left = at(x / 2);
-        *value = if x.is_multiple_of(2) { left } else { 0.5 * (left + at((x / 2 + 1).min(w - 1))) };
+    narrow.push(narrow[w - 1]);
+    for (pair, values) in out.chunks_mut(2).zip(narrow.windows(2)) {
+        pair[0] = values[0];
+        if let Some(between) = pair.get_mut(1) {
+            *between = 0.5 * (values[0] + values[1]);
+        }
     }
 }
 

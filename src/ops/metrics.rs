@@ -19,6 +19,19 @@ pub const CENTER: f32 = 128.0;
 /// Window sums kept for each channel: a, b, a² + b², ab.
 pub const MOMENTS: usize = 4;
 
+/// How near a predicted picture is to the true one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measures {
+    /// Sum of squared differences over all 8-bit RGB samples.
+    pub rgb_squared_error: u64,
+    /// Sum of squared differences over 8-bit luma.
+    pub luma_squared_error: u64,
+    /// Mean SSIM of luma, at most 1.
+    pub ssim_luma: f64,
+    /// Mean SSIM of RGB with RIFE's window, at most 1.
+    pub ssim_rgb: f64,
+}
+
 /// Sum of `(a - b)²` over two runs of samples, exact.
 ///
 /// # Panics
@@ -110,6 +123,7 @@ impl Filter {
 
 /// SSIM of one window from the mean of a, b, a² + b² and ab, all of samples less [`CENTER`].
 #[must_use]
+#[inline(always)]
 pub fn similarity([a, b, squares, product]: [f32; MOMENTS]) -> f32 {
     let variances = squares - a * a - b * b;
     let covariance = product - a * b;
@@ -165,10 +179,10 @@ mod tests {
     #[test]
     fn windows_sum_to_one_at_every_size() {
         for (w, h) in [(1, 1), (2, 9), (10, 11), (40, 30)] {
-            for filter in [Filter::of_luma(w, h), Filter::of_rgb(w, h)] {
+            for (filter, channels) in [(Filter::of_luma(w, h), 1), (Filter::of_rgb(w, h), 3)] {
                 let sum: f32 = filter.taps.iter().sum();
                 assert!((sum - 1.0).abs() < 1e-6, "{w}x{h}: {sum}");
-                for mix in filter.mixes(3) {
+                for mix in filter.mixes(channels) {
                     assert!((mix.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{w}x{h}: {mix:?}");
                 }
             }

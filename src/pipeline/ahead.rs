@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::engine::{EngineDescription, EngineError, Interpolator};
+use crate::engine::{EngineDescription, EngineError, Interpolator, Scorer};
 use crate::frame::{Frame, Picture};
 
 /// An engine and what was asked of it.
@@ -89,6 +89,11 @@ impl<'a> Asked<'a> {
     /// Pictures asked for so far.
     pub fn pictures(&self) -> u64 {
         self.pictures
+    }
+
+    /// What compares pictures on the engine's device.
+    pub fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+        self.engine.scorer()
     }
 
     /// What the engine is.

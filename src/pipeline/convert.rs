@@ -12,7 +12,6 @@ use num_rational::Ratio;
 
 use crate::config::settings::{Codec, Container, Settings};
 use crate::engine::Interpolator;
-use crate::engine::blend;
 use crate::frame::{Frame, Picture, Rate, Seconds};
 use crate::media;
 use crate::media::MediaError;
@@ -24,12 +23,12 @@ use crate::pipeline::ahead::Asked;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::scene::CUT_THRESHOLD;
+use crate::pipeline::scoring::{HeldOut, Scoring};
 use crate::pipeline::stages::{self, DecodeEnd, Decoded, EncodeEnd, Outgoing, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::{Kind, Tally};
 use crate::pipeline::timeline::{Instant as Place, Passage, Shown, Stamp, Timeline};
 use crate::pipeline::{ConvertError, Progress, Task};
-use crate::quality::holdout::{Holdout, Triplet};
 use crate::report::Report;
 
 /// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
@@ -102,7 +101,7 @@ fn run(
         clock,
         pace,
         tally: Tally::default(),
-        holdout: Holdout::new(task.settings.quality_samples, info.video.frames_promised),
+        scoring: Scoring::new(task.settings.quality_samples, info.video.frames_promised),
     };
     let (decode_end, encode_end) = session.work(decoder)?;
     session.check_complete(&decode_end)?;
@@ -121,7 +120,7 @@ fn run(
         network_busy: session.asked.busy(),
         network_frames: session.asked.pictures(),
         tally: session.tally,
-        holdout: session.holdout,
+        holdout: session.scoring.finish(),
         decode: decode_end,
         encode: encode_end,
         verified,
@@ -153,7 +152,7 @@ struct Session<'a> {
     clock: Instant,
     pace: Pace,
     tally: Tally,
-    holdout: Holdout,
+    scoring: Scoring,
 }
 
 /// What waits for its turn, in output order; its picture may still be in the network.
@@ -162,14 +161,6 @@ enum InLine {
     Output { picture: Option<Arc<Picture>>, kind: Kind, pts: Seconds, duration: Seconds },
     /// The engine's next picture is a held-out frame.
     HeldOut(Box<HeldOut>),
-}
-
-/// A real frame that was predicted from its neighbors.
-struct HeldOut {
-    oldest: Frame,
-    middle: Frame,
-    newest: Frame,
-    timestep: f32,
 }
 
 /// The frames in view: the newest, and the one before it with the passage between them.
@@ -250,6 +241,7 @@ impl Session<'_> {
         self.tally.source_end = Some(view.newest.pts + duration - origin);
         self.emit(&places, &view.newest, None, encoder)?;
         self.advance(0, encoder)?;
+        self.scoring.settle(self.asked.scorer())?;
         // A closed queue means the encoder failed; its own error is reported by the caller.
         let _ = encoder.send(ToEncoder::Finish);
         Ok(())
@@ -334,7 +326,9 @@ impl Session<'_> {
                     }
                     self.tally.add(kind);
                 }
-                (InLine::HeldOut(held_out), Some(made)) => self.score(&held_out, &made),
+                (InLine::HeldOut(held_out), Some(made)) => {
+                    self.scoring.score(*held_out, made, self.asked.scorer())?;
+                }
                 (InLine::HeldOut(_), None) => {}
             }
         }
@@ -353,8 +347,7 @@ impl Session<'_> {
         if passage == Passage::Barred {
             return Ok(());
         }
-        self.holdout.count_candidate();
-        if !self.holdout.wants(middle.index) {
+        if !self.scoring.wants(middle.index) {
             return Ok(());
         }
         let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);
@@ -368,20 +361,6 @@ impl Session<'_> {
             timestep,
         })));
         Ok(())
-    }
-
-    /// Scores a frame that was predicted.
-    fn score(&mut self, held_out: &HeldOut, network: &Picture) {
-        let HeldOut { oldest, middle, newest, timestep } = held_out;
-        let mixed = blend::blend(&oldest.picture, &newest.picture, *timestep);
-        self.holdout.add(&Triplet {
-            middle_index: middle.index,
-            pts: middle.pts,
-            truth: &middle.picture,
-            network,
-            repeat: &oldest.picture,
-            blend: &mixed,
-        });
     }
 
     /// Reports progress where it is due; `step` says how far a phase without source frames is.

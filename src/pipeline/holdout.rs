@@ -13,6 +13,7 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
     Holdout {
         protocol: PROTOCOL.into(),
         samples: scores.samples,
+        samples_on_device: scores.samples_on_device,
         candidates: scores.candidates,
         network: scores_report(&scores.network),
         repeat: scores_report(&scores.repeat),

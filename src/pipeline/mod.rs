@@ -6,6 +6,7 @@ pub mod fingerprint;
 pub mod holdout;
 pub mod plan;
 pub mod scene;
+mod scoring;
 mod stages;
 mod summary;
 pub mod tally;

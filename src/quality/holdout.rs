@@ -5,14 +5,17 @@
 
 use crate::frame::{Picture, Seconds};
 use crate::quality::psnr::psnr_of_mean;
-use crate::quality::{FrameScores, Samples, compare};
+use crate::quality::{FrameScores, Samples, compare_all};
 
-/// Collects the scores of held-out frames; memory is bounded by the number of samples.
+/// Collects the scores of held-out frames; memory is bounded by the number of samples. Which frames are wanted depends on
+/// what was reserved, not on when scores come.
 #[derive(Clone, Debug)]
 pub struct Holdout {
     max_samples: u64,
     plan: Plan,
     candidates: u64,
+    /// Middle frames whose samples are there or will come.
+    reserved: Vec<u64>,
     samples: Vec<Sample>,
 }
 
@@ -25,13 +28,30 @@ enum Plan {
     Thinning { stride: u64 },
 }
 
+/// Where a sample was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeasuredOn {
+    /// By this module.
+    Processor,
+    /// On the device that runs the network.
+    Device,
+}
+
+/// What a triplet came to.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    middle_index: u64,
-    pts: Seconds,
-    network: FrameScores,
-    repeat: FrameScores,
-    blend: FrameScores,
+pub struct Sample {
+    /// Index of the middle frame.
+    pub middle_index: u64,
+    /// Its time in the source.
+    pub pts: Seconds,
+    /// Of the network.
+    pub network: FrameScores,
+    /// Of repeating the earlier frame.
+    pub repeat: FrameScores,
+    /// Of blending both neighbors.
+    pub blend: FrameScores,
+    /// Where it was measured.
+    pub measured_on: MeasuredOn,
 }
 
 /// A triplet to measure: the real middle frame and three ways to make it from its neighbors.
@@ -56,6 +76,8 @@ pub struct Triplet<'a> {
 pub struct HoldoutScores {
     /// Triplets measured, at least 1.
     pub samples: u64,
+    /// Those of them that were measured on the network's device.
+    pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
     /// Of the network.
@@ -105,7 +127,7 @@ impl Holdout {
             }
             _ => Plan::Thinning { stride: 1 },
         };
-        Self { max_samples, plan, candidates: 0, samples: Vec::new() }
+        Self { max_samples, plan, candidates: 0, reserved: Vec::new(), samples: Vec::new() }
     }
 
     /// Counts a triplet that could be measured: three real frames of one shot, none of them a duplicate.
@@ -128,47 +150,87 @@ impl Holdout {
     }
 
     fn has_room(&self) -> bool {
-        (self.samples.len() as u64) < self.max_samples
+        (self.reserved.len() as u64) < self.max_samples
+    }
+
+    /// Makes room for a sample that was wanted and will come.
+    pub fn reserve(&mut self, middle_index: u64) {
+        self.reserved.push(middle_index);
+        while let Plan::Thinning { stride } = self.plan
+            && self.reserved.len() as u64 > self.max_samples
+        {
+            self.plan = Plan::Thinning { stride: stride * 2 };
+            let plan = self.plan;
+            self.reserved.retain(|index| plan.keeps(*index));
+            self.samples.retain(|sample| plan.keeps(sample.middle_index));
+        }
+    }
+
+    /// Takes a sample that room was made for, in whatever order.
+    pub fn record(&mut self, sample: Sample) {
+        if self.plan.keeps(sample.middle_index) {
+            self.samples.push(sample);
+        }
     }
 
     /// Measures a triplet. All pictures have one size.
     pub fn add(&mut self, triplet: &Triplet<'_>) {
-        let truth = Samples::of_picture(triplet.truth);
-        let score = |picture| compare(&truth, &Samples::of_picture(picture));
-        self.samples.push(Sample {
-            middle_index: triplet.middle_index,
-            pts: triplet.pts,
-            network: score(triplet.network),
-            repeat: score(triplet.repeat),
-            blend: score(triplet.blend),
-        });
-        self.thin_out();
-    }
-
-    fn thin_out(&mut self) {
-        while let Plan::Thinning { stride } = self.plan
-            && self.samples.len() as u64 > self.max_samples
-        {
-            let stride = stride * 2;
-            self.plan = Plan::Thinning { stride };
-            self.samples.retain(|sample| (sample.middle_index - 1).is_multiple_of(stride));
-        }
+        self.reserve(triplet.middle_index);
+        self.record(triplet.measure());
     }
 
     /// The scores; `None` where nothing was measured.
     #[must_use]
-    pub fn finish(self) -> Option<HoldoutScores> {
+    pub fn finish(mut self) -> Option<HoldoutScores> {
+        self.samples.sort_by_key(|sample| sample.middle_index);
         let samples = self.samples.len() as u64;
         let psnr = |sample: &Sample| Some((sample.network.rgb.psnr_db()?, sample.pts));
         let worst = self.samples.iter().filter_map(psnr).min_by(|a, b| a.0.total_cmp(&b.0));
+        let on_device = |sample: &&Sample| sample.measured_on == MeasuredOn::Device;
         (samples > 0).then(|| HoldoutScores {
             samples,
+            samples_on_device: self.samples.iter().filter(on_device).count() as u64,
             candidates: self.candidates.max(samples),
             network: pool(self.samples.iter().map(|sample| sample.network)),
             repeat: pool(self.samples.iter().map(|sample| sample.repeat)),
             blend: pool(self.samples.iter().map(|sample| sample.blend)),
             worst_pts: worst.map(|(_, pts)| pts),
         })
+    }
+}
+
+impl Plan {
+    /// Whether a sample that was taken stays one.
+    fn keeps(self, middle_index: u64) -> bool {
+        match self {
+            Self::Spread { .. } => true,
+            Self::Thinning { stride } => (middle_index - 1).is_multiple_of(stride),
+        }
+    }
+}
+
+impl Triplet<'_> {
+    /// Measures it; all pictures have one size.
+    ///
+    /// # Panics
+    /// If they have not.
+    #[must_use]
+    pub fn measure(&self) -> Sample {
+        let truth = Samples::of_picture(self.truth);
+        let others = [self.network, self.repeat, self.blend].map(Samples::of_picture);
+        let scores = compare_all(&truth, others.each_ref());
+        self.sample(scores, MeasuredOn::Processor)
+    }
+
+    /// The sample of scores of the network, of repeating and of blending.
+    #[must_use]
+    pub fn sample(
+        &self,
+        [network, repeat, blend]: [FrameScores; 3],
+        measured_on: MeasuredOn,
+    ) -> Sample {
+        let Self { middle_index, pts, .. } = *self;
+        Sample { middle_index, pts, network, repeat, blend, measured_on }
     }
 }
 

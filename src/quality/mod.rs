@@ -1,5 +1,8 @@
 //! How good a frame is: PSNR, SSIM and the held-out protocol.
 
+use rayon::prelude::*;
+
+use crate::backend::cpu::similarity::Planes;
 use crate::frame::{Chroma, Picture};
 use crate::ops::color;
 use crate::ops::metrics;
@@ -10,12 +13,15 @@ pub mod ssim;
 
 use psnr::SquaredError;
 
+/// Rows of one parallel piece of work.
+const BAND: usize = 32;
+
 /// The samples of a picture that the measures look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Samples {
     width_px: usize,
     height_px: usize,
-    /// `[h, w, 3]`, 8 bit.
+    /// `[3, h, w]`, 8 bit.
     rgb: Vec<u8>,
     /// `[h, w]`, 8 bit.
     luma: Vec<u8>,
@@ -25,12 +31,13 @@ impl Samples {
     /// Of a decoded picture: RGB rounded to 8 bit, luma as stored (of RGB pictures: [`luma_of_rgb`]).
     #[must_use]
     pub fn of_picture(picture: &Picture) -> Self {
-        let rgb = color::rgb8(&color::picture_to_rgb(picture));
+        let (width_px, height_px) = (picture.format.width_px, picture.format.height_px);
+        let rgb = planar_rgb8(picture);
         let luma = match picture.format.chroma {
-            Chroma::Gbr => luma_of_rgb(&rgb),
+            Chroma::Gbr => luma_of_planes(&rgb),
             Chroma::Gray | Chroma::C420 | Chroma::C422 | Chroma::C444 => picture.planes[0].clone(),
         };
-        Self { width_px: picture.format.width_px, height_px: picture.format.height_px, rgb, luma }
+        Self { width_px, height_px, rgb, luma }
     }
 
     /// Of RGB, `[h, w, 3]`; luma by [`luma_of_rgb`].
@@ -42,8 +49,38 @@ impl Samples {
         assert_eq!(rgb.len(), 3 * width_px * height_px, "rgb of {width_px}x{height_px}");
         assert!(!rgb.is_empty(), "a picture has at least one sample");
         let luma = luma_of_rgb(&rgb);
-        Self { width_px, height_px, rgb, luma }
+        Self { width_px, height_px, rgb: ssim::planar(&rgb), luma }
     }
+}
+
+/// RGB of a picture, `[3, h, w]`: each value that of [`color::rgb8`].
+fn planar_rgb8(picture: &Picture) -> Vec<u8> {
+    let (w, h) = (picture.format.width_px, picture.format.height_px);
+    let mut planes = vec![0; 3 * w * h];
+    let (red, rest) = planes.split_at_mut(w * h);
+    let (green, blue) = rest.split_at_mut(w * h);
+    let bands = red.par_chunks_mut(BAND * w).zip(green.par_chunks_mut(BAND * w));
+    bands.zip(blue.par_chunks_mut(BAND * w)).enumerate().for_each(
+        |(band, ((red, green), blue))| {
+            let mut rows = color::Rows::new(picture);
+            for row in 0..red.len() / w {
+                let rgb = rows.row(band * BAND + row);
+                for (out, values) in [&mut *red, &mut *green, &mut *blue].into_iter().zip(rgb) {
+                    for (out, value) in out[row * w..(row + 1) * w].iter_mut().zip(values) {
+                        *out = color::code8(*value);
+                    }
+                }
+            }
+        },
+    );
+    planes
+}
+
+fn luma_of_planes(rgb: &[u8]) -> Vec<u8> {
+    let (red, rest) = rgb.split_at(rgb.len() / 3);
+    let (green, blue) = rest.split_at(red.len());
+    let pixels = red.iter().zip(green).zip(blue);
+    pixels.map(|((red, green), blue)| metrics::luma_of_rgb([*red, *green, *blue])).collect()
 }
 
 /// Luma of RGB, `[h, w, 3]` → `[h, w]`: BT.601, full range, rounded to 8 bit.
@@ -66,6 +103,20 @@ pub struct FrameScores {
     pub ssim_rife: f64,
 }
 
+impl FrameScores {
+    /// Of sums that were made elsewhere over two pictures of a size.
+    #[must_use]
+    pub fn of_measures(measures: &metrics::Measures, width_px: usize, height_px: usize) -> Self {
+        let pixels = (width_px * height_px) as u64;
+        Self {
+            rgb: SquaredError { sum: measures.rgb_squared_error, samples: 3 * pixels },
+            luma: SquaredError { sum: measures.luma_squared_error, samples: pixels },
+            ssim_y: measures.ssim_luma,
+            ssim_rife: measures.ssim_rgb,
+        }
+    }
+}
+
 /// Squared error over all RGB samples of two pictures of one size; the quick part of [`compare`].
 ///
 /// # Panics
@@ -81,12 +132,26 @@ pub fn rgb_error(truth: &Samples, predicted: &Samples) -> SquaredError {
 /// If the sizes differ.
 #[must_use]
 pub fn compare(truth: &Samples, predicted: &Samples) -> FrameScores {
-    let (w, h) = (truth.width_px, truth.height_px);
-    assert_eq!((w, h), (predicted.width_px, predicted.height_px), "pictures of one size");
-    FrameScores {
-        rgb: rgb_error(truth, predicted),
-        luma: SquaredError::between(&truth.luma, &predicted.luma),
-        ssim_y: ssim::ssim_y(&truth.luma, &predicted.luma, w, h),
-        ssim_rife: ssim::ssim_rife(&truth.rgb, &predicted.rgb, w, h),
-    }
+    compare_all(truth, [predicted])[0]
+}
+
+/// Compares a picture with several of its size: each as [`compare`] does, in less time.
+///
+/// # Panics
+/// If the sizes differ.
+#[must_use]
+pub fn compare_all<const N: usize>(truth: &Samples, predicted: [&Samples; N]) -> [FrameScores; N] {
+    let (width, height) = (truth.width_px, truth.height_px);
+    let same = |it: &&Samples| (width, height) == (it.width_px, it.height_px);
+    assert!(predicted.iter().all(same), "pictures of one size");
+    let luma = predicted.map(|it| it.luma.as_slice());
+    let ssim_y = ssim::of_luma(&Planes { truth: &truth.luma, others: &luma, width, height });
+    let rgb = predicted.map(|it| it.rgb.as_slice());
+    let ssim_rife = ssim::of_rgb(&Planes { truth: &truth.rgb, others: &rgb, width, height });
+    std::array::from_fn(|index| FrameScores {
+        rgb: rgb_error(truth, predicted[index]),
+        luma: SquaredError::between(&truth.luma, &predicted[index].luma),
+        ssim_y: ssim_y[index],
+        ssim_rife: ssim_rife[index],
+    })
 }

@@ -316,6 +316,9 @@ pub struct Holdout {
     pub protocol: String,
     /// Triplets measured.
     pub samples: u64,
+    /// Those of them that were measured on the device of the network; the others were on the processor.
+    #[serde(default)]
+    pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
     /// Of the network.

@@ -17,6 +17,7 @@ mod network;
 mod nvidia;
 mod params;
 mod scenes;
+mod scores;
 mod shim;
 mod warp;
 

@@ -32,7 +32,7 @@ const CODES: u8 = 2;
 
 /// A driver that collects launches into graphs as a device does, over one that runs them on the processor.
 #[derive(Debug)]
-struct Graphs {
+pub struct Graphs {
     inner: Arc<ShimDriver>,
     state: Mutex<State>,
 }
@@ -56,11 +56,11 @@ struct Owned {
 }
 
 impl Graphs {
-    fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Self { inner: ShimDriver::new(), state: Mutex::default() })
     }
 
-    fn replays(&self) -> usize {
+    pub fn replays(&self) -> usize {
         self.state.lock().unwrap().replays
     }
 }
@@ -147,11 +147,11 @@ impl Driver for Graphs {
     }
 }
 
-fn cuda(driver: Arc<dyn Driver>, batch: usize, network: &Network, scale: Scale) -> Rife<Cuda> {
+pub fn cuda(driver: Arc<dyn Driver>, batch: usize, network: &Network, scale: Scale) -> Rife<Cuda> {
     Rife::new(Cuda::with_batch(driver, batch), network, scale, Origin::default()).unwrap()
 }
 
-fn cpu(network: &Network, scale: Scale) -> Rife<Cpu> {
+pub fn cpu(network: &Network, scale: Scale) -> Rife<Cpu> {
     let set = Instructions::choose(None).unwrap();
     Rife::new(Cpu::new(set, 2).unwrap(), network, scale, Origin::default()).unwrap()
 }
@@ -222,7 +222,7 @@ fn every_network_agrees_with_pytorch_as_closely_as_f16_can() {
     golden_files().iter().for_each(|path| check_golden(path));
 }
 
-fn network(layout: &Layout, seed: u64) -> Network {
+pub fn network(layout: &Layout, seed: u64) -> Network {
     let bytes = layout.file(seed);
     let weights = Weights::from_bytes(Path::new(layout.name), Cow::Owned(bytes)).unwrap();
     Network::read(&weights).unwrap()

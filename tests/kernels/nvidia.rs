@@ -10,12 +10,16 @@ use slomod::config::settings::{Device, Settings};
 use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::ops::color::rgb_to_picture;
+use slomod::quality::{Samples, compare};
 
 use crate::common::picture;
 use crate::shim::library::{Library, build_folder};
 
 /// Codes by which a picture may differ from the CPU's: see `network`.
 const CODES: u8 = 2;
+
+/// SSIM is a mean of f32 values whose variances lose digits.
+const SSIM_TOLERANCE: f64 = 1e-5;
 
 /// Runs a test of this file that is ignored otherwise, in a process that finds the stand-in.
 fn child(test: &str, environment: &[(&str, &str)]) -> Output {
@@ -104,6 +108,56 @@ fn assert_close(found: &[Picture], expected: &[Picture]) {
 fn a_clip_through_the_driver_equals_the_cpu_however_late_the_device_works() {
     if kernels_are_built() {
         assert!(child("clip", &[]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn scored() {
+    let frames = frames(14, 37, 29);
+    let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
+    let mut made = vec![];
+    // Each frame against three others, begun while pictures wait and fetched after further ones were asked for.
+    for (index, trio) in frames.windows(3).enumerate() {
+        let ahead = engine.ahead().unwrap();
+        ahead.submit(&trio[0], &trio[1], &[0.25, 0.5, 0.75]).unwrap();
+        let picture = |frame: &Frame| Picture::clone(&frame.picture);
+        let (truth, mut others) = (picture(&trio[1]), [&trio[0], &trio[2], &trio[1]].map(picture));
+        assert!(engine.scorer().unwrap().start(&truth, &others.each_ref()).unwrap());
+        let samples = others.each_ref().map(Samples::of_picture);
+        // What was handed over may change at once.
+        others.iter_mut().for_each(|it| it.planes[0].fill(index as u8));
+        let ahead = engine.ahead().unwrap();
+        ahead.submit(&trio[1], &trio[2], &[0.5]).unwrap();
+        while ahead.waiting() > ahead.depth() {
+            made.push(ahead.collect().unwrap());
+        }
+        let found = engine.scorer().unwrap().finish().unwrap().unwrap();
+        for (found, other) in found.iter().zip(&samples) {
+            let expected = compare(&Samples::of_picture(&truth), other);
+            assert_eq!(found.rgb_squared_error, expected.rgb.sum);
+            assert_eq!(found.luma_squared_error, expected.luma.sum);
+            assert!((found.ssim_luma - expected.ssim_y).abs() <= SSIM_TOLERANCE);
+            assert!((found.ssim_rgb - expected.ssim_rife).abs() <= SSIM_TOLERANCE);
+        }
+        assert_eq!(engine.scorer().unwrap().finish().unwrap(), None);
+    }
+    while let Some(ahead) = engine.ahead().filter(|ahead| ahead.waiting() > 0) {
+        made.push(ahead.collect().unwrap());
+    }
+    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    let mut expected = vec![];
+    for trio in frames.windows(3) {
+        expected.extend(cpu.interpolate(&trio[0], &trio[1], &[0.25, 0.5, 0.75]).unwrap());
+        expected.extend(cpu.interpolate(&trio[1], &trio[2], &[0.5]).unwrap());
+    }
+    assert_close(&made, &expected);
+}
+
+#[test]
+fn scores_among_pictures_are_right_and_disturb_none_however_late_the_device_works() {
+    if kernels_are_built() {
+        assert!(child("scored", &[]).status.success());
     }
 }
 

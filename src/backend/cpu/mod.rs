@@ -17,6 +17,7 @@ mod narrow;
 mod network_tests;
 mod pack;
 mod simd;
+pub mod similarity;
 mod stage;
 pub mod tensor;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::head::{self, PackedHead};
 use super::params;
 use super::pictures::{Downloads, Uploads};
 use super::recorder::Recorder;
+use super::scores::Scores;
 use super::tensor::{Layout, Tensor};
 use super::{flow, fusion};
 use crate::backend::{Backend, BackendDescription};
@@ -21,6 +22,7 @@ use crate::ops::deconv::DeconvWeights;
 use crate::ops::flow::{HANDED_ON, Stage, View, records_shape};
 use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padding, record_channels};
+use crate::ops::metrics::Measures;
 use crate::ops::tensor as plain;
 
 /// Pictures of a batch at the most: enough to fill a large device in the coarse blocks of a 1080p picture.
@@ -47,6 +49,7 @@ pub struct Cuda {
     whole: Tensor,
     uploads: Uploads,
     downloads: Downloads,
+    scores: Scores,
 }
 
 /// A picture on its way from the device; none after a failure.
@@ -117,6 +120,7 @@ impl Cuda {
             whole: Tensor::default(),
             uploads: Uploads::default(),
             downloads: Downloads::default(),
+            scores: Scores::default(),
         }
     }
 
@@ -257,6 +261,20 @@ impl Backend for Cuda {
             self.attempt(|_, driver| lane.collect(driver, &mut picture));
         }
         picture
+    }
+
+    fn measures(&self) -> bool {
+        true
+    }
+
+    fn start_measures(&mut self, truth: &Picture, predicted: &[&Picture]) -> bool {
+        let started =
+            self.attempt(|it, driver| it.scores.start(driver, &mut it.downloads, truth, predicted));
+        started.unwrap_or(false)
+    }
+
+    fn finish_measures(&mut self) -> Option<Vec<Measures>> {
+        self.attempt(|it, driver| it.scores.finish(driver)).flatten()
     }
 
     fn record(

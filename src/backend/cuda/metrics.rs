@@ -6,7 +6,7 @@ use super::color::{PlaneLayout, rgb8_from_planes};
 use super::driver::{Buffer, DeviceError, Driver, Launch, Parameters};
 use super::params::{LumaParams, SquaredErrorParams, SsimParams, TotalParams};
 use crate::frame::{Chroma, PictureFormat};
-use crate::ops::metrics::Filter;
+use crate::ops::metrics::{Filter, Measures};
 
 /// Threads of a block.
 const THREADS: u32 = 128;
@@ -16,21 +16,10 @@ const SSIM_TILE: [usize; 2] = [16, 32];
 const ERROR_SHARE: usize = 64;
 /// Blocks of the squared error, at most.
 const ERROR_BLOCKS_MAX: usize = 1024;
-/// Sums that come back, 8 bytes each.
+/// Sums of a comparison, 8 bytes each.
 const TOTALS: usize = 4;
-
-/// How near a predicted picture is to the true one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measures {
-    /// Sum of squared differences over all 8-bit RGB samples.
-    pub rgb_squared_error: u64,
-    /// Sum of squared differences over 8-bit luma.
-    pub luma_squared_error: u64,
-    /// Mean SSIM of luma, at most 1.
-    pub ssim_luma: f64,
-    /// Mean SSIM of RGB with RIFE's window, at most 1.
-    pub ssim_rgb: f64,
-}
+/// Bytes of a comparison's sums.
+pub const TOTALS_BYTES: usize = 8 * TOTALS;
 
 /// The measures for pictures of one format, with all the memory that they need.
 #[derive(Debug)]
@@ -65,7 +54,7 @@ impl PictureMeasures {
             format,
             samples: [Buffer::new(driver, 4 * h * w)?, Buffer::new(driver, 4 * h * w)?],
             partial: Buffer::new(driver, 8 * partials)?,
-            totals: Buffer::new(driver, 8 * TOTALS)?,
+            totals: Buffer::new(driver, TOTALS_BYTES)?,
         })
     }
 
@@ -79,59 +68,87 @@ impl PictureMeasures {
         truth: u64,
         predicted: u64,
     ) -> Result<Measures, DeviceError> {
-        let (h, w) = (self.format.height_px, self.format.width_px);
-        let planes = [truth, predicted];
-        for (samples, planes) in self.samples.iter().zip(planes) {
-            rgb8_from_planes(driver, planes, &self.layout, samples.address())?;
-        }
-        let rgb = Pair { addresses: [0, 1].map(|i| self.samples[i].address()), channels: 3 };
-        let luma = Pair { addresses: self.luma(driver, planes)?, channels: 1 };
-        self.squared_error(driver, rgb, 0)?;
-        self.squared_error(driver, luma, 1)?;
-        let luma_positions = self.ssim(driver, luma, &Filter::of_luma(w, h), 2)?;
-        let rgb_positions = self.ssim(driver, rgb, &Filter::of_rgb(w, h), 3)?;
-        let mut bytes = [0; 8 * TOTALS];
+        self.start(driver, truth, &[predicted], self.totals.address())?;
+        let mut bytes = [0; TOTALS_BYTES];
         driver.download(self.totals.address(), &mut bytes)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        // Rounding in f32 can step over 1 by a few 1e-9.
-        let mean = |slot: usize, positions: usize| {
-            (f64::from_le_bytes(words[slot]) / positions as f64).min(1.0)
-        };
-        Ok(Measures {
-            rgb_squared_error: u64::from_le_bytes(words[0]),
-            luma_squared_error: u64::from_le_bytes(words[1]),
-            ssim_luma: mean(2, luma_positions),
-            ssim_rgb: mean(3, rgb_positions),
-        })
+        Ok(self.measures(&bytes))
     }
 
-    /// Luma as stored; of RGB pictures made from it, behind it.
-    fn luma(&self, driver: &Arc<dyn Driver>, planes: [u64; 2]) -> Result<[u64; 2], DeviceError> {
+    /// Starts to compare pictures with the true one; their planes lie at these addresses. The sums go to `totals`,
+    /// [`TOTALS_BYTES`] for each, and [`PictureMeasures::measures`] reads them.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn start(
+        &self,
+        driver: &Arc<dyn Driver>,
+        truth: u64,
+        predicted: &[u64],
+        totals: u64,
+    ) -> Result<(), DeviceError> {
+        let (h, w) = (self.format.height_px, self.format.width_px);
+        let true_luma = self.samples_of(driver, truth, 0)?;
+        for (index, planes) in predicted.iter().enumerate() {
+            let totals = totals + (index * TOTALS_BYTES) as u64;
+            let luma = [true_luma, self.samples_of(driver, *planes, 1)?];
+            let rgb = Pair { addresses: [0, 1].map(|i| self.samples[i].address()), channels: 3 };
+            let luma = Pair { addresses: luma, channels: 1 };
+            self.squared_error(driver, rgb, [totals, 0])?;
+            self.squared_error(driver, luma, [totals, 1])?;
+            self.ssim(driver, luma, &Filter::of_luma(w, h), [totals, 2])?;
+            self.ssim(driver, rgb, &Filter::of_rgb(w, h), [totals, 3])?;
+        }
+        Ok(())
+    }
+
+    /// The measures of one comparison.
+    #[must_use]
+    pub fn measures(&self, totals: &[u8; TOTALS_BYTES]) -> Measures {
+        let (h, w) = (self.format.height_px, self.format.width_px);
+        let (words, _) = totals.as_chunks::<8>();
+        // Rounding in f32 can step over 1 by a few 1e-9.
+        let mean = |slot: usize, filter: &Filter, channels: usize| {
+            let positions = filter.outputs(h) * filter.outputs(w) * filter.mixes(channels).len();
+            (f64::from_le_bytes(words[slot]) / positions as f64).min(1.0)
+        };
+        Measures {
+            rgb_squared_error: u64::from_le_bytes(words[0]),
+            luma_squared_error: u64::from_le_bytes(words[1]),
+            ssim_luma: mean(2, &Filter::of_luma(w, h), 1),
+            ssim_rgb: mean(3, &Filter::of_rgb(w, h), 3),
+        }
+    }
+
+    /// RGB of a picture, and where its luma lies: as stored, or behind RGB where it is made from it.
+    fn samples_of(
+        &self,
+        driver: &Arc<dyn Driver>,
+        planes: u64,
+        index: usize,
+    ) -> Result<u64, DeviceError> {
+        let rgb = self.samples[index].address();
+        rgb8_from_planes(driver, planes, &self.layout, rgb)?;
         if self.format.chroma != Chroma::Gbr {
-            return Ok(planes.map(|planes| self.layout.plane_address(planes, 0)));
+            return Ok(self.layout.plane_address(planes, 0));
         }
         let pixels = self.format.height_px * self.format.width_px;
-        let mut addresses = [0; 2];
-        for (address, samples) in addresses.iter_mut().zip(&self.samples) {
-            let rgb = samples.address();
-            *address = rgb + 3 * pixels as u64;
-            let params = LumaParams { rgb, luma: *address, pixels: pixels as u64 };
-            driver.launch(&Launch {
-                kernel: "luma_of_rgb",
-                grid: [(pixels as u32).div_ceil(THREADS), 1, 1],
-                block: [THREADS, 1, 1],
-                shared_bytes: 0,
-                params: params.as_bytes(),
-            })?;
-        }
-        Ok(addresses)
+        let luma = rgb + 3 * pixels as u64;
+        let params = LumaParams { rgb, luma, pixels: pixels as u64 };
+        driver.launch(&Launch {
+            kernel: "luma_of_rgb",
+            grid: [(pixels as u32).div_ceil(THREADS), 1, 1],
+            block: [THREADS, 1, 1],
+            shared_bytes: 0,
+            params: params.as_bytes(),
+        })?;
+        Ok(luma)
     }
 
     fn squared_error(
         &self,
         driver: &Arc<dyn Driver>,
         pair: Pair,
-        slot: usize,
+        to: [u64; 2],
     ) -> Result<(), DeviceError> {
         let samples = pair.channels * self.format.height_px * self.format.width_px;
         let blocks = samples.div_ceil(THREADS as usize * ERROR_SHARE).min(ERROR_BLOCKS_MAX);
@@ -148,17 +165,17 @@ impl PictureMeasures {
             shared_bytes: 0,
             params: params.as_bytes(),
         })?;
-        self.total(driver, "total_integers", blocks, slot)
+        self.total(driver, "total_integers", blocks, to)
     }
 
-    /// Starts the sum of the SSIM map; how many positions it has.
+    /// Starts the sum of the SSIM map.
     fn ssim(
         &self,
         driver: &Arc<dyn Driver>,
         pair: Pair,
         filter: &Filter,
-        slot: usize,
-    ) -> Result<usize, DeviceError> {
+        to: [u64; 2],
+    ) -> Result<(), DeviceError> {
         let (h, w) = (self.format.height_px, self.format.width_px);
         let (out_h, out_w) = (filter.outputs(h), filter.outputs(w));
         let mixes = filter.mixes(pair.channels);
@@ -188,20 +205,20 @@ impl PictureMeasures {
             shared_bytes: 0,
             params: params.as_bytes(),
         })?;
-        self.total(driver, "total_doubles", rows * columns, slot)?;
-        Ok(out_h * out_w * mixes.len())
+        self.total(driver, "total_doubles", rows * columns, to)
     }
 
+    /// Adds the partial sums up, into a slot of the totals at an address.
     fn total(
         &self,
         driver: &Arc<dyn Driver>,
         kernel: &str,
         count: usize,
-        slot: usize,
+        [total, slot]: [u64; 2],
     ) -> Result<(), DeviceError> {
         let params = TotalParams {
             partial: self.partial.address(),
-            total: self.totals.address(),
+            total,
             count: count as u64,
             slot: slot as i32,
             unused: 0,

@@ -16,5 +16,6 @@ pub mod pack;
 pub mod params;
 mod pictures;
 pub mod recorder;
+pub mod scores;
 pub mod tensor;
 pub mod warp;

@@ -7,8 +7,8 @@ use super::driver::{Buffer, DeviceError, Driver};
 use super::tensor::Tensor;
 use crate::frame::{Picture, PictureFormat};
 
-/// Frames on their way to the device at a time: one is copied while another is read.
-const UPLOAD_LANES: usize = 3;
+/// Frames on their way to the device at a time: one is copied while another is read. Lanes from here on are others'.
+pub(super) const UPLOAD_LANES: usize = 3;
 
 /// Memory for frames on their way in.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub(super) struct Downloads {
     lanes: Vec<Arc<Lane>>,
 }
 
-/// Memory for one picture on its way out.
+/// Memory for one picture, or whatever else, on its way out.
 #[derive(Debug)]
 pub(super) struct Lane {
     index: usize,
@@ -69,32 +69,59 @@ impl Downloads {
         format: PictureFormat,
     ) -> Result<Arc<Lane>, DeviceError> {
         let layout = PlaneLayout::of(format);
+        let lane = self.idle(driver, layout.bytes())?;
+        color::planes_from_image(driver, image, index, &layout, lane.address())?;
+        lane.start(driver, layout.bytes())?;
+        Ok(lane)
+    }
+
+    /// A lane of at least so many bytes that nobody holds.
+    pub(super) fn idle(
+        &mut self,
+        driver: &Arc<dyn Driver>,
+        bytes: usize,
+    ) -> Result<Arc<Lane>, DeviceError> {
         let idle = |lane: &Arc<Lane>| Arc::strong_count(lane) == 1;
         let at = self.lanes.iter().position(idle).unwrap_or(self.lanes.len());
-        if self.lanes.get(at).is_none_or(|lane| lane.memory.bytes() < layout.bytes()) {
-            let memory = Buffer::new(driver, layout.bytes())?;
+        if self.lanes.get(at).is_none_or(|lane| lane.memory.bytes() < bytes) {
+            let memory = Buffer::new(driver, bytes)?;
             let lane = Arc::new(Lane { index: at, memory });
             match self.lanes.get_mut(at) {
                 Some(place) => *place = lane,
                 None => self.lanes.push(lane),
             }
         }
-        let lane = Arc::clone(&self.lanes[at]);
-        let start = lane.memory.address();
-        color::planes_from_image(driver, image, index, &layout, start)?;
-        driver.download_beside(at, start, layout.bytes())?;
-        Ok(lane)
+        Ok(Arc::clone(&self.lanes[at]))
     }
 }
 
 impl Lane {
+    /// Where its memory begins.
+    pub(super) fn address(&self) -> u64 {
+        self.memory.address()
+    }
+
+    /// Begins to fetch its first bytes, as the launches up to now leave them.
+    pub(super) fn start(&self, driver: &Arc<dyn Driver>, bytes: usize) -> Result<(), DeviceError> {
+        driver.download_beside(self.index, self.address(), bytes)
+    }
+
+    /// Waits for its first bytes.
+    pub(super) fn fetch(
+        &self,
+        driver: &Arc<dyn Driver>,
+        bytes: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        driver.collect(self.index, self.address(), &mut [(self.address(), bytes)])
+    }
+
     /// Waits for the picture and fills it.
     pub(super) fn collect(
         &self,
         driver: &Arc<dyn Driver>,
         picture: &mut Picture,
     ) -> Result<(), DeviceError> {
-        let (start, layout) = (self.memory.address(), PlaneLayout::of(picture.format));
+        let (start, layout) = (self.address(), PlaneLayout::of(picture.format));
         let planes = picture.planes.iter_mut().map(Vec::as_mut_slice).enumerate();
         let mut parts: Vec<(u64, &mut [u8])> =
             planes.map(|(index, plane)| (layout.plane_address(start, index), plane)).collect();

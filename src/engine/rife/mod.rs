@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use crate::backend::Backend;
 use crate::config::settings::Scale;
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer};
 use crate::frame::{Frame, Picture};
 use crate::models::rife_v4::Network;
+use crate::ops::metrics::Measures;
 
 use network::{Memory, Packed, Shot, Size};
 
@@ -247,6 +248,20 @@ impl<B: Backend> Ahead for Rife<B> {
     }
 }
 
+impl<B: Backend> Scorer for Rife<B> {
+    fn start(&mut self, truth: &Picture, predicted: &[&Picture]) -> Result<bool, EngineError> {
+        let started = self.backend.start_measures(truth, predicted);
+        self.backend.status().map_err(|error| self.abandon(error.into()))?;
+        Ok(started)
+    }
+
+    fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
+        let measures = self.backend.finish_measures();
+        self.backend.status().map_err(|error| self.abandon(error.into()))?;
+        Ok(measures)
+    }
+}
+
 impl<B: Backend> Interpolator for Rife<B> {
     fn interpolate(
         &mut self,
@@ -262,6 +277,10 @@ impl<B: Backend> Interpolator for Rife<B> {
 
     fn ahead(&mut self) -> Option<&mut dyn Ahead> {
         (self.backend.depth() > 0).then_some(self)
+    }
+
+    fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+        self.backend.measures().then_some(self)
     }
 
     fn description(&self) -> EngineDescription {

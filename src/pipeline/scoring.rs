@@ -1,0 +1,166 @@
+//! Scores held-out frames beside the network: on its device where it can, else on a thread of their own.
+//!
+//! A comparison on the device is fetched when the next one begins, so that the network's thread does not wait for it. One
+//! that was lost with a device that failed is made again on the processor: no frame goes unscored.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::engine::blend;
+use crate::engine::{EngineError, Scorer};
+use crate::frame::{Frame, Picture};
+use crate::ops::metrics::Measures;
+use crate::quality::FrameScores;
+use crate::quality::holdout::{Holdout, MeasuredOn, Sample, Triplet};
+
+/// Frames that wait to be scored at the most.
+const QUEUE: usize = 2;
+
+/// A real frame that was predicted from its neighbors.
+pub struct HeldOut {
+    /// The frame before.
+    pub oldest: Frame,
+    /// The frame itself.
+    pub middle: Frame,
+    /// The frame after.
+    pub newest: Frame,
+    /// Where between the others it is.
+    pub timestep: f32,
+}
+
+/// A held-out frame and what the network made of it.
+struct Made {
+    held_out: HeldOut,
+    network: Picture,
+}
+
+/// The scores of a clip on their way.
+pub struct Scoring {
+    holdout: Holdout,
+    /// Under way on the device.
+    on_device: Option<Made>,
+    beside: Option<Beside>,
+}
+
+/// The thread that scores on the processor. Where its owner is dropped, it ends after what is in its queue.
+struct Beside {
+    queue: SyncSender<Made>,
+    thread: JoinHandle<Vec<Sample>>,
+}
+
+impl Scoring {
+    /// At most `max_samples` of a clip of `expected_frames`: see [`Holdout::new`].
+    pub fn new(max_samples: u32, expected_frames: Option<u64>) -> Self {
+        Self { holdout: Holdout::new(max_samples, expected_frames), on_device: None, beside: None }
+    }
+
+    /// Whether a candidate of that index is to be measured; then its picture must come.
+    pub fn wants(&mut self, middle_index: u64) -> bool {
+        self.holdout.count_candidate();
+        let wanted = self.holdout.wants(middle_index);
+        if wanted {
+            self.holdout.reserve(middle_index);
+        }
+        wanted
+    }
+
+    /// Scores a frame that was predicted.
+    ///
+    /// # Errors
+    /// Those of the engine, where nothing else took over.
+    pub fn score(
+        &mut self,
+        held_out: HeldOut,
+        network: Picture,
+        scorer: Option<&mut dyn Scorer>,
+    ) -> Result<(), EngineError> {
+        let made = Made { held_out, network };
+        let Some(scorer) = scorer else {
+            self.settle(None)?;
+            self.on_the_processor(made);
+            return Ok(());
+        };
+        self.settle(Some(&mut *scorer))?;
+        let blend = made.blend();
+        let Triplet { truth, network, repeat, blend, .. } = made.triplet(&blend);
+        if scorer.start(truth, &[network, repeat, blend])? {
+            self.on_device = Some(made);
+        } else {
+            self.on_the_processor(made);
+        }
+        Ok(())
+    }
+
+    /// Takes what is under way on the device.
+    ///
+    /// # Errors
+    /// Those of the engine, where nothing else took over.
+    pub fn settle(&mut self, scorer: Option<&mut dyn Scorer>) -> Result<(), EngineError> {
+        let Some(made) = self.on_device.take() else { return Ok(()) };
+        let measures = scorer.map_or(Ok(None), |scorer| scorer.finish())?;
+        match measures.as_deref() {
+            Some([network, repeat, blend]) => {
+                self.holdout.record(made.sample([network, repeat, blend]));
+            }
+            _ => self.on_the_processor(made),
+        }
+        Ok(())
+    }
+
+    /// All samples, once all are there.
+    ///
+    /// # Panics
+    /// If the thread panicked.
+    pub fn finish(mut self) -> Holdout {
+        if let Some(Beside { queue, thread }) = self.beside.take() {
+            drop(queue);
+            let samples = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            samples.into_iter().for_each(|sample| self.holdout.record(sample));
+        }
+        self.holdout
+    }
+
+    fn on_the_processor(&mut self, made: Made) {
+        let beside = self.beside.get_or_insert_with(|| {
+            let (queue, frames) = sync_channel(QUEUE);
+            Beside { queue, thread: std::thread::spawn(move || measure(&frames)) }
+        });
+        // The queue is closed only by a panic of the thread, which `finish` passes on.
+        let _ = beside.queue.send(made);
+    }
+}
+
+fn measure(frames: &Receiver<Made>) -> Vec<Sample> {
+    let sample = |made: Made| {
+        let blend = made.blend();
+        made.triplet(&blend).measure()
+    };
+    frames.iter().map(sample).collect()
+}
+
+impl Made {
+    /// Both neighbors, mixed.
+    fn blend(&self) -> Picture {
+        let HeldOut { oldest, newest, timestep, .. } = &self.held_out;
+        blend::blend(&oldest.picture, &newest.picture, *timestep)
+    }
+
+    fn triplet<'a>(&'a self, blend: &'a Picture) -> Triplet<'a> {
+        let HeldOut { oldest, middle, .. } = &self.held_out;
+        Triplet {
+            middle_index: middle.index,
+            pts: middle.pts,
+            truth: &middle.picture,
+            network: &self.network,
+            repeat: &oldest.picture,
+            blend,
+        }
+    }
+
+    fn sample(&self, measures: [&Measures; 3]) -> Sample {
+        let format = self.network.format;
+        let scores = |it| FrameScores::of_measures(it, format.width_px, format.height_px);
+        let triplet = self.triplet(&self.network);
+        triplet.sample(measures.map(scores), MeasuredOn::Device)
+    }
+}

@@ -1,0 +1,252 @@
+//! Held-out scores of whole clips: made on the device beside the network, and made again where it fails.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch};
+use slomod::config::settings::{Audio, Codec, Encoding, Scale, Settings};
+use slomod::engine::steady::{Cure, Rung, Steady};
+use slomod::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use slomod::frame::{Frame, Picture};
+use slomod::models::rife_v4::Network;
+use slomod::pipeline::Task;
+use slomod::pipeline::convert::convert;
+use slomod::report::Report;
+use slomod::report::{Holdout, Scores};
+
+use crate::common::layouts::ALL;
+use crate::network::{Graphs, cpu, cuda, network};
+use crate::shim::driver::ShimDriver;
+
+/// Squared errors are exact on both sides.
+const PSNR_TOLERANCE_DB: f64 = 1e-3;
+/// SSIM is a mean of f32 values whose variances lose digits.
+const SSIM_TOLERANCE: f64 = 1e-5;
+/// Frames of a clip.
+const FRAMES: u64 = 9;
+
+/// The same pictures, measured by the pipeline itself.
+struct Unscored<T>(T);
+
+impl<T: Interpolator> Interpolator for Unscored<T> {
+    fn interpolate(
+        &mut self,
+        img0: &Frame,
+        img1: &Frame,
+        timesteps: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        self.0.interpolate(img0, img1, timesteps)
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        self.0.ahead()
+    }
+
+    fn description(&self) -> EngineDescription {
+        self.0.description()
+    }
+}
+
+/// What a device runs out of, or when it goes.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// It is lost at so many launches of a kernel.
+    LostAt(&'static str, i64),
+    /// It has no room for a piece of memory of that size.
+    NoRoomFor(usize),
+}
+
+/// A device with a trouble.
+#[derive(Debug)]
+struct Troubled {
+    inner: Arc<ShimDriver>,
+    trouble: Trouble,
+    left: AtomicI64,
+    kernels: Mutex<Vec<String>>,
+}
+
+impl Troubled {
+    fn new(trouble: Trouble) -> Arc<Self> {
+        let left = AtomicI64::new(if let Trouble::LostAt(_, at) = trouble { at } else { 1 });
+        Arc::new(Self { inner: ShimDriver::new(), trouble, left, kernels: Mutex::default() })
+    }
+
+    fn check(&self) -> Result<(), DeviceError> {
+        if self.left.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let (doing, reason) = ("a call".to_owned(), "it fell off the bus".to_owned());
+        Err(DeviceError::Lost { device: "gpu".to_owned(), doing, reason })
+    }
+}
+
+impl Driver for Troubled {
+    fn description(&self) -> &DeviceDescription {
+        self.inner.description()
+    }
+
+    fn free_bytes(&self) -> Result<u64, DeviceError> {
+        self.inner.free_bytes()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
+        self.check()?;
+        match self.trouble {
+            Trouble::NoRoomFor(size) if size == bytes => {
+                let (device, wanted_bytes) = ("gpu".to_owned(), bytes as u64);
+                Err(DeviceError::OutOfMemory { device, wanted_bytes, free_bytes: 0 })
+            }
+            _ => self.inner.allocate(bytes),
+        }
+    }
+
+    fn release(&self, address: u64, bytes: usize) {
+        self.inner.release(address, bytes);
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.check()?;
+        self.inner.upload(address, bytes)
+    }
+
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.check()?;
+        self.inner.download(address, bytes)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        self.check()?;
+        if let Trouble::LostAt(kernel, _) = self.trouble
+            && kernel == launch.kernel
+        {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.kernels.lock().unwrap().push(launch.kernel.to_owned());
+        self.inner.launch(launch)
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.inner.synchronize()
+    }
+}
+
+/// A moving clip of that width, height and pixel format.
+fn clip(folder: &Path, (width, height): (u32, u32), pixel_format: &str) -> Task {
+    let source = folder.join("in.mkv");
+    let frames = FRAMES.to_string();
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25"])
+        .args(["-vf", &format!("noise=alls=9:allf=t,scale={width}:{height},format={pixel_format}")])
+        .args(["-frames:v", &frames, "-c:v", "ffv1"])
+        .arg(&source)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&run.stderr));
+    let encoding = Encoding { codec: Codec::Ffv1, ..Encoding::default() };
+    let settings =
+        Settings { factor: Some(2), encoding, audio: Audio::Drop, ..Settings::default() };
+    Task { source, temporary: folder.join(".out"), output: folder.join("out.mkv"), settings }
+}
+
+fn report(task: &Task, engine: &mut dyn Interpolator) -> Report {
+    convert(task, engine, &Arc::default(), &mut |_| {}).unwrap()
+}
+
+fn scores(task: &Task, engine: &mut dyn Interpolator) -> Holdout {
+    let holdout = report(task, engine).quality.unwrap().holdout;
+    assert_eq!((holdout.samples, holdout.candidates), (FRAMES - 2, FRAMES - 2));
+    holdout
+}
+
+fn assert_scores(what: &str, found: &Scores, expected: &Scores) {
+    let near = |a: Option<f64>, b: Option<f64>, tolerance: f64| match (a, b) {
+        (Some(a), Some(b)) => (a - b).abs() <= tolerance,
+        _ => a == b,
+    };
+    let psnr = |it: &Scores| {
+        let (mean, median, low) = (it.psnr_rgb_db, it.psnr_rgb_median_db, it.psnr_rgb_p5_db);
+        [mean, median, low, it.psnr_rgb_min_db, it.psnr_rgb_pooled_db, it.psnr_y_db]
+    };
+    let ssim = |it: &Scores| [it.ssim_y, it.ssim_rife];
+    let same =
+        psnr(found).into_iter().zip(psnr(expected)).all(|(a, b)| near(a, b, PSNR_TOLERANCE_DB))
+            && ssim(found).into_iter().zip(ssim(expected)).all(|(a, b)| near(a, b, SSIM_TOLERANCE));
+    assert!(same && found.exact == expected.exact, "{what}: {found:?}, want {expected:?}");
+    assert!(found.psnr_rgb_db.is_some() && found.ssim_rife.is_some(), "{what}: {found:?}");
+}
+
+fn assert_holdout(what: &str, found: &Holdout, expected: &Holdout) {
+    assert_scores(&format!("{what}, network"), &found.network, &expected.network);
+    assert_scores(&format!("{what}, repeat"), &found.repeat, &expected.repeat);
+    assert_scores(&format!("{what}, blend"), &found.blend, &expected.blend);
+    assert_eq!(found.worst_pts_s, expected.worst_pts_s, "{what}");
+}
+
+/// The smallest of the networks.
+fn small() -> Network {
+    network(&ALL[12], 71)
+}
+
+#[test]
+fn scores_of_a_clip_made_on_the_device_are_the_processors() {
+    let network = small();
+    for (size, pixel_format) in
+        [((37, 29), "yuv420p"), ((39, 27), "yuv422p"), ((41, 23), "gray"), ((36, 30), "gbrp")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let task = clip(folder.path(), size, pixel_format);
+        let what = format!("{size:?} {pixel_format}");
+        // A driver that refuses copies and allocations within a graph.
+        let graphs = Graphs::new();
+        let found = scores(&task, &mut cuda(graphs.clone(), 4, &network, Scale::Auto));
+        assert_eq!(found.samples_on_device, found.samples, "{what}");
+        assert!(graphs.replays() > 0, "{what}: scores among graphs");
+        let mut engine = Unscored(cuda(ShimDriver::new(), 4, &network, Scale::Auto));
+        let expected = scores(&task, &mut engine);
+        assert_eq!(expected.samples_on_device, 0, "{what}");
+        assert_holdout(&what, &found, &expected);
+    }
+}
+
+#[test]
+fn scores_lost_with_a_device_are_made_again_with_the_cpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = clip(folder.path(), (37, 29), "yuv420p");
+    // Two maps for each of three comparisons of a frame; the last is lost when the next frame is to be scored.
+    for (at, on_device) in [(1, 0), (6, 0), (6 * 2 + 3, 2), (6 * (FRAMES as i64 - 2), 6)] {
+        let driver = Troubled::new(Trouble::LostAt("ssim", at));
+        let rung = Rung {
+            cure: Cure::Any,
+            step: "the CPU",
+            make: Box::new(|_, _| Ok(Box::new(cpu(&small(), Scale::Auto)))),
+        };
+        let engine = Box::new(cuda(driver, 2, &small(), Scale::Auto));
+        let mut engine = Steady::new(engine, vec![rung]);
+        let found = report(&task, &mut engine);
+        assert!(found.warnings.iter().any(|it| it.message.contains("the CPU")), "{at}");
+        assert_eq!(found.device.unwrap().kind, "cpu", "{at}");
+        let found = found.quality.unwrap().holdout;
+        assert_eq!((found.samples, found.samples_on_device), (FRAMES - 2, on_device), "{at}");
+        let expected = scores(&task, &mut cpu(&small(), Scale::Auto));
+        // The network's own pictures differ by the device's rounding; the baselines are the same pictures.
+        assert_scores("repeat", &found.repeat, &expected.repeat);
+        assert_scores("blend", &found.blend, &expected.blend);
+    }
+}
+
+#[test]
+fn scores_without_room_on_the_device_are_the_processors_and_the_network_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = clip(folder.path(), (37, 29), "yuv420p");
+    // RGB and luma of a picture, which nothing else keeps in so many bytes.
+    let driver = Troubled::new(Trouble::NoRoomFor(4 * 37 * 29));
+    let found = report(&task, &mut cuda(driver.clone(), 2, &small(), Scale::Auto));
+    assert_eq!(found.device.unwrap().kind, "cuda");
+    let found = found.quality.unwrap().holdout;
+    assert_eq!((found.samples, found.samples_on_device), (FRAMES - 2, 0));
+    assert!(!driver.kernels.lock().unwrap().iter().any(|kernel| kernel == "ssim"));
+    let mut engine = Unscored(cuda(ShimDriver::new(), 2, &small(), Scale::Auto));
+    assert_holdout("no room", &found, &scores(&task, &mut engine));
+}

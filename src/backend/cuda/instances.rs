@@ -257,9 +257,16 @@ mod tests {
 
     #[test]
     fn every_line_of_the_list_is_read() {
+        // `flow` and `fusion` make the names of these from shapes; tests run each of them.
+        let named_elsewhere = ["STAGE", "STAGE_CONV", "DECONV_FUSION"];
         let list = include_str!("../../../kernels/instances.h");
-        let is_entry = |line: &&str| line.starts_with(|c: char| c.is_ascii_uppercase());
-        assert_eq!(all().len(), list.lines().filter(is_entry).count());
+        let entries =
+            list.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+        for line in entries {
+            let word = line.split('(').next().unwrap();
+            let read = parse(line).is_some();
+            assert_ne!(read, named_elsewhere.contains(&word), "{line}");
+        }
         let mut names: Vec<_> = all().iter().map(|it| it.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -6,9 +6,11 @@ use crate::error::{Classify, Consequence, ExitCode};
 use crate::frame::{Frame, Picture};
 
 pub mod blend;
+pub mod ladder;
 pub mod open;
 pub mod rife;
 pub mod steady;
+pub mod tiles;
 
 /// Why a frame could not be made.
 #[derive(Debug, thiserror::Error)]

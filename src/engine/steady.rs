@@ -9,6 +9,9 @@ use crate::backend::cuda::driver::DeviceError;
 use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator};
 use crate::frame::{Frame, Picture, PictureFormat};
 
+/// Bytes of a megabyte in messages.
+const MEGABYTE: u64 = 1_000_000;
+
 /// What a rung is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cure {
@@ -22,12 +25,38 @@ pub enum Cure {
 pub type Make =
     dyn FnMut(&EngineError, PictureFormat) -> Result<Box<dyn Interpolator>, EngineError> + Send;
 
+/// What an engine allocates on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Of these, what it holds from its beginning, in bytes.
+    pub weights_bytes: u64,
+    /// The most at a time, in bytes.
+    pub peak_bytes: u64,
+}
+
+/// What an engine would allocate for pictures of a format, where that can be told.
+pub type Wants = dyn FnMut(PictureFormat) -> Option<Need> + Send;
+
+/// The memory that an engine and its rungs must make do with.
+pub struct Room {
+    /// Name of the device.
+    pub device: String,
+    /// Bytes that are free now.
+    pub free: Box<dyn FnMut() -> Result<u64, DeviceError> + Send>,
+    /// What the first engine would allocate.
+    pub wants: Box<Wants>,
+    /// Bytes of the free ones that are not planned for.
+    pub reserve_bytes: u64,
+}
+
 /// One step down.
 pub struct Rung {
     /// What it is good for.
     pub cure: Cure,
     /// What is done, for the log and the report.
     pub step: &'static str,
+    /// What its engine would allocate; none where it takes no device memory or that is not known.
+    pub wants: Option<Box<Wants>>,
     /// Makes its engine; the one before is gone by then.
     pub make: Box<Make>,
 }
@@ -44,6 +73,9 @@ pub struct Steady {
     depth: usize,
     description: EngineDescription,
     steps: Vec<String>,
+    room: Option<Room>,
+    /// The format that was planned for, and what the engine takes with it.
+    planned: Option<(PictureFormat, Option<Need>)>,
 }
 
 #[derive(Clone)]
@@ -64,7 +96,82 @@ impl Steady {
             queue: VecDeque::new(),
             handed: 0,
             steps: vec![],
+            room: None,
+            planned: None,
         }
+    }
+
+    /// The same, going down the rungs before the first picture of a format until what is wanted fits.
+    #[must_use]
+    pub fn within(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Takes the first engine that fits the memory for the pictures asked for last.
+    fn plan(&mut self) -> Result<(), EngineError> {
+        let (Some(room), Some(asked)) = (self.room.as_mut(), self.queue.back()) else {
+            return Ok(());
+        };
+        let format = asked.frames[0].picture.format;
+        if self.planned.is_some_and(|(of, _)| of == format) {
+            return Ok(());
+        }
+        let before = self.planned.map(|(_, need)| need.map_or(0, |need| need.peak_bytes));
+        let need = (room.wants)(format);
+        self.planned = Some((format, need));
+        let Some(need) = need else { return Ok(()) };
+        let free_bytes = match (room.free)() {
+            Ok(bytes) => bytes.saturating_add(before.unwrap_or(need.weights_bytes)),
+            Err(error) => return self.step_down(error.into()),
+        };
+        let PictureFormat { width_px, height_px, .. } = format;
+        let (device, wanted_bytes) = (room.device.clone(), need.peak_bytes);
+        log::info!(
+            "{device}: pictures of {width_px}x{height_px} take {} MB of {} MB that are free",
+            wanted_bytes / MEGABYTE,
+            free_bytes / MEGABYTE
+        );
+        if wanted_bytes.saturating_add(room.reserve_bytes) <= free_bytes {
+            return Ok(());
+        }
+        self.step_down(DeviceError::OutOfMemory { device, wanted_bytes, free_bytes }.into())
+    }
+
+    /// The next rung that may help: of those for memory, one that takes less than the engine before and fits. The last
+    /// of them may use the reserve.
+    fn next_rung(&mut self, of_memory: bool, format: PictureFormat) -> Option<Rung> {
+        let free = self.room.as_mut().and_then(|room| (room.free)().ok());
+        let reserve = self.room.as_ref().map_or(0, |room| room.reserve_bytes);
+        let current = self.planned.and_then(|(_, need)| need);
+        while let Some(mut rung) = self.rungs.pop_front() {
+            if rung.cure == Cure::Any {
+                self.planned = Some((format, None));
+                return Some(rung);
+            }
+            if !of_memory {
+                continue;
+            }
+            let need = rung.wants.as_mut().and_then(|wants| wants(format));
+            let more_follow = self.rungs.front().is_some_and(|next| next.cure == Cure::Memory);
+            let reserve = if more_follow { reserve } else { 0 };
+            let useless = |need: Need| {
+                let less = current.is_none_or(|current| need.peak_bytes < current.peak_bytes);
+                let fits = free.is_none_or(|free| need.peak_bytes.saturating_add(reserve) <= free);
+                !(less && fits)
+            };
+            if need.is_some_and(useless) {
+                continue;
+            }
+            if let Some(room) = self.room.as_mut()
+                && let Some(wants) = rung.wants.take()
+            {
+                room.wants = wants;
+            }
+            self.planned = Some((format, need));
+            return Some(rung);
+        }
+        None
     }
 
     /// Gives the engine what it does not know of yet.
@@ -100,15 +207,12 @@ impl Steady {
     fn step_down(&mut self, mut error: EngineError) -> Result<(), EngineError> {
         self.handed = 0;
         while let EngineError::Device(device) = &error {
-            let of_memory = matches!(device, DeviceError::OutOfMemory { .. });
-            let format = self.queue.front().map(|asked| asked.frames[0].picture.format);
-            let rung = self.rungs.pop_front();
-            let (Some(format), Some(mut rung)) = (format, rung) else { break };
-            if rung.cure == Cure::Memory && !of_memory {
-                continue;
-            }
+            let of_memory = device.is_of_memory();
             // Its memory goes first.
             self.engine = None;
+            let format = self.queue.back().map(|asked| asked.frames[0].picture.format);
+            let rung = format.and_then(|format| Some((format, self.next_rung(of_memory, format)?)));
+            let Some((format, mut rung)) = rung else { break };
             match (rung.make)(&error, format) {
                 Ok(mut engine) => {
                     let step = format!("{error}; {}", rung.step);
@@ -153,6 +257,7 @@ impl Ahead for Steady {
         let frames = || [img0.clone(), img1.clone()];
         let asked = |&timestep: &f32| Asked { frames: frames(), timestep };
         self.queue.extend(timesteps.iter().map(asked));
+        self.plan()?;
         while let Err(error) = self.hand_over() {
             self.step_down(error)?;
         }
@@ -272,7 +377,7 @@ mod tests {
     }
 
     fn rung(cure: Cure, step: &'static str, engine: fn() -> Box<dyn Interpolator>) -> Rung {
-        Rung { cure, step, make: Box::new(move |_, _| Ok(engine())) }
+        Rung { cure, step, wants: None, make: Box::new(move |_, _| Ok(engine())) }
     }
 
     fn frames() -> Vec<Frame> {

@@ -12,8 +12,11 @@ mod flow;
 mod fused;
 mod fusion;
 mod head;
+mod memory;
 mod metrics;
 mod network;
+#[path = "../../benches/networks/mod.rs"]
+mod networks;
 mod nvidia;
 mod params;
 mod scenes;

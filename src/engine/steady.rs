@@ -433,4 +433,45 @@ mod tests {
         assert!(matches!(error, EngineError::Device(DeviceError::Lost { .. })), "{error}");
         assert_eq!(engine.waiting(), 0);
     }
+
+    fn needing(peak_bytes: u64) -> Option<Box<Wants>> {
+        Some(Box::new(move |_| Some(Need { weights_bytes: 2, peak_bytes })))
+    }
+
+    /// An engine that wants 10 bytes, rungs that want the others, on a device with `free_bytes` beside the weights.
+    fn within(free_bytes: u64, rungs: &[u64]) -> Steady {
+        let working = || failing(100, lost());
+        let rung =
+            |&bytes: &u64| Rung { wants: needing(bytes), ..rung(Cure::Memory, "less", working) };
+        let room = Room {
+            device: "gpu".into(),
+            free: Box::new(move || Ok(free_bytes)),
+            wants: needing(10).unwrap(),
+            reserve_bytes: 1,
+        };
+        Steady::new(working(), rungs.iter().map(rung).collect()).within(room)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_tried() {
+        // Two bytes are the engine's already.
+        let mut engine = within(9, &[8, 4]);
+        assert_eq!(pictures(&mut engine).unwrap(), expected());
+        assert_eq!(engine.description().steps.len(), 0);
+        // Eight would leave no reserve, and as much as the first is no help.
+        let mut engine = within(8, &[10, 8, 4]);
+        assert_eq!(pictures(&mut engine).unwrap(), expected());
+        let steps = engine.description().steps;
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert!(steps[0].contains("10 bytes") && steps[0].ends_with("less"), "{steps:?}");
+        assert_eq!(engine.rungs.len(), 0);
+    }
+
+    #[test]
+    fn where_nothing_fits_the_error_says_what_is_wanted() {
+        let error = pictures(&mut within(3, &[8, 4])).unwrap_err().to_string();
+        assert!(error.contains("10 bytes") && error.contains("5 are free"), "{error}");
+        // The last may use the reserve.
+        assert_eq!(pictures(&mut within(4, &[8, 4])).unwrap(), expected());
+    }
 }

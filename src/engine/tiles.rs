@@ -359,3 +359,74 @@ fn faded(first: u8, second: u8, at: usize, seam: &std::ops::Range<usize>) -> u8 
     let sum = usize::from(first) * (whole - part) + usize::from(second) * part;
     ((sum + whole / 2) / whole) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::blend::Blend;
+    use crate::frame::{Matrix, Range, Seconds};
+
+    fn frame(index: u64, format: PictureFormat) -> Frame {
+        let mut picture = Picture::zeroed(format);
+        for (number, plane) in picture.planes.iter_mut().enumerate() {
+            for (at, sample) in plane.iter_mut().enumerate() {
+                *sample = ((at + number) * (37 + index as usize) % 251) as u8;
+            }
+        }
+        let pts = Seconds::from_integer(i128::from(index));
+        Frame { index, pts, duration: None, picture: Arc::new(picture) }
+    }
+
+    fn format(width_px: usize, height_px: usize, chroma: Chroma) -> PictureFormat {
+        let (matrix, range) = (Matrix::Bt709, Range::Full);
+        PictureFormat { width_px, height_px, chroma, matrix, range }
+    }
+
+    #[test]
+    fn tiles_of_an_engine_that_looks_at_one_pixel_make_the_very_same_picture() {
+        let all = [Chroma::Gray, Chroma::C420, Chroma::C422, Chroma::C444, Chroma::Gbr];
+        for chroma in all {
+            for (width, height) in [(64, 48), (65, 47), (33, 90), (7, 1), (1, 3)] {
+                for (columns, rows, margin_px) in
+                    [(1, 1, 8), (2, 1, 8), (2, 2, 5), (3, 2, 2), (4, 4, 0)]
+                {
+                    let format = format(width, height, chroma);
+                    let (a, b) = (frame(0, format), frame(1, format));
+                    let cut = Cut { columns, rows, margin_px };
+                    let mut tiles = Tiles::new(Box::new(Blend), cut);
+                    let found = tiles.interpolate(&a, &b, &[0.25, 0.5]).unwrap();
+                    let expected = Blend.interpolate(&a, &b, &[0.25, 0.5]).unwrap();
+                    assert_eq!(found, expected, "{format:?} {cut:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_are_of_one_size_and_reach_a_margin_beyond_their_cores() {
+        let axis = Axis::new(1001, 3, 32);
+        assert_eq!((axis.borders.as_slice(), axis.length), ([334, 668].as_slice(), 398));
+        assert_eq!(axis.starts, [0, 302, 604]);
+        assert_eq!([axis.end(0), axis.end(1), axis.end(2)], [398, 700, 1001]);
+        assert_eq!(axis.seam(0), 318..350);
+        let narrow = Axis::new(100, 9, 32);
+        assert_eq!(narrow.starts, [0], "a core is two margins wide at least");
+    }
+
+    #[test]
+    fn a_seam_goes_from_one_tile_to_the_other_in_even_steps() {
+        let seam = 10..14;
+        let line: Vec<_> = seam.clone().map(|at| faded(0, 240, at, &seam)).collect();
+        assert_eq!(line, [30, 90, 150, 210]);
+        assert!((0..=255).all(|it| faded(it, it, 12, &seam) == it));
+    }
+
+    #[test]
+    fn frames_that_differ_in_size_are_refused() {
+        let (a, b) = (format(8, 8, Chroma::Gray), format(8, 6, Chroma::Gray));
+        let cut = Cut { columns: 2, rows: 2, margin_px: 2 };
+        let mut tiles = Tiles::new(Box::new(Blend), cut);
+        let error = tiles.interpolate(&frame(0, a), &frame(1, b), &[0.5]).unwrap_err();
+        assert!(matches!(error, EngineError::FormatChanged { first: 0, second: 1 }), "{error}");
+    }
+}

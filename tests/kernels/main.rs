@@ -15,6 +15,7 @@ mod head;
 mod memory;
 mod metrics;
 mod network;
+#[allow(dead_code, reason = "the benches use the rest")]
 #[path = "../../benches/networks/mod.rs"]
 mod networks;
 mod nvidia;

@@ -217,7 +217,8 @@ impl Driver for ShimDriver {
             return Err(self.failed(launch.kernel, reason));
         }
         if self.allocated_bytes() > self.memory_bytes() {
-            let (device, doing) = (self.description.name.clone(), launch.kernel.to_owned());
+            let doing = format!("starting {}", launch.kernel);
+            let device = self.description.name.clone();
             return Err(DeviceError::MemoryRanOut { device, doing, free_bytes: 0 });
         }
         if self.state().asleep {

@@ -14,7 +14,8 @@ use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::reference::Reference;
 use slomod::config::settings::{Device, Scale, Settings};
 use slomod::engine::rife::{Origin, Rife, scale_for};
-use slomod::engine::{EngineError, Interpolator};
+use slomod::engine::tiles::{Cut, Tiles};
+use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
@@ -250,4 +251,72 @@ fn blend_and_missing_weights_and_odd_scales_are_what_they_say() {
     assert!(error_of(&missing).to_string().contains("/nowhere.safetensors"));
     let odd = Settings { scale: Scale::Fixed(0.3), ..Settings::default() };
     assert!(matches!(error_of(&odd), EngineError::Scale(_)));
+}
+
+/// Waves that move as a whole, by `shift` columns and half as many rows.
+fn waves(format: PictureFormat, shift: f32) -> Picture {
+    let pixel = |at: usize| {
+        let (x, y) = (at % format.width_px, at / format.width_px);
+        let (x, y) = (x as f32 - shift, y as f32 - 0.5 * shift);
+        [0.0, 1.3, 2.1].map(|phase| {
+            let coarse = (0.031 * x + phase).sin() * (0.043 * y - phase).cos();
+            let fine = (0.21 * x - 0.13 * y + phase).sin() * (0.17 * y + 0.09 * x).cos();
+            0.5 + 0.25 * coarse + 0.2 * fine
+        })
+    };
+    let rgb: Vec<f32> = (0..format.width_px * format.height_px).flat_map(pixel).collect();
+    rgb_to_picture(&rgb, format)
+}
+
+/// Pixels from the border where content enters and what is padded counts; tiles are padded otherwise.
+const BORDER_PX: usize = 12;
+
+/// PSNR of luma within the border, and the most by which a sample differs.
+fn distance(a: &Picture, b: &Picture) -> (f64, u8) {
+    assert_eq!(a.format, b.format);
+    let PictureFormat { width_px, height_px, .. } = a.format;
+    let inside = |at: &usize| {
+        let (x, y) = (at % width_px, at / width_px);
+        (BORDER_PX..width_px - BORDER_PX).contains(&x)
+            && (BORDER_PX..height_px - BORDER_PX).contains(&y)
+    };
+    let inside = (0..a.planes[0].len()).filter(inside);
+    let apart = inside.map(|at| a.planes[0][at].abs_diff(b.planes[0][at]));
+    let squares: f64 = apart.clone().map(|it| f64::from(it).powi(2)).sum();
+    let db = -10.0 * (squares / apart.clone().count() as f64 / (255.0 * 255.0)).log10();
+    (db, apart.max().unwrap())
+}
+
+/// How far below the network's own error what tiles change must stay: half of its power.
+const BELOW_OWN_ERROR_DB: f64 = 3.0;
+
+#[test]
+fn tiles_change_a_picture_less_than_the_network_errs_where_motion_is_small() {
+    let weights = open::open_weights(None).unwrap();
+    let network = Network::read(&weights).unwrap();
+    let format = format(321, 230);
+    let at = |time: f32| waves(format, 6.0 * time);
+    let frames: Vec<_> = (0..4_u8).map(|i| frame(i.into(), at(i.into()))).collect();
+    let rife = || {
+        let cpu = Cpu::new(Instructions::choose(None).unwrap(), 2).unwrap();
+        Rife::new(cpu, &network, Scale::Auto, Origin::default()).unwrap()
+    };
+    let cut = Cut { columns: 2, rows: 2, margin_px: 48 };
+    let count = cut.count(format);
+    assert_eq!(count, 4);
+    let mut tiles = Tiles::new(Box::new(rife().keeping(2 * count)), cut);
+    let mut whole = rife();
+    for (start, pair) in frames.windows(2).enumerate() {
+        let times = [0.25, 0.5];
+        let found = tiles.interpolate(&pair[0], &pair[1], &times).unwrap();
+        let expected = whole.interpolate(&pair[0], &pair[1], &times).unwrap();
+        assert_eq!(found.len(), expected.len());
+        for ((found, expected), time) in found.iter().zip(&expected).zip(times) {
+            let truth = at(start as f32 + time);
+            let (own, change) = (distance(expected, &truth), distance(found, expected));
+            println!("undivided to the truth {own:.1?}, in tiles to undivided {change:.1?}");
+            let less = change.0 >= own.0 + BELOW_OWN_ERROR_DB && change.1 <= own.1;
+            assert!(less, "{change:?} and {own:?}");
+        }
+    }
 }

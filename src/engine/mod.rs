@@ -7,9 +7,11 @@ use crate::frame::{Frame, Picture};
 use crate::ops::metrics::Measures;
 
 pub mod blend;
+pub mod ladder;
 pub mod open;
 pub mod rife;
 pub mod steady;
+pub mod tiles;
 
 /// Why a frame could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
-use crate::backend::cuda::backend::{BATCH, Cuda};
 use crate::backend::cuda::driver::Driver;
 use crate::backend::cuda::nvidia::Nvidia;
 use crate::backend::cuda::nvidia::find::{self, FindError};
-use crate::config::settings::{Device, Scale, Settings};
+use crate::config::settings::{Device, Settings};
 use crate::engine::blend::Blend;
-use crate::engine::rife::{Origin, Rife, SCALES, scale_for};
-use crate::engine::steady::{Cure, Rung, Steady};
+use crate::engine::ladder::{Ladder, Limits};
+use crate::engine::rife::{Origin, Rife};
+use crate::engine::steady::{Cure, Rung};
 use crate::engine::{EngineError, Interpolator};
 use crate::frame::PictureFormat;
 use crate::models::ModelError;
@@ -95,44 +95,20 @@ impl Job {
 
     fn on_a_device(self: &Arc<Self>, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {
         let driver: Arc<dyn Driver> = Arc::new(Nvidia::open(index)?);
-        let engine = self.on(&driver, BATCH, self.settings.scale)?;
-        Ok(Box::new(Steady::new(engine, self.rungs(&driver))))
+        let (network, origin) = (self.network.clone(), self.origin.clone());
+        let ladder = Ladder::new(network, self.settings.scale, origin, Limits::default());
+        Ok(Box::new(Arc::new(ladder).engine(&driver, self.last_rung())?))
     }
 
-    fn on(
-        &self,
-        driver: &Arc<dyn Driver>,
-        batch: usize,
-        scale: Scale,
-    ) -> Result<Box<dyn Interpolator>, EngineError> {
-        let backend = Cuda::with_batch(Arc::clone(driver), batch);
-        Ok(Box::new(Rife::new(backend, &self.network, scale, self.origin.clone())?))
-    }
-
-    /// What to do when a device fails in mid-clip.
-    fn rungs(self: &Arc<Self>, driver: &Arc<dyn Driver>) -> Vec<Rung> {
-        let rung = |batch: usize, part: f32, step: &'static str| {
-            let (job, driver) = (Arc::clone(self), Arc::clone(driver));
-            let make = move |_: &EngineError, format: PictureFormat| {
-                let scale = scale_for(job.settings.scale, format.width_px, format.height_px);
-                job.on(&driver, batch, Scale::Fixed((scale * part).max(SCALES[0])))
-            };
-            Rung { cure: Cure::Memory, step, make: Box::new(make) }
+    /// What to do when a device fails in mid-clip, or its memory does not suffice for anything else.
+    fn last_rung(self: &Arc<Self>) -> Option<Rung> {
+        let job = Arc::clone(self);
+        let make = move |error: &EngineError, _: PictureFormat| {
+            job.on_the_processor(Some(format!("{error}; the network goes on on the CPU")))
         };
-        let mut rungs = vec![
-            rung(1, 1.0, "pictures are made one at a time"),
-            rung(1, 0.5, "pictures are made one at a time with half the flow scale, 0.25 at least"),
-            rung(1, 0.25, "pictures are made one at a time with flow scale 0.25"),
-        ];
-        if self.settings.device == Device::Auto {
-            let job = Arc::clone(self);
-            let make = move |error: &EngineError, _: PictureFormat| {
-                job.on_the_processor(Some(format!("{error}; the network goes on on the CPU")))
-            };
-            let step = "the network goes on on the CPU";
-            rungs.push(Rung { cure: Cure::Any, step, make: Box::new(make) });
-        }
-        rungs
+        let step = "the network goes on on the CPU";
+        let rung = || Rung { cure: Cure::Any, step, wants: None, make: Box::new(make) };
+        (self.settings.device == Device::Auto).then(rung)
     }
 
     /// The first device that works; where none does, what is wrong with the last.

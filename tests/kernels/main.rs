@@ -12,8 +12,12 @@ mod flow;
 mod fused;
 mod fusion;
 mod head;
+mod memory;
 mod metrics;
 mod network;
+#[allow(dead_code, reason = "the benches use the rest")]
+#[path = "../../benches/networks/mod.rs"]
+mod networks;
 mod nvidia;
 mod params;
 mod scenes;

@@ -218,6 +218,7 @@ fn scores_lost_with_a_device_are_made_again_with_the_cpus() {
     for (at, on_device) in [(1, 0), (6, 0), (6 * 2 + 3, 2), (6 * (FRAMES as i64 - 2), 6)] {
         let driver = Troubled::new(Trouble::LostAt("ssim", at));
         let rung = Rung {
+            wants: None,
             cure: Cure::Any,
             step: "the CPU",
             make: Box::new(|_, _| Ok(Box::new(cpu(&small(), Scale::Auto)))),

@@ -22,6 +22,19 @@ pub enum DeviceError {
         /// Bytes free at that time.
         free_bytes: u64,
     },
+    /// Not enough memory for something whose need the driver does not tell: a graph, a kernel's own memory, staging.
+    #[error(
+        "{device}: memory ran out while {doing}, and {free_bytes} bytes of the device's are free; use a lower flow scale, \
+         a smaller picture, or free the device of other programs"
+    )]
+    MemoryRanOut {
+        /// Name of the device.
+        device: String,
+        /// What it was asked to do.
+        doing: String,
+        /// Bytes free at that time.
+        free_bytes: u64,
+    },
     /// The device does not answer any more; a new process may find it again.
     #[error("{device}: the device was lost while {doing}: {reason}")]
     Lost {
@@ -42,6 +55,14 @@ pub enum DeviceError {
         /// The driver's own words.
         reason: String,
     },
+}
+
+impl DeviceError {
+    /// Whether less memory would have done.
+    #[must_use]
+    pub fn is_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. } | Self::MemoryRanOut { .. })
+    }
 }
 
 /// What a device is and what a block of threads may use on it.

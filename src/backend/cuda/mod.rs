@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod color;
 pub mod conv;
+pub mod counter;
 pub mod deconv;
 pub mod driver;
 pub mod flow;

@@ -95,6 +95,14 @@ impl<B: Backend> Rife<B> {
         })
     }
 
+    /// The same engine, keeping the records of at least `frames` frames: those of a pair for callers that ask for several
+    /// pairs in turn. Nothing was asked of it yet.
+    #[must_use]
+    pub fn keeping(mut self, frames: usize) -> Self {
+        self.memory.records.keep(frames);
+        self
+    }
+
     /// RGB in, RGB out: `img0`, `img1` `[height, width, 3]` in 0..1. Nothing is kept for later calls but memory.
     ///
     /// # Errors
@@ -198,6 +206,19 @@ impl<B: Backend> Rife<B> {
         Ok(self.backend.status()?)
     }
 
+    /// Starts all whole batches for which the device has room. **Invariant:** no more pictures are started than the
+    /// backend's depth, so that the memory of an engine is bounded, however many pictures are asked for.
+    fn start_ahead(&mut self) -> Result<(), EngineError> {
+        let (batch, depth) = (self.backend.max_batch(), self.backend.depth());
+        loop {
+            let started = self.started();
+            if self.queue.len() - started < batch || started + batch > depth {
+                return Ok(());
+            }
+            self.start()?;
+        }
+    }
+
     /// Forgets what was asked for and what is kept of frames, after an error.
     fn abandon(&mut self, error: EngineError) -> EngineError {
         self.queue.clear();
@@ -214,6 +235,7 @@ impl<B: Backend> Rife<B> {
         let Some(download) = download else { unreachable!("the first picture was started") };
         let picture = self.backend.finish_picture(download);
         self.backend.status()?;
+        self.start_ahead()?;
         Ok(picture)
     }
 }
@@ -236,11 +258,7 @@ impl<B: Backend> Ahead for Rife<B> {
             Asked { frames, timestep, download: None }
         };
         self.queue.extend(timesteps.iter().map(asked));
-        let works_ahead = self.backend.depth() > 0;
-        while works_ahead && self.queue.len() - self.started() >= self.backend.max_batch() {
-            self.start().map_err(|error| self.abandon(error))?;
-        }
-        Ok(())
+        self.start_ahead().map_err(|error| self.abandon(error))
     }
 
     fn collect(&mut self) -> Result<Picture, EngineError> {

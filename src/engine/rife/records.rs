@@ -30,6 +30,11 @@ impl<T: Default> Records<T> {
         Self { slots: vec![], clock: 0, capacity: batch + RECORDS_BESIDE }
     }
 
+    /// Keeps at least `frames` records.
+    pub(super) fn keep(&mut self, frames: usize) {
+        self.capacity = self.capacity.max(frames);
+    }
+
     /// Records kept at the most.
     pub(super) fn capacity(&self) -> usize {
         self.capacity

@@ -29,8 +29,12 @@ struct State {
     order: Order,
     /// Length in bytes by address.
     allocations: BTreeMap<u64, usize>,
-    launched: BTreeSet<String>,
-    launches: usize,
+    /// How often each kernel ran.
+    launched: BTreeMap<String, usize>,
+    peak_bytes: u64,
+    /// Where it is less than the description says.
+    limit_bytes: Option<u64>,
+    asleep: bool,
     counters: Counters,
     /// A launch failed: memory may be in any state.
     failed: bool,
@@ -79,12 +83,38 @@ impl ShimDriver {
 
     /// Names of the kernels that ran.
     pub fn launched(&self) -> BTreeSet<String> {
-        self.state().launched.clone()
+        self.state().launched.keys().cloned().collect()
     }
 
     /// Number of launches.
     pub fn launches(&self) -> usize {
-        self.state().launches
+        self.state().launched.values().sum()
+    }
+
+    /// Number of launches of kernels whose names begin so.
+    pub fn launches_of(&self, prefix: &str) -> usize {
+        let state = self.state();
+        state.launched.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, n)| n).sum()
+    }
+
+    /// From now on kernels do not run: for tests of memory alone.
+    pub fn sleep(&self) {
+        self.state().asleep = true;
+    }
+
+    /// From now on there is so much memory, as when another program takes the rest. Launches fail too while more is in
+    /// use: kernels need some of their own.
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        self.state().limit_bytes = Some(bytes);
+    }
+
+    /// The most bytes in use at a time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.state().peak_bytes
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.state().limit_bytes.unwrap_or(self.description.memory_bytes)
     }
 
     /// Bytes in use.
@@ -140,7 +170,7 @@ impl Driver for ShimDriver {
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {
-        Ok(self.description.memory_bytes.saturating_sub(self.allocated_bytes()))
+        Ok(self.memory_bytes().saturating_sub(self.allocated_bytes()))
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
@@ -155,6 +185,9 @@ impl Driver for ShimDriver {
         let address = self.machine.allocate(layout(bytes), GUARD)? + GUARD_BYTES as u64;
         self.machine.write(address, &vec![POISON; bytes])?;
         self.state().allocations.insert(address, bytes);
+        let in_use = self.allocated_bytes();
+        let mut state = self.state();
+        state.peak_bytes = state.peak_bytes.max(in_use);
         Ok(address)
     }
 
@@ -183,6 +216,14 @@ impl Driver for ShimDriver {
             let reason = format!("{} bytes of shared memory of {limit}", launch.shared_bytes);
             return Err(self.failed(launch.kernel, reason));
         }
+        if self.allocated_bytes() > self.memory_bytes() {
+            let doing = format!("starting {}", launch.kernel);
+            let device = self.description.name.clone();
+            return Err(DeviceError::MemoryRanOut { device, doing, free_bytes: 0 });
+        }
+        if self.state().asleep {
+            return Ok(());
+        }
         let order = self.state().order;
         let kernel = launch.kernel;
         let copies = if self.description.capability < (8, 0) {
@@ -199,8 +240,7 @@ impl Driver for ShimDriver {
             Err(reason) => Some(reason),
             Ok(counted) => {
                 state.counters.add(counted);
-                state.launched.insert(kernel.into());
-                state.launches += 1;
+                *state.launched.entry(kernel.into()).or_default() += 1;
                 broken
             }
         };

@@ -220,7 +220,7 @@ fn failure(device: &DeviceDescription, doing: &str, error: DriverError) -> Devic
     match error.0 {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
             let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
-            DeviceError::OutOfMemory { device: name, wanted_bytes: 0, free_bytes: free }
+            DeviceError::MemoryRanOut { device: name, doing: doing.to_owned(), free_bytes: free }
         }
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
@@ -256,7 +256,7 @@ impl Driver for Nvidia {
         // SAFETY: the memory is given back once, in `release`. No memory at all is not asked for.
         let allocate = || unsafe { result::malloc_sync(bytes.max(1)) };
         self.call("allocating memory", allocate).map_err(|error| match error {
-            DeviceError::OutOfMemory { device, free_bytes, .. } => {
+            DeviceError::MemoryRanOut { device, free_bytes, .. } => {
                 DeviceError::OutOfMemory { device, wanted_bytes: bytes as u64, free_bytes }
             }
             other => other,

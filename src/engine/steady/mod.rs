@@ -11,6 +11,9 @@ use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer}
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
 
+/// Bytes of a megabyte in messages.
+const MEGABYTE: u64 = 1_000_000;
+
 /// What a rung is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cure {
@@ -24,12 +27,38 @@ pub enum Cure {
 pub type Make =
     dyn FnMut(&EngineError, PictureFormat) -> Result<Box<dyn Interpolator>, EngineError> + Send;
 
+/// What an engine allocates on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Of these, what it holds from its beginning, in bytes.
+    pub weights_bytes: u64,
+    /// The most at a time, in bytes.
+    pub peak_bytes: u64,
+}
+
+/// What an engine would allocate for pictures of a format, where that can be told.
+pub type Wants = dyn FnMut(PictureFormat) -> Option<Need> + Send;
+
+/// The memory that an engine and its rungs must make do with.
+pub struct Room {
+    /// Name of the device.
+    pub device: String,
+    /// Bytes that are free now.
+    pub free: Box<dyn FnMut() -> Result<u64, DeviceError> + Send>,
+    /// What the first engine would allocate.
+    pub wants: Box<Wants>,
+    /// Bytes of the free ones that are not planned for.
+    pub reserve_bytes: u64,
+}
+
 /// One step down.
 pub struct Rung {
     /// What it is good for.
     pub cure: Cure,
     /// What is done, for the log and the report.
     pub step: &'static str,
+    /// What its engine would allocate; none where it takes no device memory or that is not known.
+    pub wants: Option<Box<Wants>>,
     /// Makes its engine; the one before is gone by then.
     pub make: Box<Make>,
 }
@@ -48,6 +77,9 @@ pub struct Steady {
     depth: usize,
     description: EngineDescription,
     steps: Vec<String>,
+    room: Option<Room>,
+    /// The format that was planned for, and what the engine takes with it.
+    planned: Option<(PictureFormat, Option<Need>)>,
 }
 
 #[derive(Clone)]
@@ -69,7 +101,82 @@ impl Steady {
             handed: 0,
             compared: None,
             steps: vec![],
+            room: None,
+            planned: None,
         }
+    }
+
+    /// The same, going down the rungs before the first picture of a format until what is wanted fits.
+    #[must_use]
+    pub fn within(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// Takes the first engine that fits the memory for the pictures asked for last.
+    fn plan(&mut self) -> Result<(), EngineError> {
+        let (Some(room), Some(asked)) = (self.room.as_mut(), self.queue.back()) else {
+            return Ok(());
+        };
+        let format = asked.frames[0].picture.format;
+        if self.planned.is_some_and(|(of, _)| of == format) {
+            return Ok(());
+        }
+        let before = self.planned.map(|(_, need)| need.map_or(0, |need| need.peak_bytes));
+        let need = (room.wants)(format);
+        self.planned = Some((format, need));
+        let Some(need) = need else { return Ok(()) };
+        let free_bytes = match (room.free)() {
+            Ok(bytes) => bytes.saturating_add(before.unwrap_or(need.weights_bytes)),
+            Err(error) => return self.step_down(error.into()),
+        };
+        let PictureFormat { width_px, height_px, .. } = format;
+        let (device, wanted_bytes) = (room.device.clone(), need.peak_bytes);
+        log::info!(
+            "{device}: pictures of {width_px}x{height_px} take {} MB of {} MB that are free",
+            wanted_bytes / MEGABYTE,
+            free_bytes / MEGABYTE
+        );
+        if wanted_bytes.saturating_add(room.reserve_bytes) <= free_bytes {
+            return Ok(());
+        }
+        self.step_down(DeviceError::OutOfMemory { device, wanted_bytes, free_bytes }.into())
+    }
+
+    /// The next rung that may help: of those for memory, one that takes less than the engine before and fits. The last
+    /// of them may use the reserve.
+    fn next_rung(&mut self, of_memory: bool, format: PictureFormat) -> Option<Rung> {
+        let free = self.room.as_mut().and_then(|room| (room.free)().ok());
+        let reserve = self.room.as_ref().map_or(0, |room| room.reserve_bytes);
+        let current = self.planned.and_then(|(_, need)| need);
+        while let Some(mut rung) = self.rungs.pop_front() {
+            if rung.cure == Cure::Any {
+                self.planned = Some((format, None));
+                return Some(rung);
+            }
+            if !of_memory {
+                continue;
+            }
+            let need = rung.wants.as_mut().and_then(|wants| wants(format));
+            let more_follow = self.rungs.front().is_some_and(|next| next.cure == Cure::Memory);
+            let reserve = if more_follow { reserve } else { 0 };
+            let useless = |need: Need| {
+                let less = current.is_none_or(|current| need.peak_bytes < current.peak_bytes);
+                let fits = free.is_none_or(|free| need.peak_bytes.saturating_add(reserve) <= free);
+                !(less && fits)
+            };
+            if need.is_some_and(useless) {
+                continue;
+            }
+            if let Some(room) = self.room.as_mut()
+                && let Some(wants) = rung.wants.take()
+            {
+                room.wants = wants;
+            }
+            self.planned = Some((format, need));
+            return Some(rung);
+        }
+        None
     }
 
     /// Gives the engine what it does not know of yet.
@@ -105,16 +212,13 @@ impl Steady {
     fn step_down(&mut self, mut error: EngineError) -> Result<(), EngineError> {
         self.handed = 0;
         while let EngineError::Device(device) = &error {
-            let of_memory = matches!(device, DeviceError::OutOfMemory { .. });
-            let asked = self.queue.front().map(|asked| asked.frames[0].picture.format);
-            let format = asked.or(self.compared);
-            let rung = self.rungs.pop_front();
-            let (Some(format), Some(mut rung)) = (format, rung) else { break };
-            if rung.cure == Cure::Memory && !of_memory {
-                continue;
-            }
+            let of_memory = device.is_of_memory();
             // Its memory goes first.
             self.engine = None;
+            let asked = self.queue.back().map(|asked| asked.frames[0].picture.format);
+            let format = asked.or(self.compared);
+            let rung = format.and_then(|format| Some((format, self.next_rung(of_memory, format)?)));
+            let Some((format, mut rung)) = rung else { break };
             match (rung.make)(&error, format) {
                 Ok(mut engine) => {
                     let step = format!("{error}; {}", rung.step);
@@ -159,6 +263,7 @@ impl Ahead for Steady {
         let frames = || [img0.clone(), img1.clone()];
         let asked = |&timestep: &f32| Asked { frames: frames(), timestep };
         self.queue.extend(timesteps.iter().map(asked));
+        self.plan()?;
         while let Err(error) = self.hand_over() {
             self.step_down(error)?;
         }
@@ -237,178 +342,4 @@ impl Interpolator for Steady {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::engine::blend::Blend;
-    use crate::frame::{Chroma, Matrix, Range, Seconds};
-
-    /// Blends, works ahead, and fails at its nth picture.
-    struct Failing {
-        left: usize,
-        error: DeviceError,
-        made: VecDeque<Picture>,
-    }
-
-    impl Ahead for Failing {
-        fn depth(&self) -> usize {
-            3
-        }
-
-        fn waiting(&self) -> usize {
-            self.made.len()
-        }
-
-        fn submit(&mut self, a: &Frame, b: &Frame, t: &[f32]) -> Result<(), EngineError> {
-            self.made.extend(Blend.interpolate(a, b, t)?);
-            Ok(())
-        }
-
-        fn collect(&mut self) -> Result<Picture, EngineError> {
-            if self.left == 0 {
-                self.made.clear();
-                return Err(self.error.clone().into());
-            }
-            self.left -= 1;
-            Ok(self.made.pop_front().unwrap())
-        }
-    }
-
-    impl Interpolator for Failing {
-        fn interpolate(
-            &mut self,
-            _: &Frame,
-            _: &Frame,
-            _: &[f32],
-        ) -> Result<Vec<Picture>, EngineError> {
-            panic!("asked ahead")
-        }
-
-        fn ahead(&mut self) -> Option<&mut dyn Ahead> {
-            Some(self)
-        }
-
-        fn description(&self) -> EngineDescription {
-            Blend.description()
-        }
-    }
-
-    fn crowded() -> DeviceError {
-        DeviceError::OutOfMemory { device: "gpu".into(), wanted_bytes: 2, free_bytes: 1 }
-    }
-
-    fn lost() -> DeviceError {
-        let (doing, reason) = ("a launch".into(), "gone".into());
-        DeviceError::Lost { device: "gpu".into(), doing, reason }
-    }
-
-    fn failing(left: usize, error: DeviceError) -> Box<dyn Interpolator> {
-        Box::new(Failing { left, error, made: VecDeque::new() })
-    }
-
-    fn rung(cure: Cure, step: &'static str, engine: fn() -> Box<dyn Interpolator>) -> Rung {
-        Rung { cure, step, make: Box::new(move |_, _| Ok(engine())) }
-    }
-
-    fn frames() -> Vec<Frame> {
-        let (chroma, matrix, range) = (Chroma::Gray, Matrix::Bt709, Range::Full);
-        let format = PictureFormat { width_px: 2, height_px: 1, chroma, matrix, range };
-        let one = |index: u8| Frame {
-            index: u64::from(index),
-            pts: Seconds::from_integer(i128::from(index)),
-            duration: None,
-            picture: Arc::new(Picture { format, planes: vec![vec![20 * index, 7 * index]] }),
-        };
-        (0..8).map(one).collect()
-    }
-
-    /// All pictures asked for at once, then collected.
-    fn pictures(engine: &mut Steady) -> Result<Vec<Picture>, EngineError> {
-        for pair in frames().windows(2) {
-            engine.submit(&pair[0], &pair[1], &[0.25, 0.75])?;
-        }
-        (0..engine.waiting()).map(|_| engine.collect()).collect()
-    }
-
-    fn expected() -> Vec<Picture> {
-        let frames = frames();
-        let pairs = frames.windows(2);
-        pairs.flat_map(|it| Blend.interpolate(&it[0], &it[1], &[0.25, 0.75]).unwrap()).collect()
-    }
-
-    #[test]
-    fn no_picture_is_lost_or_changed_on_the_way_down() {
-        let rungs = vec![
-            rung(Cure::Memory, "smaller batches", || failing(2, crowded())),
-            rung(Cure::Memory, "a lower flow scale", || failing(4, lost())),
-            rung(Cure::Memory, "never taken: the device is gone", || failing(9, lost())),
-            rung(Cure::Any, "the CPU", || Box::new(Blend)),
-        ];
-        let mut engine = Steady::new(failing(3, crowded()), rungs);
-        assert_eq!(pictures(&mut engine).unwrap(), expected());
-        let steps = engine.description().steps;
-        assert_eq!(steps.len(), 3, "{steps:?}");
-        assert!(
-            steps[0].ends_with("smaller batches") && steps[2].ends_with("the CPU"),
-            "{steps:?}"
-        );
-        assert!(steps[2].contains("lost"), "{steps:?}");
-    }
-
-    #[test]
-    fn the_last_failure_is_told_and_nothing_waits_after_it() {
-        let rungs = vec![rung(Cure::Memory, "smaller batches", || failing(1, crowded()))];
-        let mut engine = Steady::new(failing(3, lost()), rungs);
-        let error = pictures(&mut engine).unwrap_err();
-        assert!(matches!(error, EngineError::Device(DeviceError::Lost { .. })), "{error}");
-        assert_eq!(engine.waiting(), 0);
-    }
-
-    /// Compares nothing, and fails when it is asked for the result.
-    struct Careless;
-
-    impl Scorer for Careless {
-        fn start(&mut self, _: &Picture, _: &[&Picture]) -> Result<bool, EngineError> {
-            Ok(true)
-        }
-
-        fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
-            Err(lost().into())
-        }
-    }
-
-    impl Interpolator for Careless {
-        fn interpolate(
-            &mut self,
-            a: &Frame,
-            b: &Frame,
-            t: &[f32],
-        ) -> Result<Vec<Picture>, EngineError> {
-            Blend.interpolate(a, b, t)
-        }
-
-        fn scorer(&mut self) -> Option<&mut dyn Scorer> {
-            Some(self)
-        }
-
-        fn description(&self) -> EngineDescription {
-            Blend.description()
-        }
-    }
-
-    #[test]
-    fn a_comparison_lost_with_its_device_is_said_to_be_lost() {
-        let picture = &frames()[0].picture;
-        let rungs = vec![rung(Cure::Any, "the CPU", || Box::new(Blend))];
-        let mut engine = Steady::new(Box::new(Careless), rungs);
-        // Nothing else is asked for: the comparison alone tells the next engine its format.
-        assert!(engine.scorer().unwrap().start(picture, &[picture]).unwrap());
-        assert_eq!(Scorer::finish(&mut engine).unwrap(), None);
-        assert_eq!(engine.description().steps.len(), 1);
-        assert!(engine.scorer().is_none(), "the CPU leaves it to its caller");
-        let mut engine = Steady::new(Box::new(Careless), vec![]);
-        assert!(Scorer::start(&mut engine, picture, &[picture]).unwrap());
-        assert!(matches!(Scorer::finish(&mut engine), Err(EngineError::Device(_))));
-    }
-}
+mod tests;

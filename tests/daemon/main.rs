@@ -261,8 +261,12 @@ fn killed_at_any_moment_every_job_ends_exactly_once() {
             assert!(Path::new(&report.output.unwrap().path).exists());
         }
     }
+    let ready = |place: &Place| place.log().matches("is ready").count();
+    let ready_before = ready(&place);
     place.start();
     place.wait_ended(clips.len());
+    // All may have ended before: a signal then would meet a process that has not begun to catch it.
+    place.wait("ready", || ready(&place) > ready_before);
     assert_eq!(place.states(), vec!["done"; clips.len()], "{}", place.log());
     let expected: Vec<String> = (0..clips.len())
         .flat_map(|number| {

@@ -1,12 +1,10 @@
 //! What a launch has to do at the least: operations and bytes, from its parameters.
 
-use slomod::backend::cuda::driver::Parameters;
+use slomod::backend::cuda::driver::{OwnedLaunch, Parameters};
 use slomod::backend::cuda::params::{
     ConvParams, DeconvFusionParams, DeconvParams, DeconvPlainParams, FusionParams, HeadFirstParams,
     HeadLastParams, StageConvParams, StageParams,
 };
-
-use crate::device::Owned;
 
 /// Floating-point operations on padded channels, without what tiles waste; bytes of tensors read and written once.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,7 +20,7 @@ const HANDED_BYTES: f64 = 16.0;
 const IMAGE_BYTES: f64 = 8.0;
 
 /// The cost of a launch for `n` pictures; nothing for kernels that are not counted.
-pub fn of(launch: &Owned, n: usize) -> Cost {
+pub fn of(launch: &OwnedLaunch, n: usize) -> Cost {
     let name = launch.kernel.as_str();
     let n = n as f64;
     if name.starts_with("conv_") {
@@ -114,7 +112,7 @@ fn digits(name: &str) -> f64 {
 }
 
 /// The parameter struct of a launch.
-fn read<T: Parameters>(launch: &Owned) -> T {
+fn read<T: Parameters>(launch: &OwnedLaunch) -> T {
     assert_eq!(launch.params.len(), size_of::<T>(), "parameters of {}", launch.kernel);
     #[expect(unsafe_code, reason = "the struct as the kernel takes it")]
     // SAFETY: plain data of that length; any bytes are a value.

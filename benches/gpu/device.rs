@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use slomod::backend::cuda::driver::{Driver, Launch};
+use slomod::backend::cuda::driver::{Driver, OwnedLaunch};
 use slomod::backend::cuda::nvidia::Nvidia;
 
 /// The device of `SLOMOD_TEST_DEVICE` (`cuda:N`), else the first.
@@ -24,7 +24,7 @@ pub fn rehearsal() -> bool {
 }
 
 /// Seconds for `launches` as a graph, which holds them `copies` times over; the median of several measurements.
-pub fn graph_seconds(driver: &dyn Driver, launches: &[Owned], copies: usize) -> f64 {
+pub fn graph_seconds(driver: &dyn Driver, launches: &[OwnedLaunch], copies: usize) -> f64 {
     let (copies, replays, measurements) =
         if rehearsal() { (1, 1, 1) } else { (copies, REPLAYS, MEASUREMENTS) };
     assert!(driver.begin_capture().unwrap(), "this device cannot capture graphs");
@@ -45,36 +45,4 @@ pub fn graph_seconds(driver: &dyn Driver, launches: &[Owned], copies: usize) -> 
     driver.forget(graph);
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
-}
-
-/// A launch that was seen.
-#[derive(Clone, Debug)]
-pub struct Owned {
-    pub kernel: String,
-    pub grid: [u32; 3],
-    pub block: [u32; 3],
-    pub shared_bytes: u32,
-    pub params: Vec<u8>,
-}
-
-impl Owned {
-    pub fn of(launch: &Launch<'_>) -> Self {
-        Self {
-            kernel: launch.kernel.to_owned(),
-            grid: launch.grid,
-            block: launch.block,
-            shared_bytes: launch.shared_bytes,
-            params: launch.params.to_vec(),
-        }
-    }
-
-    pub fn as_launch(&self) -> Launch<'_> {
-        Launch {
-            kernel: &self.kernel,
-            grid: self.grid,
-            block: self.block,
-            shared_bytes: self.shared_bytes,
-            params: &self.params,
-        }
-    }
 }

@@ -2,15 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch};
-
-use crate::device::Owned;
+use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch, OwnedLaunch};
 
 /// Passes everything on.
 #[derive(Debug)]
 pub struct Listener {
     inner: Arc<dyn Driver>,
-    heard: Mutex<Vec<Owned>>,
+    heard: Mutex<Vec<OwnedLaunch>>,
 }
 
 impl Listener {
@@ -19,7 +17,7 @@ impl Listener {
     }
 
     /// The launches since the last call.
-    pub fn take(&self) -> Vec<Owned> {
+    pub fn take(&self) -> Vec<OwnedLaunch> {
         std::mem::take(&mut self.heard.lock().unwrap())
     }
 }
@@ -50,7 +48,7 @@ impl Driver for Listener {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
-        self.heard.lock().unwrap().push(Owned::of(launch));
+        self.heard.lock().unwrap().push(OwnedLaunch::from(launch));
         self.inner.launch(launch)
     }
 

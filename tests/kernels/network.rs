@@ -9,7 +9,7 @@ use num_rational::Ratio;
 use slomod::backend::cpu::Cpu;
 use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::cuda::backend::Cuda;
-use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch};
+use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch, OwnedLaunch};
 use slomod::config::settings::Scale;
 use slomod::engine::rife::{Origin, Rife};
 use slomod::engine::{Ahead, Interpolator};
@@ -40,19 +40,10 @@ pub struct Graphs {
 #[derive(Debug, Default)]
 struct State {
     capturing: bool,
-    open: Vec<Owned>,
-    made: HashMap<u64, Vec<Owned>>,
+    open: Vec<OwnedLaunch>,
+    made: HashMap<u64, Vec<OwnedLaunch>>,
     next: u64,
     replays: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Owned {
-    kernel: String,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    params: Vec<u8>,
 }
 
 impl Graphs {
@@ -97,13 +88,7 @@ impl Driver for Graphs {
         if !state.capturing {
             return self.inner.launch(launch);
         }
-        state.open.push(Owned {
-            kernel: launch.kernel.to_owned(),
-            grid: launch.grid,
-            block: launch.block,
-            shared_bytes: launch.shared_bytes,
-            params: launch.params.to_vec(),
-        });
+        state.open.push(OwnedLaunch::from(launch));
         Ok(())
     }
 

@@ -97,6 +97,47 @@ pub struct Launch<'a> {
     pub params: &'a [u8],
 }
 
+/// A launch that outlives its caller's parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedLaunch {
+    /// As in [`Launch`].
+    pub kernel: String,
+    /// As in [`Launch`].
+    pub grid: [u32; 3],
+    /// As in [`Launch`].
+    pub block: [u32; 3],
+    /// As in [`Launch`].
+    pub shared_bytes: u32,
+    /// As in [`Launch`].
+    pub params: Vec<u8>,
+}
+
+impl From<&Launch<'_>> for OwnedLaunch {
+    fn from(launch: &Launch<'_>) -> Self {
+        Self {
+            kernel: launch.kernel.to_owned(),
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            params: launch.params.to_vec(),
+        }
+    }
+}
+
+impl OwnedLaunch {
+    /// The launch, to be made.
+    #[must_use]
+    pub fn as_launch(&self) -> Launch<'_> {
+        Launch {
+            kernel: &self.kernel,
+            grid: self.grid,
+            block: self.block,
+            shared_bytes: self.shared_bytes,
+            params: &self.params,
+        }
+    }
+}
+
 /// A plain struct that a kernel takes by value: `repr(C)`, no padding, no pointers of the host.
 pub trait Parameters: Copy {
     /// Its bytes.

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
+use super::driver::{DeviceDescription, DeviceError, Driver, Launch, OwnedLaunch};
 
 /// Sequences kept: batch sizes, a change of picture size and held-out pairs.
 const SEQUENCES_KEPT: usize = 12;
@@ -22,25 +22,15 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct State {
     recording: bool,
-    tape: Vec<Taped>,
+    tape: Vec<OwnedLaunch>,
     kept: Vec<Kept>,
     clock: u64,
-}
-
-/// A launch as it was asked for.
-#[derive(Debug, PartialEq, Eq)]
-struct Taped {
-    kernel: String,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    params: Vec<u8>,
 }
 
 /// A sequence that ran before.
 #[derive(Debug)]
 struct Kept {
-    tape: Vec<Taped>,
+    tape: Vec<OwnedLaunch>,
     graph: Graph,
     used: u64,
 }
@@ -111,7 +101,7 @@ impl Recorder {
         state.tape.clear();
     }
 
-    fn capture(&self, tape: &[Taped]) -> Result<Graph, DeviceError> {
+    fn capture(&self, tape: &[OwnedLaunch]) -> Result<Graph, DeviceError> {
         if !self.inner.begin_capture()? {
             return Ok(Graph::Refused);
         }
@@ -126,16 +116,8 @@ impl Recorder {
         }
     }
 
-    fn play(&self, tape: &[Taped]) -> Result<(), DeviceError> {
-        tape.iter().try_for_each(|taped| {
-            self.inner.launch(&Launch {
-                kernel: &taped.kernel,
-                grid: taped.grid,
-                block: taped.block,
-                shared_bytes: taped.shared_bytes,
-                params: &taped.params,
-            })
-        })
+    fn play(&self, tape: &[OwnedLaunch]) -> Result<(), DeviceError> {
+        tape.iter().try_for_each(|taped| self.inner.launch(&taped.as_launch()))
     }
 
     /// What was written down so far starts now, so that the order of calls holds.
@@ -193,13 +175,7 @@ impl Driver for Recorder {
         if !state.recording {
             return self.inner.launch(launch);
         }
-        state.tape.push(Taped {
-            kernel: launch.kernel.to_owned(),
-            grid: launch.grid,
-            block: launch.block,
-            shared_bytes: launch.shared_bytes,
-            params: launch.params.to_vec(),
-        });
+        state.tape.push(OwnedLaunch::from(launch));
         Ok(())
     }
 

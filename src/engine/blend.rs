@@ -1,6 +1,6 @@
 //! The trivial engine: a linear blend of the two frames. For tests of everything around the network, and as a baseline.
 
-use crate::engine::{EngineDescription, EngineError, Interpolator};
+use crate::engine::{EngineDescription, EngineError, Interpolator, common_format};
 use crate::frame::{Frame, Picture};
 
 /// Blends the two frames sample by sample.
@@ -28,9 +28,7 @@ impl Interpolator for Blend {
         img1: &Frame,
         timesteps: &[f32],
     ) -> Result<Vec<Picture>, EngineError> {
-        if img0.picture.format != img1.picture.format {
-            return Err(EngineError::FormatChanged { first: img0.index, second: img1.index });
-        }
+        common_format(img0, img1)?;
         Ok(timesteps.iter().map(|&t| blend(&img0.picture, &img1.picture, t)).collect())
     }
 

@@ -3,7 +3,7 @@
 use crate::backend::cuda::driver::DeviceError;
 use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
-use crate::frame::{Frame, Picture};
+use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
 
 pub mod blend;
@@ -69,6 +69,19 @@ impl Classify for EngineError {
             Self::FormatChanged { .. } => ExitCode::DataError,
             Self::Scale(_) => ExitCode::Config,
         }
+    }
+}
+
+/// The layout that both frames of a pair have.
+///
+/// # Errors
+/// [`EngineError::FormatChanged`].
+fn common_format(img0: &Frame, img1: &Frame) -> Result<PictureFormat, EngineError> {
+    let format = img0.picture.format;
+    if format == img1.picture.format {
+        Ok(format)
+    } else {
+        Err(EngineError::FormatChanged { first: img0.index, second: img1.index })
     }
 }
 

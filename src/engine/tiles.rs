@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, common_format};
 use crate::frame::{Chroma, Frame, Picture, PictureFormat};
 
 /// Margin of tiles for pictures that are too large for a device: motion of up to half of it leaves no seam.
@@ -71,10 +71,7 @@ impl Tiles {
         img0: &Frame,
         img1: &Frame,
     ) -> Result<(Grid, Vec<[Frame; 2]>), EngineError> {
-        if img0.picture.format != img1.picture.format {
-            return Err(EngineError::FormatChanged { first: img0.index, second: img1.index });
-        }
-        let grid = Grid::new(&self.cut, img0.picture.format);
+        let grid = Grid::new(&self.cut, common_format(img0, img1)?);
         let (first, second) = (self.tiles(&grid, img0), self.tiles(&grid, img1));
         Ok((grid, first.into_iter().zip(second).map(|(a, b)| [a, b]).collect()))
     }

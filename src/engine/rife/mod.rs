@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::backend::Backend;
 use crate::config::settings::Scale;
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer};
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer, common_format};
 use crate::frame::{Frame, Picture};
 use crate::models::rife_v4::Network;
 use crate::ops::metrics::Measures;
@@ -250,9 +250,7 @@ impl<B: Backend> Ahead for Rife<B> {
     }
 
     fn submit(&mut self, img0: &Frame, img1: &Frame, timesteps: &[f32]) -> Result<(), EngineError> {
-        if img0.picture.format != img1.picture.format {
-            return Err(EngineError::FormatChanged { first: img0.index, second: img1.index });
-        }
+        common_format(img0, img1)?;
         let asked = |&timestep: &f32| {
             let frames = [img0.clone(), img1.clone()];
             Asked { frames, timestep, download: None }

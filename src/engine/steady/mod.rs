@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::backend::cuda::driver::DeviceError;
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer};
+use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer, common_format};
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
 
@@ -257,9 +257,7 @@ impl Ahead for Steady {
 
     fn submit(&mut self, img0: &Frame, img1: &Frame, timesteps: &[f32]) -> Result<(), EngineError> {
         self.is_open()?;
-        if img0.picture.format != img1.picture.format {
-            return Err(EngineError::FormatChanged { first: img0.index, second: img1.index });
-        }
+        common_format(img0, img1)?;
         let frames = || [img0.clone(), img1.clone()];
         let asked = |&timestep: &f32| Asked { frames: frames(), timestep };
         self.queue.extend(timesteps.iter().map(asked));

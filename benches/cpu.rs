@@ -18,7 +18,7 @@ use slomod::config::settings::Scale;
 use slomod::engine::Interpolator;
 use slomod::engine::open::processor_name;
 use slomod::engine::rife::{Origin, Rife};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::Frame;
 use slomod::models::rife_v4::Network;
 
 use networks::Kind;
@@ -114,23 +114,8 @@ struct Case {
 impl Case {
     fn new(network: &Network, cpu: Cpu, width: usize, height: usize) -> Self {
         let rife = Rife::new(cpu, network, Scale::Fixed(1.0), Origin::default()).unwrap();
-        let format = PictureFormat {
-            width_px: width,
-            height_px: height,
-            chroma: Chroma::C420,
-            matrix: Matrix::Bt709,
-            range: Range::Limited,
-        };
         let frame = |shift: usize| {
-            let mut picture = Picture::zeroed(format);
-            for (index, plane) in picture.planes.iter_mut().enumerate() {
-                let (w, _) = format.chroma.plane_size(index, width, height);
-                for (at, value) in plane.iter_mut().enumerate() {
-                    let (x, y) = (at % w + 3 * shift, at / w + shift);
-                    *value =
-                        (96.0 + 60.0 * (x as f32 * 0.05).sin() * (y as f32 * 0.07).cos()) as u8;
-                }
-            }
+            let picture = networks::picture(width, height, shift);
             let pts = Ratio::from_integer(shift as i128);
             Frame { index: shift as u64, pts, duration: None, picture: Arc::new(picture) }
         };

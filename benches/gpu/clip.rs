@@ -8,13 +8,12 @@ use num_rational::Ratio;
 use serde_json::{Value, json};
 use slomod::config::settings::{Device, Settings};
 use slomod::engine::{self, Interpolator};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Frame, Picture};
 use slomod::media::decode::Decoder;
 use slomod::media::synth;
-use slomod::ops::color::rgb_to_picture;
 
 use crate::device;
-use crate::networks::texture;
+use crate::networks;
 
 /// Frames of the clip that is drawn where none is given.
 const DRAWN_FRAMES: usize = 120;
@@ -122,15 +121,8 @@ fn samples(picture: &Picture) -> impl Iterator<Item = u8> {
 fn draw(folder: &Path) -> PathBuf {
     let ((width_px, height_px), frames) =
         if device::rehearsal() { ((128, 96), 8) } else { (DRAWN_SIZE, DRAWN_FRAMES) };
-    let format = PictureFormat {
-        width_px,
-        height_px,
-        chroma: Chroma::C420,
-        matrix: Matrix::Bt709,
-        range: Range::Limited,
-    };
     let path = folder.join("drawn.mp4");
-    let pictures = (0..frames).map(|at| rgb_to_picture(&texture(width_px, height_px, at), format));
+    let pictures = (0..frames).map(|at| networks::picture(width_px, height_px, at));
     synth::write_clip(&path, pictures, Ratio::from_integer(30), &[]).unwrap();
     path
 }

@@ -6,17 +6,16 @@ use std::time::Instant;
 use num_rational::Ratio;
 use serde_json::{Value, json};
 use slomod::backend::cuda::backend::Cuda;
-use slomod::backend::cuda::driver::Driver;
+use slomod::backend::cuda::driver::{Driver, OwnedLaunch};
 use slomod::config::settings::Scale;
 use slomod::engine::Interpolator;
 use slomod::engine::rife::{Origin, Rife};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
-use slomod::ops::color::rgb_to_picture;
+use slomod::frame::{Frame, Picture};
 
 use crate::cost::{self, Cost};
-use crate::device::{self, Owned, graph_seconds};
+use crate::device::{self, graph_seconds};
 use crate::listener::Listener;
-use crate::networks::{Kind, network, texture};
+use crate::networks::{self, Kind, network};
 
 /// Sizes, unless `BENCH_SIZES` (`1280x720,...`) says otherwise; the launches are measured at the last but one.
 const SIZES: &str = "1280x720,1920x1080,3840x2160";
@@ -54,15 +53,7 @@ struct Clip {
 
 impl Clip {
     fn new(width_px: usize, height_px: usize) -> Self {
-        let format = PictureFormat {
-            width_px,
-            height_px,
-            chroma: Chroma::C420,
-            matrix: Matrix::Bt709,
-            range: Range::Limited,
-        };
-        let picture =
-            |shift| Arc::new(rgb_to_picture(&texture(width_px, height_px, shift), format));
+        let picture = |shift| Arc::new(networks::picture(width_px, height_px, shift));
         Self { pictures: (0..3).map(picture).collect(), next: 0 }
     }
 
@@ -167,7 +158,7 @@ fn steady_launches(
     device: Arc<dyn Driver>,
     kind: &Kind,
     (width, height): (usize, usize),
-) -> (Vec<Owned>, Rife<Cuda>) {
+) -> (Vec<OwnedLaunch>, Rife<Cuda>) {
     let listener = Arc::new(Listener::new(device));
     let mut engine = rife(listener.clone(), kind, Some(1));
     let mut clip = Clip::new(width, height);
@@ -229,10 +220,10 @@ pub fn kernels(kinds: &[Kind]) -> Value {
 }
 
 /// Launches that differ in addresses alone count as one.
-fn grouped(launches: &[Owned]) -> Vec<(Owned, usize)> {
-    let mut groups: Vec<(Owned, usize)> = vec![];
+fn grouped(launches: &[OwnedLaunch]) -> Vec<(OwnedLaunch, usize)> {
+    let mut groups: Vec<(OwnedLaunch, usize)> = vec![];
     for launch in launches {
-        let same = |it: &(Owned, usize)| {
+        let same = |it: &(OwnedLaunch, usize)| {
             it.0.kernel == launch.kernel
                 && it.0.grid == launch.grid
                 && it.0.shared_bytes == launch.shared_bytes

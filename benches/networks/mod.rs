@@ -1,6 +1,8 @@
 //! Networks of the published layouts with random weights, for measuring speed.
 
+use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::{Block, ChainSum, Network};
+use slomod::ops::color::rgb_to_picture;
 use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use slomod::ops::deconv::{DeconvWeights, Shuffle};
 use slomod::ops::flow::MaskRule;
@@ -128,4 +130,16 @@ pub fn texture(width: usize, height: usize, shift: usize) -> Vec<f32> {
         }
     }
     rgb
+}
+
+/// The texture as a video has it: 8-bit 4:2:0.
+pub fn picture(width_px: usize, height_px: usize, shift: usize) -> Picture {
+    let format = PictureFormat {
+        width_px,
+        height_px,
+        chroma: Chroma::C420,
+        matrix: Matrix::Bt709,
+        range: Range::Limited,
+    };
+    rgb_to_picture(&texture(width_px, height_px, shift), format)
 }

@@ -84,7 +84,7 @@ fn pictures(engine: &mut dyn Interpolator, frames: &[Frame]) -> Result<Vec<Pictu
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn clip() {
     let frames = frames(14, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
@@ -112,7 +112,7 @@ fn a_clip_through_the_driver_equals_the_cpu_however_late_the_device_works() {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn scored() {
     let frames = frames(14, 37, 29);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
@@ -162,7 +162,7 @@ fn scores_among_pictures_are_right_and_disturb_none_however_late_the_device_work
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn lost() {
     let frames = frames(6, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
@@ -179,7 +179,7 @@ fn a_device_that_is_lost_is_an_error_with_its_own_message() {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn lost_on_auto() {
     let frames = frames(8, 40, 30);
     let mut engine = open::open(&settings(Device::Auto)).unwrap();
@@ -201,7 +201,7 @@ fn a_device_that_is_lost_in_mid_clip_hands_every_picture_to_the_cpu_on_auto() {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn crowded() {
     let frames = frames(2, 640, 480);
     let error = match open::open(&settings(Device::Cuda(0))) {
@@ -219,7 +219,7 @@ fn a_device_without_memory_is_an_error_that_says_how_much_is_wanted() {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn old() {
     assert_eq!(find::devices().unwrap_err(), FindError::OldDriver { found: 11_080 });
     let engine = open::open(&settings(Device::Auto)).unwrap();
@@ -236,7 +236,7 @@ fn a_driver_that_is_too_old_is_refused_and_auto_takes_the_cpu() {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by the test below"]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn none() {
     assert_eq!(find::devices().unwrap_err(), FindError::NoDevice);
 }

@@ -1,7 +1,9 @@
 //! The daemon end to end: the real program, real clips, the trivial engine; killed, stopped and fed with rubbish.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod order;
 mod place;
+mod twice;
 
 use slomod::report::Status;
 use std::fs;

@@ -166,6 +166,22 @@ fn the_list_is_short_however_long_the_queue() {
     assert_eq!(journal.jobs(0).unwrap().len(), 50);
 }
 
+#[test]
+fn counts_follow_what_this_and_other_connections_write() {
+    let (folder, mut journal) = state();
+    for round in 1..=3 {
+        submit(&mut journal, &round.to_string(), "h", 1);
+        assert_eq!(journal.counts().unwrap().queued, round);
+        assert_eq!(journal.counts().unwrap().queued, round);
+    }
+    let mut other = Journal::open_existing(folder.path()).unwrap();
+    assert_eq!(other.counts().unwrap().queued, 3);
+    submit(&mut other, "4", "h", 1);
+    assert_eq!((journal.counts().unwrap().queued, other.counts().unwrap().queued), (4, 4));
+    claim(&mut journal, 5).unwrap();
+    assert_eq!((journal.counts().unwrap().running, other.counts().unwrap().running), (1, 1));
+}
+
 /// A state folder as version 1 left it.
 fn version_1() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -296,6 +296,7 @@ fn work_waits_where_space_is_short_or_the_output_folder_cannot_be_made() {
     assert_eq!(place.job().state, "queued");
 }
 
+/// W21.
 #[test]
 fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
     let place = Place::new(&good_worker(CONTENT));

@@ -107,6 +107,7 @@ fn names_taken_between_look_and_rename_are_left_alone_too() {
     }
 }
 
+/// W27.
 #[test]
 fn overwriting_is_done_only_where_configured() {
     let mut case = case();

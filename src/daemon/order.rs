@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 /// One turn in so many is a low priority's.
 const SHARE: u64 = 8;
-/// How long a younger file waits for an older one: for a folder that is still being read, and for a look into a file.
-const ORDER_WAIT: Duration = Duration::from_secs(3);
+/// How long the first files of a folder wait for the rest of it to be read, beyond the time that they must be still.
+const READ_WAIT: Duration = Duration::from_secs(3);
+/// How long what was found in a file waits for an older file that is still being looked into.
+const CHECK_WAIT: Duration = Duration::from_secs(15);
 
 /// Counts turns.
 #[derive(Debug, Default)]
@@ -80,7 +82,7 @@ impl FirstReads {
     #[must_use]
     pub fn allow(&self, folder: usize, settle: Duration, now: Instant) -> bool {
         self.reads.get(&folder).is_none_or(|(begin, end)| {
-            let latest = *begin + settle + ORDER_WAIT;
+            let latest = *begin + settle + READ_WAIT;
             now >= end.map_or(latest, |end| (end + settle).min(latest))
         })
     }
@@ -122,7 +124,7 @@ impl<T> Checks<T> {
 
     /// The next finding. One that began later passes those that take too long.
     pub fn pass_on(&mut self, now: Instant) -> Option<T> {
-        let slow = |begun: Instant| now.duration_since(begun) >= ORDER_WAIT;
+        let slow = |begun: Instant| now.duration_since(begun) >= CHECK_WAIT;
         let place = self
             .line
             .iter()
@@ -202,9 +204,10 @@ mod tests {
         assert_eq!(checks.pass_on(at(1)), Some("second"));
         let (slow, fast) = (checks.begin(at(2)), checks.begin(at(2)));
         checks.finish(fast, "fast");
-        assert_eq!(checks.pass_on(at(6)), Some("fast"));
+        assert_eq!(checks.pass_on(at(16)), None);
+        assert_eq!(checks.pass_on(at(17)), Some("fast"));
         checks.finish(slow, "slow");
-        assert_eq!(checks.pass_on(at(9)), Some("slow"));
-        assert_eq!(checks.pass_on(at(9)), None);
+        assert_eq!(checks.pass_on(at(18)), Some("slow"));
+        assert_eq!(checks.pass_on(at(18)), None);
     }
 }

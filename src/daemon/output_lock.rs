@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::Level;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
@@ -24,6 +24,8 @@ use crate::report;
 
 /// File name of the lock in the output folder.
 pub const LOCK_NAME: &str = ".slomod.lock";
+/// Rights of the lock file.
+const FOR_ALL: u32 = 0o666;
 /// How often another daemon may remove the file between its opening and its locking here.
 const MOST_RACES: u32 = 10;
 /// Longest text of a lock file that is read.
@@ -62,6 +64,8 @@ impl OutputLock {
                 .truncate(false)
                 .read(true)
                 .write(true)
+                // Anybody may write to a share: a link there leads nowhere.
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(|error| failed("cannot be written", error))?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -93,6 +97,8 @@ impl OutputLock {
             pid: std::process::id(),
             since: report::now_rfc3339(),
         };
+        // The next daemon may run as another user; where this cannot be set, it may not have to.
+        let _ = self.file.set_permissions(fs::Permissions::from_mode(FOR_ALL));
         self.file.set_len(0)?;
         (&self.file).write_all((serde_json::to_string(&holder)? + "\n").as_bytes())
     }
@@ -210,11 +216,23 @@ mod tests {
     fn a_lock_is_held_once_named_and_given_back() {
         let folder = tempfile::tempdir().unwrap();
         let lock = OutputLock::take(folder.path()).unwrap();
+        let mode = fs::metadata(folder.path().join(LOCK_NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FOR_ALL, "another user's daemon can lock it");
         let refused = OutputLock::take(folder.path()).unwrap_err();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(lock);
         assert!(!folder.path().join(LOCK_NAME).exists());
         assert!(OutputLock::take(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_refused_and_its_target_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("precious");
+        fs::write(&target, "text").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join(LOCK_NAME)).unwrap();
+        assert!(OutputLock::take(folder.path()).unwrap_err().contains("cannot be written"));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "text");
     }
 
     #[test]

@@ -466,6 +466,7 @@ mod tests {
         assert_eq!(take(99), Some((2, 1)));
     }
 
+    /// W29.
     #[test]
     fn a_hundred_thousand_files_are_handed_out_in_order_and_many_events_keep_one_item_each() {
         let (clock, mut settler) = (clock(), Settler::default());

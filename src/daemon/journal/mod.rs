@@ -18,6 +18,7 @@
 //! changed or removed there. The SQL is plain (no rowid tricks, integers for times in milliseconds since 1970, text for words),
 //! so that PostgreSQL can hold the same tables.
 
+use std::cell::Cell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,6 +161,8 @@ pub struct Journal {
     connection: Connection,
     /// The machine, for the history.
     host: String,
+    /// The last counts, and what had been written by then.
+    counted: Cell<Option<((i64, i64), view::Counts)>>,
 }
 
 type Outcome<T> = Result<T, JournalError>;
@@ -177,7 +180,7 @@ impl Journal {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
-        let mut journal = Self { path, connection, host: report::host().name };
+        let mut journal = Self::of(path, connection);
         journal.prepare()?;
         std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
             JournalError::Unwritable { path: marker.clone(), reason: error.to_string() }
@@ -201,7 +204,7 @@ impl Journal {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| explain(&path, error))?;
-        let journal = Self { path, connection, host: report::host().name };
+        let journal = Self::of(path, connection);
         journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT))?;
         match journal.version()? {
             VERSION => Ok(journal),
@@ -209,6 +212,10 @@ impl Journal {
             found if found < VERSION => Err(JournalError::Older { path: journal.path, found }),
             found => Err(JournalError::Newer { path: journal.path, found }),
         }
+    }
+
+    fn of(path: PathBuf, connection: Connection) -> Self {
+        Self { path, connection, host: report::host().name, counted: Cell::new(None) }
     }
 
     fn prepare(&mut self) -> Outcome<()> {

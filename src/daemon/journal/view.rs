@@ -148,11 +148,26 @@ impl Journal {
         self.sql(|it| it.prepare(&query)?.query_map([queued, ended], job_view)?.collect())
     }
 
-    /// How many jobs are in which state.
+    /// How many jobs are in which state. Counted only where something was written since the last call, so that asking
+    /// every second costs nothing.
     ///
     /// # Errors
     /// [`super::JournalError`].
     pub fn counts(&self) -> Outcome<Counts> {
+        let read = |query| self.sql(|it| it.query_row(query, [], |row| row.get::<_, i64>(0)));
+        // What this connection wrote, and whether another one did.
+        let written = (read("SELECT total_changes()")?, read("PRAGMA data_version")?);
+        if let Some((then, counts)) = self.counted.get()
+            && then == written
+        {
+            return Ok(counts);
+        }
+        let counts = self.count()?;
+        self.counted.set(Some((written, counts)));
+        Ok(counts)
+    }
+
+    fn count(&self) -> Outcome<Counts> {
         let rows: Vec<(String, i64)> = self.sql(|it| {
             it.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
-use slomod::config::file::{Config, ConfigError, OnSuccess, load, parse};
+use slomod::config::file::{Collision, Config, ConfigError, OnSuccess, load, parse};
 use slomod::config::raw::{RawDaemon, RawWatch};
 use slomod::config::settings::{Codec, Mode, Scale};
 
@@ -121,6 +121,15 @@ fn values_reach_the_settings() {
 }
 
 #[test]
+fn what_happens_to_a_taken_name_and_whose_turn_it_is_are_read() {
+    let watch = |line: &str| read(&with(line)).unwrap().watches[0].clone();
+    assert_eq!((watch("").collision, watch("").priority), (Collision::Rename, 0));
+    assert_eq!(watch("collision = \"skip\"").collision, Collision::Skip);
+    assert_eq!(watch("collision = \"overwrite\"").collision, Collision::Overwrite);
+    assert_eq!(watch("priority = -5").priority, -5);
+}
+
+#[test]
 fn a_watch_inherits_the_daemons_model_and_device() {
     let text = format!("[daemon]\nmodel = \"/m.safetensors\"\ndevice = \"cpu\"\n{MINIMAL}");
     let settings = read(&text).unwrap().watches[0].settings();
@@ -171,6 +180,8 @@ fn wrong_values_are_refused_at_their_column() {
         ("on_success = \"move\"", 14, "originals"),
         ("originals = \"/o\"", 13, "move"),
         ("collision = \"panic\"", 13, "rename"),
+        ("priority = 101", 12, "-100 to 100"),
+        ("priority = \"high\"", 12, "i32"),
         ("model = \"m.safetensors\"", 9, "absolute"),
         ("quality_samples = -1", 19, "u32"),
     ] {
@@ -196,6 +207,7 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(read(&with("factor = 8\nfps = 50")).is_ok(), "factor with playback rate makes sense");
 }
 
+/// W30.
 #[test]
 fn folders_that_would_feed_slomod_its_own_files_are_refused() {
     let watch =

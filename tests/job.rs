@@ -10,6 +10,7 @@ use slomod::config::file::{Watch, parse};
 use slomod::daemon::job::{Aftermath, Shop, now_ms, work};
 use slomod::daemon::journal::view::JobView;
 use slomod::daemon::journal::{Journal, NewJob, Planned};
+use slomod::daemon::output_lock::OutputLocks;
 use slomod::daemon::protocol::{Failure, Message};
 use slomod::daemon::publish::{file_sha256, text_sha256};
 use slomod::daemon::recover::finish_publications;
@@ -47,6 +48,7 @@ impl Place {
             command: worker(script),
             limits: Limits { stall: Duration::from_secs(20), stop: Duration::from_secs(20) },
             reserve_bytes: 0,
+            locks: OutputLocks::default(),
         };
         let place = Self { folder, watch, shop: Arc::new(shop) };
         place.submit("a.mp4");
@@ -294,6 +296,7 @@ fn work_waits_where_space_is_short_or_the_output_folder_cannot_be_made() {
     assert_eq!(place.job().state, "queued");
 }
 
+/// W21.
 #[test]
 fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
     let place = Place::new(&good_worker(CONTENT));
@@ -363,4 +366,72 @@ fn a_publication_waits_for_an_output_folder_that_is_offline() {
     let interrupted = place.shop.journal().unpublished().unwrap();
     finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     assert_eq!(place.job().state, "publishing", "nothing is concluded");
+}
+
+/// W40: killed before its rename, and another daemon had the folder in between.
+#[test]
+fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
+    let place = Place::new("");
+    let out = &place.watch.output;
+    fs::create_dir(out).unwrap();
+    let mut ours = good_report(CONTENT);
+    (ours.settings_sha256, ours.report_id) = (Some("s".into()), "ours".into());
+    let planned = Planned {
+        temporary: out.join(".a_slow4x.1.1.slomod-tmp.mp4"),
+        output: out.join("a_slow4x~2.mp4"),
+        report_path: out.join("a_slow4x~2.mp4.json"),
+        report: serde_json::to_string(&ours).unwrap(),
+    };
+    fs::write(&planned.temporary, RESULT).unwrap();
+    fs::write(out.join("a_slow4x.mp4"), "theirs").unwrap();
+    let theirs = Report { report_id: "theirs".into(), ..ours };
+    fs::write(out.join("a_slow4x.mp4.json"), serde_json::to_string(&theirs).unwrap()).unwrap();
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().publishing(&claim, &planned).unwrap();
+
+    let other = OutputLocks::default();
+    other.look([out.as_path()].into_iter());
+    let finish = || {
+        let interrupted = place.shop.journal().unpublished().unwrap();
+        finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
+    };
+    place.shop.locks.look([out.as_path()].into_iter());
+    finish();
+    assert_eq!(place.job().state, "publishing", "not while the other has the folder");
+    drop(other);
+    place.shop.locks.look([out.as_path()].into_iter());
+    finish();
+    let job = place.job();
+    assert_eq!(
+        (job.state.as_str(), job.error_code.as_deref()),
+        ("duplicate", Some("published_before"))
+    );
+    assert_eq!(job.report, Some(out.join("a_slow4x.mp4.json").to_string_lossy().into_owned()));
+    assert_eq!(place.listing(), [".slomod.lock", "a_slow4x.mp4", "a_slow4x.mp4.json"]);
+}
+
+#[test]
+fn a_journal_that_was_lost_does_not_make_work_that_is_done_be_done_again() {
+    let place = Place::new(&good_worker(CONTENT));
+    place.attempt();
+    assert_eq!(place.job().state, "done");
+    let state = place.folder.path().join("state");
+    fs::remove_dir_all(&state).unwrap();
+    fs::create_dir(&state).unwrap();
+    *place.shop.journal() = Journal::open(&state).unwrap();
+    place.submit("a.mp4");
+    place.attempt();
+    assert_eq!(place.job().error_code.as_deref(), Some("published_before"));
+    assert_eq!(place.listing(), ["a_slow4x.mp4", "a_slow4x.mp4.json"]);
+}
+
+#[test]
+fn a_report_in_the_watched_folder_that_is_none_is_passed_over() {
+    let place = Place::new(&good_worker(CONTENT));
+    let beside = place.watch.path.join("a.mp4.json");
+    let status = std::process::Command::new("mkfifo").arg(&beside).status().unwrap();
+    assert!(status.success());
+    place.attempt();
+    assert_eq!(place.job().state, "done", "a pipe is not waited for");
 }

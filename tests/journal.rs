@@ -128,6 +128,7 @@ fn folders_take_turns_and_each_serves_its_oldest_first() {
     assert_eq!(order, ["/a/1", "/b/1", "/a/2", "/b/2", "/a/3"], "/off is not served");
 }
 
+/// W29.
 #[test]
 fn a_hundred_thousand_waiting_jobs_do_not_slow_a_claim_down() {
     let (folder, mut journal) = state();
@@ -151,6 +152,7 @@ fn a_hundred_thousand_waiting_jobs_do_not_slow_a_claim_down() {
     assert!(begin.elapsed().as_millis() < 20 * 100, "{:?} for 20 claims", begin.elapsed());
 }
 
+/// W40.
 #[test]
 fn a_later_claim_fences_an_earlier_attempt_off() {
     let (_folder, mut journal) = state();
@@ -239,6 +241,7 @@ fn a_cancelled_jobs_file_is_unknown_again() {
     assert!(!journal.knows("/in", Path::new("a.mp4"), &snapshot(10)).unwrap());
 }
 
+/// W21.
 #[test]
 fn twins_have_content_and_settings_in_common_and_are_done() {
     let (_folder, mut journal) = state();
@@ -335,6 +338,7 @@ fn a_crash_within_a_transaction_leaves_what_was_before_it() {
     assert_eq!(states(&Journal::open(copy.path()).unwrap()), ["queued"]);
 }
 
+/// W34.
 #[test]
 fn a_truncated_write_ahead_log_reopens_at_its_last_whole_transaction() {
     let (folder, mut journal) = state();
@@ -350,6 +354,7 @@ fn a_truncated_write_ahead_log_reopens_at_its_last_whole_transaction() {
     assert_eq!(states(&Journal::open(copy.path()).unwrap()), ["queued"]);
 }
 
+/// W34.
 #[test]
 fn a_damaged_journal_is_refused_and_left_as_it_is() {
     let (folder, mut journal) = state();
@@ -384,6 +389,7 @@ fn a_damaged_journal_is_refused_and_left_as_it_is() {
     }
 }
 
+/// W34.
 #[test]
 fn a_lost_journal_is_no_first_start() {
     let (folder, journal) = state();
@@ -407,6 +413,7 @@ fn a_newer_journal_and_a_foreign_database_are_refused() {
     assert!(matches!(Journal::open(folder.path()), Err(JournalError::Damaged { .. })));
 }
 
+/// W34.
 #[test]
 fn a_state_folder_that_is_none_is_named() {
     let error = Journal::open(Path::new("/nonexistent/state")).unwrap_err();

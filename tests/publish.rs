@@ -107,6 +107,7 @@ fn names_taken_between_look_and_rename_are_left_alone_too() {
     }
 }
 
+/// W27.
 #[test]
 fn overwriting_is_done_only_where_configured() {
     let mut case = case();
@@ -115,6 +116,43 @@ fn overwriting_is_done_only_where_configured() {
     publish(&case.publication, &mut |_| Ok(())).unwrap();
     assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
     assert_eq!(fs::read_to_string(&case.publication.output).unwrap(), CONTENT);
+}
+
+/// W27.
+#[test]
+fn where_skipping_is_configured_a_taken_name_ends_it_and_loses_nothing() {
+    for when in ["before", "meanwhile"] {
+        let mut case = case();
+        case.publication.collision = Collision::Skip;
+        let taken = case.publication.output.clone();
+        if when == "before" {
+            fs::write(&taken, "somebody's").unwrap();
+        }
+        let result = publish(&case.publication, &mut |step| {
+            if let Step::Planned(planned) = step {
+                fs::write(&planned.output, "somebody's").unwrap();
+            }
+            Ok(())
+        });
+        assert!(matches!(result, Err(PublishError::Taken(path)) if path == taken), "{when}");
+        assert_eq!(fs::read_to_string(&taken).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(&case.publication.temporary).unwrap(), CONTENT);
+    }
+}
+
+/// W22.
+#[test]
+fn a_name_that_the_journal_refuses_is_numbered() {
+    let case = case();
+    let published = publish(&case.publication, &mut |step| match step {
+        Step::Planned(planned) if planned.output == case.publication.output => {
+            Err(PublishError::Record(JournalError::NameTaken(planned.output.clone())))
+        }
+        _ => Ok(()),
+    })
+    .unwrap();
+    assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+    assert_eq!(listing(case.folder.path()), ["a_slow2x~2.mp4", "a_slow2x~2.mp4.json"]);
 }
 
 /// Publishes, dies after `steps` steps, and returns what the journal knew then.

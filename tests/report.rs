@@ -145,6 +145,7 @@ fn done() -> Report {
         host: host(),
         source: full_source(),
         settings: full_settings(),
+        settings_sha256: Some("b".repeat(64)),
         device: Some(Device {
             kind: "cpu".into(),
             name: "A processor".into(),

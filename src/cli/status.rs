@@ -9,6 +9,7 @@ use crate::cli::CliError;
 use crate::config::file;
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::Journal;
+use crate::daemon::journal::history::History;
 use crate::daemon::journal::view::{Counts, DaemonView, JobView};
 use crate::daemon::service::{plain, progress_text};
 use crate::error::ExitCode;
@@ -43,6 +44,11 @@ pub struct StatusArgs {
     /// Where the journal is.
     #[command(flatten)]
     pub place: JournalPlace,
+    /// One job and its history: what became of it, when, by which machine and version.
+    pub job: Option<i64>,
+    /// How many of the waiting jobs are listed.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub queued: u32,
     /// How many of the jobs that are over are listed.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub ended: u32,
@@ -75,6 +81,14 @@ struct StatusView {
 /// Where there is no journal, or it cannot be read.
 pub fn run(args: &StatusArgs) -> Result<(), CliError> {
     let journal = args.place.open()?;
+    if let Some(job) = args.job {
+        let history = history(&journal, job)?;
+        match args.json {
+            true => println!("{}", json(&history)?),
+            false => print!("{}", history_text(&history, now_ms())),
+        }
+        return Ok(());
+    }
     let read = || {
         let daemon = journal.daemon()?;
         let running = daemon.as_ref().is_some_and(|it| is_alive(it.pid));
@@ -82,19 +96,45 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
             running,
             daemon,
             counts: journal.counts()?,
-            jobs: journal.jobs(args.ended)?,
+            jobs: journal.list(args.queued, args.ended)?,
         })
     };
     let view =
         read().map_err(|error: crate::daemon::journal::JournalError| CliError::of(&error))?;
     if args.json {
-        let json = serde_json::to_string_pretty(&view)
-            .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-        println!("{json}");
+        println!("{}", json(&view)?);
     } else {
         print!("{}", text(&view, now_ms()));
     }
     Ok(())
+}
+
+fn json(view: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(view)
+        .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))
+}
+
+fn history(journal: &Journal, job: i64) -> Result<History, CliError> {
+    let found = journal.history(job).map_err(|error| CliError::of(&error))?;
+    found.ok_or_else(|| {
+        let message = format!("there is no job {job}: `slomod status` lists them");
+        CliError::new(ExitCode::Usage, message)
+    })
+}
+
+fn history_text(history: &History, now_ms: i64) -> String {
+    let mut lines = vec![job_line(&history.job, now_ms)];
+    lines.extend(history.events.iter().map(|event| {
+        let time = jiff::Timestamp::from_millisecond(event.at_ms)
+            .map_or_else(|_| event.at_ms.to_string(), |time| format!("{time:.3}"));
+        let mut line = format!("{time}  {:<14} attempt {}", event.what, event.attempt);
+        line += &format!("  {} slomod {}", plain(&event.host), plain(&event.version));
+        if !event.detail.is_empty() {
+            line += &format!("  {}", plain(&event.detail));
+        }
+        line
+    }));
+    lines.join("\n") + "\n"
 }
 
 /// Makes a failed or refused job wait again.
@@ -120,16 +160,21 @@ fn text(view: &StatusView, now_ms: i64) -> String {
     }];
     let counts = &view.counts;
     lines.push(format!(
-        "done {}, queued {}, running {}, failed {}, refused {}, duplicate {}, cancelled {}",
+        "done {}, queued {}, running {}, failed {}, refused {}, duplicate {}, skipped {}, cancelled {}",
         counts.done,
         counts.queued,
         counts.running,
         counts.failed,
         counts.refused,
         counts.duplicate,
+        counts.skipped,
         counts.cancelled
     ));
     lines.extend(view.jobs.iter().map(|job| job_line(job, now_ms)));
+    let listed = view.jobs.iter().filter(|job| job.state == "queued").count() as u64;
+    if counts.queued > listed {
+        lines.push(format!("        and {} more that wait (--queued N)", counts.queued - listed));
+    }
     lines.join("\n") + "\n"
 }
 

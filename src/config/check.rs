@@ -26,6 +26,8 @@ type Checked<T> = Result<T, Problem>;
 
 /// Longest duration that a key may have: a longer one is a slip of the pen.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Priorities that a folder may have.
+const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
 /// Presets of x264 and x265.
 const X26X_PRESETS: [&str; 10] = [
     "ultrafast",
@@ -104,12 +106,22 @@ fn watch(daemon: &Daemon, raw: &RawWatch) -> Checked<Watch> {
             Some(true) => Depth::Recursive,
             _ => Depth::Flat,
         },
+        priority: priority(&raw.priority)?,
         collision: match raw.collision.as_ref().map(|it| *it.get_ref()) {
             Some(RawCollision::Overwrite) => Collision::Overwrite,
-            _ => Collision::Rename,
+            Some(RawCollision::Skip) => Collision::Skip,
+            Some(RawCollision::Rename) | None => Collision::Rename,
         },
         on_success: on_success(raw)?,
     })
+}
+
+fn priority(value: &Option<Spanned<i32>>) -> Checked<i32> {
+    match value {
+        None => Ok(0),
+        Some(at) if PRIORITIES.contains(at.get_ref()) => Ok(*at.get_ref()),
+        Some(at) => wrong(at, format!("`priority` is {}: use -100 to 100", at.get_ref())),
+    }
 }
 
 fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {

@@ -123,6 +123,8 @@ pub struct Watch {
     pub settle: Option<Duration>,
     /// Which folders below it are watched.
     pub depth: Depth,
+    /// Clips of a folder with a higher number come first.
+    pub priority: i32,
     /// What happens where the output's name is taken.
     pub collision: Collision,
     /// What happens to the original after its output is published.
@@ -153,6 +155,8 @@ pub enum Collision {
     Rename,
     /// The new output replaces the old.
     Overwrite,
+    /// The clip is not converted, and a report says so.
+    Skip,
 }
 
 /// What happens to an original after its output is published.

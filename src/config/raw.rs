@@ -65,6 +65,7 @@ pub struct RawWatch {
     pub quality_samples: Option<Spanned<u32>>,
     pub settle: Option<Spanned<String>>,
     pub recursive: Option<Spanned<bool>>,
+    pub priority: Option<Spanned<i32>>,
     pub collision: Option<Spanned<RawCollision>>,
     pub on_success: Option<Spanned<RawOnSuccess>>,
     pub originals: Option<Spanned<String>>,
@@ -78,6 +79,8 @@ pub enum RawCollision {
     Rename,
     /// The new output replaces the old.
     Overwrite,
+    /// There is no new output.
+    Skip,
 }
 
 /// What happens to the original.

@@ -8,7 +8,7 @@ use log::Level;
 
 use crate::daemon::DaemonError;
 use crate::daemon::ignore;
-use crate::daemon::intake::{self, Checked, settings_identity};
+use crate::daemon::intake::{self, Checked};
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::NewJob;
 use crate::daemon::run::{Daemon, Event, FileKey};
@@ -64,6 +64,9 @@ impl Daemon {
     }
 
     pub(super) fn start_scan(&mut self, folder: usize, below: PathBuf) {
+        if below.as_os_str().is_empty() {
+            self.first_reads.begin(folder, Instant::now());
+        }
         let watch = &self.folders.list[folder].watch;
         let (root, depth) = (watch.path.clone(), watch.depth);
         let extensions = self.config.daemon.extensions.clone();
@@ -85,6 +88,9 @@ impl Daemon {
         whole: bool,
         result: std::io::Result<ScanProblems>,
     ) {
+        if whole {
+            self.first_reads.end(folder, Instant::now());
+        }
         let folder = &mut self.folders.list[folder];
         if whole {
             folder.scanning = false;
@@ -120,12 +126,12 @@ impl Daemon {
             Some(overdue) if *overdue == snapshot => intake::Look::ContentOnly,
             _ => intake::Look::Inside,
         };
-        self.checks += 1;
+        let number = self.checks.begin(now);
         let (shop, events, stop) =
             (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
         tokio::spawn(async move {
             let checked = intake::check(&shop.command, &path, snapshot, look, stop).await;
-            let _ = events.send(Event::Checked { key, snapshot, checked }).await;
+            let _ = events.send(Event::Checked { number, finding: (key, snapshot, checked) }).await;
         });
         Ok(())
     }
@@ -172,7 +178,7 @@ impl Daemon {
         sha256: &str,
     ) -> Result<(), DaemonError> {
         let watch = self.folders.list[key.0].watch.clone();
-        let identity = settings_identity(&watch.settings());
+        let identity = self.identities.of(&watch.settings());
         let (settings, settings_sha256) = match identity {
             Ok(identity) => identity,
             Err(error) => {

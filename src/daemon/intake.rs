@@ -1,7 +1,8 @@
 //! Looks into a settled file: does its container open, and which content is it?
 
+use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -88,21 +89,37 @@ pub async fn check(
     }
 }
 
-/// Settings as the journal keeps them: as JSON, and the SHA-256 of what in them decides the result (not device, threads
-/// and measurement, but the content of the weights).
-///
-/// # Errors
-/// Where the weights cannot be read.
-pub fn settings_identity(settings: &Settings) -> io::Result<(String, String)> {
-    let text = serde_json::to_string(settings)?;
-    let deciding =
-        Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
-    let weights = match &settings.model {
-        Some(path) if path.is_absolute() => file_sha256(path)?,
-        _ => String::new(),
-    };
-    let identity = text_sha256(&format!("{}{weights}", serde_json::to_string(&deciding)?));
-    Ok((text, identity))
+/// Hashes of weights files, so that a backlog does not read them again for every clip.
+#[derive(Debug, Default)]
+pub struct Identities {
+    weights: HashMap<PathBuf, (Snapshot, String)>,
+}
+
+impl Identities {
+    /// Settings as the journal keeps them: as JSON, and the SHA-256 of what in them decides the result (not device,
+    /// threads, measurement and the place of the weights, but their content). It is the same on every machine.
+    ///
+    /// # Errors
+    /// Where the weights cannot be read.
+    pub fn of(&mut self, settings: &Settings) -> io::Result<(String, String)> {
+        let text = serde_json::to_string(settings)?;
+        let mut deciding =
+            Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
+        if let Some(path) = settings.model.as_ref().filter(|it| it.is_absolute()) {
+            deciding.model = Some(format!("sha256:{}", self.weights(path)?).into());
+        }
+        Ok((text, text_sha256(&serde_json::to_string(&deciding)?)))
+    }
+
+    fn weights(&mut self, path: &Path) -> io::Result<String> {
+        let now = Snapshot::take(path)?;
+        if let Some((_, hash)) = self.weights.get(path).filter(|(then, _)| *then == now) {
+            return Ok(hash.clone());
+        }
+        let hash = file_sha256(path)?;
+        self.weights.insert(path.to_owned(), (now, hash.clone()));
+        Ok(hash)
+    }
 }
 
 #[cfg(test)]
@@ -112,18 +129,24 @@ mod tests {
     #[test]
     fn settings_that_decide_the_result_tell_jobs_apart() {
         let settings = Settings { factor: Some(2), ..Settings::default() };
-        let identity = |settings: &Settings| settings_identity(settings).unwrap().1;
+        let mut identities = Identities::default();
+        let mut identity = |settings: &Settings| identities.of(settings).unwrap().1;
         let same = Settings { device: Device::Cpu, threads: 3, ..settings.clone() };
         assert_eq!(identity(&settings), identity(&same));
         let other = Settings { factor: Some(3), ..settings.clone() };
         assert_ne!(identity(&settings), identity(&other));
         let folder = tempfile::tempdir().unwrap();
         let weights = folder.path().join("w");
-        let with = Settings { model: Some(weights.clone()), ..settings };
-        assert!(settings_identity(&with).is_err(), "weights that are not there");
+        let with = Settings { model: Some(weights.clone()), ..settings.clone() };
+        assert!(Identities::default().of(&with).is_err(), "weights that are not there");
         std::fs::write(&weights, "1").unwrap();
         let first = identity(&with);
-        std::fs::write(&weights, "2").unwrap();
+        assert_eq!(first, identity(&with));
+        let elsewhere = folder.path().join("elsewhere");
+        std::fs::copy(&weights, &elsewhere).unwrap();
+        let moved = Settings { model: Some(elsewhere), ..settings };
+        assert_eq!(first, identity(&moved), "the same weights of another name");
+        std::fs::write(&weights, "22").unwrap();
         assert_ne!(first, identity(&with), "other weights of the same name");
     }
 }

@@ -10,11 +10,12 @@ use tokio::sync::watch;
 
 use crate::config::file::Watch;
 use crate::daemon::DaemonError;
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original, Twin};
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
 use crate::daemon::names;
 use crate::daemon::original;
+use crate::daemon::output_lock::{OutputLock, OutputLocks, record};
 use crate::daemon::protocol::{Failure, Request, WireTask};
-use crate::daemon::publish::{self, Publication, PublishError, Step};
+use crate::daemon::publish::{self, Publication, PublishError};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict::{self, Verdict};
@@ -43,6 +44,8 @@ pub struct Shop {
     pub limits: Limits,
     /// Bytes that stay free.
     pub reserve_bytes: u64,
+    /// Which output folders are this daemon's.
+    pub locks: OutputLocks,
 }
 
 impl Shop {
@@ -81,7 +84,8 @@ pub async fn work(
     stop: watch::Receiver<bool>,
     on_progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Aftermath, DaemonError> {
-    let job = Job { shop, watch, claim };
+    let lock = shop.locks.of(&watch.output);
+    let job = Job { shop, watch, claim, lock };
     match job.attempt(stop, on_progress).await {
         // The folder's fault, or the system's: it may pass.
         Err(Trouble::Passing(message)) => {
@@ -93,7 +97,7 @@ pub async fn work(
 }
 
 /// Why an attempt broke off.
-enum Trouble {
+pub(super) enum Trouble {
     Passing(String),
     Fatal(DaemonError),
 }
@@ -119,12 +123,14 @@ impl From<PublishError> for Trouble {
     }
 }
 
-type Attempt = Result<Aftermath, Trouble>;
+pub(super) type Attempt = Result<Aftermath, Trouble>;
 
-struct Job {
-    shop: Arc<Shop>,
-    watch: Watch,
-    claim: Claim,
+pub(super) struct Job {
+    pub(super) shop: Arc<Shop>,
+    pub(super) watch: Watch,
+    pub(super) claim: Claim,
+    /// Of the output folder, as it was when the job began.
+    lock: Option<Arc<OutputLock>>,
 }
 
 impl Job {
@@ -136,10 +142,10 @@ impl Job {
         if let Some(aftermath) = self.source_trouble()? {
             return Ok(aftermath);
         }
-        if let Some(twin) = self.twin()? {
-            return self.end_as_duplicate(&twin).await;
-        }
         let task = self.task();
+        if let Some(aftermath) = self.end_if_known(&task).await? {
+            return Ok(aftermath);
+        }
         let folder = task.output.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
@@ -164,7 +170,8 @@ impl Job {
         let settings = self.watch.settings();
         let name = names::output_name(&claim.relative, &settings);
         let output = self.watch.output.join(below).join(name);
-        let temporary = names::temporary(&output, claim.job, claim.attempt);
+        let tag = self.shop.journal().tag();
+        let temporary = names::temporary_of(&output, &tag, claim.job, claim.attempt);
         Task { source: self.source(), temporary, output, settings }
     }
 
@@ -195,12 +202,6 @@ impl Job {
             ctime_ns: 0,
             inode: claim.inode,
         }
-    }
-
-    /// A done job with the same result whose report is still there.
-    fn twin(&self) -> Result<Option<Twin>, DaemonError> {
-        let twins = self.shop.journal().twin(&self.claim)?;
-        Ok(twins.into_iter().find(|twin| twin.report_path.is_file()))
     }
 
     fn space_trouble(&self, folder: &Path) -> Option<String> {
@@ -323,7 +324,7 @@ impl Job {
         }
     }
 
-    async fn publish(&self, task: &Task, report: Report) -> Attempt {
+    async fn publish(&self, task: &Task, mut report: Report) -> Attempt {
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
         let still =
             Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
@@ -332,6 +333,7 @@ impl Job {
             let message = "the file changed while it was converted; the result was discarded";
             return Ok(self.cancel("source_changed", message)?);
         }
+        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let publication = Publication {
             temporary: task.temporary.clone(),
             output: task.output.clone(),
@@ -339,17 +341,26 @@ impl Job {
             collision: self.watch.collision,
             report,
         };
-        let (shop, claim) = (Arc::clone(&self.shop), self.claim.clone());
+        let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
+        let collision = self.watch.collision;
         let published = blocking(move || {
-            publish::publish(&publication, &mut |step| match step {
-                Step::Planned(planned) => Ok(shop.journal().publishing(&claim, planned)?),
-                _ => Ok(()),
-            })
+            publish::publish(&publication, &mut record(&shop, &claim, lock, collision))
         })
         .await?;
         let published = match published {
             Ok(published) => published,
             Err(PublishError::Record(error)) => return Err(error.into()),
+            Err(PublishError::Taken(path)) => {
+                publish::remove_temporary(&task.temporary)?;
+                let message = format!("{} came to be there meanwhile", path.display());
+                return self.skip(task, "output_exists", &message).await;
+            }
+            Err(error @ PublishError::LockLost(_)) => {
+                let message = error.to_string();
+                let aftermath = Aftermath::Pause(message.clone());
+                publish::remove_temporary(&task.temporary)?;
+                return Ok(self.again(Count::Nothing, 0, "lock_lost", &message, aftermath)?);
+            }
             // The verified output is there and the journal knows: completed as soon as the folder allows.
             Err(error) => {
                 service::log_job(Level::Warn, &self.claim, "publication waits", &error.to_string());
@@ -366,27 +377,8 @@ impl Job {
         Ok(Aftermath::Next)
     }
 
-    async fn end_as_duplicate(&self, twin: &Twin) -> Attempt {
-        let there = twin.report_path.display();
-        let message = format!("the same content was worked with the same settings before: {there}");
-        let mut report = self.failure_report(&self.task(), "duplicate", &message).await?;
-        report.status = Status::Duplicate;
-        report.warnings = std::mem::take(&mut report.errors);
-        let path = self.publish_report(report, "duplicate").await?;
-        let end = End {
-            state: "duplicate",
-            code: "duplicate",
-            message: &message,
-            report_path: Some(&path),
-            duplicate_of: Some(twin.job),
-            original: original::intent(&self.watch),
-        };
-        self.end(&end, Level::Info)?;
-        Ok(Aftermath::Next)
-    }
-
     /// A report made here, where no worker made one.
-    async fn failure_report(
+    pub(super) async fn failure_report(
         &self,
         task: &Task,
         code: &str,
@@ -409,8 +401,13 @@ impl Job {
         Ok(report)
     }
 
-    async fn publish_report(&self, mut report: Report, word: &str) -> Result<PathBuf, Trouble> {
+    pub(super) async fn publish_report(
+        &self,
+        mut report: Report,
+        word: &str,
+    ) -> Result<PathBuf, Trouble> {
         report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
+        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let below = self.claim.relative.parent().unwrap_or(Path::new(""));
         let folder = self.watch.output.join(below);
         let path = folder.join(names::report_name_without_output(&self.claim.relative, word));
@@ -467,7 +464,7 @@ impl Job {
         Ok(Aftermath::LookAgain)
     }
 
-    fn end(&self, end: &End<'_>, level: Level) -> Result<(), DaemonError> {
+    pub(super) fn end(&self, end: &End<'_>, level: Level) -> Result<(), DaemonError> {
         self.shop.journal().end(&self.claim, end, now_ms())?;
         service::log_job(level, &self.claim, end.state, end.message);
         Ok(())
@@ -475,7 +472,7 @@ impl Job {
 }
 
 /// Runs what waits for disks off the daemon's one thread.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Trouble> {
     tokio::task::spawn_blocking(work)

@@ -5,14 +5,17 @@
 //!  ├ watch    which paths to look at (change events are hints, scans are the truth)
 //!  ├ settle   when a file is complete: the only code that decides it
 //!  ├ arrivals from hint to queued job
+//!  ├ order    which file and which job comes next
 //!  ├ intake   probe and hash of a settled file
 //!  ├ journal  the only durable state
 //!  ├ job      one job from claim to the end
+//!  │  ├ known    whether there is anything to do
 //!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
 //!  │  ├ verdict  what follows from an attempt that did not work
 //!  │  ├ publish  the only code that makes a final name visible
 //!  │  └ original what happens to the source afterwards
 //!  ├ recover  what a daemon that died left behind
+//!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there
 //!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
 //! ```
@@ -27,8 +30,11 @@ pub mod ignore;
 pub mod intake;
 pub mod job;
 pub mod journal;
+pub mod known;
 pub mod names;
+pub mod order;
 pub mod original;
+pub mod output_lock;
 pub mod protocol;
 pub mod publish;
 pub mod recover;

@@ -60,14 +60,34 @@ pub fn numbered(wanted: &OsStr, number: u32) -> OsString {
     name
 }
 
+/// The name that [`numbered`] made `name` of; itself where it has no number.
+#[must_use]
+pub fn unnumbered(name: &OsStr) -> OsString {
+    let path = Path::new(name);
+    let stem = path.file_stem().unwrap_or(name).as_bytes();
+    let mark = stem.iter().rposition(|byte| *byte == b'~');
+    let Some(mark) = mark.filter(|it| {
+        let digits = &stem[it + 1..];
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    }) else {
+        return name.to_owned();
+    };
+    let mut plain = OsString::from_vec(stem[..mark].to_vec());
+    if let Some(extension) = path.extension() {
+        plain.push(".");
+        plain.push(extension);
+    }
+    plain
+}
+
 /// Name of the report beside an output.
 #[must_use]
 pub fn report_path(output: &Path) -> PathBuf {
     appended(output, ".json")
 }
 
-/// Name of the report of a source that got no output: `ride.mov.failed.json`. `word` is `failed`, `refused` or
-/// `duplicate`.
+/// Name of the report of a source that got no output: `ride.mov.failed.json`. `word` is `failed`, `refused`,
+/// `duplicate` or `skipped`.
 #[must_use]
 pub fn report_name_without_output(source: &Path, word: &str) -> OsString {
     let tail = format!(".{word}.json");
@@ -87,6 +107,19 @@ pub fn temporary(output: &Path, job: i64, attempt: i64) -> PathBuf {
     name.push(format!(".{job}.{attempt}.{TEMPORARY_MARK}."));
     name.push(output.extension().unwrap_or(OsStr::new("mp4")));
     output.with_file_name(name)
+}
+
+/// [`temporary`] for one of several daemons that may write to the folder one after the other: their jobs have the same
+/// numbers, and `tag` tells them apart.
+#[must_use]
+pub fn temporary_of(output: &Path, tag: &str, job: i64, attempt: i64) -> PathBuf {
+    let plain = temporary(output, job, attempt);
+    let name = plain.file_name().unwrap_or_default().as_bytes();
+    let mark = format!(".{job}.{attempt}.{TEMPORARY_MARK}.");
+    let at = name.windows(mark.len()).rposition(|window| window == mark.as_bytes());
+    let (before, after) = name.split_at(at.unwrap_or(name.len()));
+    let tagged = [before, b".", tag.as_bytes(), after].concat();
+    plain.with_file_name(OsString::from_vec(tagged))
 }
 
 /// Temporary name for a report that will be `report`.
@@ -161,6 +194,10 @@ mod tests {
         assert_eq!(numbered(OsStr::new("a.b.mp4"), 1), "a.b.mp4");
         assert_eq!(numbered(OsStr::new("a.b.mp4"), 3), "a.b~3.mp4");
         assert_eq!(numbered(OsStr::new("plain"), 2), "plain~2");
+        for name in ["a.b.mp4", "a.b~3.mp4", "a.b~12.mp4"] {
+            assert_eq!(unnumbered(OsStr::new(name)), "a.b.mp4");
+        }
+        assert_eq!(unnumbered(OsStr::new("a~b.mp4")), "a~b.mp4");
     }
 
     #[test]
@@ -171,7 +208,7 @@ mod tests {
         let output = Path::new("/out").join(numbered(&output, 123));
         for path in [
             report_path(&output),
-            temporary(&output, i64::from(i32::MAX), 99),
+            temporary_of(&output, "1a2b3c4d", i64::from(i32::MAX), 99),
             temporary_report(&report_path(&output)),
             Path::new("/out").join(report_name_without_output(Path::new(&source), "duplicate")),
         ] {
@@ -192,6 +229,8 @@ mod tests {
         let first = temporary(output, 7, 1);
         assert_eq!(first, Path::new("/out/.a_slow2x.7.1.slomod-tmp.mp4"));
         assert_ne!(first, temporary(output, 7, 2));
+        let tagged = temporary_of(output, "1a2b3c4d", 7, 1);
+        assert_eq!(tagged, Path::new("/out/.a_slow2x.1a2b3c4d.7.1.slomod-tmp.mp4"));
         assert!(is_temporary(first.file_name().unwrap()));
         let report = temporary_report(&report_path(output));
         assert!(is_temporary(report.file_name().unwrap()));

@@ -41,6 +41,12 @@ pub enum PublishError {
     /// So many outputs have this name that none is left.
     #[error("{}: this name and ten thousand numbered ones are taken: tidy the output folder", .0.display())]
     NoName(PathBuf),
+    /// The output's name is taken, and is to be left so.
+    #[error("{}: is there already", .0.display())]
+    Taken(PathBuf),
+    /// The output folder is another daemon's now.
+    #[error("{}: the lock of this output folder was lost, so nothing is published there", .0.display())]
+    LockLost(PathBuf),
     /// The report cannot be written as JSON.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -64,15 +70,16 @@ fn hint(source: &io::Error) -> &'static str {
 impl Classify for PublishError {
     fn consequence(&self) -> Consequence {
         match self {
-            Self::Io { .. } | Self::NoName(_) => Consequence::Retry,
-            Self::Report(_) | Self::Recorded(_) => Consequence::Reject,
+            Self::Io { .. } | Self::NoName(_) | Self::LockLost(_) => Consequence::Retry,
+            Self::Report(_) | Self::Recorded(_) | Self::Taken(_) => Consequence::Reject,
             Self::Record(error) => error.consequence(),
         }
     }
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Io { .. } | Self::NoName(_) => ExitCode::CannotCreate,
+            Self::Io { .. } | Self::NoName(_) | Self::Taken(_) => ExitCode::CannotCreate,
+            Self::LockLost(_) => ExitCode::TempFail,
             Self::Report(_) | Self::Recorded(_) => ExitCode::Software,
             Self::Record(error) => error.exit_code(),
         }
@@ -108,7 +115,8 @@ pub struct Published {
 /// What is durable. An error from the witness of a step stops there, as if the process had died.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
-    /// The output's bytes are on the disk, and these will be the names. To be recorded.
+    /// The output's bytes are on the disk, and these will be the names. To be recorded; [`JournalError::NameTaken`] asks
+    /// for others.
     Planned(&'a Planned),
     /// The output has its final name.
     OutputVisible,
@@ -144,9 +152,12 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
             Some(path) => path.clone(),
             None => names::report_path(&output),
         };
-        let taken = publication.collision == Collision::Rename
+        let taken = publication.collision != Collision::Overwrite
             && (is_there(&output)?
                 || (publication.report_path.is_none() && is_there(&report_path)?));
+        if taken && publication.collision == Collision::Skip {
+            return Err(PublishError::Taken(output));
+        }
         if taken {
             continue;
         }
@@ -156,13 +167,19 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
         }
         let report = text(&report)?;
         let planned = Planned { temporary: temporary.clone(), output, report_path, report };
-        witness(Step::Planned(&planned))?;
+        match witness(Step::Planned(&planned)) {
+            Err(PublishError::Record(JournalError::NameTaken(_))) => continue,
+            other => other?,
+        }
         let collision = match publication.report_path {
             Some(_) => Collision::Overwrite,
             None => publication.collision,
         };
         if let Placed::There = place(&planned, publication.collision, collision, witness)? {
             return Ok(Published { output: planned.output, report_path: planned.report_path });
+        }
+        if publication.collision == Collision::Skip {
+            return Err(PublishError::Taken(planned.output));
         }
     }
     Err(PublishError::NoName(publication.output.clone()))
@@ -188,6 +205,13 @@ pub fn complete(
         Some(output) => has_content(path, output.size_bytes, &output.sha256),
         None => Ok(false),
     };
+    let planned_again = |report| Publication {
+        temporary: planned.temporary.clone(),
+        output: planned.output.clone(),
+        report_path: None,
+        collision,
+        report,
+    };
     if same_file(&planned.temporary, &planned.output) {
         // The fallback of `rename_to_free` was interrupted between its two steps.
         fs::remove_file(&planned.temporary)
@@ -197,14 +221,7 @@ pub fn complete(
     let whole =
         |size_bytes| fs::metadata(&planned.temporary).is_ok_and(|it| it.len() == size_bytes);
     if report.output.as_ref().is_some_and(|output| whole(output.size_bytes)) {
-        let publication = Publication {
-            temporary: planned.temporary.clone(),
-            output: planned.output.clone(),
-            report_path: None,
-            collision,
-            report,
-        };
-        return publish(&publication, witness).map(Completion::Published);
+        return publish(&planned_again(report), witness).map(Completion::Published);
     }
     if !is_ours(&planned.output)? {
         remove_temporary(&names::temporary_report(&planned.report_path))?;
@@ -213,16 +230,7 @@ pub fn complete(
     }
     match place_report(planned, collision, witness)? {
         Placed::There => Ok(Completion::Published(published)),
-        Placed::NameTaken => {
-            let publication = Publication {
-                temporary: planned.temporary.clone(),
-                output: planned.output.clone(),
-                report_path: None,
-                collision,
-                report,
-            };
-            publish(&publication, witness).map(Completion::Published)
-        }
+        Placed::NameTaken => publish(&planned_again(report), witness).map(Completion::Published),
     }
 }
 
@@ -289,7 +297,8 @@ pub fn move_to_free(from: &Path, folder: &Path) -> Outcome<PathBuf> {
                 fs::copy(from, &temporary).map_err(io_error(&temporary, "cannot be copied to"))?;
                 sync(&temporary)?;
                 let size = fs::metadata(from).map_err(io_error(from, "cannot be read"))?.len();
-                if !has_content(&temporary, size, &sha256(from)?)? {
+                let hash = file_sha256(from).map_err(io_error(from, "cannot be read"))?;
+                if !has_content(&temporary, size, &hash)? {
                     let source = io::Error::other("the copy differs from the original");
                     return Err(io_error(&temporary, "cannot be used")(source));
                 }
@@ -346,7 +355,7 @@ fn place_report(
 
 fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
     match collision {
-        Collision::Rename => rename_to_free(from, to),
+        Collision::Rename | Collision::Skip => rename_to_free(from, to),
         Collision::Overwrite => {
             fs::rename(from, to).map_err(io_error(to, "cannot be renamed to"))?;
             Ok(Placed::There)
@@ -428,7 +437,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn read_report(path: &Path) -> Outcome<Option<Report>> {
+/// The report at `path`; `None` where there is none, or something else.
+///
+/// # Errors
+/// The system's.
+pub fn read_report(path: &Path) -> Outcome<Option<Report>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -442,15 +455,13 @@ fn report_id(path: &Path) -> Outcome<Option<String>> {
 
 fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
     match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() && meta.len() == size_bytes => Ok(sha256(path)? == hash),
+        Ok(meta) if meta.is_file() && meta.len() == size_bytes => {
+            Ok(file_sha256(path).map_err(io_error(path, "cannot be read"))? == hash)
+        }
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(io_error(path, "cannot be looked up")(error)),
     }
-}
-
-fn sha256(path: &Path) -> Outcome<String> {
-    file_sha256(path).map_err(io_error(path, "cannot be read"))
 }
 
 /// SHA-256 of a file's content in hex.

@@ -1,18 +1,22 @@
 //! What a start finds: the lock of the state folder, and what a daemon that died left behind.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use log::Level;
 use rustix::fs::FlockOperation;
+use serde::Deserialize;
 
 use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
-use crate::daemon::intake::settings_identity;
+use crate::daemon::intake::Identities;
 use crate::daemon::job::{Shop, now_ms};
-use crate::daemon::journal::{Again, Claim, Count, Journal, Original, Planned};
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original, Planned};
+use crate::daemon::known::report_of;
+use crate::daemon::names;
 use crate::daemon::original;
-use crate::daemon::publish::{self, Completion, PublishError, Step};
+use crate::daemon::output_lock::record;
+use crate::daemon::publish::{self, Completion, PublishError};
 use crate::daemon::service;
 
 /// File whose lock says that a daemon works with the state folder.
@@ -63,8 +67,9 @@ pub fn recover(
         log::info!("{requeued} interrupted job(s) begin again");
     }
     remove_leftovers(journal)?;
+    let mut identities = Identities::default();
     for watch in &config.watches {
-        let identity = settings_identity(&watch.settings()).map_err(|source| {
+        let identity = identities.of(&watch.settings()).map_err(|source| {
             let path = watch.settings.model.clone().unwrap_or_default();
             DaemonError::Io { path, action: "the weights cannot be read", source }
         })?;
@@ -102,7 +107,15 @@ fn finish(
     claim: &Claim,
     planned: &Planned,
 ) -> Result<(), PublishError> {
-    let collision = watch.map_or(Collision::Rename, |it| it.collision);
+    if let Some(why) = watch.and_then(|it| shop.locks.refusal(&it.output)) {
+        service::log_job(Level::Info, claim, "publication waits", &why);
+        return Ok(());
+    }
+    let collision = match watch.map(|it| it.collision) {
+        Some(Collision::Overwrite) => Collision::Overwrite,
+        // The name was free when it was chosen, and the output is whole: it is not thrown away now.
+        Some(Collision::Rename | Collision::Skip) | None => Collision::Rename,
+    };
     let folder = planned.output.parent().unwrap_or(Path::new("/"));
     // Nothing is concluded from an output folder that is not there.
     std::fs::read_dir(folder).map_err(|source| PublishError::Io {
@@ -110,10 +123,11 @@ fn finish(
         action: "cannot be read",
         source,
     })?;
-    let mut witness = |step: Step<'_>| match step {
-        Step::Planned(planned) => Ok(shop.journal().publishing(claim, planned)?),
-        _ => Ok(()),
-    };
+    if let Some(report) = published_meanwhile(claim, planned) {
+        return end_published(shop, claim, planned, &report);
+    }
+    let lock = watch.and_then(|it| shop.locks.of(&it.output));
+    let mut witness = record(shop, claim, lock, collision);
     match publish::complete(planned, collision, &mut witness)? {
         Completion::Published(published) => {
             let original = watch.map_or(Original::Kept, original::intent);
@@ -132,6 +146,41 @@ fn finish(
             service::log_job(Level::Warn, claim, "queued", again.message);
         }
     }
+    Ok(())
+}
+
+/// The report of another daemon that had the output folder in between and did the same work.
+fn published_meanwhile(claim: &Claim, planned: &Planned) -> Option<PathBuf> {
+    let name = planned.output.file_name()?;
+    let report = report_of(claim, &planned.output.with_file_name(names::unnumbered(name)))?;
+    let id = |text: &str| serde_json::from_str::<ReportId>(text).ok().map(|it| it.report_id);
+    let theirs = id(&std::fs::read_to_string(&report).ok()?);
+    (theirs != id(&planned.report)).then_some(report)
+}
+
+#[derive(PartialEq, Deserialize)]
+struct ReportId {
+    report_id: String,
+}
+
+fn end_published(
+    shop: &Shop,
+    claim: &Claim,
+    planned: &Planned,
+    report: &Path,
+) -> Result<(), PublishError> {
+    publish::remove_temporary(&planned.temporary)?;
+    let message = format!("its output and report are there already: {}", report.display());
+    let end = End {
+        state: "duplicate",
+        code: "published_before",
+        message: &message,
+        report_path: Some(report),
+        duplicate_of: None,
+        original: Original::Kept,
+    };
+    shop.journal().end(claim, &end, now_ms())?;
+    service::log_job(Level::Info, claim, end.state, end.message);
     Ok(())
 }
 

@@ -8,21 +8,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use log::Level;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::file::Config;
 use crate::daemon::DaemonError;
 use crate::daemon::folders::Folders;
-use crate::daemon::intake::Checked;
+use crate::daemon::intake::{Checked, Identities};
 use crate::daemon::job::{self, Aftermath, Shop, now_ms};
 use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::DaemonView;
+use crate::daemon::order::{self, Checks, FirstReads, Turns};
 use crate::daemon::original;
+use crate::daemon::output_lock::OutputLocks;
 use crate::daemon::protocol::Request;
 use crate::daemon::recover;
-use crate::daemon::service::{self, Notifier, StatusParts, log_watch};
+use crate::daemon::service::{self, Notifier, StatusParts};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look};
@@ -30,10 +31,12 @@ use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::Progress;
 
-/// Events that wait.
-const EVENTS: usize = 256;
+/// Events that wait; each may be a page of files.
+const EVENTS: usize = 32;
 /// Files that are looked into at a time.
 const MOST_CHECKS: usize = 2;
+/// The same while a clip is worked.
+const MOST_CHECKS_BESIDE_A_JOB: usize = 1;
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
@@ -46,11 +49,14 @@ const END_TIME: Duration = Duration::from_secs(10);
 /// A file: the number of its folder, and its path below it.
 pub(super) type FileKey = (usize, PathBuf);
 
+/// What a look into a file found.
+pub(super) type Finding = (FileKey, Snapshot, Checked);
+
 /// What reports back to the loop.
 pub(super) enum Event {
     Found(usize, Vec<Found>),
     Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
-    Checked { key: FileKey, snapshot: Snapshot, checked: Checked },
+    Checked { number: u64, finding: Finding },
     Progress(Progress),
     HouseKept(Result<(), DaemonError>),
     JobEnded(Result<Aftermath, DaemonError>),
@@ -75,7 +81,12 @@ pub(super) struct Daemon {
     pub(super) settler: Settler<FileKey>,
     /// Files whose grace time is over: they become jobs without being probed.
     pub(super) overdue: HashMap<FileKey, Snapshot>,
-    pub(super) checks: usize,
+    pub(super) checks: Checks<Finding>,
+    pub(super) first_reads: FirstReads,
+    pub(super) identities: Identities,
+    /// Turns of jobs; files have turns of their own.
+    turns: Turns,
+    next_locks: Instant,
     pub(super) running: Option<Running>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: watch::Sender<bool>,
@@ -117,7 +128,8 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
     let journal = Journal::open(&state_dir)?;
     let limits = Limits { stall: config.daemon.stall_timeout, stop: config.daemon.stop_timeout };
     let reserve_bytes = config.daemon.reserve_bytes;
-    let shop = Shop { journal: Mutex::new(journal), command, limits, reserve_bytes };
+    let locks = OutputLocks::default();
+    let shop = Shop { journal: Mutex::new(journal), command, limits, reserve_bytes, locks };
     let (stop, stopped) = watch::channel(false);
     let fallback = tokio::select! {
         result = open_engines(&config, &shop, stopped) => result?,
@@ -189,7 +201,7 @@ async fn open_engines(
 }
 
 impl Daemon {
-    /// Brings the journal in order and makes the output folders.
+    /// Brings the journal in order.
     fn begin(
         config: Config,
         shop: Shop,
@@ -202,20 +214,18 @@ impl Daemon {
         let mut journal = shop.journal();
         recover::recover(&mut journal, &config, &owner, started_ms)?;
         drop(journal);
-        for watch in &config.watches {
-            // Where it cannot be made, its jobs wait and the status says why.
-            if let Err(error) = std::fs::create_dir_all(&watch.output) {
-                log_watch(Level::Warn, &watch.output.to_string_lossy(), &error.to_string());
-            }
-        }
         Ok(Self {
             folders: Folders::new(&config, now),
             shop: Arc::new(shop),
             owner,
             hints,
-            settler: Settler::default(),
+            settler: Settler::grouped(|key: &FileKey| key.0),
             overdue: HashMap::new(),
-            checks: 0,
+            checks: Checks::default(),
+            first_reads: FirstReads::default(),
+            identities: Identities::default(),
+            turns: Turns::default(),
+            next_locks: now,
             running: None,
             events,
             stop,
@@ -232,7 +242,7 @@ impl Daemon {
 
     /// How long the loop may sleep.
     fn pause(&self) -> Duration {
-        let due = self.settler.next_due().filter(|_| self.checks < MOST_CHECKS);
+        let due = self.settler.next_due().filter(|_| self.checks.open() < self.most_checks());
         let until = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()));
         until.clamp(SHORTEST_TICK, TICK)
     }
@@ -248,9 +258,11 @@ impl Daemon {
         for folder in self.folders.take_scans(now) {
             self.start_scan(folder, PathBuf::new());
         }
-        while self.checks < MOST_CHECKS {
-            let Some((key, snapshot)) = self.settler.take_due(now) else { break };
-            self.start_check(key, snapshot, now)?;
+        self.check_what_is_due(now)?;
+        if now >= self.next_locks {
+            self.next_locks = now + self.config.daemon.poll_interval;
+            let outputs = self.config.watches.iter().map(|it| it.output.as_path());
+            self.shop.locks.look(outputs);
         }
         if now >= self.next_housekeeping && !self.housekeeping {
             self.next_housekeeping = now + self.config.daemon.poll_interval;
@@ -260,6 +272,27 @@ impl Daemon {
             self.start_job(now)?;
         }
         self.describe(now)
+    }
+
+    fn most_checks(&self) -> usize {
+        if self.running.is_some() { MOST_CHECKS_BESIDE_A_JOB } else { MOST_CHECKS }
+    }
+
+    /// Looks into files whose turn it is, and passes on what earlier looks found.
+    fn check_what_is_due(&mut self, now: Instant) -> Result<(), DaemonError> {
+        while let Some((key, snapshot, checked)) = self.checks.pass_on(now) {
+            self.checked(key, snapshot, checked)?;
+        }
+        while self.checks.open() < self.most_checks() {
+            let (folders, reads) = (&self.folders, &self.first_reads);
+            let priority = |folder: usize| {
+                let settle = folders.times(folder).settle;
+                reads.allow(folder, settle, now).then(|| folders.list[folder].watch.priority)
+            };
+            let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };
+            self.start_check(key, snapshot, now)?;
+        }
+        Ok(())
     }
 
     /// Completes publications and moves originals, now or where a folder was not there earlier. Beside the loop: both
@@ -292,10 +325,7 @@ impl Daemon {
                 }
             }
             Event::Scanned { folder, whole, result } => self.scanned(folder, whole, result),
-            Event::Checked { key, snapshot, checked } => {
-                self.checks -= 1;
-                self.checked(key, snapshot, checked)?;
-            }
+            Event::Checked { number, finding } => self.checks.finish(number, finding),
             Event::Progress(progress) => {
                 if let Some(running) = &mut self.running {
                     if running.progress != progress {
@@ -314,11 +344,17 @@ impl Daemon {
     }
 
     fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
-        let workable = self.folders.workable(now);
-        let names: Vec<&str> = workable.iter().map(String::as_str).collect();
-        let claim = self.shop.journal().claim(&self.owner, &names, now_ms(), job::LEASE_MS)?;
+        let mut claim = None;
+        for class in order::classes(&self.turns, self.workable(now)) {
+            let names: Vec<&str> = class.iter().map(String::as_str).collect();
+            claim = self.shop.journal().claim(&self.owner, &names, now_ms(), job::LEASE_MS)?;
+            if claim.is_some() {
+                break;
+            }
+        }
         let Some(claim) = claim else { return Ok(()) };
         let Some(folder) = self.folders.named(&claim.watch) else { return Ok(()) };
+        self.turns.took(folder);
         self.running = Some(Running {
             job: claim.job,
             key: (folder, claim.relative.clone()),
@@ -339,6 +375,19 @@ impl Daemon {
             let _ = events.send(Event::JobEnded(result)).await;
         });
         Ok(())
+    }
+
+    /// Folders whose jobs can be worked now, with their priorities.
+    fn workable(&self, now: Instant) -> Vec<(String, i32)> {
+        let names = self.folders.workable(now).into_iter();
+        let folder = |name: &String| Some(&self.folders.list[self.folders.named(name)?].watch);
+        names
+            .filter_map(|name| {
+                let watch = folder(&name)?;
+                let priority = watch.priority;
+                self.shop.locks.refusal(&watch.output).is_none().then_some((name, priority))
+            })
+            .collect()
     }
 
     fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
@@ -375,6 +424,7 @@ impl Daemon {
         let mut degraded: Vec<String> =
             self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
         degraded.extend(self.folders.degraded());
+        degraded.extend(self.shop.locks.refusals());
         let line = service::status_line(&StatusParts {
             degraded,
             watches: self.folders.list.len(),
@@ -416,6 +466,7 @@ impl Daemon {
             }
         }
         self.shop.journal().forget_daemon()?;
+        self.shop.locks.release();
         log::info!("stopped");
         Ok(())
     }

@@ -8,11 +8,16 @@
 //! States of a path: *moving* → (still for `settle`) → *due* → taken for a check → accepted (forgotten here, known to
 //! the journal), or *doubtful* → (pause) → *due* again …, or refused once the grace time is over. Any change of the
 //! snapshot, and any event, makes it *moving* again.
+//!
+//! Of the files that are due, one that was not looked into yet comes before one that was; then the oldest comes first.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::daemon::order::Turns;
 use crate::daemon::snapshot::Snapshot;
 
 /// Longest pause between two looks at the container of a doubtful file.
@@ -50,37 +55,125 @@ struct Entry {
     pause: Duration,
     /// Handed out by [`Settler::take_due`], no answer yet.
     checking: bool,
+    /// How often it was handed out since it last changed.
+    checks: u32,
+    /// When its one valid item in `waiting` wakes; later than that is looked at then.
+    wakes: Option<Instant>,
+    /// Changes with the entry; an item in `ready` with another stamp means nothing.
+    stamp: u64,
 }
 
-/// The files that are not known to be complete yet. `K` names a file.
+/// An item of a file that is due, in the order in which they are handed out.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ready<K> {
+    checks: u32,
+    mtime_ns: i64,
+    key: Arc<K>,
+    stamp: u64,
+}
+
+/// The files that are not known to be complete yet. `K` names a file, and `group` the folder it is in.
 #[derive(Debug)]
 pub struct Settler<K> {
-    entries: HashMap<K, Entry>,
+    entries: HashMap<Arc<K>, Entry>,
+    waiting: BinaryHeap<Reverse<(Instant, Arc<K>)>>,
+    ready: BTreeMap<usize, BinaryHeap<Reverse<Ready<K>>>>,
+    group: fn(&K) -> usize,
+    turns: Turns,
+    stamps: u64,
 }
 
-impl<K> Default for Settler<K> {
+impl<K: Clone + Eq + Hash + Ord> Default for Settler<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new() }
+        Self::grouped(|_| 0)
     }
 }
 
 impl<K: Clone + Eq + Hash + Ord> Settler<K> {
+    /// None yet; `group` tells the folder of a file.
+    #[must_use]
+    pub fn grouped(group: fn(&K) -> usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            waiting: BinaryHeap::new(),
+            ready: BTreeMap::new(),
+            group,
+            turns: Turns::default(),
+            stamps: 0,
+        }
+    }
+
     /// A look at the file showed `snapshot`. The clock starts again if anything changed since the last look.
     pub fn observe(&mut self, key: &K, snapshot: Snapshot, times: Times, now: Instant) {
         match self.entries.get_mut(key) {
-            Some(entry) if entry.snapshot == snapshot => {}
-            Some(entry) => *entry = Entry::moving(snapshot, times, now),
+            Some(entry) if entry.snapshot == snapshot => return,
+            Some(entry) => entry.restart(snapshot, times, now),
             None => {
-                self.entries.insert(key.clone(), Entry::moving(snapshot, times, now));
+                self.entries.insert(Arc::new(key.clone()), Entry::moving(snapshot, times, now));
             }
         }
+        self.wait_for(key);
     }
 
     /// An event says that something was done to the file, whether or not it shows.
     pub fn touch(&mut self, key: &K, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
-            *entry = Entry::moving(entry.snapshot, entry.times, now);
+            entry.restart(entry.snapshot, entry.times, now);
+            self.wait_for(key);
         }
+    }
+
+    /// Sees to it that the entry is met when it is due.
+    fn wait_for(&mut self, key: &K) {
+        self.stamps += 1;
+        let Some((key, _)) = self.entries.get_key_value(key) else { return };
+        let key = Arc::clone(key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.stamp = self.stamps;
+            if entry.wakes.is_none_or(|wakes| entry.due < wakes) {
+                entry.wakes = Some(entry.due);
+                self.waiting.push(Reverse((entry.due, key)));
+            }
+        }
+    }
+
+    /// Moves what has become due from `waiting` to `ready`.
+    fn wake(&mut self, now: Instant) {
+        while let Some(Reverse((wakes, _))) = self.waiting.peek()
+            && *wakes <= now
+        {
+            let Some(Reverse((wakes, key))) = self.waiting.pop() else { break };
+            let Some(entry) = self.entries.get_mut(&key).filter(|it| it.wakes == Some(wakes))
+            else {
+                continue;
+            };
+            entry.wakes = None;
+            if entry.checking {
+                continue;
+            }
+            if entry.due > now {
+                entry.wakes = Some(entry.due);
+                self.waiting.push(Reverse((entry.due, key)));
+                continue;
+            }
+            let item = Ready {
+                checks: entry.checks,
+                mtime_ns: entry.snapshot.mtime_ns,
+                stamp: entry.stamp,
+                key: Arc::clone(&key),
+            };
+            self.ready.entry((self.group)(&key)).or_default().push(Reverse(item));
+        }
+        let entries = &self.entries;
+        self.ready.retain(|_, heap| {
+            let is_stale = |Reverse(item): &Reverse<Ready<K>>| {
+                entries.get(&item.key).is_none_or(|it| it.checking || it.stamp != item.stamp)
+            };
+            while heap.peek().is_some_and(is_stale) {
+                heap.pop();
+            }
+            !heap.is_empty()
+        });
     }
 
     /// The file is gone, or is no business of ours any more.
@@ -106,22 +199,36 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         self.entries.is_empty()
     }
 
-    /// When the next file becomes due; `None` where none will.
+    /// When the next file becomes due, or earlier; `None` where none will.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| !entry.checking).map(|entry| entry.due).min()
+        let ready = self.ready.values().filter_map(|heap| heap.peek());
+        let due = ready.filter_map(|Reverse(item)| Some(self.entries.get(&item.key)?.due));
+        let wakes = self.waiting.peek().map(|Reverse((wakes, _))| *wakes);
+        due.chain(wakes).min()
     }
 
-    /// The file that has been due the longest, with the snapshot that stood still. The caller looks at the file once
-    /// more, calls [`observe`](Self::observe), and goes on only if [`confirmed`](Self::confirmed).
+    /// The next file that is due, with the snapshot that stood still. The caller looks at the file once more, calls
+    /// [`observe`](Self::observe), and goes on only if [`confirmed`](Self::confirmed).
     pub fn take_due(&mut self, now: Instant) -> Option<(K, Snapshot)> {
-        let (key, entry) = self
-            .entries
-            .iter_mut()
-            .filter(|(_, entry)| !entry.checking && entry.due <= now)
-            .min_by(|a, b| (a.1.due, a.0).cmp(&(b.1.due, b.0)))?;
+        self.take_due_of(now, |_| Some(0))
+    }
+
+    /// The same, by the priority of a file's folder; files of folders that have none now are not handed out.
+    pub fn take_due_of(
+        &mut self,
+        now: Instant,
+        priority: impl Fn(usize) -> Option<i32>,
+    ) -> Option<(K, Snapshot)> {
+        self.wake(now);
+        let folders = self.ready.keys().filter_map(|folder| Some((*folder, priority(*folder)?)));
+        let folder = self.turns.next(folders)?;
+        let Reverse(item) = self.ready.get_mut(&folder)?.pop()?;
+        let entry = self.entries.get_mut(&item.key)?;
+        self.turns.took(folder);
         entry.checking = true;
-        Some((key.clone(), entry.snapshot))
+        entry.checks = entry.checks.saturating_add(1);
+        Some((K::clone(&item.key), entry.snapshot))
     }
 
     /// Whether the file has not moved since [`take_due`](Self::take_due) handed out `snapshot`.
@@ -143,6 +250,7 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         let grace_ends = entry.still_since + entry.times.grace;
         entry.due = (now + entry.pause).min(grace_ends).max(now);
         entry.pause = (entry.pause * 2).min(LONGEST_PAUSE);
+        self.wait_for(key);
         Doubt::NotYet
     }
 
@@ -151,6 +259,7 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.checking = false;
             entry.due = now;
+            self.wait_for(key);
         }
     }
 
@@ -160,6 +269,7 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
             entry.checking = false;
             entry.due = now + entry.pause;
             entry.pause = (entry.pause * 2).min(LONGEST_PAUSE);
+            self.wait_for(key);
         }
     }
 }
@@ -173,7 +283,15 @@ impl Entry {
             due: now + times.settle,
             pause: times.settle,
             checking: false,
+            checks: 0,
+            wakes: None,
+            stamp: 0,
         }
+    }
+
+    /// Everything begins again but for the item in `waiting`.
+    fn restart(&mut self, snapshot: Snapshot, times: Times, now: Instant) {
+        *self = Self { wakes: self.wakes, ..Self::moving(snapshot, times, now) };
     }
 }
 
@@ -308,14 +426,64 @@ mod tests {
         assert!(settler.take_due(clock.at(705)).is_some());
     }
 
+    fn order(settler: &mut Settler<&'static str>, now: Instant) -> Vec<&'static str> {
+        std::iter::from_fn(|| settler.take_due(now)).map(|(key, _)| key).collect()
+    }
+
     #[test]
-    fn the_longest_due_comes_first() {
+    fn of_all_that_are_due_the_oldest_file_comes_first_then_by_name() {
         let (clock, mut settler) = (clock(), Settler::default());
-        for (second, name) in ["c", "a", "b"].into_iter().enumerate() {
-            settler.observe(&name, size(1), TIMES, clock.at(second as u64));
+        for (second, (name, mtime_ns)) in
+            [("c", 3), ("a", 9), ("b", 9), ("d", 1)].into_iter().enumerate()
+        {
+            let snapshot = Snapshot { mtime_ns, ..size(1) };
+            settler.observe(&name, snapshot, TIMES, clock.at(second as u64));
         }
-        let order: Vec<_> =
-            std::iter::from_fn(|| settler.take_due(clock.at(60))).map(|(key, _)| key).collect();
-        assert_eq!(order, ["c", "a", "b"]);
+        assert_eq!(order(&mut settler, clock.at(60)), ["d", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn a_doubtful_file_does_not_hold_up_one_that_was_not_looked_into() {
+        let (clock, mut settler) = (clock(), Settler::default());
+        settler.observe(&"old", Snapshot { mtime_ns: 0, ..size(1) }, TIMES, clock.at(0));
+        let (key, snapshot) = settler.take_due(clock.at(5)).unwrap();
+        settler.doubt(&key, &snapshot, clock.at(5));
+        settler.observe(&"new", size(1), TIMES, clock.at(6));
+        assert_eq!(order(&mut settler, clock.at(60)), ["new", "old"]);
+    }
+
+    #[test]
+    fn folders_take_turns_and_those_on_hold_are_passed_over() {
+        let (clock, mut settler) = (clock(), Settler::grouped(|key: &(usize, u8)| key.0));
+        for key in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)] {
+            settler.observe(&key, size(1), TIMES, clock.at(0));
+        }
+        let mut take = |held| {
+            settler.take_due_of(clock.at(9), |it| (it != held).then_some(0)).map(|(key, _)| key)
+        };
+        let order: Vec<_> = std::iter::from_fn(|| take(2)).collect();
+        assert_eq!(order, [(0, 1), (1, 1), (0, 2), (1, 2), (0, 3)]);
+        assert_eq!(take(99), Some((2, 1)));
+    }
+
+    /// W29.
+    #[test]
+    fn a_hundred_thousand_files_are_handed_out_in_order_and_many_events_keep_one_item_each() {
+        let (clock, mut settler) = (clock(), Settler::default());
+        for number in 0..100_000_u64 {
+            let mtime_ns = (number * 7919 % 100_000).cast_signed();
+            settler.observe(&number, Snapshot { mtime_ns, ..size(1) }, TIMES, clock.at(0));
+        }
+        for second in 0..1000 {
+            settler.touch(&7, clock.at(second));
+        }
+        assert!(settler.waiting.len() <= 100_000);
+        let mut last = -1;
+        // Every call that read all the others would make this take hours.
+        while let Some((_, snapshot)) = settler.take_due(clock.at(2000)) {
+            assert!(snapshot.mtime_ns > last);
+            last = snapshot.mtime_ns;
+        }
+        assert_eq!(last, 99_999);
     }
 }

@@ -180,6 +180,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
         host: report::host(),
         source,
         settings: task.settings.clone(),
+        settings_sha256: None,
         device: None,
         model: None,
         output: None,

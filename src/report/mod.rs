@@ -36,6 +36,8 @@ pub enum Status {
     Refused,
     /// The same content was worked before; `warnings` names that report.
     Duplicate,
+    /// The clip stays as it is; `warnings` says why.
+    Skipped,
 }
 
 /// The whole report.
@@ -57,6 +59,9 @@ pub struct Report {
     pub source: Source,
     /// Settings in effect.
     pub settings: Settings,
+    /// SHA-256 of the settings that decide the result, and of the weights; absent where no daemon did the work.
+    #[serde(default)]
+    pub settings_sha256: Option<String>,
     /// What the network ran on; absent where it never started.
     pub device: Option<Device>,
     /// The network; absent where it never started.

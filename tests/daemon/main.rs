@@ -1,7 +1,9 @@
 //! The daemon end to end: the real program, real clips, the trivial engine; killed, stopped and fed with rubbish.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod order;
 mod place;
+mod twice;
 
 use slomod::report::Status;
 use std::fs;
@@ -145,6 +147,7 @@ fn temporary_and_hidden_names_are_left_alone_until_they_are_renamed() {
     assert!(place.jobs()[1].source.ends_with("/in/a.mp4"));
 }
 
+/// W20, W21.
 #[test]
 fn the_same_content_is_worked_once_and_new_content_of_the_same_name_again() {
     let mut place = Place::new();
@@ -278,6 +281,7 @@ fn killed_at_any_moment_every_job_ends_exactly_once() {
     assert_eq!(place.terminate().code(), Some(0));
 }
 
+/// W40.
 #[test]
 fn a_second_daemon_on_the_same_state_folder_is_refused() {
     let mut place = Place::new();
@@ -315,6 +319,7 @@ fn a_wrong_configuration_ends_with_78_and_its_place() {
     assert!(said.contains("slomod.toml:14:1:") && said.contains("factr"), "{said}");
 }
 
+/// W34.
 #[test]
 fn a_damaged_journal_ends_with_78_and_is_not_replaced() {
     let mut place = Place::new();

@@ -3,6 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::daemon::journal::Journal;
 use slomod::daemon::journal::view::JobView;
+use slomod::daemon::output_lock::LOCK_NAME;
 use slomod::report::Report;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,6 +133,7 @@ impl Place {
         let Ok(entries) = fs::read_dir(self.path("out")) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|it| it.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != LOCK_NAME);
         names.sort();
         names
     }

@@ -35,6 +35,7 @@ pub fn report(status: Status) -> Report {
             frames: SourceFrames::default(),
         },
         settings: Settings::default(),
+        settings_sha256: None,
         device: None,
         model: None,
         output: None,

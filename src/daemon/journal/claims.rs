@@ -4,9 +4,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{OptionalExtension, Row, params};
+use serde::Deserialize;
 
+use super::history::fenced;
+use super::schema::folded;
 use super::view::path_column;
-use super::{Journal, JournalError, Outcome};
+use super::{Journal, Outcome};
 use crate::pipeline::Progress;
 
 /// A job taken by this daemon.
@@ -71,7 +74,7 @@ pub struct Again<'a> {
 /// How a job ended without an output.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// `failed`, `refused`, `duplicate` or `cancelled`.
+    /// `failed`, `refused`, `duplicate`, `skipped` or `cancelled`.
     pub state: &'static str,
     /// A short stable word.
     pub code: &'a str,
@@ -127,6 +130,17 @@ pub struct Twin {
     pub output_path: Option<PathBuf>,
 }
 
+/// What the journal reads of a planned report.
+#[derive(Deserialize)]
+struct PlannedReport {
+    output: Option<PlannedOutput>,
+}
+
+#[derive(Deserialize)]
+struct PlannedOutput {
+    sha256: String,
+}
+
 /// What a claim is read from.
 pub(super) const CLAIM_COLUMNS: &str =
     "id, attempt, watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
@@ -157,11 +171,11 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 impl Journal {
-    /// Takes the next job of `watches`: of the folder that was served the longest ago, the one that waits longest.
-    /// The claim itself is one statement.
+    /// Takes the next job of `watches`: of the folder that was served the longest ago, that of the oldest file (by its
+    /// modification time, then its name). The claim itself is one statement.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn claim(
         &mut self,
         owner: &str,
@@ -174,9 +188,10 @@ impl Journal {
                     started_ms = ?3, finished_ms = NULL, progress = NULL, progress_ms = NULL
              WHERE state = 'queued' AND id = (
                  SELECT id FROM jobs WHERE state = 'queued' AND watch = ?4 AND next_try_ms <= ?3
-                 ORDER BY queued_ms, id LIMIT 1)
+                 ORDER BY mtime_ns, relative_path, id LIMIT 1)
              RETURNING {CLAIM_COLUMNS}"
         );
+        let scribe = self.scribe();
         self.transaction(|it| {
             let mut turns = Vec::with_capacity(watches.len());
             for watch in watches {
@@ -191,6 +206,7 @@ impl Journal {
             for (_, watch) in turns {
                 let parameters = params![owner, now_ms + lease_ms, now_ms, watch];
                 if let Some(claim) = it.query_row(&take, parameters, claim_row).optional()? {
+                    scribe.note(it, (claim.job, claim.attempt), "claimed", owner)?;
                     return Ok(Some(claim));
                 }
             }
@@ -198,33 +214,10 @@ impl Journal {
         })
     }
 
-    /// A done job with the same content and settings.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub fn twin(&self, claim: &Claim) -> Outcome<Vec<Twin>> {
-        self.sql(|it| {
-            it.prepare(
-                "SELECT id, report_path, output_path FROM jobs
-                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
-                       AND report_path IS NOT NULL
-                 ORDER BY id",
-            )?
-            .query_map(params![claim.sha256, claim.settings_sha256, claim.job], |row| {
-                Ok(Twin {
-                    job: row.get(0)?,
-                    report_path: path_column(row, 1)?.unwrap_or_default(),
-                    output_path: path_column(row, 2)?,
-                })
-            })?
-            .collect()
-        })
-    }
-
     /// Stores how far the job is, and renews the lease.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn progress(
         &mut self,
         claim: &Claim,
@@ -246,7 +239,7 @@ impl Journal {
     /// Notes the temporary name before anything is written under it, so that a restart finds what is left there.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn writing(&mut self, claim: &Claim, temporary: &Path) -> Outcome<()> {
         let changed = self.sql(|it| {
             it.execute(
@@ -261,12 +254,16 @@ impl Journal {
     /// taken meanwhile.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn publishing(&mut self, claim: &Claim, planned: &Planned) -> Outcome<()> {
-        let changed = self.sql(|it| {
+        let hash = serde_json::from_str::<PlannedReport>(&planned.report)
+            .ok()
+            .and_then(|report| Some(report.output?.sha256));
+        let event = ("publishing", planned.output.to_string_lossy());
+        self.change(claim, (event.0, &event.1), |it| {
             it.execute(
                 "UPDATE jobs SET state = 'publishing', temporary_path = ?3, output_path = ?4, report_path = ?5,
-                        report = ?6
+                        report = ?6, output_folded = ?7, output_sha256 = ?8
                  WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
                 params![
                     claim.job,
@@ -274,19 +271,20 @@ impl Journal {
                     bytes(&planned.temporary),
                     bytes(&planned.output),
                     bytes(&planned.report_path),
-                    planned.report
+                    planned.report,
+                    folded(&planned.output),
+                    hash
                 ],
             )
-        })?;
-        fenced(claim, changed)
+        })
     }
 
     /// The report is in place. Its text leaves the journal.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn done(&mut self, claim: &Claim, original: Original, now_ms: i64) -> Outcome<()> {
-        let changed = self.sql(|it| {
+        self.change(claim, ("done", ""), |it| {
             it.execute(
                 "UPDATE jobs SET state = 'done', finished_ms = ?3, original = ?4, temporary_path = NULL,
                         report = NULL, error_code = NULL, error_message = NULL, lease_owner = NULL,
@@ -294,20 +292,21 @@ impl Journal {
                  WHERE id = ?1 AND attempt = ?2 AND state = 'publishing'",
                 params![claim.job, claim.attempt, now_ms, original.word()],
             )
-        })?;
-        fenced(claim, changed)
+        })
     }
 
     /// The job waits again.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn again(&mut self, claim: &Claim, again: &Again<'_>) -> Outcome<()> {
         let one_if = |count| i64::from(again.count == count);
-        let changed = self.sql(|it| {
+        let detail = format!("{}: {}", again.code, again.message);
+        self.change(claim, ("queued", &detail), |it| {
             it.execute(
                 "UPDATE jobs SET state = 'queued', next_try_ms = ?3, error_code = ?4, error_message = ?5,
-                        failures = failures + ?6, crashes = crashes + ?7, delays = delays + ?8, output_path = NULL, report = NULL, lease_owner = NULL,
+                        failures = failures + ?6, crashes = crashes + ?7, delays = delays + ?8, output_path = NULL,
+                        output_folded = NULL, output_sha256 = NULL, report = NULL, lease_owner = NULL,
                         lease_until_ms = NULL, progress = NULL, progress_ms = NULL,
                         report_path = CASE state WHEN 'publishing' THEN NULL ELSE report_path END
                  WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
@@ -322,20 +321,20 @@ impl Journal {
                     one_if(Count::Delay)
                 ],
             )
-        })?;
-        fenced(claim, changed)
+        })
     }
 
     /// The job ends without an output.
     ///
     /// # Errors
-    /// [`JournalError::Fenced`] where the job is not ours any more.
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn end(&mut self, claim: &Claim, end: &End<'_>, now_ms: i64) -> Outcome<()> {
-        let changed = self.sql(|it| {
-            it.execute(
+        let detail = format!("{}: {}", end.code, end.message);
+        self.change(claim, (end.state, &detail), |it| {
+            let changed = it.execute(
                 "UPDATE jobs SET state = ?3, finished_ms = ?4, error_code = ?5, error_message = ?6,
-                        report_path = ?7, duplicate_of = ?8, original = ?9,
-                        output_path = NULL, report = NULL, lease_owner = NULL, lease_until_ms = NULL
+                        report_path = ?7, duplicate_of = ?8, original = ?9, output_path = NULL, output_folded = NULL,
+                        output_sha256 = NULL, report = NULL, lease_owner = NULL, lease_until_ms = NULL
                  WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
                 params![
                     claim.job,
@@ -348,20 +347,12 @@ impl Journal {
                     end.duplicate_of,
                     end.original.word()
                 ],
-            )
-        })?;
-        fenced(claim, changed)?;
-        if end.state == "cancelled" {
-            self.forget_file(claim.job)?;
-        }
-        Ok(())
-    }
-}
-
-fn fenced(claim: &Claim, changed: usize) -> Outcome<()> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(JournalError::Fenced { job: claim.job, attempt: claim.attempt })
+            )?;
+            if changed == 1 && end.state == "cancelled" {
+                // What lies at its place settles anew.
+                it.execute("DELETE FROM files WHERE job = ?1", [claim.job])?;
+            }
+            Ok(changed)
+        })
     }
 }

@@ -121,7 +121,14 @@ impl Journal {
         let relative = new.relative.as_os_str().as_bytes();
         let (size, inode) =
             (new.snapshot.size_bytes.cast_signed(), new.snapshot.inode.cast_signed());
+        let scribe = self.scribe();
         self.transaction(|it| {
+            scribe.note_all(
+                it,
+                ("cancelled", "source_changed: the file was replaced before its turn"),
+                "watch = ?1 AND relative_path = ?2 AND state = 'queued'",
+                &[&new.watch, &relative],
+            )?;
             it.execute(
                 "UPDATE jobs SET state = 'cancelled', finished_ms = ?3, error_code = 'source_changed',
                         error_message = 'the file was replaced before its turn'
@@ -145,6 +152,7 @@ impl Journal {
                 ],
                 |row| row.get(0),
             )?;
+            scribe.note(it, (job, 0), "received", &format!("sha256 {}", new.sha256))?;
             it.execute(
                 "INSERT INTO files (watch, relative_path, size_bytes, mtime_ns, inode, job)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)

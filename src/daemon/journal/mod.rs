@@ -6,94 +6,47 @@
 //! * **running** is being converted under a temporary name that contains job and attempt. It becomes publishing when
 //!   the output was verified; queued again when the daemon stops, dies, or meets something that may pass; refused when
 //!   the clip cannot be used or took two workers down; failed when attempts that should have worked did not; duplicate
-//!   when the same content was done before; cancelled when the source is gone or became another file.
+//!   when the same content was done before; skipped when its folder's configuration says that it stays as it is;
+//!   cancelled when the source is gone or became another file.
 //! * **publishing** has its final names and its report in the journal: whatever happens now, a restart completes it
 //!   (the verified output is there under the temporary or the final name) or makes it queued again (it is under
 //!   neither).
-//! * **done, failed, refused, duplicate, cancelled** are ends. `slomod retry` makes failed and refused jobs queued.
+//! * **done, failed, refused, duplicate, skipped, cancelled** are ends. `slomod retry` makes failed and refused jobs queued.
 //!
 //! `attempt` is a fencing token: every change of a claimed job names the attempt it belongs to and fails if a later
-//! claim took over. The SQL is plain (no rowid tricks, integers for times in milliseconds since 1970, text for words),
+//! claim took over. Every change of a state appends to the table `events` in the same transaction; nothing is ever
+//! changed or removed there. The SQL is plain (no rowid tricks, integers for times in milliseconds since 1970, text for words),
 //! so that PostgreSQL can hold the same tables.
 
+use std::cell::Cell;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Classify, Consequence, ExitCode};
+use crate::report;
 
 mod claims;
+pub mod history;
 mod intake;
+mod known;
+mod schema;
 mod upkeep;
 pub mod view;
 
 pub use claims::{Again, Claim, Count, End, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
+use schema::VERSION;
 
 /// File name of the journal in the state folder.
 pub const FILE_NAME: &str = "journal.sqlite";
 /// Says that there was a journal: without it, a lost journal would look like a first start.
 const MARKER_NAME: &str = "journal.created";
-/// Layout of the tables, as `user_version`.
-const SCHEMA_VERSION: i64 = 1;
 /// How long a statement waits for another process (`slomod status`, `slomod retry`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-const SCHEMA: &str = "
-CREATE TABLE jobs (
-    id              INTEGER PRIMARY KEY,
-    watch           TEXT    NOT NULL,
-    relative_path   BLOB    NOT NULL,
-    size_bytes      BIGINT  NOT NULL,
-    mtime_ns        BIGINT  NOT NULL,
-    inode           BIGINT  NOT NULL,
-    sha256          TEXT    NOT NULL,
-    settings        TEXT    NOT NULL,
-    settings_sha256 TEXT    NOT NULL,
-    state           TEXT    NOT NULL CHECK (state IN ('queued', 'running', 'publishing', 'done', 'failed', 'refused',
-                                                      'duplicate', 'cancelled')),
-    attempt         BIGINT  NOT NULL DEFAULT 0,
-    failures        BIGINT  NOT NULL DEFAULT 0,
-    crashes         BIGINT  NOT NULL DEFAULT 0,
-    delays          BIGINT  NOT NULL DEFAULT 0,
-    lease_owner     TEXT,
-    lease_until_ms  BIGINT,
-    next_try_ms     BIGINT  NOT NULL,
-    queued_ms       BIGINT  NOT NULL,
-    started_ms      BIGINT,
-    finished_ms     BIGINT,
-    temporary_path  BLOB,
-    output_path     BLOB,
-    report_path     BLOB,
-    report          TEXT,
-    error_code      TEXT,
-    error_message   TEXT,
-    duplicate_of    BIGINT REFERENCES jobs (id),
-    original        TEXT    NOT NULL DEFAULT 'kept' CHECK (original IN ('kept', 'pending', 'moved')),
-    progress        TEXT,
-    progress_ms     BIGINT
-);
-CREATE INDEX jobs_by_turn ON jobs (state, watch, queued_ms, id);
-CREATE INDEX jobs_by_start ON jobs (watch, started_ms);
-CREATE INDEX jobs_by_content ON jobs (sha256, settings_sha256);
-CREATE TABLE files (
-    watch           TEXT    NOT NULL,
-    relative_path   BLOB    NOT NULL,
-    size_bytes      BIGINT  NOT NULL,
-    mtime_ns        BIGINT  NOT NULL,
-    inode           BIGINT  NOT NULL,
-    job             BIGINT  NOT NULL REFERENCES jobs (id),
-    PRIMARY KEY (watch, relative_path)
-);
-CREATE TABLE daemon (
-    id              BIGINT  PRIMARY KEY CHECK (id = 1),
-    pid             BIGINT  NOT NULL,
-    started_ms      BIGINT  NOT NULL,
-    seen_ms         BIGINT  NOT NULL,
-    status          TEXT    NOT NULL
-);
-";
 
 /// Why the journal cannot be used. None of these is answered by starting over.
 #[derive(Debug, thiserror::Error)]
@@ -118,8 +71,16 @@ pub enum JournalError {
     )]
     Missing(PathBuf),
     /// The file was written by a later version.
-    #[error("{}: the journal has layout {found}, this slomod knows {SCHEMA_VERSION}: use the newer slomod", path.display())]
+    #[error("{}: the journal has layout {found}, this slomod knows {VERSION}: use the newer slomod", path.display())]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its layout.
+        found: i64,
+    },
+    /// The file was written by an earlier version, and the daemon has not been started since.
+    #[error("{}: the journal has layout {found} of an older slomod: the daemon of this version brings it to {VERSION}", path.display())]
+    Older {
         /// The file.
         path: PathBuf,
         /// Its layout.
@@ -157,6 +118,9 @@ pub enum JournalError {
         /// The attempt that is over.
         attempt: i64,
     },
+    /// Another output has this name but for the case of its letters.
+    #[error("{}: another output has this name in other letters", .0.display())]
+    NameTaken(PathBuf),
     /// There is no such job, or it is in no state for what was asked.
     #[error("{0}")]
     Refused(String),
@@ -181,10 +145,11 @@ impl Classify for JournalError {
             Self::Damaged { .. }
             | Self::Missing(_)
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Unwritable { .. } => ExitCode::Config,
             Self::Full { .. } | Self::Locked { .. } => ExitCode::TempFail,
             Self::Refused(_) => ExitCode::Usage,
-            Self::Fenced { .. } | Self::Sql { .. } => ExitCode::Software,
+            Self::Fenced { .. } | Self::NameTaken(_) | Self::Sql { .. } => ExitCode::Software,
         }
     }
 }
@@ -194,6 +159,10 @@ impl Classify for JournalError {
 pub struct Journal {
     path: PathBuf,
     connection: Connection,
+    /// The machine, for the history.
+    host: String,
+    /// The last counts, and what had been written by then.
+    counted: Cell<Option<((i64, i64), view::Counts)>>,
 }
 
 type Outcome<T> = Result<T, JournalError>;
@@ -211,7 +180,7 @@ impl Journal {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
-        let mut journal = Self { path, connection };
+        let mut journal = Self::of(path, connection);
         journal.prepare()?;
         std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
             JournalError::Unwritable { path: marker.clone(), reason: error.to_string() }
@@ -235,27 +204,31 @@ impl Journal {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| explain(&path, error))?;
-        let journal = Self { path, connection };
+        let journal = Self::of(path, connection);
         journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT))?;
         match journal.version()? {
-            SCHEMA_VERSION => Ok(journal),
+            VERSION => Ok(journal),
             0 => Err(JournalError::Missing(journal.path)),
+            found if found < VERSION => Err(JournalError::Older { path: journal.path, found }),
             found => Err(JournalError::Newer { path: journal.path, found }),
         }
+    }
+
+    fn of(path: PathBuf, connection: Connection) -> Self {
+        Self { path, connection, host: report::host().name, counted: Cell::new(None) }
     }
 
     fn prepare(&mut self) -> Outcome<()> {
         self.sql(|it| {
             it.busy_timeout(BUSY_TIMEOUT)?;
             it.pragma_update(None, "journal_mode", "WAL")?;
-            it.pragma_update(None, "synchronous", "FULL")?;
-            it.pragma_update(None, "foreign_keys", "ON")
+            it.pragma_update(None, "synchronous", "FULL")
         })?;
-        match self.version()? {
-            0 => self.create()?,
-            SCHEMA_VERSION => {}
-            found => return Err(JournalError::Newer { path: self.path.clone(), found }),
-        }
+        self.check()?;
+        self.migrate()
+    }
+
+    fn check(&self) -> Outcome<()> {
         let check: String =
             self.sql(|it| it.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
         if check != "ok" {
@@ -264,21 +237,12 @@ impl Journal {
         Ok(())
     }
 
-    fn version(&self) -> Outcome<i64> {
-        self.sql(|it| it.query_row("PRAGMA user_version", [], |row| row.get(0)))
-    }
-
-    fn create(&mut self) -> Outcome<()> {
-        let tables: i64 = self
-            .sql(|it| it.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)))?;
-        if tables != 0 {
-            let reason = "it holds tables that are not slomod's".into();
-            return Err(JournalError::Damaged { path: self.path.clone(), reason });
-        }
-        self.transaction(|it| {
-            it.execute_batch(SCHEMA)?;
-            it.pragma_update(None, "user_version", SCHEMA_VERSION)
-        })
+    /// A word that tells this journal from those of other machines and state folders, always the same; 8 hex digits.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let place = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let hash = Sha256::digest([self.host.as_bytes(), place.as_os_str().as_bytes()].concat());
+        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Runs `work` on the connection and explains its error.

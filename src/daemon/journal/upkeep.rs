@@ -9,18 +9,16 @@ use super::view::path_column;
 use super::{Journal, JournalError, Outcome};
 
 impl Journal {
-    /// The file of this job is unknown again: what lies at its place settles anew.
-    pub(super) fn forget_file(&mut self, job: i64) -> Outcome<()> {
-        self.sql(|it| it.execute("DELETE FROM files WHERE job = ?1", [job])).map(|_| ())
-    }
-
     /// Makes the running jobs of dead daemons queued. The caller holds the lock of the state folder, so all are dead
     /// but `owner`.
     ///
     /// # Errors
     /// [`JournalError`].
     pub fn requeue_dead(&mut self, owner: &str, now_ms: i64) -> Outcome<usize> {
-        self.sql(|it| {
+        let scribe = self.scribe();
+        self.transaction(|it| {
+            let dead = "state = 'running' AND (lease_owner IS NULL OR lease_owner <> ?1)";
+            scribe.note_all(it, ("interrupted", "its daemon ended"), dead, &[&owner])?;
             it.execute(
                 "UPDATE jobs SET state = 'queued', next_try_ms = ?2, lease_owner = NULL, lease_until_ms = NULL,
                         progress = NULL, progress_ms = NULL
@@ -71,8 +69,10 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn original_moved(&mut self, job: i64) -> Outcome<()> {
+        let scribe = self.scribe();
         self.transaction(|it| {
             it.execute("UPDATE jobs SET original = 'moved' WHERE id = ?1", [job])?;
+            scribe.note_all(it, ("original moved", ""), "id = ?1", &[&job])?;
             it.execute("DELETE FROM files WHERE job = ?1", [job]).map(|_| ())
         })
     }
@@ -86,16 +86,19 @@ impl Journal {
             .map(|_| ())
     }
 
-    /// Makes a failed or refused job queued, with its counts at zero.
+    /// Makes a failed, refused or skipped job queued, with its counts at zero.
     ///
     /// # Errors
     /// [`JournalError::Refused`] where there is no such job or it is in another state.
     pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
-        let changed = self.sql(|it| {
+        let scribe = self.scribe();
+        let changed = self.transaction(|it| {
+            let ended = "id = ?1 AND state IN ('failed', 'refused', 'skipped')";
+            scribe.note_all(it, ("retry", "asked for"), ended, &[&job])?;
             it.execute(
                 "UPDATE jobs SET state = 'queued', next_try_ms = ?2, failures = 0, crashes = 0, delays = 0,
                         finished_ms = NULL
-                 WHERE id = ?1 AND state IN ('failed', 'refused')",
+                 WHERE id = ?1 AND state IN ('failed', 'refused', 'skipped')",
                 params![job, now_ms],
             )
         })?;
@@ -107,7 +110,9 @@ impl Journal {
         })?;
         Err(JournalError::Refused(match state {
             Some(state) => {
-                format!("job {job} is {state}: only failed and refused jobs can be tried again")
+                format!(
+                    "job {job} is {state}: only failed, refused and skipped jobs can be tried again"
+                )
             }
             None => format!("there is no job {job}: `slomod status` lists them"),
         }))
@@ -123,9 +128,14 @@ impl Journal {
         settings: &str,
         settings_sha256: &str,
     ) -> Outcome<usize> {
-        self.sql(|it| {
+        let scribe = self.scribe();
+        self.transaction(|it| {
+            let other = "watch = ?1 AND state = 'queued' AND (settings <> ?2 OR settings_sha256 <> ?3)";
+            let given: [&dyn rusqlite::ToSql; 3] = [&watch, &settings, &settings_sha256];
+            scribe.note_all(it, ("settings", "as configured now"), other, &given)?;
             it.execute(
-                "UPDATE jobs SET settings = ?2, settings_sha256 = ?3 WHERE watch = ?1 AND state = 'queued'",
+                "UPDATE jobs SET settings = ?2, settings_sha256 = ?3
+                 WHERE watch = ?1 AND state = 'queued' AND (settings <> ?2 OR settings_sha256 <> ?3)",
                 params![watch, settings, settings_sha256],
             )
         })

@@ -15,7 +15,7 @@ use crate::pipeline::Progress;
 pub struct JobView {
     /// Its number.
     pub job: i64,
-    /// `queued`, `running`, `publishing`, `done`, `failed`, `refused`, `duplicate` or `cancelled`.
+    /// `queued`, `running`, `publishing`, `done`, `failed`, `refused`, `duplicate`, `skipped` or `cancelled`.
     pub state: String,
     /// The source, with what is not UTF-8 replaced.
     pub source: String,
@@ -60,6 +60,8 @@ pub struct Counts {
     pub refused: u64,
     /// Done before.
     pub duplicate: u64,
+    /// Left as they are.
+    pub skipped: u64,
     /// Source gone or replaced.
     pub cancelled: u64,
 }
@@ -86,7 +88,13 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn job_view(row: &Row<'_>) -> rusqlite::Result<JobView> {
+/// What a [`JobView`] is read from.
+pub(super) const COLUMNS: &str =
+    "id, state, watch, relative_path, sha256, attempt, output_path, report_path, error_code,
+    error_message, duplicate_of, queued_ms, started_ms, finished_ms, progress, next_try_ms";
+
+/// Reads [`COLUMNS`].
+pub(super) fn job_view(row: &Row<'_>) -> rusqlite::Result<JobView> {
     let path = |index| {
         Ok::<_, rusqlite::Error>(row.get::<_, Option<Vec<u8>>>(index)?.map(|it| lossy(&it)))
     };
@@ -117,23 +125,49 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn jobs(&self, ended: u32) -> Outcome<Vec<JobView>> {
-        let columns = "id, state, watch, relative_path, sha256, attempt, output_path, report_path, error_code,
-            error_message, duplicate_of, queued_ms, started_ms, finished_ms, progress, next_try_ms";
-        let query = format!(
-            "SELECT {columns} FROM jobs WHERE state IN ('queued', 'running', 'publishing')
-             UNION ALL
-             SELECT * FROM (SELECT {columns} FROM jobs WHERE state NOT IN ('queued', 'running', 'publishing')
-                            ORDER BY finished_ms DESC, id DESC LIMIT ?1) AS ended
-             ORDER BY id"
-        );
-        self.sql(|it| it.prepare(&query)?.query_map([ended], job_view)?.collect())
+        self.list(u32::MAX, ended)
     }
 
-    /// How many jobs are in which state.
+    /// The running jobs, the first `queued` of those that wait, in the order of their folders and files, and the last
+    /// `ended` of those that are over; oldest first.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn list(&self, queued: u32, ended: u32) -> Outcome<Vec<JobView>> {
+        let query = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE state IN ('running', 'publishing')
+             UNION ALL
+             SELECT * FROM (SELECT {COLUMNS} FROM jobs WHERE state = 'queued'
+                            ORDER BY watch, mtime_ns, relative_path, id LIMIT ?1) AS waiting
+             UNION ALL
+             SELECT * FROM (SELECT {COLUMNS} FROM jobs
+                            WHERE finished_ms IS NOT NULL AND state NOT IN ('queued', 'running', 'publishing')
+                            ORDER BY finished_ms DESC, id DESC LIMIT ?2) AS ended
+             ORDER BY id"
+        );
+        self.sql(|it| it.prepare(&query)?.query_map([queued, ended], job_view)?.collect())
+    }
+
+    /// How many jobs are in which state. Counted only where something was written since the last call, so that asking
+    /// every second costs nothing.
     ///
     /// # Errors
     /// [`super::JournalError`].
     pub fn counts(&self) -> Outcome<Counts> {
+        let read = |query| self.sql(|it| it.query_row(query, [], |row| row.get::<_, i64>(0)));
+        // What this connection wrote, and whether another one did.
+        let written = (read("SELECT total_changes()")?, read("PRAGMA data_version")?);
+        if let Some((then, counts)) = self.counted.get()
+            && then == written
+        {
+            return Ok(counts);
+        }
+        let counts = self.count()?;
+        self.counted.set(Some((written, counts)));
+        Ok(counts)
+    }
+
+    fn count(&self) -> Outcome<Counts> {
         let rows: Vec<(String, i64)> = self.sql(|it| {
             it.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -148,6 +182,7 @@ impl Journal {
                 "failed" => &mut counts.failed,
                 "refused" => &mut counts.refused,
                 "duplicate" => &mut counts.duplicate,
+                "skipped" => &mut counts.skipped,
                 _ => &mut counts.cancelled,
             };
             *place += count.unsigned_abs();

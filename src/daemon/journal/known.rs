@@ -1,0 +1,75 @@
+//! What the journal knows of a content or a name from other jobs.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{OptionalExtension, params};
+
+use super::claims::{Claim, Twin};
+use super::schema::folded;
+use super::view::path_column;
+use super::{Journal, JournalError, Outcome};
+
+impl Journal {
+    /// Done jobs with the same content and settings.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn twin(&self, claim: &Claim) -> Outcome<Vec<Twin>> {
+        self.sql(|it| {
+            it.prepare(
+                "SELECT id, report_path, output_path FROM jobs
+                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
+                       AND report_path IS NOT NULL
+                 ORDER BY id",
+            )?
+            .query_map(params![claim.sha256, claim.settings_sha256, claim.job], |row| {
+                Ok(Twin {
+                    job: row.get(0)?,
+                    report_path: path_column(row, 1)?.unwrap_or_default(),
+                    output_path: path_column(row, 2)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// The output with this content that a job made here.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn output_with(&self, sha256: &str) -> Outcome<Option<PathBuf>> {
+        self.sql(|it| {
+            it.query_row(
+                "SELECT output_path FROM jobs
+                 WHERE output_sha256 = ?1 AND state IN ('publishing', 'done') ORDER BY id LIMIT 1",
+                [sha256],
+                |row| path_column(row, 0),
+            )
+            .optional()
+        })
+        .map(Option::flatten)
+    }
+
+    /// Whether `output` differs from every output of other jobs by more than the case of its letters, so that a share
+    /// which does not tell cases apart shows both. An equal name is for the file system to find.
+    ///
+    /// # Errors
+    /// [`JournalError::NameTaken`] where it does not.
+    pub fn differs_by_more_than_case(&self, claim: &Claim, output: &Path) -> Outcome<()> {
+        let other: Option<i64> = self.sql(|it| {
+            it.query_row(
+                "SELECT id FROM jobs
+                 WHERE output_folded = ?1 AND id <> ?2 AND output_path <> ?3 AND state IN ('publishing', 'done')
+                 LIMIT 1",
+                params![folded(output), claim.job, output.as_os_str().as_bytes()],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        match other {
+            Some(_) => Err(JournalError::NameTaken(output.to_owned())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The lock of an output folder: of all daemons, also those of other machines, one at a time writes there.
+//!
+//! The lock file is named so that scans, players and people leave it alone. The system frees the lock however the daemon
+//! ends; a daemon that is only stopped keeps it. Where somebody removes the file, the next daemon makes another and the
+//! first has lost its lock, which it finds out before it publishes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::Level;
+use rustix::fs::{FlockOperation, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::config::file::Collision;
+use crate::daemon::job::Shop;
+use crate::daemon::journal::Claim;
+use crate::daemon::publish::{PublishError, Step};
+use crate::daemon::service::log_watch;
+use crate::report;
+
+/// File name of the lock in the output folder.
+pub const LOCK_NAME: &str = ".slomod.lock";
+/// Rights of the lock file.
+const FOR_ALL: u32 = 0o666;
+/// How often another daemon may remove the file between its opening and its locking here.
+const MOST_RACES: u32 = 10;
+/// Longest text of a lock file that is read.
+const LONGEST_TEXT_BYTES: u64 = 4096;
+
+/// Who has the lock, as the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    host: String,
+    pid: u32,
+    since: String,
+}
+
+/// A lock that is held; dropping it gives it back.
+#[derive(Debug)]
+pub struct OutputLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl OutputLock {
+    /// Takes the lock of `folder`, which is made if need be.
+    ///
+    /// # Errors
+    /// A sentence: who has the lock, or why there can be none.
+    pub fn take(folder: &Path) -> Result<Self, String> {
+        let failed =
+            |what: &str, error: io::Error| format!("{}: {what}: {error}", folder.display());
+        fs::create_dir_all(folder).map_err(|error| failed("cannot be created", error))?;
+        let folder = fs::canonicalize(folder).map_err(|error| failed("cannot be read", error))?;
+        let path = folder.join(LOCK_NAME);
+        for _ in 0..MOST_RACES {
+            let mut options = File::options();
+            let file = options
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                // Anybody may write to a share: a link there leads nowhere.
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+                .open(&path)
+                .map_err(|error| failed("cannot be written", error))?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&folder, file)),
+                Err(error) => return Err(failed("cannot be locked", error.into())),
+            }
+            let lock = Self { file, path: path.clone() };
+            if lock.is_ours() {
+                lock.sign().map_err(|error| failed("cannot be written", error))?;
+                return Ok(lock);
+            }
+        }
+        Err(failed("cannot be locked", io::Error::other("the lock file changes all the time")))
+    }
+
+    /// Whether the file that is locked is still the one that another daemon would try to lock.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
+            (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        }
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        let holder = Holder {
+            host: report::host().name,
+            pid: std::process::id(),
+            since: report::now_rfc3339(),
+        };
+        // The next daemon may run as another user; where this cannot be set, it may not have to.
+        let _ = self.file.set_permissions(fs::Permissions::from_mode(FOR_ALL));
+        self.file.set_len(0)?;
+        (&self.file).write_all((serde_json::to_string(&holder)? + "\n").as_bytes())
+    }
+}
+
+impl Drop for OutputLock {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // Where it stays, the next daemon locks it again.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn held(folder: &Path, file: File) -> String {
+    let mut text = String::new();
+    // Some shares do not let a locked file be read: then the holder is not known.
+    let _ = file.take(LONGEST_TEXT_BYTES).read_to_string(&mut text);
+    let holder = match serde_json::from_str::<Holder>(&text) {
+        Ok(it) => format!("slomod on {} (process {}, since {})", it.host, it.pid, it.since),
+        Err(_) => "another slomod".into(),
+    };
+    format!("{}: {holder} works with this output folder", folder.display())
+}
+
+/// The locks of all output folders of this daemon, by the folders' names as configured.
+#[derive(Debug, Default)]
+pub struct OutputLocks {
+    places: Mutex<BTreeMap<PathBuf, Result<Arc<OutputLock>, String>>>,
+}
+
+impl OutputLocks {
+    fn places(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Result<Arc<OutputLock>, String>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the locks that can be had, and finds out which were lost.
+    pub fn look<'a>(&self, folders: impl Iterator<Item = &'a Path>) {
+        let mut places = self.places();
+        for folder in folders {
+            let before = places.get(folder);
+            if matches!(before, Some(Ok(lock)) if lock.is_ours()) {
+                continue;
+            }
+            let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
+            let shared = places.values().flatten().find(|it| Some(&it.path) == path.as_ref());
+            let found = match shared.filter(|it| it.is_ours()) {
+                Some(lock) => Ok(Arc::clone(lock)),
+                None => OutputLock::take(folder).map(Arc::new),
+            };
+            let name = folder.to_string_lossy();
+            match (&found, before) {
+                (Err(why), Some(Err(said))) if why == said => {}
+                (Err(why), _) => log_watch(Level::Warn, &name, &format!("not worked: {why}")),
+                (Ok(_), Some(_)) => log_watch(Level::Info, &name, "taken over"),
+                (Ok(_), None) => {}
+            }
+            places.insert(folder.to_owned(), found);
+        }
+    }
+
+    /// Why nothing may be written to `folder`; `None` where it may, or where no lock was asked for.
+    #[must_use]
+    pub fn refusal(&self, folder: &Path) -> Option<String> {
+        self.places().get(folder)?.as_ref().err().cloned()
+    }
+
+    /// The lock of `folder`, where it is held.
+    #[must_use]
+    pub fn of(&self, folder: &Path) -> Option<Arc<OutputLock>> {
+        self.places().get(folder)?.as_ref().ok().cloned()
+    }
+
+    /// Gives all of them back.
+    pub fn release(&self) {
+        self.places().clear();
+    }
+
+    /// What is not held, a sentence each.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        let places = self.places();
+        places.values().filter_map(|it| it.as_ref().err().cloned()).collect()
+    }
+}
+
+/// The witness of a publication: the lock is still held and the attempt still ours, or nothing becomes visible.
+pub fn record(
+    shop: &Shop,
+    claim: &Claim,
+    lock: Option<Arc<OutputLock>>,
+    collision: Collision,
+) -> impl FnMut(Step<'_>) -> Result<(), PublishError> {
+    move |step| match step {
+        Step::Planned(planned) => {
+            if lock.as_ref().is_some_and(|it| !it.is_ours()) {
+                let folder = planned.output.parent().unwrap_or(Path::new("/"));
+                return Err(PublishError::LockLost(folder.to_owned()));
+            }
+            let mut journal = shop.journal();
+            if collision != Collision::Overwrite {
+                journal.differs_by_more_than_case(claim, &planned.output)?;
+            }
+            Ok(journal.publishing(claim, planned)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_once_named_and_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = OutputLock::take(folder.path()).unwrap();
+        let mode = fs::metadata(folder.path().join(LOCK_NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FOR_ALL, "another user's daemon can lock it");
+        let refused = OutputLock::take(folder.path()).unwrap_err();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(lock);
+        assert!(!folder.path().join(LOCK_NAME).exists());
+        assert!(OutputLock::take(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_refused_and_its_target_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("precious");
+        fs::write(&target, "text").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join(LOCK_NAME)).unwrap();
+        assert!(OutputLock::take(folder.path()).unwrap_err().contains("cannot be written"));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_lost_and_its_end_leaves_the_next_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = OutputLock::take(folder.path()).unwrap();
+        fs::remove_file(folder.path().join(LOCK_NAME)).unwrap();
+        assert!(!first.is_ours());
+        let second = OutputLock::take(folder.path()).unwrap();
+        drop(first);
+        assert!(second.is_ours());
+    }
+
+    #[test]
+    fn one_daemon_shares_a_lock_between_its_folders_and_says_what_it_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("out"), folder.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let locks = OutputLocks::default();
+        locks.look([real.as_path(), &link, Path::new("/proc/none")].into_iter());
+        assert!(locks.refusal(&real).is_none() && locks.refusal(&link).is_none());
+        assert!(locks.refusal(Path::new("/proc/none")).unwrap().contains("cannot be created"));
+        assert_eq!(locks.refusals().len(), 1);
+        let other = OutputLocks::default();
+        other.look([real.as_path()].into_iter());
+        assert!(other.of(&real).is_none());
+        drop(locks);
+        other.look([real.as_path()].into_iter());
+        assert!(other.of(&real).is_some(), "taken over");
+    }
+}

@@ -11,6 +11,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::intake::settings_identity;
 use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, Journal, Original, Planned};
+use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::publish::{self, Completion, PublishError, Step};
 use crate::daemon::service;
@@ -141,6 +142,11 @@ fn finish(
 /// [`DaemonError::Journal`] only.
 pub fn remove_leftovers(journal: &mut Journal) -> Result<(), DaemonError> {
     for (job, temporary) in journal.leftovers()? {
+        // Whatever became of the journal, nothing but temporary files is removed.
+        if !temporary.file_name().is_some_and(names::is_temporary) {
+            journal.leftover_removed(job)?;
+            continue;
+        }
         let folder_is_there = temporary.parent().is_some_and(Path::is_dir);
         if folder_is_there && publish::remove_temporary(&temporary).is_ok() {
             journal.leftover_removed(job)?;

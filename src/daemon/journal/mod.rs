@@ -207,12 +207,18 @@ impl Journal {
         let path = state_dir.join(FILE_NAME);
         let marker = state_dir.join(MARKER_NAME);
         let is_empty = std::fs::metadata(&path).map_or(true, |meta| meta.len() == 0);
-        if is_empty && marker.exists() {
+        let there_was_one = marker.exists();
+        if is_empty && there_was_one {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
         let mut journal = Self { path, connection };
-        journal.prepare()?;
+        // A file of SQLite's without tables is no journal either, and one that is not ours stays as it is.
+        match journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT)).and_then(|()| journal.version())? {
+            0 if there_was_one => return Err(JournalError::Missing(journal.path)),
+            0 | SCHEMA_VERSION => journal.prepare()?,
+            found => return Err(JournalError::Newer { path: journal.path, found }),
+        }
         std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
             JournalError::Unwritable { path: marker.clone(), reason: error.to_string() }
         })?;
@@ -246,15 +252,12 @@ impl Journal {
 
     fn prepare(&mut self) -> Outcome<()> {
         self.sql(|it| {
-            it.busy_timeout(BUSY_TIMEOUT)?;
             it.pragma_update(None, "journal_mode", "WAL")?;
             it.pragma_update(None, "synchronous", "FULL")?;
             it.pragma_update(None, "foreign_keys", "ON")
         })?;
-        match self.version()? {
-            0 => self.create()?,
-            SCHEMA_VERSION => {}
-            found => return Err(JournalError::Newer { path: self.path.clone(), found }),
+        if self.version()? == 0 {
+            self.create()?;
         }
         let check: String =
             self.sql(|it| it.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;

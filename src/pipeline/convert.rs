@@ -21,6 +21,7 @@ use crate::media::verify;
 use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::length;
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::scoring::{HeldOut, Scoring};
@@ -85,6 +86,7 @@ fn run(
     })?;
     let decoder = Decoder::open(&task.source)?;
     let info = decoder.info().clone();
+    length::check_header(&info, before.size_bytes)?;
     let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
         .map_err(ConvertError::Settings)?;
     let container = container(&task.settings, &task.output);
@@ -223,6 +225,7 @@ impl Session<'_> {
                 return Err(ConvertError::Interrupted);
             }
             self.tally.frames_in += 1;
+            length::check(&self.task.source, next.frame.pts - origin)?;
             let passage = self.passage(&next);
             let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;

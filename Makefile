@@ -31,7 +31,7 @@ test: ## everything that decides whether a change lands
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny
 	cargo test --locked
-	fuzz/run 15
+	fuzz/run
 
 fuzz: ## run every fuzz target for SECONDS (60)
 	@.ci/setup test

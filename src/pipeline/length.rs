@@ -11,14 +11,20 @@ use crate::media::clip::ClipInfo;
 
 /// Longest clip, in seconds: eight hours.
 const LONGEST_S: i128 = 8 * 3600;
-/// A file with fewer bytes for each second of its header's duration has no clip of that duration: its clock jumps, which
-/// the decoder repairs.
-const LEAST_BYTES_A_SECOND: i128 = 8;
+/// A clock may jump by hours within a clip of a minute, which the decoder repairs. So a duration is believed only where
+/// the index has a frame for at least every so many seconds of it,
+const LONGEST_GAP_S: i128 = 10;
+/// or, without an index, where the file has this many bytes for each second: 32 kbit/s.
+const LEAST_BYTES_A_SECOND: i128 = 4096;
 
-/// Refuses a clip that its header says is too long, where the file is large enough for that to be true.
+/// Refuses a clip that its header says is too long, where that can be true.
 pub fn check_header(info: &ClipInfo, size_bytes: u64) -> Result<(), MediaError> {
     let duration = info.video.duration.unwrap_or_default();
-    if duration * LEAST_BYTES_A_SECOND > Seconds::from_integer(i128::from(size_bytes)) {
+    let covered_s = match info.video.frames_promised.filter(|_| info.format.starts_with("mov")) {
+        Some(frames) => i128::from(frames) * LONGEST_GAP_S,
+        None => i128::from(size_bytes) / LEAST_BYTES_A_SECOND,
+    };
+    if duration > Seconds::from_integer(covered_s) {
         return Ok(());
     }
     check(&info.path, duration)

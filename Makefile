@@ -4,7 +4,7 @@ CLIP ?=
 GOLDEN ?=
 DEMO_DIR ?= demo-out
 
-.PHONY: help setup build demo test lint bench-cpu gpu-bundle install clean
+.PHONY: help setup build demo test fuzz lint bench-cpu gpu-bundle install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -31,6 +31,11 @@ test: ## everything that decides whether a change lands
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny
 	cargo test --locked
+	fuzz/run
+
+fuzz: ## run every fuzz target for SECONDS (60)
+	@.ci/setup test
+	fuzz/run $(or $(SECONDS),60)
 
 lint: setup ## format and lint only
 	cargo fmt --check

@@ -201,6 +201,21 @@ fn held_out_frames_are_scored_beside_the_baselines() {
 }
 
 #[test]
+fn a_last_frame_that_is_shown_for_long_is_no_fault_of_any_container() {
+    let place = Place::new();
+    // Five frames, of which the header says that the last is shown for half a second.
+    let source = place.path("in.mp4");
+    std::fs::copy("fuzz/corpus/clip/long-last-frame.mp4", &source).unwrap();
+    for (name, codec) in [("out.mkv", Codec::Ffv1), ("out.mp4", Codec::H264)] {
+        let encoding = Encoding { codec, ..Encoding::default() };
+        let task = place.task(&source, name, Settings { encoding, ..slow(2) });
+        let report = run(&task).unwrap();
+        assert!(report.source.duration_s.unwrap() > 1.3);
+        assert_eq!(report.output.unwrap().frames.total, 10, "{name}");
+    }
+}
+
+#[test]
 fn a_truncated_clip_is_not_passed_off_as_whole() {
     let place = Place::new();
     let whole = place.clip(
@@ -234,6 +249,33 @@ fn what_is_no_video_is_refused() {
     let error = run(&place.task(&one, "out.mkv", slow(2))).unwrap_err();
     assert!(
         matches!(error, ConvertError::Media(MediaError::Unusable { code: "too_few_frames", .. })),
+        "{error}"
+    );
+    assert!(!task.temporary.exists());
+}
+
+/// W39.
+#[test]
+fn a_clip_of_ten_hours_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let source = place.clip(
+        "long.mp4",
+        &[
+            "-f",
+            "lavfi",
+            "-i",
+            "color=s=16x16:r=1:d=36000",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+        ],
+    );
+    let task = place.task(&source, "out.mkv", slow(4));
+    let mut engine = Meddler(|| panic!("no frame is made"));
+    let error = convert(&task, &mut engine, &Arc::default(), &mut |_| {}).unwrap_err();
+    assert!(
+        matches!(error, ConvertError::Media(MediaError::Unusable { code: "too_long", .. })),
         "{error}"
     );
     assert!(!task.temporary.exists());

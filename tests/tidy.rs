@@ -78,6 +78,7 @@ fn every_file_says_what_it_is_for() {
         ("tests", "rs", "//! "),
         ("benches", "rs", "//! "),
         ("build", "rs", "//! "),
+        ("fuzz", "rs", "//! "),
         ("kernels", "cu", "// "),
         ("kernels", "cuh", "// "),
         ("kernels", "h", "// "),
@@ -216,7 +217,8 @@ fn rust_field(line: &str) -> String {
 
 /// Everything that is written by hand and compiled.
 fn sources() -> Vec<PathBuf> {
-    let rust = ["src", "tests", "benches", "build"].into_iter().flat_map(|it| files(it, "rs"));
+    let rust =
+        ["src", "tests", "benches", "build", "fuzz"].into_iter().flat_map(|it| files(it, "rs"));
     rust.chain(["cu", "cuh", "h"].into_iter().flat_map(|it| files("kernels", it))).collect()
 }
 

@@ -83,6 +83,8 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
         }
     };
     let mut work = || -> Result<_, ConvertError> {
+        // Before a device is taken, and while memory can still be bounded.
+        media::probe_untrusted(&task.source)?;
         let mut engine = open::open(&task.settings)?;
         convert(task, &mut *engine, stop, &mut progress)
     };
@@ -98,7 +100,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
 }
 
 fn probe(path: &Path) -> Message {
-    match media::probe(path) {
+    match media::probe_untrusted(path) {
         Ok(_) => Message::Probed,
         Err(error) => Message::Failed(Box::new(failure(&error, error.code()))),
     }

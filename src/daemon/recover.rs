@@ -190,6 +190,11 @@ fn end_published(
 /// [`DaemonError::Journal`] only.
 pub fn remove_leftovers(journal: &mut Journal) -> Result<(), DaemonError> {
     for (job, temporary) in journal.leftovers()? {
+        // Whatever became of the journal, nothing but temporary files is removed.
+        if !temporary.file_name().is_some_and(names::is_temporary) {
+            journal.leftover_removed(job)?;
+            continue;
+        }
         let folder_is_there = temporary.parent().is_some_and(Path::is_dir);
         if folder_is_there && publish::remove_temporary(&temporary).is_ok() {
             journal.leftover_removed(job)?;

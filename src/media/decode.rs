@@ -19,6 +19,7 @@ use super::clock::Clock;
 use super::picture::Importer;
 use super::probe::{self, read_error, unusable};
 use super::raw;
+use super::raw_input;
 use crate::frame::{Frame, Seconds};
 
 /// Messages about damage that are kept.
@@ -312,16 +313,20 @@ impl Feed {
 
     /// The end of the file: was it where the header says?
     fn end(&mut self) -> Result<(), MediaError> {
-        if let Some(error) = raw::latched_error(&self.input) {
+        if let Some(error) = raw_input::latched_error(&self.input) {
             return Err(read_error(&self.path, raw::io_error(error)));
         }
         self.state = State::Draining;
         if let Err(error) = self.decoder.send_eof() {
             self.damaged("the end", None, error);
         }
-        if let Some(promised) = self.promised_packets.filter(|it| *it > self.packets) {
+        if let Some(promised) = self.promised_packets {
             let packets = self.packets;
-            self.truncated(format!("the file ends after {packets} of {promised} frames"));
+            if promised > packets {
+                self.truncated(format!("the file ends after {packets} of {promised} frames"));
+            }
+            // An exact count says more than times do: how long the last frame is shown is in the header alone.
+            return Ok(());
         }
         let reach = self.reach.unwrap_or_default();
         let tolerance = Ratio::from_integer(END_TOLERANCE_S);

@@ -1,6 +1,7 @@
 //! Decoding, encoding and muxing: the only module that names FFmpeg.
 
 mod audio;
+mod budget;
 pub mod clip;
 mod clock;
 pub mod decode;
@@ -10,6 +11,7 @@ mod picture;
 mod probe;
 mod raw;
 mod raw_audio;
+mod raw_input;
 mod raw_output;
 mod streams;
 mod stretch;
@@ -52,9 +54,18 @@ fn quiet() {
 ///
 /// # Errors
 /// [`MediaError::Read`] where the system cannot read it. [`MediaError::Unusable`] with the codes `empty`,
-/// `not_video`, `moov_missing`, `playlist_refused`, `too_large`, `not_decodable`, `pixel_format`.
+/// `not_video`, `moov_missing`, `playlist_refused`, `too_large`, `too_many_frames`, `not_decodable`, `pixel_format`.
 pub fn probe(path: &Path) -> Result<ClipInfo, MediaError> {
     probe::open(path).map(|it| it.info)
+}
+
+/// [`probe`] for content that nobody vouches for: headers that ask for memory without end are refused. The limit holds
+/// for the whole process meanwhile, so this is for a process that does nothing else just then.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_untrusted(path: &Path) -> Result<ClipInfo, MediaError> {
+    budget::within(|| probe(path))
 }
 
 /// Which encoders can be used, found by opening each for a small picture.

@@ -9,6 +9,7 @@ use ffmpeg::format::context::Output;
 
 use super::MediaError;
 use super::raw;
+use super::raw_input;
 use super::raw_output;
 use crate::config::settings::Container;
 use crate::frame::Seconds;
@@ -53,7 +54,7 @@ pub(super) struct Muxer {
 impl Muxer {
     /// Creates (or empties) the file.
     pub(super) fn create(path: &Path, container: Container) -> Result<Self, MediaError> {
-        let url = raw::file_url(path).map_err(|error| write_io(path, error))?;
+        let url = raw_input::file_url(path).map_err(|error| write_io(path, error))?;
         let output = raw_output::create_output(&url, muxer_name(container))
             .map_err(|error| write_error(path, "cannot be created", error))?;
         let removal = Removal { path: Some(path.to_owned()) };

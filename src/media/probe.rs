@@ -1,5 +1,6 @@
 //! Opens a clip safely and says what it is.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -15,26 +16,28 @@ use super::MediaError;
 use super::clip::{ClipInfo, ColorTags, StreamInfo, VideoInfo};
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
+use super::raw_input;
 use crate::frame::{PictureFormat, Rate};
 
-/// Demuxers that a clip may need (FFmpeg's names). None of them opens another file.
+/// Demuxers that a clip may be opened with (FFmpeg's names), all others are refused. None of them opens another file.
+/// First those of the extensions that a configuration takes by default, then plain streams and two formats of studios.
 const DEMUXERS: &[&str] = &[
-    "asf",
-    "avi",
-    "flv",
+    "mov",       // mp4, m4v, mov, 3gp
+    "matroska",  // mkv, webm
+    "avi",       // avi
+    "mpegts",    // ts, mts, m2ts
+    "mpeg",      // mpg, mpeg
+    "mpegvideo", // mpg, mpeg without sound
+    "asf",       // wmv
+    "flv",       // flv
+    "ogg",       // ogv
+    "mxf",       // mxf
     "h264",
     "hevc",
-    "ivf",
     "m4v",
-    "matroska",
-    "mov",
-    "mpeg",
-    "mpegts",
-    "mpegvideo",
-    "mxf",
-    "nut",
     "obu",
-    "ogg",
+    "ivf",
+    "nut",
     "yuv4mpegpipe",
 ];
 
@@ -51,6 +54,9 @@ const MAX_SIDE_PX: u32 = 16_384;
 
 /// Most samples of a picture's luma: 12K fits.
 pub(super) const MAX_PIXELS: u64 = 1 << 27;
+
+/// Most streams: every attached font of a subtitled film is one.
+const MAX_STREAMS: i32 = 256;
 
 /// Rates outside are taken for nonsense in a header.
 const SANE_RATES: std::ops::RangeInclusive<i128> = 1..=1_000;
@@ -113,8 +119,8 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
     if is_playlist(&start) {
         return Err(playlist(path));
     }
-    let url = raw::file_url(path).map_err(|error| read_error(path, error))?;
-    let demuxer = raw::sniff(&url).map_err(|error| unreadable(path, &start, error))?;
+    let url = raw_input::file_url(path).map_err(|error| read_error(path, error))?;
+    let demuxer = raw_input::sniff(&url).map_err(|error| unreadable(path, &start, error))?;
     let name = demuxer.name();
     let any_of = |list: &[&str]| name.split(',').any(|it| list.contains(&it));
     if any_of(PLAYLISTS) {
@@ -124,10 +130,13 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
         let reason = format!("its content is {name}, which is no video container");
         return Err(unusable(path, "not_video", reason));
     }
-    let mut input =
-        raw::open_input(&url, demuxer).map_err(|error| unreadable(path, &start, error))?;
+    let allowed = CString::new(DEMUXERS.join(",")).unwrap_or_default();
+    let mut input = raw_input::open_input(&url, demuxer, &allowed, MAX_STREAMS)
+        .map_err(|error| unreadable(path, &start, error))?;
     check_sizes(path, &input)?;
-    raw::find_streams(&mut input, MAX_PIXELS).map_err(|error| unreadable(path, &start, error))?;
+    check_counts(path, &input, metadata.len())?;
+    raw_input::find_streams(&mut input, MAX_PIXELS)
+        .map_err(|error| unreadable(path, &start, error))?;
     check_sizes(path, &input)?;
     Ok(input)
 }
@@ -152,6 +161,12 @@ fn playlist(path: &Path) -> MediaError {
 
 /// Why FFmpeg cannot open the container.
 fn unreadable(path: &Path, start: &[u8], error: ffmpeg::Error) -> MediaError {
+    if error == (ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }) {
+        let reason = format!(
+            "its headers ask for more memory or streams than any clip needs (the most is {MAX_STREAMS} streams)"
+        );
+        return unusable(path, "too_large", reason);
+    }
     if let Some(system) = raw::system_error(error) {
         return read_error(path, system);
     }
@@ -176,6 +191,18 @@ fn check_sizes(path: &Path, input: &Input) -> Result<(), MediaError> {
         check_size(path, facts.width.unsigned_abs(), facts.height.unsigned_abs())?;
     }
     Ok(())
+}
+
+/// Refuses an index of more frames than the file has bytes.
+fn check_counts(path: &Path, input: &Input, bytes: u64) -> Result<(), MediaError> {
+    let counts = (0..input.streams().count()).map(|index| raw::index_entries(input, index));
+    match counts.max().filter(|most| *most > bytes) {
+        None => Ok(()),
+        Some(frames) => {
+            let reason = format!("its index has {frames} frames, more than the file has bytes");
+            Err(unusable(path, "too_many_frames", reason))
+        }
+    }
 }
 
 /// Refuses pictures too large to be held.

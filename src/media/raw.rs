@@ -1,10 +1,7 @@
-//! Safe wrappers for what ffmpeg-next lacks: opening by bytes of a path, facts of a stream, tags, side data.
+//! Safe wrappers for what ffmpeg-next lacks: facts of a container and its streams, tags, side data, decoders.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::ptr;
 
 use ffmpeg_next as ffmpeg;
 
@@ -13,9 +10,6 @@ use ffmpeg::format::context::Input;
 use num_rational::Ratio;
 
 use crate::frame::Seconds;
-
-/// Protocols an input may use: it is one file, and names no other.
-const PROTOCOLS: &CStr = c"file";
 
 /// The operating system's error inside FFmpeg's, if it is one.
 pub(super) fn system_error(error: ffmpeg::Error) -> Option<io::Error> {
@@ -52,96 +46,6 @@ pub(super) fn positive(value: ffmpeg::Rational) -> Option<Ratio<i128>> {
 pub(super) fn ticks(time: Seconds, tick: Seconds) -> i64 {
     let count = (time / tick).round().to_integer();
     i64::try_from(count).unwrap_or(if count < 0 { i64::MIN + 1 } else { i64::MAX })
-}
-
-/// `file:` and the bytes of the path, so that no name is taken for a protocol, an option or a pattern.
-pub(super) fn file_url(path: &Path) -> io::Result<CString> {
-    let mut url = b"file:".to_vec();
-    url.extend_from_slice(path.as_os_str().as_bytes());
-    CString::new(url).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
-}
-
-/// A demuxer as recognised from content.
-#[derive(Clone, Copy)]
-pub(super) struct Demuxer(*const ffi::AVInputFormat);
-
-impl Demuxer {
-    /// FFmpeg's names of it, comma-separated.
-    #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-    pub(super) fn name(self) -> String {
-        // SAFETY: made by `sniff` only, from a registered demuxer, which lives for ever.
-        let name = unsafe { (*self.0).name };
-        text(name)
-    }
-}
-
-/// The demuxer that the content (never the name) of the file asks for.
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
-    let mut io: *mut ffi::AVIOContext = ptr::null_mut();
-    // SAFETY: `io` is null and receives the context; `url` is a C string.
-    check(unsafe { ffi::avio_open(&raw mut io, url.as_ptr(), ffi::AVIO_FLAG_READ) })?;
-    let mut format = ptr::null();
-    // SAFETY: `io` is open; a null name and log context are allowed.
-    let found = unsafe {
-        ffi::av_probe_input_buffer2(io, &raw mut format, ptr::null(), ptr::null_mut(), 0, 0)
-    };
-    // SAFETY: opened above, closed once.
-    unsafe { ffi::avio_closep(&raw mut io) };
-    check(found)?;
-    if format.is_null() { Err(ffmpeg::Error::InvalidData) } else { Ok(Demuxer(format)) }
-}
-
-/// Opens `url` with `demuxer`, without looking at stream content yet. Only the `file` protocol is allowed.
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn open_input(url: &CStr, demuxer: Demuxer) -> Result<Input, ffmpeg::Error> {
-    let mut options: *mut ffi::AVDictionary = ptr::null_mut();
-    let key = c"protocol_whitelist";
-    // SAFETY: a null dictionary is created on the first entry; key and value are C strings that are copied.
-    check(unsafe { ffi::av_dict_set(&raw mut options, key.as_ptr(), PROTOCOLS.as_ptr(), 0) })?;
-    let mut context = ptr::null_mut();
-    // SAFETY: `context` is null, so FFmpeg allocates it and frees it on failure.
-    let opened = unsafe {
-        ffi::avformat_open_input(&raw mut context, url.as_ptr(), demuxer.0, &raw mut options)
-    };
-    // SAFETY: the dictionary is ours; null is allowed.
-    unsafe { ffi::av_dict_free(&raw mut options) };
-    check(opened)?;
-    // SAFETY: the open context is handed over to its owner.
-    Ok(unsafe { Input::wrap(context) })
-}
-
-/// Reads as much as FFmpeg needs to know the streams. A picture above `max_pixels` is not allocated for.
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn find_streams(input: &mut Input, max_pixels: u64) -> Result<(), ffmpeg::Error> {
-    let limit = CString::new(max_pixels.to_string()).map_err(|_| ffmpeg::Error::Bug)?;
-    let mut options: Vec<*mut ffi::AVDictionary> = vec![ptr::null_mut(); input.streams().count()];
-    for entry in &mut options {
-        // SAFETY: as in `open_input`.
-        unsafe { ffi::av_dict_set(entry, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
-    }
-    // SAFETY: the context is open; one dictionary for each of its streams, as FFmpeg asks.
-    let found = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), options.as_mut_ptr()) };
-    for entry in &mut options {
-        // SAFETY: each dictionary is ours.
-        unsafe { ffi::av_dict_free(entry) };
-    }
-    check(found).map(|_| ())
-}
-
-/// The reading error that FFmpeg keeps in the byte stream, which some demuxers take for the end of the file.
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn latched_error(input: &Input) -> Option<ffmpeg::Error> {
-    // SAFETY: the context is open; `pb` is null or its byte stream.
-    let code = unsafe {
-        let pb = (*input.as_ptr()).pb;
-        if pb.is_null() { 0 } else { (*pb).error }
-    };
-    match ffmpeg::Error::from(code) {
-        _ if code >= 0 => None,
-        ffmpeg::Error::Eof => None,
-        error => Some(error),
-    }
 }
 
 /// What the container says of itself.
@@ -258,6 +162,15 @@ pub(super) fn stream_facts(input: &Input, index: usize) -> Option<StreamFacts> {
         ),
         sample_rate: parameters.sample_rate,
     })
+}
+
+/// All entries of the container's index so far.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn index_entries(input: &Input, index: usize) -> u64 {
+    let Some(stream) = input.stream(index) else { return 0 };
+    // SAFETY: the stream belongs to the open context, which is borrowed; nothing is changed.
+    let count = unsafe { ffi::avformat_index_get_entries_count(stream.as_ptr()) };
+    u64::try_from(count).unwrap_or(0)
 }
 
 /// Entries of the container's index that will be shown; `None` where it has none.

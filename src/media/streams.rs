@@ -16,6 +16,7 @@ use super::clip::{ClipInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::raw::{self, StreamFacts};
+use super::raw_input;
 use super::raw_output;
 use crate::config::settings::{Audio, Container};
 use crate::frame::Seconds;
@@ -155,7 +156,7 @@ impl Streams {
     }
 
     fn end(&mut self) -> Result<(), MediaError> {
-        if let Some(error) = raw::latched_error(&self.input) {
+        if let Some(error) = raw_input::latched_error(&self.input) {
             return Err(read_error(&self.path, raw::io_error(error)));
         }
         self.ended = true;

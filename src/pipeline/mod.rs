@@ -4,6 +4,7 @@ mod ahead;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;
+mod length;
 pub mod plan;
 pub mod scene;
 mod scoring;

@@ -4,6 +4,7 @@
 mod order;
 mod place;
 mod twice;
+mod untrusted;
 
 use slomod::report::Status;
 use std::fs;

@@ -1,8 +1,10 @@
 //! Clips made by the ffmpeg command go through probe, decode, write and verify.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod boxes;
 mod refusals;
 mod sound;
+mod untrusted;
 mod video;
 
 use std::path::{Path, PathBuf};

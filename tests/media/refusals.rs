@@ -23,6 +23,7 @@ fn code(path: &Path) -> &'static str {
     }
 }
 
+/// W28, W38.
 #[test]
 fn what_is_no_clip_is_refused_with_its_code() {
     let Some(dir) = workshop() else { return };
@@ -112,6 +113,7 @@ fn a_truncated_matroska_falls_short_of_its_header() {
     assert!(decoder.stats().truncated, "{:?}", decoder.stats());
 }
 
+/// W39.
 #[test]
 fn huge_pictures_are_refused_before_they_are_held() {
     let Some(dir) = workshop() else { return };
@@ -129,6 +131,7 @@ fn huge_pictures_are_refused_before_they_are_held() {
     assert_eq!(code(&path), "too_large");
 }
 
+/// W31, W38.
 #[test]
 fn names_are_taken_as_they_are() {
     let Some(dir) = workshop() else { return };

@@ -176,12 +176,18 @@ impl Journal {
         let path = state_dir.join(FILE_NAME);
         let marker = state_dir.join(MARKER_NAME);
         let is_empty = std::fs::metadata(&path).map_or(true, |meta| meta.len() == 0);
-        if is_empty && marker.exists() {
+        let there_was_one = marker.exists();
+        if is_empty && there_was_one {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
         let mut journal = Self::of(path, connection);
-        journal.prepare()?;
+        // A file of SQLite's without tables is no journal either, and one that is not ours stays as it is.
+        match journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT)).and_then(|()| journal.version())? {
+            0 if there_was_one => return Err(JournalError::Missing(journal.path)),
+            0..=VERSION => journal.prepare()?,
+            found => return Err(JournalError::Newer { path: journal.path, found }),
+        }
         std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
             JournalError::Unwritable { path: marker.clone(), reason: error.to_string() }
         })?;
@@ -220,7 +226,6 @@ impl Journal {
 
     fn prepare(&mut self) -> Outcome<()> {
         self.sql(|it| {
-            it.busy_timeout(BUSY_TIMEOUT)?;
             it.pragma_update(None, "journal_mode", "WAL")?;
             it.pragma_update(None, "synchronous", "FULL")
         })?;

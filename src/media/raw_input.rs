@@ -1,0 +1,152 @@
+//! Opens an input by the bytes of its path: one file, whatever it says.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::ffi;
+use ffmpeg::format::context::Input;
+
+use super::raw::{check, text};
+
+/// Protocols an input may use: it is one file, and names no other.
+const PROTOCOLS: &CStr = c"file";
+
+/// `file:` and the bytes of the path, so that no name is taken for a protocol, an option or a pattern.
+pub(super) fn file_url(path: &Path) -> io::Result<CString> {
+    let mut url = b"file:".to_vec();
+    url.extend_from_slice(path.as_os_str().as_bytes());
+    CString::new(url).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// A demuxer as recognised from content.
+#[derive(Clone, Copy)]
+pub(super) struct Demuxer(*const ffi::AVInputFormat);
+
+impl Demuxer {
+    /// FFmpeg's names of it, comma-separated.
+    #[expect(unsafe_code, reason = "FFmpeg's C interface")]
+    pub(super) fn name(self) -> String {
+        // SAFETY: made by `sniff` only, from a registered demuxer, which lives for ever.
+        let name = unsafe { (*self.0).name };
+        text(name)
+    }
+}
+
+/// The demuxer that the content (never the name) of the file asks for.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
+    let mut io: *mut ffi::AVIOContext = ptr::null_mut();
+    // SAFETY: `io` is null and receives the context; `url` is a C string.
+    check(unsafe { ffi::avio_open(&raw mut io, url.as_ptr(), ffi::AVIO_FLAG_READ) })?;
+    let mut format = ptr::null();
+    // SAFETY: `io` is open; a null name and log context are allowed.
+    let found = unsafe {
+        ffi::av_probe_input_buffer2(io, &raw mut format, ptr::null(), ptr::null_mut(), 0, 0)
+    };
+    // SAFETY: opened above, closed once.
+    unsafe { ffi::avio_closep(&raw mut io) };
+    check(found)?;
+    if format.is_null() { Err(ffmpeg::Error::InvalidData) } else { Ok(Demuxer(format)) }
+}
+
+/// Opens `url` with `demuxer`, without looking at stream content yet. Nothing but this one file is opened, whatever it
+/// names: only the `file` protocol and the demuxers of `allowed` (FFmpeg's names, comma-separated) may be used, MOV's
+/// references to other files are off, and whatever a demuxer still asks for is refused by [`open_itself_only`]. More than
+/// `max_streams` streams are not allocated for.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn open_input(
+    url: &CStr,
+    demuxer: Demuxer,
+    allowed: &CStr,
+    max_streams: i32,
+) -> Result<Input, ffmpeg::Error> {
+    // SAFETY: takes nothing; null is checked.
+    let mut context = unsafe { ffi::avformat_alloc_context() };
+    // SAFETY: null, or a context of our own that nobody else knows yet.
+    let Some(raw) = (unsafe { context.as_mut() }) else {
+        return Err(ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM });
+    };
+    raw.io_open = Some(open_itself_only);
+    raw.max_streams = max_streams;
+    let mut options: *mut ffi::AVDictionary = ptr::null_mut();
+    for (key, value) in [
+        (c"protocol_whitelist", PROTOCOLS),
+        (c"format_whitelist", allowed),
+        (c"enable_drefs", c"0"),
+        (c"use_absolute_path", c"0"),
+    ] {
+        // SAFETY: a null dictionary is created on the first entry; key and value are C strings that are copied. A copy
+        // that cannot be made leaves the entry out, which `open_itself_only` makes good.
+        unsafe { ffi::av_dict_set(&raw mut options, key.as_ptr(), value.as_ptr(), 0) };
+    }
+    // SAFETY: the context is ours; FFmpeg frees it on failure.
+    let opened = unsafe {
+        ffi::avformat_open_input(&raw mut context, url.as_ptr(), demuxer.0, &raw mut options)
+    };
+    // SAFETY: the dictionary is ours; null is allowed.
+    unsafe { ffi::av_dict_free(&raw mut options) };
+    check(opened)?;
+    // SAFETY: the open context is handed over to its owner.
+    Ok(unsafe { Input::wrap(context) })
+}
+
+/// What FFmpeg calls where a demuxer wants a file opened: the clip itself may be, and nothing else.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+unsafe extern "C" fn open_itself_only(
+    context: *mut ffi::AVFormatContext,
+    opened: *mut *mut ffi::AVIOContext,
+    url: *const c_char,
+    flags: c_int,
+    options: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    // SAFETY: FFmpeg passes the context that it opens.
+    let own = unsafe { (*context).url };
+    if own.is_null() || url.is_null() || flags & ffi::AVIO_FLAG_WRITE != 0 {
+        return -ffmpeg::error::EACCES;
+    }
+    // SAFETY: both are C strings of FFmpeg's, which live for the length of this call.
+    let is_own = unsafe { CStr::from_ptr(own) == CStr::from_ptr(url) };
+    if !is_own {
+        return -ffmpeg::error::EACCES;
+    }
+    // SAFETY: the arguments are FFmpeg's own; a null callback is allowed.
+    unsafe { ffi::avio_open2(opened, url, flags, ptr::null(), options) }
+}
+
+/// Reads as much as FFmpeg needs to know the streams. A picture above `max_pixels` is not allocated for.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn find_streams(input: &mut Input, max_pixels: u64) -> Result<(), ffmpeg::Error> {
+    let limit = CString::new(max_pixels.to_string()).map_err(|_| ffmpeg::Error::Bug)?;
+    let mut options: Vec<*mut ffi::AVDictionary> = vec![ptr::null_mut(); input.streams().count()];
+    for entry in &mut options {
+        // SAFETY: as in `open_input`.
+        unsafe { ffi::av_dict_set(entry, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
+    }
+    // SAFETY: the context is open; one dictionary for each of its streams, as FFmpeg asks.
+    let found = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), options.as_mut_ptr()) };
+    for entry in &mut options {
+        // SAFETY: each dictionary is ours.
+        unsafe { ffi::av_dict_free(entry) };
+    }
+    check(found).map(|_| ())
+}
+
+/// The reading error that FFmpeg keeps in the byte stream, which some demuxers take for the end of the file.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn latched_error(input: &Input) -> Option<ffmpeg::Error> {
+    // SAFETY: the context is open; `pb` is null or its byte stream.
+    let code = unsafe {
+        let pb = (*input.as_ptr()).pb;
+        if pb.is_null() { 0 } else { (*pb).error }
+    };
+    match ffmpeg::Error::from(code) {
+        _ if code >= 0 => None,
+        ffmpeg::Error::Eof => None,
+        error => Some(error),
+    }
+}

@@ -4,6 +4,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::config::file::{Ready, WatchBy};
 use crate::config::settings::{Audio, Codec, Container, Device, Mode};
 
 /// The whole file.
@@ -65,6 +66,10 @@ pub struct RawWatch {
     pub quality_samples: Option<Spanned<u32>>,
     pub settle: Option<Spanned<String>>,
     pub recursive: Option<Spanned<bool>>,
+    pub watch_by: Option<Spanned<WatchBy>>,
+    pub ready: Option<Spanned<Ready>>,
+    pub marker: Option<Spanned<String>>,
+    pub links_to: Option<Spanned<Vec<Spanned<String>>>>,
     pub collision: Option<Spanned<RawCollision>>,
     pub on_success: Option<Spanned<RawOnSuccess>>,
     pub originals: Option<Spanned<String>>,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::file::Watch;
 use crate::daemon::DaemonError;
+use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original, Twin};
 use crate::daemon::names;
 use crate::daemon::original;
@@ -18,7 +19,6 @@ use crate::daemon::publish::{self, Publication, PublishError, Step};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict::{self, Verdict};
-use crate::daemon::watch::root_identity;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
@@ -29,6 +29,8 @@ use crate::report::{Notice, Report, Status};
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim holds without news; for other machines, one day.
 pub const LEASE_MS: i64 = 60_000;
+/// Why a job waits whose folder is not there, as the journal keeps it.
+pub const OFFLINE: &str = "offline";
 /// An output is expected to be at the most this many times `factor` the size of its source.
 const GROWTH: f64 = 1.3;
 
@@ -174,17 +176,32 @@ impl Job {
         match Snapshot::take(&source) {
             Ok(snapshot) if snapshot.same_content(&self.worked()) => Ok(None),
             Ok(_) => self.cancel("source_changed", "the file was replaced or changed").map(Some),
-            Err(_) if root_identity(&self.watch.path).is_err() => {
-                let message = "the folder is offline";
-                self.delay("offline", message, Aftermath::Pause(message.into())).map(Some)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.cancel("source_vanished", "the file was removed").map(Some)
-            }
-            Err(error) => {
-                self.delay("source_unreadable", &error.to_string(), Aftermath::Next).map(Some)
-            }
+            Err(error) => self.missing(&error).map(Some),
         }
+    }
+
+    /// The source cannot be looked at.
+    fn missing(&self, error: &io::Error) -> Result<Aftermath, DaemonError> {
+        if let Some(message) = self.folder_trouble()? {
+            return self.delay(OFFLINE, &message, Aftermath::Pause(message.clone()));
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound => self.cancel("source_vanished", "the file was removed"),
+            _ => self.delay("source_unreadable", &error.to_string(), Aftermath::Next),
+        }
+    }
+
+    /// Why nothing can be concluded from a file that is not in the folder: the folder is not there, or another one than
+    /// that in which the clip was queued (the empty place below a share that is not mounted).
+    fn folder_trouble(&self) -> Result<Option<String>, DaemonError> {
+        let identity = match filesystem::identify(&self.watch) {
+            Ok(identity) => identity.lasting,
+            Err(error) => return Ok(Some(format!("the folder is offline: {error}"))),
+        };
+        let queued_in = self.shop.journal().root_of(self.claim.job)?;
+        let is_other = queued_in.is_some_and(|it| !it.is_empty() && it != identity);
+        let message = "the folder is not the one in which this clip was queued; is it mounted?";
+        Ok(is_other.then(|| message.to_owned()))
     }
 
     fn worked(&self) -> Snapshot {
@@ -324,10 +341,12 @@ impl Job {
     }
 
     async fn publish(&self, task: &Task, report: Report) -> Attempt {
+        if let Some(aftermath) = self.source_trouble()? {
+            publish::remove_temporary(&task.temporary)?;
+            return Ok(aftermath);
+        }
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
-        let still =
-            Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
-        if !still || !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
+        if !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
             let message = "the file changed while it was converted; the result was discarded";
             return Ok(self.cancel("source_changed", message)?);

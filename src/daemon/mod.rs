@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! run       the one loop: hints and scans in, jobs out, signals
-//!  ├ watch    which paths to look at (change events are hints, scans are the truth)
+//!  ├ hints    change events, and which directories get none: they say where to look again
+//!  ├ watch    scans: what lies in the watched folders
 //!  ├ settle   when a file is complete: the only code that decides it
 //!  ├ arrivals from hint to queued job
 //!  ├ intake   probe and hash of a settled file
@@ -22,11 +23,14 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode};
 
 mod arrivals;
+pub mod filesystem;
 pub mod folders;
+pub mod hints;
 pub mod ignore;
 pub mod intake;
 pub mod job;
 pub mod journal;
+pub mod known;
 pub mod names;
 pub mod original;
 pub mod protocol;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -14,18 +14,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::file::Config;
 use crate::daemon::DaemonError;
-use crate::daemon::folders::Folders;
+use crate::daemon::folders::{Extent, Folders};
+use crate::daemon::hints::Hints;
 use crate::daemon::intake::Checked;
-use crate::daemon::job::{self, Aftermath, Shop, now_ms};
+use crate::daemon::job::{self, Aftermath, OFFLINE, Shop, now_ms};
 use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::DaemonView;
+use crate::daemon::known::Known;
 use crate::daemon::original;
 use crate::daemon::protocol::Request;
 use crate::daemon::recover;
 use crate::daemon::service::{self, Notifier, StatusParts, log_watch};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look};
+use crate::daemon::watch::{Found, Look, ScanProblems, look};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::Progress;
@@ -49,7 +51,7 @@ pub(super) type FileKey = (usize, PathBuf);
 /// What reports back to the loop.
 pub(super) enum Event {
     Found(usize, Vec<Found>),
-    Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
+    Scanned { folder: usize, extent: Extent, result: std::io::Result<ScanProblems> },
     Checked { key: FileKey, snapshot: Snapshot, checked: Checked },
     Progress(Progress),
     HouseKept(Result<(), DaemonError>),
@@ -72,6 +74,10 @@ pub(super) struct Daemon {
     pub(super) owner: String,
     pub(super) folders: Folders,
     pub(super) hints: Hints,
+    /// How often change events were lost.
+    pub(super) overflows: u64,
+    /// Files that scans need not ask the journal for; shared with their threads.
+    pub(super) known: Arc<Mutex<Known>>,
     pub(super) settler: Settler<FileKey>,
     /// Files whose grace time is over: they become jobs without being probed.
     pub(super) overdue: HashMap<FileKey, Snapshot>,
@@ -123,7 +129,7 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
         result = open_engines(&config, &shop, stopped) => result?,
         () = first(&mut signals) => return Ok(()),
     };
-    let (hints, mut paths) = Hints::start();
+    let hints = Hints::start(&config.daemon.extensions);
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let mut daemon = Daemon::begin(config, shop, hints, events, stop)?;
     daemon.fallback = fallback;
@@ -134,13 +140,12 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
         let pause = daemon.pause();
         tokio::select! {
             () = first(&mut signals) => break,
-            Some(path) = paths.recv() => daemon.hint(&path)?,
+            () = daemon.hints.news() => {}
             Some(event) = inbox.recv() => daemon.event(event)?,
             () = tokio::time::sleep(pause) => {}
         }
-        // Whatever else has come by now, before the loop turns once for all of it.
-        while let Ok(path) = paths.try_recv() {
-            daemon.hint(&path)?;
+        for hint in daemon.hints.take() {
+            daemon.hint(&hint)?;
         }
         daemon.turn()?;
     }
@@ -213,6 +218,8 @@ impl Daemon {
             shop: Arc::new(shop),
             owner,
             hints,
+            overflows: 0,
+            known: Arc::default(),
             settler: Settler::default(),
             overdue: HashMap::new(),
             checks: 0,
@@ -240,13 +247,20 @@ impl Daemon {
     /// Everything that has become due.
     fn turn(&mut self) -> Result<(), DaemonError> {
         let now = Instant::now();
-        if self.hints.take_overflow() {
-            log::warn!("change events were lost: all folders are read");
+        let overflows = self.hints.take_overflows();
+        if overflows > 0 {
+            self.overflows += overflows;
+            let total = self.overflows;
+            log::warn!(
+                "change events were lost ({total} times since the start): all folders are read"
+            );
             self.folders.scan_all(now);
         }
-        self.folders.look(&mut self.hints, now);
-        for folder in self.folders.take_scans(now) {
-            self.start_scan(folder, PathBuf::new());
+        for folder in self.folders.look(self.hints.watches(), now) {
+            self.folder_came(folder)?;
+        }
+        for (folder, extent) in self.folders.take_scans(self.hints.watches(), now) {
+            self.start_scan(folder, extent);
         }
         while self.checks < MOST_CHECKS {
             let Some((key, snapshot)) = self.settler.take_due(now) else { break };
@@ -291,7 +305,7 @@ impl Daemon {
                     self.seen((folder, file.relative), file.snapshot)?;
                 }
             }
-            Event::Scanned { folder, whole, result } => self.scanned(folder, whole, result),
+            Event::Scanned { folder, extent, result } => self.scanned(folder, &extent, result),
             Event::Checked { key, snapshot, checked } => {
                 self.checks -= 1;
                 self.checked(key, snapshot, checked)?;
@@ -311,6 +325,12 @@ impl Daemon {
             Event::JobEnded(result) => self.job_ended(result)?,
         }
         Ok(())
+    }
+
+    /// A folder is there (again): its jobs that waited for it are due.
+    fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
+        let path = self.folders.list[folder].watch.path.to_string_lossy();
+        Ok(self.shop.journal().wake(&path, OFFLINE, now_ms())?)
     }
 
     fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
@@ -344,13 +364,15 @@ impl Daemon {
     fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
         let running = self.running.take();
         let aftermath = result?;
+        // A job that was cancelled frees its place.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let Some(Running { key, .. }) = running else { return Ok(()) };
         match aftermath {
             Aftermath::Next => self.folders.works(key.0),
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
             Aftermath::LookAgain => {
-                let root = &self.folders.list[key.0].watch.path;
-                if let Ok(Look::File(snapshot)) = look(root, &key.1) {
+                let area = &self.folders.list[key.0].area;
+                if let Ok(Look::File(snapshot)) = look(area, &key.1) {
                     self.seen(key, snapshot)?;
                 }
             }

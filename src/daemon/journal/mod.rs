@@ -25,6 +25,7 @@ use crate::error::{Classify, Consequence, ExitCode};
 
 mod claims;
 mod intake;
+mod roots;
 mod upkeep;
 pub mod view;
 
@@ -256,6 +257,7 @@ impl Journal {
             SCHEMA_VERSION => {}
             found => return Err(JournalError::Newer { path: self.path.clone(), found }),
         }
+        self.make_roots()?;
         let check: String =
             self.sql(|it| it.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
         if check != "ok" {

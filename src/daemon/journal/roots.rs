@@ -1,0 +1,59 @@
+//! In which folder a job was queued: a watched folder may have something else mounted later, or nothing.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Journal, Outcome};
+
+/// A table of its own, which earlier versions leave alone.
+const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS job_roots (
+    job  BIGINT PRIMARY KEY REFERENCES jobs (id),
+    root TEXT   NOT NULL
+)";
+
+impl Journal {
+    pub(super) fn make_roots(&mut self) -> Outcome<()> {
+        self.sql(|it| it.execute_batch(TABLE))
+    }
+
+    /// The watched folder was `root` (`RootIdentity::lasting`) when `job` was queued.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn remember_root(&mut self, job: i64, root: &str) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "INSERT INTO job_roots (job, root) VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET root = excluded.root",
+                params![job, root],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// What the watched folder was when `job` was queued; `None` where nobody noted it.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn root_of(&self, job: i64) -> Outcome<Option<String>> {
+        self.sql(|it| {
+            it.query_row("SELECT root FROM job_roots WHERE job = ?1", [job], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// The queued jobs of `watch` that wait because of `error_code` are due now.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn wake(&mut self, watch: &str, error_code: &str, now_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = ?3
+                 WHERE watch = ?1 AND state = 'queued' AND error_code = ?2 AND next_try_ms > ?3",
+                params![watch, error_code, now_ms],
+            )
+        })
+        .map(|_| ())
+    }
+}

@@ -3,6 +3,7 @@
 mod audio;
 pub mod clip;
 mod clock;
+pub mod complete;
 pub mod decode;
 mod encoder;
 mod mux;

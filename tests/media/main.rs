@@ -1,6 +1,7 @@
 //! Clips made by the ffmpeg command go through probe, decode, write and verify.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod complete;
 mod refusals;
 mod sound;
 mod video;

@@ -27,6 +27,7 @@ use crate::daemon::recover;
 use crate::daemon::service::{self, Notifier, StatusParts, log_watch};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::verdict;
 use crate::daemon::watch::{Found, Look, ScanProblems, look};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
@@ -36,6 +37,8 @@ use crate::pipeline::Progress;
 const EVENTS: usize = 256;
 /// Files that are looked into at a time.
 const MOST_CHECKS: usize = 2;
+/// A clock that went back by less is let be.
+const CLOCK_STEP_MS: i64 = 5_000;
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
@@ -88,6 +91,8 @@ pub(super) struct Daemon {
     pub(super) notifier: Notifier,
     pub(super) fallback: Option<String>,
     pub(super) started_ms: i64,
+    /// The same instant by the monotonic clock and by the system's.
+    clock: (Instant, i64),
     /// The last line, and when it was written.
     pub(super) described: (String, Option<Instant>),
     pub(super) next_description: Instant,
@@ -109,6 +114,14 @@ pub fn run(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
     // A hash of a large file or a scan of a share that hangs does not hold the end up.
     runtime.shutdown_background();
     result
+}
+
+/// How many milliseconds the system's clock went back against the monotonic one between two instants; `None` where it
+/// did not, or by a little only. (Forward is no harm: jobs are due early.)
+fn set_back_by(before: (Instant, i64), now: (Instant, i64)) -> Option<i64> {
+    let elapsed = i64::try_from(now.0.duration_since(before.0).as_millis()).unwrap_or(i64::MAX);
+    let step_ms = before.1.saturating_add(elapsed).saturating_sub(now.1);
+    (step_ms >= CLOCK_STEP_MS).then_some(step_ms)
 }
 
 fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
@@ -206,6 +219,7 @@ impl Daemon {
         let owner = format!("{}-{started_ms}", std::process::id());
         let mut journal = shop.journal();
         recover::recover(&mut journal, &config, &owner, started_ms)?;
+        journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
         for watch in &config.watches {
             // Where it cannot be made, its jobs wait and the status says why.
@@ -229,6 +243,7 @@ impl Daemon {
             notifier: Notifier::new(now),
             fallback: None,
             started_ms,
+            clock: (now, started_ms),
             described: (String::new(), None),
             next_description: now,
             next_housekeeping: now,
@@ -247,6 +262,11 @@ impl Daemon {
     /// Everything that has become due.
     fn turn(&mut self) -> Result<(), DaemonError> {
         let now = Instant::now();
+        if let Some(step_ms) = set_back_by(self.clock, (now, now_ms())) {
+            log::warn!("the clock was set back by {} s", step_ms / 1000);
+            self.shop.journal().clock_set_back(step_ms)?;
+            self.clock = (now, now_ms());
+        }
         let overflows = self.hints.take_overflows();
         if overflows > 0 {
             self.overflows += overflows;
@@ -440,5 +460,22 @@ impl Daemon {
         self.shop.journal().forget_daemon()?;
         log::info!("stopped");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W12.
+    #[test]
+    fn a_clock_that_is_set_back_is_noticed_and_one_that_goes_or_jumps_ahead_is_let_be() {
+        let begin = Instant::now();
+        let later = |seconds| begin + Duration::from_secs(seconds);
+        let hour_ms = 3_600_000;
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000)), None);
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 + hour_ms)), None);
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 - hour_ms)), Some(hour_ms));
+        assert_eq!(set_back_by((begin, 0), (later(10), 9_000)), None, "slewing");
     }
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod place;
+mod ready;
+mod watching;
 
 use slomod::report::Status;
 use std::fs;

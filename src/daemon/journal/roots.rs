@@ -1,4 +1,5 @@
-//! In which folder a job was queued: a watched folder may have something else mounted later, or nothing.
+//! In which folder a job was queued (a watched folder may have something else mounted later, or nothing), and when what
+//! waits for a folder or for a time is due.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -52,6 +53,34 @@ impl Journal {
                 "UPDATE jobs SET next_try_ms = ?3
                  WHERE watch = ?1 AND state = 'queued' AND error_code = ?2 AND next_try_ms > ?3",
                 params![watch, error_code, now_ms],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// The system's clock was set back by `step_ms`: what waits is due as soon as it would have been.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn clock_set_back(&mut self, step_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = next_try_ms - ?1 WHERE state = 'queued'",
+                [step_ms],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// No job waits for longer than `most_ms`: one that would was queued before the clock was set back.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn limit_waiting(&mut self, most_ms: i64, now_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = ?2 WHERE state = 'queued' AND next_try_ms > ?1 + ?2",
+                params![most_ms, now_ms],
             )
         })
         .map(|_| ())

@@ -180,28 +180,29 @@ impl Job {
         }
     }
 
-    /// The source cannot be looked at.
+    /// The source cannot be looked at. Nothing is concluded from a file that is not there where its folder is not there
+    /// either, or is another than that in which the clip was queued: the empty place below a share that is not mounted.
     fn missing(&self, error: &io::Error) -> Result<Aftermath, DaemonError> {
-        if let Some(message) = self.folder_trouble()? {
-            return self.delay(OFFLINE, &message, Aftermath::Pause(message.clone()));
+        let identity = match filesystem::identify(&self.watch) {
+            Ok(identity) => identity.lasting,
+            Err(error) => {
+                let message = format!("the folder is offline: {error}");
+                return self.delay(OFFLINE, &message, Aftermath::Pause(message.clone()));
+            }
+        };
+        let queued_in = self.shop.journal().root_of(self.claim.job)?;
+        if let Some(root) = queued_in.filter(|it| !it.is_empty() && *it != identity) {
+            let message = "the folder is not the one in which this clip was queued; is it mounted?";
+            let until_ms = now_ms() + verdict::pause_ms(self.claim.delays);
+            let watch = &self.claim.watch;
+            self.shop.journal().postpone_root(watch, &root, until_ms, (OFFLINE, message))?;
+            // Clips of the folder that is there now are worked meanwhile.
+            return self.delay(OFFLINE, message, Aftermath::Next);
         }
         match error.kind() {
             io::ErrorKind::NotFound => self.cancel("source_vanished", "the file was removed"),
             _ => self.delay("source_unreadable", &error.to_string(), Aftermath::Next),
         }
-    }
-
-    /// Why nothing can be concluded from a file that is not in the folder: the folder is not there, or another one than
-    /// that in which the clip was queued (the empty place below a share that is not mounted).
-    fn folder_trouble(&self) -> Result<Option<String>, DaemonError> {
-        let identity = match filesystem::identify(&self.watch) {
-            Ok(identity) => identity.lasting,
-            Err(error) => return Ok(Some(format!("the folder is offline: {error}"))),
-        };
-        let queued_in = self.shop.journal().root_of(self.claim.job)?;
-        let is_other = queued_in.is_some_and(|it| !it.is_empty() && it != identity);
-        let message = "the folder is not the one in which this clip was queued; is it mounted?";
-        Ok(is_other.then(|| message.to_owned()))
     }
 
     fn worked(&self) -> Snapshot {

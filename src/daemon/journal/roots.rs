@@ -43,6 +43,30 @@ impl Journal {
         })
     }
 
+    /// The queued jobs of `watch` that belong to another folder, `root`, wait like the one of them that was tried.
+    /// `why` is code and sentence.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn postpone_root(
+        &mut self,
+        watch: &str,
+        root: &str,
+        until_ms: i64,
+        why: (&str, &str),
+    ) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = MAX(next_try_ms, ?3), delays = delays + 1,
+                        error_code = ?4, error_message = ?5
+                 WHERE watch = ?1 AND state = 'queued'
+                       AND id IN (SELECT job FROM job_roots WHERE root = ?2)",
+                params![watch, root, until_ms, why.0, why.1],
+            )
+        })
+        .map(|_| ())
+    }
+
     /// The queued jobs of `watch` that wait because of `error_code` are due now.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::config::file::{Config, Watch};
+use crate::daemon::directories::{Ways, Why};
 use crate::daemon::filesystem::{self, RootIdentity};
-use crate::daemon::hints::{Watches, Ways, Why};
+use crate::daemon::hints::Watches;
 use crate::daemon::service::log_watch;
 use crate::daemon::settle::Times;
 use crate::daemon::verdict;

@@ -4,7 +4,7 @@
 //! instead where its file system gives no events of other machines' changes, where the configuration says so, or where
 //! the system has no watch left; each scan tries again. Events are hints only: what they say is looked at anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
 use std::mem::{MaybeUninit, take};
@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use crate::config::file::WatchBy;
+use crate::daemon::directories::{Directories, Ways, Why};
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
 
@@ -39,28 +40,6 @@ const NEWS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::EXCL_UNLINK);
-
-/// Why a directory is polled.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// The configuration says so.
-    Configured,
-    /// Changes by other machines give no events on this file system.
-    Network(&'static str),
-    /// The system's limit of watches is reached.
-    NoWatchLeft,
-    /// The system's reason.
-    Failed(String),
-}
-
-/// How often each way of watching is met below a directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ways {
-    /// Directories with events.
-    pub events: usize,
-    /// Directories without, by reason.
-    pub polled: BTreeMap<Why, usize>,
-}
 
 /// Something happened to a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +66,7 @@ pub struct Watches(Arc<Shared>);
 struct Shared {
     inotify: Result<OwnedFd, String>,
     extensions: Vec<String>,
-    map: Mutex<Map>,
+    map: Mutex<Directories>,
     inbox: Mutex<Inbox>,
     news: Notify,
 }
@@ -96,21 +75,6 @@ struct Shared {
 struct Inbox {
     hints: BTreeSet<Hint>,
     overflows: u64,
-}
-
-/// Which directory has which watch. A watch belongs to one path: the one under which a scan met it last.
-#[derive(Debug, Default)]
-struct Map {
-    paths: HashMap<i32, Arc<Path>>,
-    directories: BTreeMap<Arc<Path>, Directory>,
-    generation: u64,
-}
-
-#[derive(Debug)]
-struct Directory {
-    way: Result<i32, Why>,
-    /// The generation in which a scan entered it last.
-    entered: u64,
 }
 
 impl Hints {
@@ -208,31 +172,26 @@ impl Watches {
                 }
             }
         };
-        self.0.put(&mut map, directory, way);
+        let unused = map.put(directory, way);
+        self.0.end_watches(unused);
     }
 
     /// Nothing below `directory` is watched any more, nor it itself.
     pub fn forget(&self, directory: &Path) {
-        let mut map = self.0.map();
-        self.0.forget(&mut map, directory);
+        let unused = self.0.map().forget(directory);
+        self.0.end_watches(unused);
     }
 
     /// A scan of a whole watched folder begins; for [`Self::end_scan`].
     #[must_use]
     pub fn begin_scan(&self) -> u64 {
-        let mut map = self.0.map();
-        map.generation += 1;
-        map.generation
+        self.0.map().begin_generation()
     }
 
     /// The scan read all of `root`: directories that no scan entered since `begun`, and that are not there any more, are
     /// forgotten. Where events were lost nothing else says that they went.
     pub fn end_scan(&self, root: &Path, begun: u64) {
-        let map = self.0.map();
-        let unmet = |(_, directory): &(&Arc<Path>, &Directory)| directory.entered < begun;
-        let mut gone: Vec<Arc<Path>> =
-            map.below(root).filter(unmet).map(|(path, _)| Arc::clone(path)).collect();
-        drop(map);
+        let mut gone = self.0.map().unmet(root, begun);
         gone.retain(|path| match std::fs::symlink_metadata(path) {
             Ok(meta) => !meta.is_dir() && **path != *root,
             Err(error) => {
@@ -241,56 +200,27 @@ impl Watches {
         });
         let mut map = self.0.map();
         for path in gone {
-            if map.directories.get(&path).is_some_and(|it| it.entered < begun) {
-                self.0.remove(&mut map, &path);
-            }
+            let unused = map.remove_unmet(&path, begun);
+            self.0.end_watches(unused);
         }
     }
 
-    /// The polled directories below `root`, or itself, that do not lie in another polled one.
+    /// The polled directories below `root`, or it itself, that do not lie in another polled one.
     #[must_use]
     pub fn polled(&self, root: &Path) -> Vec<PathBuf> {
-        let map = self.0.map();
-        let mut found: Vec<PathBuf> = Vec::new();
-        for (path, _) in map.below(root).filter(|(_, directory)| directory.way.is_err()) {
-            // Directories come before what lies in them.
-            if found.last().is_none_or(|last| !path.starts_with(last)) {
-                found.push(path.to_path_buf());
-            }
-        }
-        found
+        self.0.map().polled(root)
     }
 
     /// How the directories of `root` are watched.
     #[must_use]
     pub fn ways(&self, root: &Path) -> Ways {
-        let map = self.0.map();
-        let mut ways = Ways::default();
-        for (_, directory) in map.below(root) {
-            match &directory.way {
-                Ok(_) => ways.events += 1,
-                Err(why) => *ways.polled.entry(why.clone()).or_default() += 1,
-            }
-        }
-        ways
-    }
-}
-
-impl Map {
-    fn below<'a>(
-        &'a self,
-        root: &'a Path,
-    ) -> impl Iterator<Item = (&'a Arc<Path>, &'a Directory)> + 'a {
-        use std::ops::Bound::{Included, Unbounded};
-        self.directories
-            .range::<Path, _>((Included(root), Unbounded))
-            .take_while(move |(path, _)| path.starts_with(root))
+        self.0.map().ways(root)
     }
 }
 
 impl Shared {
     // A thread that panicked meanwhile left whole entries behind.
-    fn map(&self) -> MutexGuard<'_, Map> {
+    fn map(&self) -> MutexGuard<'_, Directories> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -298,42 +228,9 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, map: &mut Map, directory: &Path, way: Result<i32, Why>) {
-        let path: Arc<Path> = directory.into();
-        let entered = map.generation;
-        if let Ok(watch) = way {
-            // The same directory under an earlier name: it was moved, and that name is not its own any more.
-            let earlier = map.paths.insert(watch, Arc::clone(&path));
-            if let Some(earlier) = earlier.filter(|it| *it != path) {
-                map.directories.remove(&earlier);
-            }
-        }
-        let earlier = map.directories.insert(path, Directory { way: way.clone(), entered });
-        if let Some(Directory { way: Ok(watch), .. }) = earlier
-            && way != Ok(watch)
-        {
-            // Another directory has this name now.
-            self.unwatch(map, watch);
-        }
-    }
-
-    fn forget(&self, map: &mut Map, directory: &Path) {
-        let paths: Vec<Arc<Path>> =
-            map.below(directory).map(|(path, _)| Arc::clone(path)).collect();
-        for path in paths {
-            self.remove(map, &path);
-        }
-    }
-
-    fn remove(&self, map: &mut Map, path: &Arc<Path>) {
-        if let Some(Directory { way: Ok(watch), .. }) = map.directories.remove(path) {
-            self.unwatch(map, watch);
-        }
-    }
-
-    fn unwatch(&self, map: &mut Map, watch: i32) {
-        map.paths.remove(&watch);
-        if let Ok(inotify) = &self.inotify {
+    fn end_watches(&self, watches: impl IntoIterator<Item = i32>) {
+        let Ok(inotify) = &self.inotify else { return };
+        for watch in watches {
             // The system drops the watch of a removed directory itself.
             let _ = inotify::remove_watch(inotify, watch);
         }
@@ -378,14 +275,14 @@ impl Shared {
         }
         let mut map = self.map();
         // Events of a watch that was given up meanwhile mean nothing.
-        let Some(directory) = map.paths.get(&watch).map(Arc::clone) else { return };
+        let Some(directory) = map.of_watch(watch) else { return };
         let Some(name) = name else {
-            return self.directory_itself(&mut map, watch, what, &directory);
+            return self.directory_itself(&mut map, what, &directory);
         };
         let path = directory.join(name);
         if what.contains(ReadFlags::ISDIR) {
             if what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE) {
-                self.forget(&mut map, &path);
+                self.end_watches(map.forget(&path));
             }
             // Its own changes come by its own watch.
             let is_new = what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
@@ -399,15 +296,15 @@ impl Shared {
         self.tell(Hint { path, moved_in: what.contains(ReadFlags::MOVED_TO) });
     }
 
-    fn directory_itself(&self, map: &mut Map, watch: i32, what: ReadFlags, directory: &Arc<Path>) {
+    fn directory_itself(&self, map: &mut Directories, what: ReadFlags, directory: &Arc<Path>) {
         let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
         if what.contains(ReadFlags::IGNORED) {
-            map.paths.remove(&watch);
-            map.directories.remove(directory);
+            // The system ended this watch, and its number means nothing any more.
+            let _ = map.remove(directory);
         } else if what.intersects(gone) {
             if what.contains(ReadFlags::MOVE_SELF) && std::fs::symlink_metadata(directory).is_err()
             {
-                self.forget(map, directory);
+                self.end_watches(map.forget(directory));
             }
             self.tell(Hint { path: directory.to_path_buf(), moved_in: false });
         } else if what.contains(ReadFlags::ATTRIB) {
@@ -436,6 +333,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::fs;
     use std::time::{Duration, Instant};
 
@@ -551,7 +449,7 @@ mod tests {
         let poll = |name: &str| {
             watches.enter(place.folder.path(), &place.path(name), WatchBy::Polling);
         };
-        ["", "a", "kept"].map(poll);
+        ["", "a", "kept"].into_iter().for_each(poll);
         assert_eq!(watches.polled(place.folder.path()), [place.path("")]);
         fs::remove_dir(place.path("a")).unwrap();
         let begun = watches.begin_scan();
@@ -569,7 +467,7 @@ mod tests {
         place.enter("");
         let shared = Arc::clone(&place.hints.watches().0);
         for name in ["a", "a/b"] {
-            shared.put(&mut shared.map(), &place.path(name), Err(Why::NoWatchLeft));
+            assert_eq!(shared.map().put(&place.path(name), Err(Why::NoWatchLeft)), None);
         }
         assert_eq!(place.hints.watches().polled(place.folder.path()), [place.path("a")]);
         assert_eq!(place.ways().polled, BTreeMap::from([(Why::NoWatchLeft, 2)]));

@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use crate::config::file::Watch;
 use crate::daemon::DaemonError;
 use crate::daemon::filesystem;
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original, Twin};
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original, Twin};
 use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::protocol::{Failure, Request, WireTask};
 use crate::daemon::publish::{self, Publication, PublishError, Step};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
@@ -91,33 +92,6 @@ pub async fn work(
         }
         Err(Trouble::Fatal(error)) => Err(error),
         Ok(aftermath) => Ok(aftermath),
-    }
-}
-
-/// Why an attempt broke off.
-enum Trouble {
-    Passing(String),
-    Fatal(DaemonError),
-}
-
-impl From<JournalError> for Trouble {
-    fn from(error: JournalError) -> Self {
-        Self::Fatal(error.into())
-    }
-}
-
-impl From<DaemonError> for Trouble {
-    fn from(error: DaemonError) -> Self {
-        Self::Fatal(error)
-    }
-}
-
-impl From<PublishError> for Trouble {
-    fn from(error: PublishError) -> Self {
-        match error {
-            PublishError::Record(error) => Self::Fatal(error.into()),
-            error => Self::Passing(error.to_string()),
-        }
     }
 }
 

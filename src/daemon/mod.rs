@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode};
 
 mod arrivals;
+pub mod directories;
 pub mod filesystem;
 pub mod folders;
 pub mod hints;
@@ -40,6 +41,7 @@ pub mod run;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
+mod trouble;
 pub mod verdict;
 pub mod watch;
 pub mod worker;

@@ -304,6 +304,7 @@ impl Daemon {
             }
         }
         drop(journal);
+        self.may_start = true;
         self.forget(&key);
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::daemon::hints::Hints;
 use crate::daemon::intake::Checked;
 use crate::daemon::job::{self, Aftermath, OFFLINE, Shop, now_ms};
 use crate::daemon::journal::Journal;
-use crate::daemon::journal::view::DaemonView;
+use crate::daemon::journal::view::{Counts, DaemonView};
 use crate::daemon::known::Known;
 use crate::daemon::original;
 use crate::daemon::protocol::Request;
@@ -86,6 +86,10 @@ pub(super) struct Daemon {
     pub(super) overdue: HashMap<FileKey, Snapshot>,
     pub(super) checks: usize,
     pub(super) running: Option<Running>,
+    /// Whether jobs may be waiting: an idle daemon does not ask the journal for them again and again.
+    pub(super) may_start: bool,
+    /// The journal's counts, and the state of the journal that they are of.
+    counted: Option<((i64, i64), Counts)>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) notifier: Notifier,
@@ -238,6 +242,8 @@ impl Daemon {
             overdue: HashMap::new(),
             checks: 0,
             running: None,
+            may_start: true,
+            counted: None,
             events,
             stop,
             notifier: Notifier::new(now),
@@ -354,6 +360,9 @@ impl Daemon {
     }
 
     fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
+        if !self.may_start {
+            return Ok(());
+        }
         let workable = self.folders.workable(now);
         let names: Vec<&str> = workable.iter().map(String::as_str).collect();
         let claim = self.shop.journal().claim(&self.owner, &names, now_ms(), job::LEASE_MS)?;
@@ -384,6 +393,7 @@ impl Daemon {
     fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
         let running = self.running.take();
         let aftermath = result?;
+        self.may_start = true;
         // A job that was cancelled frees its place.
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let Some(Running { key, .. }) = running else { return Ok(()) };
@@ -412,7 +422,14 @@ impl Daemon {
         }
         self.next_description = now + TICK;
         let since = self.described.1.map(|at| now.duration_since(at));
-        let counts = self.shop.journal().counts()?;
+        let journal = self.shop.journal();
+        let mark = journal.change_mark()?;
+        let counts = match self.counted.take().filter(|(counted_at, _)| *counted_at == mark) {
+            Some((_, counts)) => counts,
+            None => journal.counts()?,
+        };
+        drop(journal);
+        self.may_start = counts.queued > 0;
         let (polling, offline) = self.folders.counts();
         let mut degraded: Vec<String> =
             self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
@@ -427,6 +444,7 @@ impl Daemon {
             queued: counts.queued,
             failed: counts.failed + counts.refused,
         });
+        self.counted = Some((mark, counts));
         self.notifier.status(&line);
         if line != self.described.0 || since.is_none_or(|since| since >= DESCRIBE_EVERY) {
             self.shop.journal().describe_daemon(&DaemonView {

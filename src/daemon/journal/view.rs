@@ -129,6 +129,20 @@ impl Journal {
         self.sql(|it| it.prepare(&query)?.query_map([ended], job_view)?.collect())
     }
 
+    /// Two numbers of which one differs once this connection or another has changed the journal.
+    ///
+    /// # Errors
+    /// [`JournalError`](super::JournalError).
+    pub fn change_mark(&self) -> Outcome<(i64, i64)> {
+        self.sql(|it| {
+            let own =
+                it.prepare_cached("SELECT total_changes()")?.query_row([], |row| row.get(0))?;
+            let others =
+                it.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+            Ok((own, others))
+        })
+    }
+
     /// How many jobs are in which state.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
-use slomod::config::file::{Collision, Config, ConfigError, OnSuccess, load, parse};
+use slomod::config::file::{
+    Collision, Config, ConfigError, OnSuccess, Ready, WatchBy, load, parse,
+};
 use slomod::config::raw::{RawDaemon, RawWatch};
 use slomod::config::settings::{Codec, Mode, Scale};
 
@@ -101,6 +103,29 @@ fn the_documented_shape_is_understood() {
     let watch = &read(text).unwrap().watches[0];
     assert_eq!(watch.settings().factor, Some(4));
     assert_eq!(watch.settle, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn the_ways_of_watching_are_understood() {
+    let text = with(
+        "watch_by = \"polling\"\nready = \"sentinel\"\nmarker = \"a/.here\"\nlinks_to = [\"/srv/archive/\"]",
+    );
+    let watch = &read(&text).unwrap().watches[0];
+    assert_eq!((watch.watch_by, watch.ready), (WatchBy::Polling, Ready::Sentinel));
+    assert_eq!(watch.marker.as_deref(), Some(Path::new("a/.here")));
+    assert_eq!(watch.links_to, [Path::new("/srv/archive")]);
+    for (line, column, said) in [
+        ("marker = \"/abs\"", 10, "marker"),
+        ("marker = \"../x\"", 10, "marker"),
+        ("marker = \"\"", 10, "marker"),
+        ("links_to = [\"/a\", \"b\"]", 19, "links_to"),
+        ("watch_by = \"magic\"", 12, "magic"),
+        ("ready = \"now\"", 9, "now"),
+    ] {
+        let found = problem(&with(line));
+        assert_eq!((found.0, found.1), (4, column), "{line}: {found:?}");
+        assert!(found.2.contains(said), "{found:?}");
+    }
 }
 
 #[test]

@@ -423,3 +423,49 @@ fn a_state_folder_that_is_none_is_named() {
     let error = Journal::open_existing(folder.path()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
 }
+
+/// W16.
+#[test]
+fn jobs_of_a_folder_that_is_not_mounted_wait_together_and_are_woken_together() {
+    let (folder, mut journal) = state();
+    let (first, second) = (
+        submit(&mut journal, "/in", "a.mp4", "a", 1),
+        submit(&mut journal, "/in", "b.mp4", "b", 2),
+    );
+    let other = submit(&mut journal, "/in", "c.mp4", "c", 3);
+    for (job, root) in [(first, "share"), (second, "share"), (other, "below")] {
+        journal.remember_root(job, root).unwrap();
+    }
+    let taken = claim(&mut journal, &["/in"], 10).unwrap();
+    assert_eq!(taken.job, first);
+    journal.postpone_root("/in", "share", 1000, ("offline", "is it mounted?")).unwrap();
+    let again = Again { code: "offline", ..later(Count::Delay, 1000) };
+    journal.again(&taken, &again).unwrap();
+    assert_eq!(claim(&mut journal, &["/in"], 20).unwrap().job, other);
+    assert!(claim(&mut journal, &["/in"], 999).is_none());
+    drop(journal);
+    let mut journal = Journal::open(folder.path()).unwrap();
+    assert_eq!(journal.root_of(first).unwrap().as_deref(), Some("share"));
+    journal.wake("/in", "offline", 30).unwrap();
+    let woken = claim(&mut journal, &["/in"], 30).unwrap();
+    assert_eq!((woken.job, woken.delays), (first, 1));
+    let woken = claim(&mut journal, &["/in"], 30).unwrap();
+    assert_eq!((woken.job, woken.delays), (second, 1), "they wait as long as each other");
+}
+
+/// W12.
+#[test]
+fn a_clock_that_is_set_back_makes_no_job_wait_longer() {
+    let (_folder, mut journal) = state();
+    let hour_ms = 3_600_000;
+    submit(&mut journal, "/in", "a.mp4", "a", 10 * hour_ms);
+    assert!(claim(&mut journal, &["/in"], 9 * hour_ms).is_none());
+    journal.clock_set_back(hour_ms).unwrap();
+    let taken = claim(&mut journal, &["/in"], 9 * hour_ms).unwrap();
+    journal.again(&taken, &later(Count::Delay, 9 * hour_ms + 900_000)).unwrap();
+    // It was set back while no daemon ran.
+    journal.limit_waiting(900_000, 9 * hour_ms).unwrap();
+    assert!(claim(&mut journal, &["/in"], 9 * hour_ms).is_none(), "a pause is a pause");
+    journal.limit_waiting(900_000, 8 * hour_ms).unwrap();
+    assert!(claim(&mut journal, &["/in"], 8 * hour_ms).is_some());
+}

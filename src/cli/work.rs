@@ -100,8 +100,8 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
 }
 
 fn probe(path: &Path) -> Message {
-    match media::probe_untrusted(path) {
-        Ok(_) => Message::Probed,
+    match media::complete::check(path) {
+        Ok(()) => Message::Probed,
         Err(error) => Message::Failed(Box::new(failure(&error, error.code()))),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use num_rational::Ratio;
 use toml::Spanned;
 
-use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Watch};
+use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Ready, Watch, WatchBy};
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
@@ -107,6 +107,17 @@ fn watch(daemon: &Daemon, raw: &RawWatch) -> Checked<Watch> {
             _ => Depth::Flat,
         },
         priority: priority(&raw.priority)?,
+        watch_by: raw.watch_by.as_ref().map_or(WatchBy::Auto, |it| *it.get_ref()),
+        ready: raw.ready.as_ref().map_or(Ready::Settle, |it| *it.get_ref()),
+        marker: raw.marker.as_ref().map(marker).transpose()?,
+        links_to: match &raw.links_to {
+            None => Vec::new(),
+            Some(list) => list
+                .get_ref()
+                .iter()
+                .map(|folder| absolute("links_to", folder))
+                .collect::<Checked<_>>()?,
+        },
         collision: match raw.collision.as_ref().map(|it| *it.get_ref()) {
             Some(RawCollision::Overwrite) => Collision::Overwrite,
             Some(RawCollision::Skip) => Collision::Skip,
@@ -289,6 +300,16 @@ fn folders_apart(watches: &[Watch], index: usize, raw: &RawWatch) -> Checked<()>
         }
     }
     Ok(())
+}
+
+fn marker(text: &Spanned<String>) -> Checked<PathBuf> {
+    let path = Path::new(text.get_ref());
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if text.get_ref().is_empty() || !is_below {
+        let found = text.get_ref();
+        return wrong(text, format!("`marker` is `{found}`: use a path below the watched folder"));
+    }
+    Ok(path.to_owned())
 }
 
 fn absolute(key: &str, text: &Spanned<String>) -> Checked<PathBuf> {

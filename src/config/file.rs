@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::config::check;
 use crate::config::settings::{Device, Settings};
 use crate::error::{Classify, Consequence, ExitCode};
@@ -125,6 +127,14 @@ pub struct Watch {
     pub depth: Depth,
     /// Clips of a folder with a higher number come first.
     pub priority: i32,
+    /// How changes are noticed.
+    pub watch_by: WatchBy,
+    /// When a file counts as complete.
+    pub ready: Ready,
+    /// A file or folder below `path` without which the folder counts as not there; relative.
+    pub marker: Option<PathBuf>,
+    /// Folders, besides `path`, that links to files may lead into; absolute.
+    pub links_to: Vec<PathBuf>,
     /// What happens where the output's name is taken.
     pub collision: Collision,
     /// What happens to the original after its output is published.
@@ -146,6 +156,30 @@ pub enum Depth {
     Flat,
     /// All; the output folder gets the same folders.
     Recursive,
+}
+
+/// How changes in a folder are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchBy {
+    /// Each directory by its file system: polling on network file systems, else events.
+    Auto,
+    /// By change events, whatever the file system.
+    Events,
+    /// By reading the folder at `poll_interval`.
+    Polling,
+}
+
+/// When a file counts as complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// When it is still for `settle` and opens as a video.
+    Settle,
+    /// The same, and not before `clip.mp4.done` or `clip.done` lies beside it.
+    Sentinel,
+    /// At once where it is moved to its name and opens as a video; else as with `Settle`.
+    Rename,
 }
 
 /// What happens where the output's name is taken.

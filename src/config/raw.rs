@@ -4,6 +4,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::config::file::{Ready, WatchBy};
 use crate::config::settings::{Audio, Codec, Container, Device, Mode};
 
 /// The whole file.
@@ -66,6 +67,10 @@ pub struct RawWatch {
     pub settle: Option<Spanned<String>>,
     pub recursive: Option<Spanned<bool>>,
     pub priority: Option<Spanned<i32>>,
+    pub watch_by: Option<Spanned<WatchBy>>,
+    pub ready: Option<Spanned<Ready>>,
+    pub marker: Option<Spanned<String>>,
+    pub links_to: Option<Spanned<Vec<Spanned<String>>>>,
     pub collision: Option<Spanned<RawCollision>>,
     pub on_success: Option<Spanned<RawOnSuccess>>,
     pub originals: Option<Spanned<String>>,

@@ -1,12 +1,16 @@
 //! From a hint or a scan to a queued job: the part of the loop that deals with files that are not jobs yet.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::Level;
 
+use crate::config::file::{Depth, Ready};
 use crate::daemon::DaemonError;
+use crate::daemon::folders::Extent;
+use crate::daemon::hints::Hint;
 use crate::daemon::ignore;
 use crate::daemon::intake::{self, Checked};
 use crate::daemon::job::now_ms;
@@ -15,30 +19,72 @@ use crate::daemon::run::{Daemon, Event, FileKey};
 use crate::daemon::service::log_watch;
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::watch::{Look, ScanProblems, look, scan};
+use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, look, scan};
 
 impl Daemon {
-    /// Something happened to `path`.
-    pub(super) fn hint(&mut self, path: &Path) -> Result<(), DaemonError> {
+    /// Something happened to a path.
+    pub(super) fn hint(&mut self, hint: &Hint) -> Result<(), DaemonError> {
+        let (path, now) = (hint.path.as_path(), Instant::now());
         let Some(folder) = self.folders.of(path) else { return Ok(()) };
-        let root = self.folders.list[folder].watch.path.clone();
-        let Ok(relative) = path.strip_prefix(&root) else { return Ok(()) };
-        if relative.as_os_str().is_empty() || !ignore::enters(relative) {
+        let watch = &self.folders.list[folder].watch;
+        let Ok(relative) = path.strip_prefix(&watch.path) else { return Ok(()) };
+        if relative.as_os_str().is_empty() {
+            self.folders.look_soon(folder, now);
             return Ok(());
         }
+        let is_too_deep = watch.depth == Depth::Flat && relative.components().count() > 1;
+        if is_too_deep || !ignore::enters(relative) {
+            return Ok(());
+        }
+        if watch.ready == Ready::Sentinel && ignore::is_sentinel(relative) {
+            return self.sentinel_came(folder, relative);
+        }
+        let (depth, at_once) = (watch.depth, hint.moved_in && watch.ready == Ready::Rename);
+        let root = watch.path.to_string_lossy().into_owned();
         let key = (folder, relative.to_owned());
-        self.settler.touch(&key, Instant::now());
-        match look(&root, relative) {
-            Ok(Look::Folder) => self.start_scan(folder, key.1),
+        self.settler.touch(&key, now);
+        match look(&self.folders.list[folder].area, relative) {
+            Ok(Look::Folder) if depth == Depth::Recursive => {
+                self.folders.read_soon(folder, key.1, now);
+            }
+            Ok(Look::File(snapshot)) if at_once => self.moved_in(key, snapshot)?,
             Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
             Ok(Look::Nothing) => self.forget(&key),
             Ok(Look::Outside) => {
-                let message =
-                    format!("{}: a link that leads out is not followed", relative.display());
-                log_watch(Level::Warn, &root.to_string_lossy(), &message);
+                let message = format!("{}: {LEADS_OUT}", relative.display());
+                log_watch(Level::Warn, &root, &message);
             }
             // The next scan meets it again.
-            Err(_) => {}
+            Ok(Look::Folder) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A sentinel says that a clip beside it is complete, or does so no more.
+    fn sentinel_came(&mut self, folder: usize, sentinel: &Path) -> Result<(), DaemonError> {
+        let area = self.folders.list[folder].area.clone();
+        let below = sentinel.parent().unwrap_or(Path::new(""));
+        // What cannot be read now is met by the next scan.
+        let Ok(entries) = std::fs::read_dir(area.root.join(below)) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let clip = below.join(entry.file_name());
+            let belongs = ignore::sentinels(&clip).iter().any(|it| it == sentinel);
+            if belongs && let Ok(Look::File(snapshot)) = look(&area, &clip) {
+                self.seen((folder, clip), snapshot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file came by a rename into a folder where that means that it is complete.
+    fn moved_in(&mut self, key: FileKey, snapshot: Snapshot) -> Result<(), DaemonError> {
+        self.forget(&key);
+        self.seen(key.clone(), snapshot)?;
+        if self.settler.holds(&key, &snapshot) {
+            let mut times = self.folders.times(key.0, &key.1);
+            times.settle = Duration::ZERO;
+            self.forget(&key);
+            self.settler.observe(&key, snapshot, times, Instant::now());
         }
         Ok(())
     }
@@ -53,56 +99,96 @@ impl Daemon {
         if ignore::reason(&key.1, &self.config.daemon.extensions).is_some() {
             return Ok(());
         }
-        let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
-        if self.shop.journal().knows(&watch, &key.1, &snapshot)? {
+        let watch = &self.folders.list[key.0].watch;
+        let name = watch.path.to_string_lossy();
+        if self.shop.journal().knows(&name, &key.1, &snapshot)? {
+            let mut known = self.known_files.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(key.0, &key.1, &snapshot);
+            drop(known);
             self.forget(&key);
             return Ok(());
         }
-        let times = self.folders.times(key.0);
-        self.settler.observe(&key, snapshot, times, Instant::now());
+        if watch.ready == Ready::Sentinel {
+            let is_there = |it: &PathBuf| watch.path.join(it).symlink_metadata().is_ok();
+            let is_one = ignore::is_sentinel(&key.1);
+            if is_one || !ignore::sentinels(&key.1).iter().any(is_there) {
+                self.forget(&key);
+                return Ok(());
+            }
+        }
+        if !self.settler.holds(&key, &snapshot) {
+            let times = self.folders.times(key.0, &key.1);
+            self.settler.observe(&key, snapshot, times, Instant::now());
+        }
         Ok(())
     }
 
-    pub(super) fn start_scan(&mut self, folder: usize, below: PathBuf) {
-        if below.as_os_str().is_empty() {
+    pub(super) fn start_scan(&mut self, folder: usize, extent: Extent) {
+        if extent == Extent::Whole {
             self.first_reads.begin(folder, Instant::now());
         }
-        let watch = &self.folders.list[folder].watch;
-        let (root, depth) = (watch.path.clone(), watch.depth);
-        let extensions = self.config.daemon.extensions.clone();
-        let events = self.events.clone();
+        let area = self.folders.list[folder].area.clone();
+        let by = self.folders.list[folder].watch.watch_by;
+        let (events, known) = (self.events.clone(), Arc::clone(&self.known_files));
+        let watches = self.hints.watches().clone();
         tokio::task::spawn_blocking(move || {
-            let mut sink = |page| {
-                // The receiver is gone only where the daemon ends.
-                let _ = events.blocking_send(Event::Found(folder, page));
+            let mut sink = |mut page: Vec<_>| {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                page.retain(|it: &crate::daemon::watch::Found| {
+                    !known.contains(folder, &it.relative, &it.snapshot)
+                });
+                drop(known);
+                if !page.is_empty() {
+                    // The receiver is gone only where the daemon ends.
+                    let _ = events.blocking_send(Event::Found(folder, page));
+                }
             };
-            let result = scan(&root, &below, depth, &extensions, &mut sink);
-            let whole = below.as_os_str().is_empty();
-            let _ = events.blocking_send(Event::Scanned { folder, whole, result });
+            let mut enter = |directory: &Path| watches.enter(&area.root, directory, by);
+            let result = match &extent {
+                Extent::Whole => {
+                    let begun = watches.begin_scan();
+                    let result = scan(&area, Path::new(""), &mut enter, &mut sink);
+                    if result.is_ok() {
+                        watches.end_scan(&area.root, begun);
+                    }
+                    result
+                }
+                Extent::Polled(parts) | Extent::Parts(parts) => {
+                    let mut problems = ScanProblems::default();
+                    for part in parts {
+                        match scan(&area, part, &mut enter, &mut sink) {
+                            Ok(found) => problems.join(found),
+                            // It went away; the scan of the whole folder sees whether that is all.
+                            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                                watches.forget(&area.root.join(part));
+                            }
+                            Err(error) => problems.add(part, &error),
+                        }
+                    }
+                    Ok(problems)
+                }
+            };
+            let _ = events.blocking_send(Event::Scanned { folder, extent, result });
         });
     }
 
     pub(super) fn scanned(
         &mut self,
         folder: usize,
-        whole: bool,
-        result: std::io::Result<ScanProblems>,
+        extent: &Extent,
+        result: io::Result<ScanProblems>,
     ) {
-        if whole {
+        if *extent == Extent::Whole {
             self.first_reads.end(folder, Instant::now());
         }
-        let folder = &mut self.folders.list[folder];
-        if whole {
-            folder.scanning = false;
-        }
-        match result {
-            Err(error) if whole => folder.lose(&error.to_string()),
-            Ok(ScanProblems { count: 1.., first }) => {
-                let message = format!("some of it cannot be read: {}", first.unwrap_or_default());
-                log_watch(Level::Warn, &folder.watch.path.to_string_lossy(), &message);
+        let problem = match result {
+            Err(error) => {
+                self.folders.list[folder].lose(&error.to_string());
+                None
             }
-            _ => {}
-        }
+            Ok(problems) => problems.first,
+        };
+        self.folders.scanned(folder, extent, self.hints.watches(), problem);
     }
 
     /// A file was still long enough: one more look, then into it.
@@ -112,9 +198,9 @@ impl Daemon {
         snapshot: Snapshot,
         now: Instant,
     ) -> Result<(), DaemonError> {
-        let root = &self.folders.list[key.0].watch.path;
-        let path = root.join(&key.1);
-        match look(root, &key.1) {
+        let area = &self.folders.list[key.0].area;
+        let path = area.root.join(&key.1);
+        match look(area, &key.1) {
             Ok(Look::File(again)) => self.seen(key.clone(), again)?,
             Ok(_) => self.forget(&key),
             Err(_) => self.settler.postpone(&key, now),
@@ -211,14 +297,20 @@ impl Daemon {
                     _ => true,
                 }
         });
+        let root = self.folders.lasting_identity(key.0).unwrap_or_default();
         match same {
-            Some(seen) => journal.same_again(seen.job, &new)?,
+            Some(seen) => {
+                journal.same_again(seen.job, &new)?;
+                journal.remember_root(seen.job, root)?;
+            }
             None => {
                 let job = journal.submit(&new, now_ms())?;
+                journal.remember_root(job, root)?;
                 log_watch(Level::Info, &name, &format!("{}: queued as job {job}", key.1.display()));
             }
         }
         drop(journal);
+        self.may_start = true;
         self.forget(&key);
         Ok(())
     }

@@ -1,31 +1,48 @@
 //! Which of the watched folders are there, how they are watched, and which are left alone for a while.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::Level;
 
 use crate::config::file::{Config, Watch};
+use crate::daemon::directories::{Ways, Why};
+use crate::daemon::filesystem::{self, RootIdentity};
+use crate::daemon::hints::Watches;
 use crate::daemon::service::log_watch;
 use crate::daemon::settle::Times;
 use crate::daemon::verdict;
-use crate::daemon::watch::{self, Hints, Watching};
+use crate::daemon::watch::Area;
+
+/// Directories that wait to be read because something happened to them; more, and the whole folder is read.
+const MOST_PARTS: usize = 10_000;
 
 /// One watched folder.
 #[derive(Debug)]
 pub struct Folder {
     /// As configured.
     pub watch: Watch,
+    /// What belongs to it.
+    pub area: Area,
     /// What is mounted there; `None` where nothing is.
-    root: Option<(u64, u64)>,
-    watching: Option<Watching>,
+    root: Option<RootIdentity>,
+    /// How its directories are watched, as far as they were read.
+    ways: Ways,
     /// Why it is not there.
     offline: Option<String>,
+    /// What could not be read of it, as it was logged.
+    problem: Option<String>,
     pause: Option<Pause>,
     next_look: Instant,
     next_scan: Instant,
-    /// Whether a scan is under way.
-    pub scanning: bool,
+    next_poll: Instant,
+    /// Directories that something happened to.
+    parts: BTreeSet<PathBuf>,
+    /// Whether a scan of the whole folder, or of what is polled in it, is under way.
+    scanning: bool,
+    /// Whether a scan of parts is.
+    scanning_parts: bool,
 }
 
 #[derive(Debug)]
@@ -33,6 +50,17 @@ struct Pause {
     until: Instant,
     reason: String,
     count: i64,
+}
+
+/// What a scan reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole folder.
+    Whole,
+    /// The directories that are polled, below the folder.
+    Polled(Vec<PathBuf>),
+    /// Directories that something happened to.
+    Parts(Vec<PathBuf>),
 }
 
 /// All watched folders, in the order of the configuration.
@@ -53,13 +81,23 @@ impl Folders {
     pub fn new(config: &Config, now: Instant) -> Self {
         let folder = |watch: &Watch| Folder {
             watch: watch.clone(),
+            area: Area {
+                root: watch.path.clone(),
+                depth: watch.depth,
+                extensions: config.daemon.extensions.clone(),
+                links_to: watch.links_to.clone(),
+            },
             root: None,
-            watching: None,
+            ways: Ways::default(),
             offline: None,
+            problem: None,
             pause: None,
             next_look: now,
             next_scan: now,
+            next_poll: now,
+            parts: BTreeSet::new(),
             scanning: false,
+            scanning_parts: false,
         };
         Self {
             list: config.watches.iter().map(folder).collect(),
@@ -71,50 +109,116 @@ impl Folders {
         }
     }
 
-    /// Looks which folders are there, and watches those that came (or came back, or have something else mounted).
-    pub fn look(&mut self, hints: &mut Hints, now: Instant) {
-        for folder in &mut self.list {
+    /// Looks which folders are there. Those that came (or came back, or have something else mounted) are to be scanned,
+    /// which watches them; their numbers are returned.
+    pub fn look(&mut self, watches: &Watches, now: Instant) -> Vec<usize> {
+        let mut came = Vec::new();
+        for (index, folder) in self.list.iter_mut().enumerate() {
             if now < folder.next_look {
                 continue;
             }
             folder.next_look = now + self.poll_interval;
-            let name = folder.watch.path.to_string_lossy().into_owned();
-            match watch::root_identity(&folder.watch.path) {
-                Ok(root) if folder.root == Some(root) => {}
+            match filesystem::identify(&folder.watch) {
+                Ok(root) if folder.root.as_ref() == Some(&root) => {}
                 Ok(root) => {
-                    let watching = hints.add(&folder.watch.path, folder.watch.depth);
-                    match &watching {
-                        Watching::Events => log_watch(Level::Info, &name, "watched"),
-                        Watching::Scans(why) => {
-                            let every = humantime::format_duration(self.poll_interval);
-                            log_watch(Level::Warn, &name, &format!("read every {every}: {why}"));
-                        }
-                    }
+                    watches.forget(&folder.watch.path);
                     folder.root = Some(root);
-                    folder.watching = Some(watching);
                     folder.offline = None;
+                    folder.pause = None;
+                    folder.ways = Ways::default();
                     folder.next_scan = now;
+                    came.push(index);
                 }
                 Err(error) => folder.lose(&error.to_string()),
             }
         }
+        came
     }
 
-    /// The folders whose scan is due; they count as being scanned from here on.
-    pub fn take_scans(&mut self, now: Instant) -> Vec<usize> {
+    /// Something happened to the folder itself: it is looked at and read at once.
+    pub fn look_soon(&mut self, index: usize, now: Instant) {
+        let folder = &mut self.list[index];
+        folder.next_look = now;
+        folder.next_scan = now;
+    }
+
+    /// Something happened to the directory `below` in a folder: it is to be read.
+    pub fn read_soon(&mut self, index: usize, below: PathBuf, now: Instant) {
+        let folder = &mut self.list[index];
+        folder.parts.insert(below);
+        if folder.parts.len() > MOST_PARTS {
+            folder.parts.clear();
+            folder.next_scan = now;
+        }
+    }
+
+    /// The scans that are due; they count as under way from here on.
+    pub fn take_scans(&mut self, watches: &Watches, now: Instant) -> Vec<(usize, Extent)> {
         let mut due = Vec::new();
-        for (index, folder) in self.list.iter_mut().enumerate() {
-            if folder.root.is_some() && !folder.scanning && now >= folder.next_scan {
+        for (index, folder) in self.list.iter_mut().enumerate().filter(|it| it.1.root.is_some()) {
+            if !folder.scanning && now >= folder.next_scan {
+                folder.next_scan = now + self.scan_interval;
+                folder.next_poll = now + self.poll_interval;
                 folder.scanning = true;
-                folder.next_scan = now
-                    + match folder.watching {
-                        Some(Watching::Events) => self.scan_interval,
-                        _ => self.poll_interval,
-                    };
-                due.push(index);
+                due.push((index, Extent::Whole));
+            } else if !folder.scanning && now >= folder.next_poll {
+                folder.next_poll = now + self.poll_interval;
+                let polled = watches.polled(&folder.watch.path);
+                let below = |it: PathBuf| {
+                    it.strip_prefix(&folder.watch.path).map_or_else(|_| it.clone(), Path::to_owned)
+                };
+                match polled.into_iter().map(below).collect::<Vec<_>>() {
+                    none if none.is_empty() => continue,
+                    // The whole folder; nothing that is not there any more stays listed.
+                    all if all[0].as_os_str().is_empty() => due.push((index, Extent::Whole)),
+                    some => due.push((index, Extent::Polled(some))),
+                }
+                folder.scanning = true;
+            }
+            if !folder.scanning_parts && !folder.parts.is_empty() {
+                folder.scanning_parts = true;
+                let mut parts: Vec<PathBuf> = Vec::new();
+                for part in std::mem::take(&mut folder.parts) {
+                    // Directories come before what lies in them.
+                    if parts.last().is_none_or(|last| !part.starts_with(last)) {
+                        parts.push(part);
+                    }
+                }
+                due.push((index, Extent::Parts(parts)));
             }
         }
         due
+    }
+
+    /// A scan is over, and watched what it read. `problem` is what it could not read.
+    pub fn scanned(
+        &mut self,
+        index: usize,
+        extent: &Extent,
+        watches: &Watches,
+        problem: Option<String>,
+    ) {
+        let folder = &mut self.list[index];
+        match extent {
+            Extent::Whole | Extent::Polled(_) => folder.scanning = false,
+            Extent::Parts(_) => folder.scanning_parts = false,
+        }
+        if folder.root.is_none() {
+            return;
+        }
+        let name = folder.watch.path.to_string_lossy().into_owned();
+        if problem.is_some() || *extent == Extent::Whole {
+            if let Some(problem) = problem.as_ref().filter(|_| problem != folder.problem) {
+                log_watch(Level::Warn, &name, &format!("some of it cannot be read: {problem}"));
+            }
+            folder.problem = problem;
+        }
+        let ways = watches.ways(&folder.watch.path);
+        let poll_interval = humantime::format_duration(self.poll_interval).to_string();
+        for (level, message) in changes(&folder.ways, &ways, &poll_interval) {
+            log_watch(level, &name, &message);
+        }
+        folder.ways = ways;
     }
 
     /// Something was missed: every folder is scanned at once.
@@ -124,19 +228,32 @@ impl Folders {
         }
     }
 
-    /// Settle and grace times of a folder.
+    /// Settle and grace times of the file `relative` in a folder, by the file system of its directory.
     #[must_use]
-    pub fn times(&self, index: usize) -> Times {
-        let folder = &self.list[index];
-        let network = watch::network_file_system(&folder.watch.path).is_some();
-        let default = if network { self.network_settle } else { self.settle };
-        Times { settle: folder.watch.settle.unwrap_or(default), grace: self.grace }
+    pub fn times(&self, index: usize, relative: &Path) -> Times {
+        let watch = &self.list[index].watch;
+        let default = || {
+            let directory = relative.parent().unwrap_or(Path::new(""));
+            match filesystem::network_name(&watch.path.join(directory)) {
+                Some(_) => self.network_settle,
+                None => self.settle,
+            }
+        };
+        Times { settle: watch.settle.unwrap_or_else(default), grace: self.grace }
     }
 
-    /// The folder that `path` lies in, by its number.
+    /// The folder that `path` lies in, or is, by its number: the innermost where one lies in another.
     #[must_use]
     pub fn of(&self, path: &Path) -> Option<usize> {
-        self.list.iter().position(|folder| path.starts_with(&folder.watch.path))
+        let lies_in = |(_, folder): &(usize, &Folder)| path.starts_with(&folder.watch.path);
+        let depth = |(_, folder): &(usize, &Folder)| folder.watch.path.components().count();
+        self.list.iter().enumerate().filter(lies_in).max_by_key(depth).map(|(index, _)| index)
+    }
+
+    /// What a folder is now, for comparison after a restart; `None` where it is not there.
+    #[must_use]
+    pub fn lasting_identity(&self, index: usize) -> Option<&str> {
+        self.list[index].root.as_ref().map(|root| root.lasting.as_str())
     }
 
     /// The folder that is configured as `path`.
@@ -172,15 +289,12 @@ impl Folders {
         self.list[index].pause = None;
     }
 
-    /// Watches without events, and watches that are not there.
+    /// Folders with polled directories, and folders that are not there.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let polling = |folder: &&Folder| matches!(folder.watching, Some(Watching::Scans(_)));
+        let polling = |folder: &&Folder| folder.root.is_some() && !folder.ways.polled.is_empty();
         let offline = |folder: &&Folder| folder.root.is_none();
-        (
-            self.list.iter().filter(polling).filter(|it| !offline(it)).count(),
-            self.list.iter().filter(offline).count(),
-        )
+        (self.list.iter().filter(polling).count(), self.list.iter().filter(offline).count())
     }
 
     /// What does not work as it should, a sentence each.
@@ -193,6 +307,9 @@ impl Folders {
                 sentences.push(format!("{name} is offline: {why}"));
             } else if let Some(pause) = &folder.pause {
                 sentences.push(format!("{name} paused: {}", pause.reason));
+            }
+            if let Some(count) = folder.ways.polled.get(&Why::NoWatchLeft) {
+                sentences.push(format!("{name}: no inotify watches left for {count} directories"));
             }
         }
         sentences
@@ -208,6 +325,34 @@ impl Folder {
             self.offline = Some(why.to_owned());
         }
         self.root = None;
-        self.watching = None;
+        self.ways = Ways::default();
     }
+}
+
+/// What is to be said of a folder that was watched one way and is watched another.
+fn changes(before: &Ways, now: &Ways, poll_interval: &str) -> Vec<(Level, String)> {
+    let mut said = Vec::new();
+    let count = |ways: &Ways, why| ways.polled.get(why).copied().unwrap_or_default();
+    if before.events == 0 && now.events > 0 {
+        said.push((Level::Info, "watched by change events".to_owned()));
+    }
+    for (why, polled) in now.polled.iter().filter(|(why, _)| count(before, why) == 0) {
+        let every = format!("{polled} directories are read every {poll_interval}");
+        said.push(match why {
+            Why::Configured => (Level::Info, format!("{every}, as configured")),
+            Why::Network(name) => (Level::Info, format!("{every}: {name} gives no change events")),
+            Why::NoWatchLeft => (
+                Level::Warn,
+                format!(
+                    "{every}: the limit of inotify watches is reached; raise it with `sysctl \
+                     fs.inotify.max_user_watches=N` (1 KiB of memory a directory)"
+                ),
+            ),
+            Why::Failed(why) => (Level::Warn, format!("{every}: {why}")),
+        });
+    }
+    if count(before, &Why::NoWatchLeft) > 0 && count(now, &Why::NoWatchLeft) == 0 {
+        said.push((Level::Info, "inotify watches suffice again".to_owned()));
+    }
+    said
 }

@@ -1,7 +1,8 @@
 //! Which names are no clips: hidden files, unfinished transfers, and what NAS systems leave about.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Endings that programs give to files they have not finished, in lower case.
 const PARTIAL_ENDINGS: [&str; 12] = [
@@ -79,6 +80,33 @@ pub fn enters(relative: &Path) -> bool {
     reason(relative, &[]).is_none()
 }
 
+/// Ending of the empty file that says, in a folder with `ready = "sentinel"`, that the clip beside it is complete.
+const SENTINEL_ENDING: &str = ".done";
+
+/// Whether `name` is that of a sentinel.
+#[must_use]
+pub fn is_sentinel(name: &Path) -> bool {
+    name.as_os_str().as_bytes().ends_with(SENTINEL_ENDING.as_bytes()) && enters(name)
+}
+
+/// The names of which either says that the clip `relative` is complete: `clip.mp4.done` and `clip.done` beside it.
+#[must_use]
+pub fn sentinels(relative: &Path) -> [PathBuf; 2] {
+    let with_ending = |name: &OsStr| {
+        let mut name = name.to_owned();
+        name.push(SENTINEL_ENDING);
+        relative.with_file_name(name)
+    };
+    let whole = relative.file_name().unwrap_or_default();
+    [with_ending(whole), with_ending(relative.file_stem().unwrap_or_default())]
+}
+
+/// Whether news of a file called `name` is worth a look: it may be a clip or a sentinel.
+#[must_use]
+pub fn gives_hints(name: &Path, extensions: &[String]) -> bool {
+    reason(name, extensions).is_none() || is_sentinel(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +125,7 @@ mod tests {
         assert_eq!(reason(Path::new("notes"), &[]), None, "an empty list takes every file");
     }
 
+    /// W10.
     #[test]
     fn temporary_names_of_known_programs_are_left_alone() {
         for (name, why) in [
@@ -123,6 +152,15 @@ mod tests {
         ] {
             assert_eq!(reason_of(name), Some(why), "{name}");
         }
+    }
+
+    #[test]
+    fn a_sentinel_belongs_to_the_clip_beside_it() {
+        let expected = ["a/clip.mp4.done", "a/clip.done"].map(PathBuf::from);
+        assert_eq!(sentinels(Path::new("a/clip.mp4")), expected);
+        assert!(is_sentinel(Path::new("clip.done")) && !is_sentinel(Path::new(".clip.done")));
+        assert!(gives_hints(Path::new("clip.mp4.done"), &["mp4".into()]));
+        assert!(!gives_hints(Path::new("clip.txt"), &["mp4".into()]));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::config::file::Watch;
 use crate::daemon::DaemonError;
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
+use crate::daemon::filesystem;
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original};
 use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::output_lock::{OutputLock, OutputLocks, record};
@@ -18,8 +19,8 @@ use crate::daemon::protocol::{Failure, Request, WireTask};
 use crate::daemon::publish::{self, Publication, PublishError};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
-use crate::daemon::watch::root_identity;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
@@ -30,6 +31,8 @@ use crate::report::{Notice, Report, Status};
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim holds without news; for other machines, one day.
 pub const LEASE_MS: i64 = 60_000;
+/// Why a job waits whose folder is not there, as the journal keeps it.
+pub const OFFLINE: &str = "offline";
 /// An output is expected to be at the most this many times `factor` the size of its source.
 const GROWTH: f64 = 1.3;
 
@@ -96,33 +99,6 @@ pub async fn work(
     }
 }
 
-/// Why an attempt broke off.
-pub(super) enum Trouble {
-    Passing(String),
-    Fatal(DaemonError),
-}
-
-impl From<JournalError> for Trouble {
-    fn from(error: JournalError) -> Self {
-        Self::Fatal(error.into())
-    }
-}
-
-impl From<DaemonError> for Trouble {
-    fn from(error: DaemonError) -> Self {
-        Self::Fatal(error)
-    }
-}
-
-impl From<PublishError> for Trouble {
-    fn from(error: PublishError) -> Self {
-        match error {
-            PublishError::Record(error) => Self::Fatal(error.into()),
-            error => Self::Passing(error.to_string()),
-        }
-    }
-}
-
 pub(super) type Attempt = Result<Aftermath, Trouble>;
 
 pub(super) struct Job {
@@ -181,16 +157,32 @@ impl Job {
         match Snapshot::take(&source) {
             Ok(snapshot) if snapshot.same_content(&self.worked()) => Ok(None),
             Ok(_) => self.cancel("source_changed", "the file was replaced or changed").map(Some),
-            Err(_) if root_identity(&self.watch.path).is_err() => {
-                let message = "the folder is offline";
-                self.delay("offline", message, Aftermath::Pause(message.into())).map(Some)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.cancel("source_vanished", "the file was removed").map(Some)
-            }
+            Err(error) => self.missing(&error).map(Some),
+        }
+    }
+
+    /// The source cannot be looked at. Nothing is concluded from a file that is not there where its folder is not there
+    /// either, or is another than that in which the clip was queued: the empty place below a share that is not mounted.
+    fn missing(&self, error: &io::Error) -> Result<Aftermath, DaemonError> {
+        let identity = match filesystem::identify(&self.watch) {
+            Ok(identity) => identity.lasting,
             Err(error) => {
-                self.delay("source_unreadable", &error.to_string(), Aftermath::Next).map(Some)
+                let message = format!("the folder is offline: {error}");
+                return self.delay(OFFLINE, &message, Aftermath::Pause(message.clone()));
             }
+        };
+        let queued_in = self.shop.journal().root_of(self.claim.job)?;
+        if let Some(root) = queued_in.filter(|it| !it.is_empty() && *it != identity) {
+            let message = "the folder is not the one in which this clip was queued; is it mounted?";
+            let until_ms = now_ms() + verdict::pause_ms(self.claim.delays);
+            let watch = &self.claim.watch;
+            self.shop.journal().postpone_root(watch, &root, until_ms, (OFFLINE, message))?;
+            // Clips of the folder that is there now are worked meanwhile.
+            return self.delay(OFFLINE, message, Aftermath::Next);
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound => self.cancel("source_vanished", "the file was removed"),
+            _ => self.delay("source_unreadable", &error.to_string(), Aftermath::Next),
         }
     }
 
@@ -325,10 +317,12 @@ impl Job {
     }
 
     async fn publish(&self, task: &Task, mut report: Report) -> Attempt {
+        if let Some(aftermath) = self.source_trouble()? {
+            publish::remove_temporary(&task.temporary)?;
+            return Ok(aftermath);
+        }
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
-        let still =
-            Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
-        if !still || !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
+        if !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
             let message = "the file changed while it was converted; the result was discarded";
             return Ok(self.cancel("source_changed", message)?);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use log::Level;
 
 use crate::config::file::{Collision, Watch};
-use crate::daemon::job::{Aftermath, Attempt, Job, Shop, Trouble, blocking};
+use crate::daemon::job::{Aftermath, Attempt, Job, Shop, blocking};
 use crate::daemon::journal::{Claim, End, JournalError, Original};
 use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::publish::read_report;
+use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
 use crate::report::Status;
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! run       the one loop: hints and scans in, jobs out, signals
-//!  ├ watch    which paths to look at (change events are hints, scans are the truth)
+//!  ├ hints    change events, and which directories get none: they say where to look again
+//!  ├ watch    scans: what lies in the watched folders
 //!  ├ settle   when a file is complete: the only code that decides it
 //!  ├ arrivals from hint to queued job
 //!  ├ order    which file and which job comes next
@@ -25,12 +26,16 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode};
 
 mod arrivals;
+pub mod directories;
+pub mod filesystem;
 pub mod folders;
+pub mod hints;
 pub mod ignore;
 pub mod intake;
 pub mod job;
 pub mod journal;
 pub mod known;
+mod known_files;
 pub mod names;
 pub mod order;
 pub mod original;
@@ -42,6 +47,7 @@ pub mod run;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
+mod trouble;
 pub mod verdict;
 pub mod watch;
 pub mod worker;

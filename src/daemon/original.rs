@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use log::Level;
 
 use crate::config::file::{OnSuccess, Watch};
+use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::publish;
@@ -52,6 +53,13 @@ pub fn move_pending(shop: &Shop, watches: &[Watch]) -> Result<(), JournalError> 
     Ok(())
 }
 
+/// Whether the watched folder is there, and is the one in which the job was queued.
+fn is_there(shop: &Shop, watch: &Watch, claim: &Claim) -> Result<bool, JournalError> {
+    let queued_in = shop.journal().root_of(claim.job)?.filter(|it| !it.is_empty());
+    let identity = filesystem::identify(watch);
+    Ok(identity.is_ok_and(|it| queued_in.is_none_or(|queued_in| queued_in == it.lasting)))
+}
+
 fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<(), JournalError> {
     let source = watch.path.join(&claim.relative);
     let worked = Snapshot {
@@ -62,7 +70,7 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
     };
     match Snapshot::take(&source) {
         // It was moved before the daemon could note it, or by somebody else.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && watch.path.is_dir() => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_there(shop, watch, claim)? => {
             shop.journal().original_moved(claim.job)
         }
         Err(error) => {

@@ -19,7 +19,7 @@ use crate::report::Report;
 pub enum Request {
     /// Convert a clip.
     Convert(Box<WireTask>),
-    /// Open the container and look for a video.
+    /// Open the container, look for a video, and whether all of it is there.
     Probe(WirePath),
     /// Open device and weights.
     Open(Box<Settings>),

@@ -4,8 +4,8 @@
 //! reports back as an [`Event`]. One clip is converted at a time; it has all processors.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::file::Config;
 use crate::daemon::DaemonError;
-use crate::daemon::folders::Folders;
+use crate::daemon::folders::{Extent, Folders};
+use crate::daemon::hints::Hints;
 use crate::daemon::intake::{Checked, Identities};
-use crate::daemon::job::{self, Aftermath, Shop, now_ms};
+use crate::daemon::job::{self, Aftermath, OFFLINE, Shop, now_ms};
 use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::DaemonView;
+use crate::daemon::known_files::KnownFiles;
 use crate::daemon::order::{self, Checks, FirstReads, Turns};
 use crate::daemon::original;
 use crate::daemon::output_lock::OutputLocks;
@@ -26,7 +28,8 @@ use crate::daemon::recover;
 use crate::daemon::service::{self, Notifier, StatusParts};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::watch::{Found, Hints, Look, ScanProblems, look};
+use crate::daemon::verdict;
+use crate::daemon::watch::{Found, Look, ScanProblems, look};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::Progress;
@@ -37,6 +40,8 @@ const EVENTS: usize = 32;
 const MOST_CHECKS: usize = 2;
 /// The same while a clip is worked.
 const MOST_CHECKS_BESIDE_A_JOB: usize = 1;
+/// A clock that went back by less is let be.
+const CLOCK_STEP_MS: i64 = 5_000;
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
@@ -55,7 +60,7 @@ pub(super) type Finding = (FileKey, Snapshot, Checked);
 /// What reports back to the loop.
 pub(super) enum Event {
     Found(usize, Vec<Found>),
-    Scanned { folder: usize, whole: bool, result: std::io::Result<ScanProblems> },
+    Scanned { folder: usize, extent: Extent, result: std::io::Result<ScanProblems> },
     Checked { number: u64, finding: Finding },
     Progress(Progress),
     HouseKept(Result<(), DaemonError>),
@@ -78,6 +83,10 @@ pub(super) struct Daemon {
     pub(super) owner: String,
     pub(super) folders: Folders,
     pub(super) hints: Hints,
+    /// How often change events were lost.
+    pub(super) overflows: u64,
+    /// Files that scans need not ask the journal for; shared with their threads.
+    pub(super) known_files: Arc<Mutex<KnownFiles>>,
     pub(super) settler: Settler<FileKey>,
     /// Files whose grace time is over: they become jobs without being probed.
     pub(super) overdue: HashMap<FileKey, Snapshot>,
@@ -88,11 +97,15 @@ pub(super) struct Daemon {
     turns: Turns,
     next_locks: Instant,
     pub(super) running: Option<Running>,
+    /// Whether jobs may be waiting: an idle daemon does not ask the journal for them again and again.
+    pub(super) may_start: bool,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) notifier: Notifier,
     pub(super) fallback: Option<String>,
     pub(super) started_ms: i64,
+    /// The same instant by the monotonic clock and by the system's.
+    clock: (Instant, i64),
     /// The last line, and when it was written.
     pub(super) described: (String, Option<Instant>),
     pub(super) next_description: Instant,
@@ -116,6 +129,14 @@ pub fn run(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
     result
 }
 
+/// How many milliseconds the system's clock went back against the monotonic one between two instants; `None` where it
+/// did not, or by a little only. (Forward is no harm: jobs are due early.)
+fn set_back_by(before: (Instant, i64), now: (Instant, i64)) -> Option<i64> {
+    let elapsed = i64::try_from(now.0.duration_since(before.0).as_millis()).unwrap_or(i64::MAX);
+    let step_ms = before.1.saturating_add(elapsed).saturating_sub(now.1);
+    (step_ms >= CLOCK_STEP_MS).then_some(step_ms)
+}
+
 fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
     DaemonError::Io { path: PathBuf::from("slomod"), action, source }
 }
@@ -135,7 +156,7 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
         result = open_engines(&config, &shop, stopped) => result?,
         () = first(&mut signals) => return Ok(()),
     };
-    let (hints, mut paths) = Hints::start();
+    let hints = Hints::start(&config.daemon.extensions);
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let mut daemon = Daemon::begin(config, shop, hints, events, stop)?;
     daemon.fallback = fallback;
@@ -146,13 +167,12 @@ async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError
         let pause = daemon.pause();
         tokio::select! {
             () = first(&mut signals) => break,
-            Some(path) = paths.recv() => daemon.hint(&path)?,
+            () = daemon.hints.news() => {}
             Some(event) = inbox.recv() => daemon.event(event)?,
             () = tokio::time::sleep(pause) => {}
         }
-        // Whatever else has come by now, before the loop turns once for all of it.
-        while let Ok(path) = paths.try_recv() {
-            daemon.hint(&path)?;
+        for hint in daemon.hints.take() {
+            daemon.hint(&hint)?;
         }
         daemon.turn()?;
     }
@@ -213,12 +233,15 @@ impl Daemon {
         let owner = format!("{}-{started_ms}", std::process::id());
         let mut journal = shop.journal();
         recover::recover(&mut journal, &config, &owner, started_ms)?;
+        journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
         Ok(Self {
             folders: Folders::new(&config, now),
             shop: Arc::new(shop),
             owner,
             hints,
+            overflows: 0,
+            known_files: Arc::default(),
             settler: Settler::grouped(|key: &FileKey| key.0),
             overdue: HashMap::new(),
             checks: Checks::default(),
@@ -227,11 +250,13 @@ impl Daemon {
             turns: Turns::default(),
             next_locks: now,
             running: None,
+            may_start: true,
             events,
             stop,
             notifier: Notifier::new(now),
             fallback: None,
             started_ms,
+            clock: (now, started_ms),
             described: (String::new(), None),
             next_description: now,
             next_housekeeping: now,
@@ -250,13 +275,25 @@ impl Daemon {
     /// Everything that has become due.
     fn turn(&mut self) -> Result<(), DaemonError> {
         let now = Instant::now();
-        if self.hints.take_overflow() {
-            log::warn!("change events were lost: all folders are read");
+        if let Some(step_ms) = set_back_by(self.clock, (now, now_ms())) {
+            log::warn!("the clock was set back by {} s", step_ms / 1000);
+            self.shop.journal().clock_set_back(step_ms)?;
+            self.clock = (now, now_ms());
+        }
+        let overflows = self.hints.take_overflows();
+        if overflows > 0 {
+            self.overflows += overflows;
+            let total = self.overflows;
+            log::warn!(
+                "change events were lost ({total} times since the start): all folders are read"
+            );
             self.folders.scan_all(now);
         }
-        self.folders.look(&mut self.hints, now);
-        for folder in self.folders.take_scans(now) {
-            self.start_scan(folder, PathBuf::new());
+        for folder in self.folders.look(self.hints.watches(), now) {
+            self.folder_came(folder)?;
+        }
+        for (folder, extent) in self.folders.take_scans(self.hints.watches(), now) {
+            self.start_scan(folder, extent);
         }
         self.check_what_is_due(now)?;
         if now >= self.next_locks {
@@ -286,7 +323,7 @@ impl Daemon {
         while self.checks.open() < self.most_checks() {
             let (folders, reads) = (&self.folders, &self.first_reads);
             let priority = |folder: usize| {
-                let settle = folders.times(folder).settle;
+                let settle = folders.times(folder, Path::new("")).settle;
                 reads.allow(folder, settle, now).then(|| folders.list[folder].watch.priority)
             };
             let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };
@@ -324,7 +361,7 @@ impl Daemon {
                     self.seen((folder, file.relative), file.snapshot)?;
                 }
             }
-            Event::Scanned { folder, whole, result } => self.scanned(folder, whole, result),
+            Event::Scanned { folder, extent, result } => self.scanned(folder, &extent, result),
             Event::Checked { number, finding } => self.checks.finish(number, finding),
             Event::Progress(progress) => {
                 if let Some(running) = &mut self.running {
@@ -343,7 +380,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// A folder is there (again): its jobs that waited for it are due.
+    fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
+        let path = self.folders.list[folder].watch.path.to_string_lossy();
+        Ok(self.shop.journal().wake(&path, OFFLINE, now_ms())?)
+    }
+
     fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
+        if !self.may_start {
+            return Ok(());
+        }
         let mut claim = None;
         for class in order::classes(&self.turns, self.workable(now)) {
             let names: Vec<&str> = class.iter().map(String::as_str).collect();
@@ -393,13 +439,16 @@ impl Daemon {
     fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
         let running = self.running.take();
         let aftermath = result?;
+        self.may_start = true;
+        // A job that was cancelled frees its place.
+        self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let Some(Running { key, .. }) = running else { return Ok(()) };
         match aftermath {
             Aftermath::Next => self.folders.works(key.0),
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
             Aftermath::LookAgain => {
-                let root = &self.folders.list[key.0].watch.path;
-                if let Ok(Look::File(snapshot)) = look(root, &key.1) {
+                let area = &self.folders.list[key.0].area;
+                if let Ok(Look::File(snapshot)) = look(area, &key.1) {
                     self.seen(key, snapshot)?;
                 }
             }
@@ -420,6 +469,7 @@ impl Daemon {
         self.next_description = now + TICK;
         let since = self.described.1.map(|at| now.duration_since(at));
         let counts = self.shop.journal().counts()?;
+        self.may_start = counts.queued > 0;
         let (polling, offline) = self.folders.counts();
         let mut degraded: Vec<String> =
             self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
@@ -469,5 +519,22 @@ impl Daemon {
         self.shop.locks.release();
         log::info!("stopped");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W12.
+    #[test]
+    fn a_clock_that_is_set_back_is_noticed_and_one_that_goes_or_jumps_ahead_is_let_be() {
+        let begin = Instant::now();
+        let later = |seconds| begin + Duration::from_secs(seconds);
+        let hour_ms = 3_600_000;
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000)), None);
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 + hour_ms)), None);
+        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 - hour_ms)), Some(hour_ms));
+        assert_eq!(set_back_by((begin, 0), (later(10), 9_000)), None, "slewing");
     }
 }

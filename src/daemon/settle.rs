@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use crate::daemon::order::Turns;
 use crate::daemon::snapshot::Snapshot;
 
+/// Shortest pause before a second look at the container of a doubtful file.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause between two looks at the container of a doubtful file.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -181,10 +183,11 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         self.entries.remove(key);
     }
 
-    /// Whether the file is settling.
+    /// Whether the file is settling and looked like this at the last look: then [`observe`](Self::observe) changes
+    /// nothing.
     #[must_use]
-    pub fn knows(&self, key: &K) -> bool {
-        self.entries.contains_key(key)
+    pub fn holds(&self, key: &K, snapshot: &Snapshot) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.snapshot == *snapshot)
     }
 
     /// How many files are settling.
@@ -281,7 +284,7 @@ impl Entry {
             times,
             still_since: now,
             due: now + times.settle,
-            pause: times.settle,
+            pause: times.settle.max(SHORTEST_PAUSE),
             checking: false,
             checks: 0,
             wakes: None,

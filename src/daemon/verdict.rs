@@ -7,7 +7,7 @@ use crate::error::{Consequence, ExitCode};
 /// First pause; each further one is twice as long.
 const FIRST_PAUSE_MS: i64 = 2_000;
 /// Longest pause.
-const LONGEST_PAUSE_MS: i64 = 15 * 60_000;
+pub const LONGEST_PAUSE_MS: i64 = 15 * 60_000;
 /// Attempts that should have worked and did not, before a job fails.
 const MOST_FAILURES: i64 = 3;
 /// Workers that one clip may take down before it is refused.

@@ -1,30 +1,34 @@
-//! Says which paths to look at. Change events are only hints: what was missed, a scan finds.
+//! Reads watched folders: which files lie there, and which directories to enter.
 //!
-//! A local folder gets events, and a scan at the start and at an interval. A folder on a network file system, or one
-//! that gets no events (limits of the system), is scanned at a shorter interval instead. A folder that is not there is
-//! looked for.
+//! A scan is the truth; change events ([`crate::daemon::hints`]) only say where to look again.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
 
 use crate::config::file::Depth;
 use crate::daemon::ignore;
 use crate::daemon::snapshot::Snapshot;
 
-/// Hints that wait to be looked at; more than these, and everything is scanned.
-const HINTS: usize = 4096;
 /// Files found that travel together.
 const PAGE: usize = 1000;
 /// Folders within folders that are entered.
 const DEEPEST: usize = 64;
+/// What is said of a link that [`look`] finds to be [`Look::Outside`].
+pub const LEADS_OUT: &str = "a link that leads out is not followed";
+
+/// What of a file system belongs to a watched folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// The watched folder.
+    pub root: PathBuf,
+    /// Whether the folders below count.
+    pub depth: Depth,
+    /// Extensions that are taken, in lower case; empty takes every file.
+    pub extensions: Vec<String>,
+    /// Links may lead to files in these folders, besides the watched one.
+    pub links_to: Vec<PathBuf>,
+}
 
 /// What a path below a watched folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,122 +52,13 @@ pub struct Found {
     pub snapshot: Snapshot,
 }
 
-/// How a folder is watched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Watching {
-    /// By events.
-    Events,
-    /// By scans only, and why.
-    Scans(String),
-}
-
-/// Source of hints.
-#[derive(Debug)]
-pub struct Hints {
-    notify: Option<RecommendedWatcher>,
-    problem: Option<String>,
-    overflow: Arc<AtomicBool>,
-}
-
-impl Hints {
-    /// Starts listening. Paths that something happened to arrive at the receiver.
-    #[must_use]
-    pub fn start() -> (Self, mpsc::Receiver<PathBuf>) {
-        let (sender, receiver) = mpsc::channel(HINTS);
-        let overflow = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&overflow);
-        let handler = move |event: notify::Result<notify::Event>| match event {
-            Ok(event) if event.need_rescan() => flag.store(true, Ordering::Relaxed),
-            Ok(event) if is_news(event.kind) => {
-                for path in event.paths {
-                    if sender.try_send(path).is_err() {
-                        flag.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-            Ok(_) => {}
-            Err(_) => flag.store(true, Ordering::Relaxed),
-        };
-        let (notify, problem) = match notify::recommended_watcher(handler) {
-            Ok(watcher) => (Some(watcher), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        (Self { notify, problem, overflow }, receiver)
-    }
-
-    /// Whether hints were lost since the last call: then everything is to be scanned.
-    pub fn take_overflow(&self) -> bool {
-        self.overflow.swap(false, Ordering::Relaxed)
-    }
-
-    /// Watches `root`, which is a folder. Scan it afterwards, so that nothing falls between.
-    pub fn add(&mut self, root: &Path, depth: Depth) -> Watching {
-        if let Some(name) = network_file_system(root) {
-            return Watching::Scans(format!("{name} gives no change events"));
-        }
-        let Some(notify) = &mut self.notify else {
-            return Watching::Scans(self.problem.clone().unwrap_or_default());
-        };
-        let mode = match depth {
-            Depth::Flat => RecursiveMode::NonRecursive,
-            Depth::Recursive => RecursiveMode::Recursive,
-        };
-        // After a remount there may be an old watch on the place; it is no error if there is none.
-        let _ = notify.unwatch(root);
-        match notify.watch(root, mode) {
-            Ok(()) => Watching::Events,
-            Err(error) => Watching::Scans(error.to_string()),
-        }
-    }
-}
-
-/// Whether an event may mean that a file has changed. Reading one is no news.
-fn is_news(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        _ => true,
-    }
-}
-
-/// Name of the file system, where it is one whose changes by other machines give no events here.
-#[must_use]
-pub fn network_file_system(path: &Path) -> Option<&'static str> {
-    const NETWORK: [(u32, &str); 11] = [
-        (0x6969, "NFS"),
-        (0xFF53_4D42, "CIFS"),
-        (0xFE53_4D42, "SMB2"),
-        (0x517B, "SMB"),
-        (0x6573_5546, "FUSE"),
-        (0x0102_1997, "9p"),
-        (0x00C3_6400, "Ceph"),
-        (0x5346_414F, "AFS"),
-        (0x7375_7245, "Coda"),
-        (0x0187, "autofs"),
-        (0x6A65_6A63, "virtiofs"),
-    ];
-    let kind = rustix::fs::statfs(path).ok()?.f_type as u32;
-    NETWORK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
-}
-
-/// Device and inode of a folder: both stay the same as long as the same thing is mounted there.
-///
-/// # Errors
-/// The system's; `NotADirectory` where it is none.
-pub fn root_identity(root: &Path) -> io::Result<(u64, u64)> {
-    let meta = fs::metadata(root)?;
-    if meta.is_dir() {
-        Ok((meta.dev(), meta.ino()))
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
-    }
-}
-
-/// Looks at `root/relative`. Links to files are followed within the watched folder, links to folders never (loops).
+/// Looks at `relative` below the area's root. Links to files are followed within the area, links to folders never
+/// (loops).
 ///
 /// # Errors
 /// The system's, other than that nothing is there.
-pub fn look(root: &Path, relative: &Path) -> io::Result<Look> {
-    let path = root.join(relative);
+pub fn look(area: &Area, relative: &Path) -> io::Result<Look> {
+    let path = area.root.join(relative);
     let meta = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Nothing),
         other => other?,
@@ -181,7 +76,9 @@ pub fn look(root: &Path, relative: &Path) -> io::Result<Look> {
         Err(_) => return Ok(Look::Nothing),
         Ok(target) => target,
     };
-    if !target.starts_with(fs::canonicalize(root)?) {
+    let allowed =
+        |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|it| target.starts_with(it));
+    if !target.starts_with(fs::canonicalize(&area.root)?) && !area.links_to.iter().any(allowed) {
         return Ok(Look::Outside);
     }
     match fs::metadata(&target) {
@@ -199,24 +96,29 @@ pub struct ScanProblems {
     pub first: Option<String>,
 }
 
-/// Reads `root/below` (all of `root` where `below` is empty) and hands the candidates out in pages, so that a million
-/// names do not sit in memory.
+/// Reads `below` in the area (all of it where `below` is empty) and hands the candidates out in pages, so that a million
+/// names do not sit in memory. `enter` is called with each directory before it is read.
 ///
 /// # Errors
-/// Only where `root/below` itself cannot be read; anything deeper is counted.
+/// Only where `below` itself cannot be read; anything deeper is counted.
 pub fn scan(
-    root: &Path,
+    area: &Area,
     below: &Path,
-    depth: Depth,
-    extensions: &[String],
+    enter: &mut dyn FnMut(&Path),
     sink: &mut dyn FnMut(Vec<Found>),
 ) -> io::Result<ScanProblems> {
     let mut problems = ScanProblems::default();
     let mut page = Vec::new();
-    let mut folders = vec![(below.to_owned(), 0)];
-    while let Some((folder, level)) = folders.pop() {
-        let entries = match fs::read_dir(root.join(&folder)) {
-            Err(error) if level == 0 => return Err(error),
+    let mut folders = vec![below.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // Joined with nothing, the root would end in a slash.
+        let directory = match folder.as_os_str().is_empty() {
+            true => area.root.clone(),
+            false => area.root.join(&folder),
+        };
+        enter(&directory);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if folder == below => return Err(error),
             Err(error) => {
                 problems.add(&folder, &error);
                 continue;
@@ -224,24 +126,29 @@ pub fn scan(
             Ok(entries) => entries,
         };
         for entry in entries {
-            let relative = match entry {
-                Ok(entry) => folder.join(entry.file_name()),
+            let entry = match entry {
+                Ok(entry) => entry,
                 Err(error) => {
                     problems.add(&folder, &error);
                     break;
                 }
             };
-            match look(root, &relative) {
-                Ok(Look::File(snapshot)) if ignore::reason(&relative, extensions).is_none() => {
-                    page.push(Found { relative, snapshot });
-                }
+            let name = entry.file_name();
+            let is_candidate = ignore::reason(Path::new(&name), &area.extensions).is_none();
+            let is_file = entry.file_type().is_ok_and(|it| it.is_file());
+            if !is_candidate && (is_file || !ignore::enters(Path::new(&name))) {
+                continue;
+            }
+            let relative = folder.join(name);
+            match look(area, &relative) {
+                Ok(Look::File(snapshot)) if is_candidate => page.push(Found { relative, snapshot }),
                 Ok(Look::Folder)
-                    if depth == Depth::Recursive
-                        && level < DEEPEST
-                        && ignore::enters(&relative) =>
+                    if area.depth == Depth::Recursive
+                        && relative.components().count() <= DEEPEST =>
                 {
-                    folders.push((relative, level + 1));
+                    folders.push(relative);
                 }
+                Ok(Look::Outside) if is_candidate => problems.add(&relative, &LEADS_OUT),
                 Ok(_) => {}
                 Err(error) => problems.add(&relative, &error),
             }
@@ -257,9 +164,16 @@ pub fn scan(
 }
 
 impl ScanProblems {
-    fn add(&mut self, relative: &Path, error: &io::Error) {
+    /// Counts something that could not be looked at.
+    pub fn add(&mut self, relative: &Path, error: &dyn std::fmt::Display) {
         self.count += 1;
         self.first.get_or_insert_with(|| format!("{}: {error}", relative.display()));
+    }
+
+    /// Adds those of another scan.
+    pub fn join(&mut self, other: Self) {
+        self.count += other.count;
+        self.first = self.first.take().or(other.first);
     }
 }
 
@@ -267,12 +181,19 @@ impl ScanProblems {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::time::Duration;
 
-    fn names(root: &Path, depth: Depth) -> Vec<String> {
+    fn area(root: &Path, depth: Depth) -> Area {
+        let extensions = vec!["mp4".to_owned()];
+        Area { root: root.to_owned(), depth, extensions, links_to: Vec::new() }
+    }
+
+    fn scan_all(area: &Area, sink: &mut dyn FnMut(Vec<Found>)) -> io::Result<ScanProblems> {
+        scan(area, Path::new(""), &mut |_| {}, sink)
+    }
+
+    fn names(area: &Area) -> Vec<String> {
         let mut names = Vec::new();
-        let extensions = ["mp4".to_owned()];
-        scan(root, Path::new(""), depth, &extensions, &mut |page| {
+        scan_all(area, &mut |page| {
             names.extend(page.into_iter().map(|it| it.relative.to_str().unwrap().to_owned()));
         })
         .unwrap();
@@ -288,12 +209,16 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
-        assert_eq!(names(root.path(), Depth::Flat), ["a.mp4"]);
-        assert_eq!(names(root.path(), Depth::Recursive), ["a.mp4", "sub/d.mp4", "sub/deep/e.mp4"]);
+        assert_eq!(names(&area(root.path(), Depth::Flat)), ["a.mp4"]);
+        assert_eq!(
+            names(&area(root.path(), Depth::Recursive)),
+            ["a.mp4", "sub/d.mp4", "sub/deep/e.mp4"]
+        );
     }
 
+    /// W09.
     #[test]
-    fn links_are_followed_to_files_inside_and_nowhere_else() {
+    fn links_are_followed_to_files_inside_and_in_allowed_folders_and_nowhere_else() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(root.path().join("sub")).unwrap();
         fs::write(root.path().join("sub/real.mp4"), "x").unwrap();
@@ -305,12 +230,17 @@ mod tests {
         link(Path::new("loop.mp4"), "loop.mp4");
         link(root.path(), "again");
         fs::hard_link(root.path().join("sub/real.mp4"), root.path().join("hard.mp4")).unwrap();
-        let found = names(root.path(), Depth::Recursive);
-        assert_eq!(found, ["hard.mp4", "in.mp4", "sub/real.mp4"]);
-        let seen = |name| look(root.path(), Path::new(name)).unwrap();
+        let mut area = area(root.path(), Depth::Recursive);
+        assert_eq!(names(&area), ["hard.mp4", "in.mp4", "sub/real.mp4"]);
+        let problems = scan_all(&area, &mut |_| {}).unwrap();
+        assert_eq!(problems.count, 1);
+        assert_eq!(problems.first.unwrap(), format!("out.mp4: {LEADS_OUT}"));
+        let seen = |name| look(&area, Path::new(name)).unwrap();
         assert_eq!(seen("out.mp4"), Look::Outside);
         assert_eq!(seen("dangling.mp4"), Look::Nothing);
         assert_eq!(seen("loop.mp4"), Look::Nothing);
+        area.links_to.push(outside.path().to_owned());
+        assert_eq!(names(&area), ["hard.mp4", "in.mp4", "out.mp4", "sub/real.mp4"]);
     }
 
     #[test]
@@ -320,50 +250,30 @@ mod tests {
             fs::write(root.path().join(format!("{number}.mp4")), "").unwrap();
         }
         let mut pages = Vec::new();
-        scan(root.path(), Path::new(""), Depth::Flat, &[], &mut |page| pages.push(page.len()))
-            .unwrap();
+        scan_all(&area(root.path(), Depth::Flat), &mut |page| pages.push(page.len())).unwrap();
         assert_eq!(pages, [PAGE, PAGE, 1]);
     }
 
     #[test]
     fn a_missing_root_is_an_error() {
-        let nothing = |_: Vec<Found>| {};
-        let gone = Path::new("/nonexistent/in");
-        assert!(scan(gone, Path::new(""), Depth::Flat, &[], &mut { nothing }).is_err());
-        assert!(root_identity(gone).is_err());
-        assert!(root_identity(Path::new("/dev/null")).is_err());
+        let gone = area(Path::new("/nonexistent/in"), Depth::Flat);
+        assert!(scan_all(&gone, &mut |_| {}).is_err());
     }
 
     #[test]
-    fn writing_moving_and_linking_give_hints_and_reading_gives_none() {
+    fn directories_are_entered_before_they_are_read() {
         let root = tempfile::tempdir().unwrap();
-        let kept = root.path().join("kept.mp4");
-        fs::write(&kept, "x").unwrap();
-        let (mut hints, mut receiver) = Hints::start();
-        if hints.add(root.path(), Depth::Recursive) != Watching::Events {
-            println!("skipped: no change events here");
-            return;
-        }
-        fs::read(&kept).unwrap();
-        fs::write(root.path().join("new.mp4"), "x").unwrap();
-        fs::hard_link(&kept, root.path().join("link.mp4")).unwrap();
-        fs::rename(&kept, root.path().join("moved.mp4")).unwrap();
-        let mut seen = std::collections::BTreeSet::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let all = ["link.mp4", "moved.mp4", "new.mp4"];
-        let mut first = None;
-        while !all.iter().all(|name| seen.contains(*name)) {
-            let next =
-                async { tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await };
-            let path = runtime.block_on(next).expect("hints for all").unwrap();
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            first.get_or_insert_with(|| name.clone());
-            seen.insert(name);
-        }
-        assert_eq!(
-            first.as_deref(),
-            Some("new.mp4"),
-            "reading kept.mp4 came before and is no news"
-        );
+        fs::create_dir(root.path().join("sub")).unwrap();
+        let mut entered = Vec::new();
+        let mut found = Vec::new();
+        let mut enter = |directory: &Path| {
+            // Whatever comes between the two is found by the reading.
+            fs::write(directory.join("new.mp4"), "x").unwrap();
+            entered.push(directory.to_owned());
+        };
+        let area = area(root.path(), Depth::Recursive);
+        scan(&area, Path::new(""), &mut enter, &mut |page| found.extend(page)).unwrap();
+        assert_eq!(entered, [root.path().to_owned(), root.path().join("sub")]);
+        assert_eq!(found.len(), 2);
     }
 }

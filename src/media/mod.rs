@@ -4,6 +4,7 @@ mod audio;
 mod budget;
 pub mod clip;
 mod clock;
+pub mod complete;
 pub mod decode;
 mod encoder;
 mod mux;

@@ -189,6 +189,36 @@ pub(super) fn indexed_frames(input: &mut Input, index: usize) -> Option<u64> {
     u64::try_from(shown.count()).ok().filter(|it| *it > 0)
 }
 
+/// Where a sample lies in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Extent {
+    pub(super) at: u64,
+    /// Bytes.
+    pub(super) size: u32,
+}
+
+impl Extent {
+    pub(super) fn end(self) -> u64 {
+        self.at.saturating_add(u64::from(self.size))
+    }
+}
+
+/// The samples of the stream that the container's index knows.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn index_extents(input: &mut Input, index: usize) -> Vec<Extent> {
+    let Some(mut stream) = input.stream_mut(index) else { return Vec::new() };
+    // SAFETY: the stream belongs to the open context, which is borrowed.
+    let raw = unsafe { stream.as_mut_ptr() };
+    // SAFETY: as above.
+    let count = unsafe { ffi::avformat_index_get_entries_count(raw) };
+    let extent = |entry| {
+        // SAFETY: the entry is within the index; null is checked.
+        let entry = unsafe { ffi::avformat_index_get_entry(raw, entry).as_ref() }?;
+        Some(Extent { at: u64::try_from(entry.pos).ok()?, size: entry.size().unsigned_abs() })
+    };
+    (0..count).filter_map(extent).collect()
+}
+
 /// The 3x3 display matrix of the stream, if it has one.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn display_matrix(input: &Input, index: usize) -> Option<[i32; 9]> {

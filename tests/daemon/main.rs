@@ -3,8 +3,10 @@
 
 mod order;
 mod place;
+mod ready;
 mod twice;
 mod untrusted;
+mod watching;
 
 use slomod::report::Status;
 use std::fs;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod boxes;
+mod complete;
 mod refusals;
 mod sound;
 mod untrusted;

@@ -33,6 +33,7 @@ mod claims;
 pub mod history;
 mod intake;
 mod known;
+mod roots;
 mod schema;
 mod upkeep;
 pub mod view;

@@ -1,0 +1,95 @@
+//! What kind of file system a path lies on, and whether it is still the same one.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::config::file::Watch;
+
+/// File systems whose changes by other machines give no events here, by the number that `statfs` gives them.
+const NETWORK: [(u32, &str); 13] = [
+    (0x6969, "NFS"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x517B, "SMB"),
+    (0x6573_5546, "FUSE"),
+    (0x0102_1997, "9p"),
+    (0x00C3_6400, "Ceph"),
+    (0x5346_414F, "AFS"),
+    (0x6B41_4653, "AFS"),
+    (0x7375_7245, "Coda"),
+    (0x0187, "autofs"),
+    (0x6A65_6A63, "virtiofs"),
+    (0x0BD0_0BD0, "Lustre"),
+];
+
+/// Name of the file system, where it is one whose changes by other machines give no events here.
+#[must_use]
+pub fn network_name(path: &Path) -> Option<&'static str> {
+    let kind = rustix::fs::statfs(path).ok()?.f_type as u32;
+    NETWORK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
+}
+
+/// What a watched folder is, as far as the system tells: another thing mounted in its place, or nothing mounted any more,
+/// is another identity. Device numbers change with every mount of a share, so they count only while the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootIdentity {
+    device: u64,
+    /// Kind and number of the file system, and the folder's inode: the same after a restart or a remount.
+    pub lasting: String,
+}
+
+/// The identity of the folder at `root`.
+///
+/// # Errors
+/// The system's; `NotADirectory` where it is none.
+pub fn root_identity(root: &Path) -> io::Result<RootIdentity> {
+    let meta = fs::metadata(root)?;
+    if !meta.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let kind = rustix::fs::statfs(root)?.f_type as u32;
+    let number = rustix::fs::statvfs(root)?.f_fsid;
+    Ok(RootIdentity { device: meta.dev(), lasting: format!("{kind:x}:{number:x}:{}", meta.ino()) })
+}
+
+/// The identity of a watched folder that is there, with its marker where it has one.
+///
+/// # Errors
+/// The system's; `NotFound` with a sentence where the marker is missing.
+pub fn identify(watch: &Watch) -> io::Result<RootIdentity> {
+    let identity = root_identity(&watch.path)?;
+    match &watch.marker {
+        Some(marker) if fs::symlink_metadata(watch.path.join(marker)).is_err() => {
+            let message = format!("its marker {} is not there; is it mounted?", marker.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, message))
+        }
+        _ => Ok(identity),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_identity_and_another_in_its_place_has_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, other) = (place.path().join("in"), place.path().join("other"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&other).unwrap();
+        let before = root_identity(&root).unwrap();
+        fs::write(root.join("a.mp4"), "x").unwrap();
+        assert_eq!(root_identity(&root).unwrap(), before);
+        fs::rename(&root, place.path().join("away")).unwrap();
+        fs::rename(&other, &root).unwrap();
+        assert_ne!(root_identity(&root).unwrap().lasting, before.lasting);
+    }
+
+    #[test]
+    fn what_is_no_folder_has_no_identity() {
+        assert!(root_identity(Path::new("/nonexistent/in")).is_err());
+        assert!(root_identity(Path::new("/dev/null")).is_err());
+    }
+}

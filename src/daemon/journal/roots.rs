@@ -1,0 +1,101 @@
+//! In which folder a job was queued (a watched folder may have something else mounted later, or nothing), and when what
+//! waits for a folder or for a time is due.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Journal, Outcome};
+
+impl Journal {
+    /// The watched folder was `root` (`RootIdentity::lasting`) when `job` was queued.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn remember_root(&mut self, job: i64, root: &str) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "INSERT INTO job_roots (job, root) VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET root = excluded.root",
+                params![job, root],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// What the watched folder was when `job` was queued; `None` where nobody noted it.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn root_of(&self, job: i64) -> Outcome<Option<String>> {
+        self.sql(|it| {
+            it.query_row("SELECT root FROM job_roots WHERE job = ?1", [job], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// The queued jobs of `watch` that belong to another folder, `root`, wait like the one of them that was tried.
+    /// `why` is code and sentence.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn postpone_root(
+        &mut self,
+        watch: &str,
+        root: &str,
+        until_ms: i64,
+        why: (&str, &str),
+    ) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = MAX(next_try_ms, ?3), delays = delays + 1,
+                        error_code = ?4, error_message = ?5
+                 WHERE watch = ?1 AND state = 'queued'
+                       AND id IN (SELECT job FROM job_roots WHERE root = ?2)",
+                params![watch, root, until_ms, why.0, why.1],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// The queued jobs of `watch` that wait because of `error_code` are due now.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn wake(&mut self, watch: &str, error_code: &str, now_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = ?3
+                 WHERE watch = ?1 AND state = 'queued' AND error_code = ?2 AND next_try_ms > ?3",
+                params![watch, error_code, now_ms],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// The system's clock was set back by `step_ms`: what waits is due as soon as it would have been.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn clock_set_back(&mut self, step_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = next_try_ms - ?1 WHERE state = 'queued'",
+                [step_ms],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// No job waits for longer than `most_ms`: one that would was queued before the clock was set back.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn limit_waiting(&mut self, most_ms: i64, now_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = ?2 WHERE state = 'queued' AND next_try_ms > ?1 + ?2",
+                params![most_ms, now_ms],
+            )
+        })
+        .map(|_| ())
+    }
+}

@@ -22,6 +22,7 @@ use crate::daemon::watch::root_identity;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
+use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::{Notice, Report, Status};
 
@@ -165,7 +166,9 @@ impl Job {
         let name = names::output_name(&claim.relative, &settings);
         let output = self.watch.output.join(below).join(name);
         let temporary = names::temporary(&output, claim.job, claim.attempt);
-        Task { source: self.source(), temporary, output, settings }
+        let parts = Some(names::parts(&output, claim.job));
+        let segments = Rule::default();
+        Task { source: self.source(), temporary, parts, segments, output, settings }
     }
 
     /// Where the source is not the file any more that was queued.

@@ -12,6 +12,8 @@ const NAME_MAX_BYTES: usize = 255;
 const RESERVED_BYTES: usize = 64;
 /// In the name of every temporary file; nothing else contains it.
 const TEMPORARY_MARK: &str = "slomod-tmp";
+/// Of folders of finished segments.
+const PARTS_EXTENSION: &str = "parts";
 
 /// File name of the output of `source`: `ride.mov` becomes `ride_slow4x.mp4`, `ride_60fps.mp4`, and so on. The part
 /// before the suffix is cut where the name would be too long.
@@ -87,6 +89,27 @@ pub fn temporary(output: &Path, job: i64, attempt: i64) -> PathBuf {
     name.push(format!(".{job}.{attempt}.{TEMPORARY_MARK}."));
     name.push(output.extension().unwrap_or(OsStr::new("mp4")));
     output.with_file_name(name)
+}
+
+/// Name of the folder beside `output` in which every attempt of a job keeps its finished segments.
+#[must_use]
+pub fn parts(output: &Path, job: i64) -> PathBuf {
+    let stem = output.file_stem().unwrap_or(OsStr::new("clip"));
+    let mut name = OsString::from(".");
+    name.push(shortened(stem, NAME_MAX_BYTES - RESERVED_BYTES));
+    name.push(format!(".{job}.{TEMPORARY_MARK}.{PARTS_EXTENSION}"));
+    output.with_file_name(name)
+}
+
+/// The folder of [`parts`] for the job of a [`temporary`] name; `None` where it is no such name.
+#[must_use]
+pub fn parts_of_temporary(temporary: &Path) -> Option<PathBuf> {
+    let attempt = Path::new(temporary.file_stem()?).with_extension("");
+    temporary.file_name().filter(|name| is_temporary(name))?;
+    let job = attempt.file_stem()?;
+    let mut name = job.to_owned();
+    name.push(format!(".{TEMPORARY_MARK}.{PARTS_EXTENSION}"));
+    Some(temporary.with_file_name(name))
 }
 
 /// Temporary name for a report that will be `report`.
@@ -184,6 +207,21 @@ mod tests {
     fn names_that_are_no_text_keep_their_bytes() {
         let source = PathBuf::from(OsString::from_vec(b"/in/\xff\xfe.mp4".to_vec()));
         assert_eq!(output_name(&source, &slow(2)).as_bytes(), b"\xff\xfe_slow2x.mp4");
+    }
+
+    #[test]
+    fn the_segments_of_a_job_are_found_from_the_name_of_any_of_its_attempts() {
+        for output in ["/out/a_slow2x.mp4", "/out/a.b.c_slow.mkv", "/out/한 글.mov"] {
+            let parts = parts(Path::new(output), 7);
+            assert!(is_temporary(parts.file_name().unwrap()));
+            for attempt in [1, 23] {
+                let temporary = temporary(Path::new(output), 7, attempt);
+                assert_eq!(parts_of_temporary(&temporary).as_ref(), Some(&parts));
+            }
+            assert_ne!(Some(parts), parts_of_temporary(&temporary(Path::new(output), 8, 1)));
+        }
+        assert_eq!(parts_of_temporary(Path::new("/out/a.7.1.mp4")), None);
+        assert_eq!(parts_of_temporary(Path::new("/")), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod clock;
 pub mod decode;
 mod encoder;
 mod mux;
+pub mod packets;
 mod picture;
 mod probe;
 mod raw;

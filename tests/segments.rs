@@ -7,8 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use num_rational::Ratio;
-use slomod::config::settings::{Audio, Codec, Container, Encoding, Mode, Settings};
+use slomod::config::settings::{Codec, Container, Encoding, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Frame, Picture};
@@ -18,7 +17,7 @@ use slomod::pipeline::{ConvertError, Progress, Task};
 use slomod::report::Report;
 
 /// Segments short enough that clips of a second have several.
-const SHORT: Rule = Rule { least: 15, most: 40 };
+const SHORT: Rule = Rule { least: 12, most: 24 };
 
 /// Two shots of moving pictures, with a still between them: cuts, duplicates, new and held frames.
 const SHOTS: &str = "testsrc2=s=96x64:r=25:d=1.2[a];color=red:s=96x64:r=25:d=0.4[b];\
@@ -169,13 +168,42 @@ fn comparable(report: &Report) -> serde_json::Value {
 
 fn assert_same(task: &Task, report: &Report, other: &Task, other_report: &Report) {
     let (a, b) = (&task.temporary, &other.temporary);
-    assert_eq!(ffmpeg_md5(a, &["-c", "copy"]), ffmpeg_md5(b, &["-c", "copy"]), "packets");
+    assert_lines(&ffmpeg_md5(a, &["-c", "copy"]), &ffmpeg_md5(b, &["-c", "copy"]), "packets");
     let how = ["-fps_mode", "passthrough", "-enc_time_base", "-1"];
-    assert_eq!(ffmpeg_md5(a, &how), ffmpeg_md5(b, &how), "frames");
+    assert_lines(&ffmpeg_md5(a, &how), &ffmpeg_md5(b, &how), "frames");
     assert_eq!(comparable(report), comparable(other_report), "report");
     if task.settings.encoding.container != Some(Container::Mkv) {
         assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap(), "bytes");
     }
+}
+
+fn assert_lines(a: &str, b: &str, what: &str) {
+    for (number, (a, b)) in a.lines().zip(b.lines()).enumerate() {
+        assert_eq!(a, b, "line {number} of {what}");
+    }
+    assert_eq!(a.lines().count(), b.lines().count(), "{what}");
+}
+
+#[test]
+fn probe_x265() {
+    let place = Place::new();
+    let source = place.shots();
+    for most in [24, 24, 24] {
+    for codec in [Codec::H265, Codec::H264] {
+    let mut task = undisturbed(&place.task(&source, "a.mkv", settings(codec, Container::Mkv)));
+    task.segments.most = most;
+    task.segments.least = 12;
+    run(&task).unwrap();
+    let first = ffmpeg_md5(&task.temporary, &["-c", "copy"]);
+    let mut all = vec![];
+    for round in 0..5 {
+        run(&task).unwrap();
+        let next = ffmpeg_md5(&task.temporary, &["-c", "copy"]);
+        let off: Vec<_> = first.lines().zip(next.lines()).filter(|(a, b)| a != b).map(|(a, _)| a).collect();
+        all.push((off.len(), off.first().map(|it| it.split(",").nth(2).unwrap().to_owned())));
+    }
+    println!("{most} {codec:?} {all:?}");
+    }}
 }
 
 #[test]
@@ -199,7 +227,7 @@ fn a_clip_interrupted_after_every_segment_is_the_same_in_every_codec_and_contain
         let whole_report = run(&whole).unwrap();
         let (report, runs) = in_pieces(&task);
         println!("{name}: {runs} runs");
-        assert!(runs >= 5, "{name}: {runs} runs");
+        assert!(runs >= 4, "{name}: {runs} runs");
         assert_same(&task, &report, &whole, &whole_report);
         assert_eq!(report.timing.resumed.len(), runs - 1, "{name}");
     }

@@ -22,6 +22,7 @@ use crate::daemon::watch::root_identity;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
+use crate::pipeline::parts;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::{Notice, Report, Status};
@@ -32,6 +33,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub const LEASE_MS: i64 = 60_000;
 /// An output is expected to be at the most this many times `factor` the size of its source.
 const GROWTH: f64 = 1.3;
+/// Times the space of an output that a job takes: its finished segments are kept until it is published.
+const COPIES: f64 = 2.0;
 
 /// What jobs need of the daemon.
 #[derive(Debug)]
@@ -145,7 +148,8 @@ impl Job {
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
-        if let Some(message) = self.space_trouble(folder) {
+        self.remove_parts_elsewhere(&task)?;
+        if let Some(message) = self.space_trouble(folder, &task) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
         self.shop.journal().writing(&self.claim, &task.temporary)?;
@@ -169,6 +173,19 @@ impl Job {
         let parts = Some(names::parts(&output, claim.job));
         let segments = Rule::default();
         Task { source: self.source(), temporary, parts, segments, output, settings }
+    }
+
+    /// Segments that were kept under another name or in another folder, before the configuration changed.
+    fn remove_parts_elsewhere(&self, task: &Task) -> Result<(), DaemonError> {
+        let earlier = self.shop.journal().temporary(&self.claim)?;
+        if let Some(earlier) = earlier
+            && names::parts_of_temporary(&earlier) != task.parts
+        {
+            publish::remove_attempts(&earlier).unwrap_or_else(|error| {
+                service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
+            });
+        }
+        Ok(())
     }
 
     /// Where the source is not the file any more that was queued.
@@ -206,10 +223,12 @@ impl Job {
         Ok(twins.into_iter().find(|twin| twin.report_path.is_file()))
     }
 
-    fn space_trouble(&self, folder: &Path) -> Option<String> {
+    fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
         let factor = f64::from(self.watch.settings.factor.unwrap_or(2));
-        let needed = self.claim.size_bytes as f64 * factor * GROWTH;
-        let needed = (needed as u64).saturating_add(self.shop.reserve_bytes);
+        let needed = self.claim.size_bytes as f64 * factor * GROWTH * COPIES;
+        let there = task.parts.as_deref().map_or(0, parts::size_bytes);
+        let needed =
+            (needed as u64).saturating_sub(there).saturating_add(self.shop.reserve_bytes);
         let space = rustix::fs::statvfs(folder).ok()?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         (free < needed).then(|| {
@@ -342,12 +361,16 @@ impl Job {
             collision: self.watch.collision,
             report,
         };
+        let resumed = publication.report.timing.resumed.last().cloned();
         let (shop, claim) = (Arc::clone(&self.shop), self.claim.clone());
         let published = blocking(move || {
-            publish::publish(&publication, &mut |step| match step {
+            let published = publish::publish(&publication, &mut |step| match step {
                 Step::Planned(planned) => Ok(shop.journal().publishing(&claim, planned)?),
                 _ => Ok(()),
-            })
+            })?;
+            // What cannot be removed now is removed with the leftovers.
+            let _ = publish::remove_attempts(&publication.temporary);
+            Ok(published)
         })
         .await?;
         let published = match published {
@@ -360,8 +383,12 @@ impl Job {
             }
         };
         self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
-        let output = published.output.display().to_string();
-        service::log_job(Level::Info, &self.claim, "done", &output);
+        let mut message = published.output.display().to_string();
+        if let Some(resumed) = resumed {
+            let (segments, frame) = (resumed.segments, resumed.source_frame);
+            message += &format!(" (taken up behind {segments} segment(s), at frame {frame})");
+        }
+        service::log_job(Level::Info, &self.claim, "done", &message);
         if let Some(earlier) = &self.claim.report_path {
             // It said that an earlier attempt failed.
             publish::remove_temporary(earlier)?;
@@ -471,6 +498,8 @@ impl Job {
     }
 
     fn end(&self, end: &End<'_>, level: Level) -> Result<(), DaemonError> {
+        // What cannot be removed now is removed with the leftovers.
+        let _ = publish::remove_attempts(&self.task().temporary);
         self.shop.journal().end(&self.claim, end, now_ms())?;
         service::log_job(level, &self.claim, end.state, end.message);
         Ok(())

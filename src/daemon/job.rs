@@ -227,8 +227,7 @@ impl Job {
         let factor = f64::from(self.watch.settings.factor.unwrap_or(2));
         let needed = self.claim.size_bytes as f64 * factor * GROWTH * COPIES;
         let there = task.parts.as_deref().map_or(0, parts::size_bytes);
-        let needed =
-            (needed as u64).saturating_sub(there).saturating_add(self.shop.reserve_bytes);
+        let needed = (needed as u64).saturating_sub(there).saturating_add(self.shop.reserve_bytes);
         let space = rustix::fs::statvfs(folder).ok()?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         (free < needed).then(|| {

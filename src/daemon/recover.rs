@@ -10,9 +10,7 @@ use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::intake::settings_identity;
 use crate::daemon::job::{Shop, now_ms};
-use crate::daemon::journal::{
-    Again, Claim, Count, Journal, Leftover, Original, Planned, Turn,
-};
+use crate::daemon::journal::{Again, Claim, Count, Journal, Leftover, Original, Planned, Turn};
 use crate::daemon::original;
 use crate::daemon::publish::{self, Completion, PublishError, Step};
 use crate::daemon::service;

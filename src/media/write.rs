@@ -280,7 +280,9 @@ impl Writer {
             let duration = self.durations.remove(&time).unwrap_or(packet.duration().max(1));
             // An encoder's first dts lie as far before its first pts as its own delay, which depends on the distances of
             // its own pictures; those of the segment before may reach further.
-            let dts = packet.dts().map(|dts| self.last_dts.map_or(base + dts, |last| (base + dts).max(last + 1)));
+            let dts = packet
+                .dts()
+                .map(|dts| self.last_dts.map_or(base + dts, |last| (base + dts).max(last + 1)));
             self.last_dts = dts.or(self.last_dts);
             packet.set_pts(Some(time));
             packet.set_dts(dts);

@@ -171,7 +171,9 @@ impl Parts {
     fn remove_others(&self) -> io::Result<()> {
         let mut kept = vec![PathBuf::from(RESUMPTIONS_NAME)];
         for number in 1..=self.count {
-            kept.extend([format!("{number:04}.json"), format!("{number:04}.packets")].map(PathBuf::from));
+            kept.extend(
+                [format!("{number:04}.json"), format!("{number:04}.packets")].map(PathBuf::from),
+            );
         }
         if self.count == 0 {
             kept.clear();

@@ -97,7 +97,8 @@ impl Session<'_> {
         while view.newest.index < state.frame {
             // A source with fewer frames than before is not the one that was hashed.
             let next = decoded.recv();
-            let next = next.map_err(|_| ConvertError::SourceChanged(self.task.source.clone()))??;
+            let next =
+                next.map_err(|_| ConvertError::SourceChanged(self.task.source.clone()))??;
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }

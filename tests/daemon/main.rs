@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod place;
+mod resume;
 
 use slomod::report::Status;
 use std::fs;

@@ -347,7 +347,8 @@ fn variable_rates_and_grids_go_on_at_the_right_instant() {
     let h265 = settings(Codec::H265, Container::Mp4);
     for (number, settings) in [steps, smooth, speed, keep, rare, h265].into_iter().enumerate() {
         let name = format!("{number}.mp4");
-        let task = place.task(&variable, &name, settings);
+        let mut task = place.task(&variable, &name, settings);
+        task.segments = Rule { least: 5, most: 9 };
         let whole = undisturbed(&task);
         let whole_report = run(&whole).unwrap();
         let (report, runs) = in_pieces(&task);

@@ -17,6 +17,7 @@ use crate::daemon::protocol::{Failure, Request, WireTask};
 use crate::daemon::publish::{self, Publication, PublishError, Step};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::space;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::watch::root_identity;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
@@ -31,11 +32,6 @@ use crate::report::{Notice, Report, Status};
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim holds without news; for other machines, one day.
 pub const LEASE_MS: i64 = 60_000;
-/// An output is expected to be at the most this many times `factor` the size of its source.
-const GROWTH: f64 = 1.3;
-/// Times the space of an output that a job takes: its finished segments are kept until it is published.
-const COPIES: f64 = 2.0;
-
 /// What jobs need of the daemon.
 #[derive(Debug)]
 pub struct Shop {
@@ -224,17 +220,9 @@ impl Job {
     }
 
     fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
-        let factor = f64::from(self.watch.settings.factor.unwrap_or(2));
-        let needed = self.claim.size_bytes as f64 * factor * GROWTH * COPIES;
-        let there = task.parts.as_deref().map_or(0, parts::size_bytes);
-        let needed = (needed as u64).saturating_sub(there).saturating_add(self.shop.reserve_bytes);
-        let space = rustix::fs::statvfs(folder).ok()?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        (free < needed).then(|| {
-            let mib = |bytes: u64| bytes >> 20;
-            let folder = folder.display();
-            format!("{folder}: {} MiB free, {} MiB needed with the reserve", mib(free), mib(needed))
-        })
+        let output_bytes = space::output_bytes(self.claim.size_bytes, &task.settings);
+        let kept_bytes = task.parts.as_deref().map_or(0, parts::size_bytes);
+        space::trouble(folder, space::needed(output_bytes, kept_bytes, self.shop.reserve_bytes))
     }
 
     async fn run_worker(

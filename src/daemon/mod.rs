@@ -36,6 +36,7 @@ pub mod run;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
+mod space;
 pub mod verdict;
 pub mod watch;
 pub mod worker;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use num_rational::Ratio;
 
@@ -22,6 +22,7 @@ use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
 use crate::pipeline::checks::{self, Written};
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::resume::Resumed;
@@ -43,8 +44,6 @@ const LINE_LIMIT: usize = 64;
 const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
 const LAST_FRAME_S: i128 = 60;
-/// Least time between two progress messages.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Converts `task.source` into `task.temporary`, verifies it by decoding, and reports. Publishing (the rename to the
 /// final name) is the caller's, and so is the removal of `task.parts`. On an error nothing is left at `task.temporary`;
@@ -464,20 +463,6 @@ impl Session<'_> {
         let written = Written { frames: self.tally.total(), duration, rate: self.plan.rate };
         checks::verified(&self.task.temporary, &written, &verified)?;
         Ok(verified)
-    }
-}
-
-/// Lets progress through at most every [`PROGRESS_INTERVAL`].
-#[derive(Default)]
-struct Pace(Option<Instant>);
-
-impl Pace {
-    fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
     }
 }
 

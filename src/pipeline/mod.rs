@@ -5,6 +5,7 @@ mod checks;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;
+mod pace;
 pub mod parts;
 pub mod plan;
 mod resume;

@@ -26,7 +26,7 @@ use crate::pipeline::convert::failure_report;
 use crate::pipeline::parts;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Progress, Task};
-use crate::report::{Notice, Report, Status};
+use crate::report::{Notice, Report, Resumption, Status};
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -174,12 +174,10 @@ impl Job {
     /// Segments that were kept under another name or in another folder, before the configuration changed.
     fn remove_parts_elsewhere(&self, task: &Task) -> Result<(), DaemonError> {
         let earlier = self.shop.journal().temporary(&self.claim)?;
-        if let Some(earlier) = earlier
-            && names::parts_of_temporary(&earlier) != task.parts
+        let elsewhere = |it: &PathBuf| names::parts_of_temporary(it) != task.parts;
+        if let Some(Err(error)) = earlier.filter(elsewhere).map(|it| publish::remove_attempts(&it))
         {
-            publish::remove_attempts(&earlier).unwrap_or_else(|error| {
-                service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
-            });
+            service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
         }
         Ok(())
     }
@@ -220,9 +218,9 @@ impl Job {
     }
 
     fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
-        let output_bytes = space::output_bytes(self.claim.size_bytes, &task.settings);
-        let kept_bytes = task.parts.as_deref().map_or(0, parts::size_bytes);
-        space::trouble(folder, space::needed(output_bytes, kept_bytes, self.shop.reserve_bytes))
+        let output = space::output_bytes(self.claim.size_bytes, &task.settings);
+        let kept = task.parts.as_deref().map_or(0, parts::size_bytes);
+        space::trouble(folder, space::needed(output, kept, self.shop.reserve_bytes))
     }
 
     async fn run_worker(
@@ -371,9 +369,9 @@ impl Job {
         };
         self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
         let mut message = published.output.display().to_string();
-        if let Some(resumed) = resumed {
-            let (segments, frame) = (resumed.segments, resumed.source_frame);
-            message += &format!(" (taken up behind {segments} segment(s), at frame {frame})");
+        if let Some(Resumption { segments, source_frame, .. }) = resumed {
+            message +=
+                &format!(" (taken up behind {segments} segment(s), at frame {source_frame})");
         }
         service::log_job(Level::Info, &self.claim, "done", &message);
         if let Some(earlier) = &self.claim.report_path {

@@ -353,7 +353,6 @@ impl Job {
                 Step::Planned(planned) => Ok(shop.journal().publishing(&claim, planned)?),
                 _ => Ok(()),
             })?;
-            // What cannot be removed now is removed with the leftovers.
             let _ = publish::remove_attempts(&publication.temporary);
             Ok(published)
         })
@@ -483,7 +482,6 @@ impl Job {
     }
 
     fn end(&self, end: &End<'_>, level: Level) -> Result<(), DaemonError> {
-        // What cannot be removed now is removed with the leftovers.
         let _ = publish::remove_attempts(&self.task().temporary);
         self.shop.journal().end(&self.claim, end, now_ms())?;
         service::log_job(level, &self.claim, end.state, end.message);

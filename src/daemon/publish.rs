@@ -268,7 +268,8 @@ pub fn remove_temporary(path: &Path) -> Outcome<()> {
     }
 }
 
-/// Removes what all attempts of a job left: of this one its temporary file, and the segments kept for the next.
+/// Removes what all attempts of a job left: of this one its temporary file, and the segments kept for the next. What
+/// cannot be removed now is removed with the leftovers, so that the error may be passed over.
 ///
 /// # Errors
 /// [`PublishError::Io`].

@@ -316,8 +316,8 @@ fn a_crash_after_any_statement_leaves_a_journal_from_which_every_job_ends_once()
             "queued 0 0",
             "queued 1 0",
             "publishing 0 1",
-            "done 0 0",
-            "done 0 0"
+            "done 1 0",
+            "done 1 0"
         ]
     );
 }

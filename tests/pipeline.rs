@@ -16,6 +16,7 @@ use slomod::frame::{Frame, Picture};
 use slomod::media::MediaError;
 use slomod::media::decode::Decoder;
 use slomod::pipeline::convert::{convert, failure_report};
+use slomod::pipeline::segments::Rule;
 use slomod::pipeline::{ConvertError, Task};
 use slomod::report::{Report, Status};
 
@@ -50,6 +51,8 @@ impl Place {
         Task {
             source: source.into(),
             temporary: output.with_file_name(".temporary"),
+            parts: None,
+            segments: Rule::default(),
             output,
             settings,
         }
@@ -415,7 +418,9 @@ fn a_full_disk_is_an_error_that_leaves_nothing() {
         return;
     }
     let output = disk.join("out.mkv");
-    let task = Task { source, temporary: disk.join(".temporary"), output, settings: slow(4) };
+    let temporary = disk.join(".temporary");
+    let segments = Rule::default();
+    let task = Task { source, temporary, parts: None, segments, output, settings: slow(4) };
     let result = run(&task);
     let left = std::fs::read_dir(&disk).unwrap().count();
     let unmount = Command::new("umount").arg(&disk).status().unwrap();

@@ -12,8 +12,8 @@ use slomod::config::settings::{Mode, Settings};
 use slomod::report::json::ReportError;
 use slomod::report::{
     Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
-    OutputFrames, Quality, Report, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status,
-    Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
+    OutputFrames, Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames,
+    Status, Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
 };
 
 fn schema() -> Value {
@@ -177,6 +177,12 @@ fn done() -> Report {
             encode_fps: Some(60.0),
             end_to_end_fps: Some(14.0),
             rss_peak_bytes: Some(500_000_000),
+            resumed: vec![Resumption {
+                started: "2026-07-27T09:00:00.000Z".into(),
+                segments: 2,
+                source_frame: 900,
+                output_frame: 3600,
+            }],
         },
         warnings: vec![notice("gpu_fallback")],
         errors: Vec::new(),

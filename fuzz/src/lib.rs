@@ -24,6 +24,7 @@ use slomod::models::weights::Weights;
 use slomod::pipeline::convert;
 use slomod::pipeline::plan::plan;
 use slomod::pipeline::scene::{CutDetector, is_duplicate};
+use slomod::pipeline::segments::Rule;
 use slomod::pipeline::timeline::{Passage, Stamp, Timeline};
 use slomod::pipeline::{ConvertError, Task};
 use zip::ZipWriter;
@@ -229,7 +230,8 @@ fn convert_clip(source: PathBuf, output: PathBuf) {
         ..Settings::default()
     };
     let temporary = output.with_extension("tmp.mkv");
-    let task = Task { source, temporary, output, settings };
+    let segments = Rule::default();
+    let task = Task { source, temporary, parts: None, segments, output, settings };
     let stop = Arc::new(AtomicBool::new(false));
     match convert::convert(&task, &mut Blend, &stop, &mut |_| {}) {
         Ok(report) => assert!(report.output.is_some() && task.temporary.exists()),

@@ -15,6 +15,7 @@ use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::rational_text;
 use crate::pipeline::convert::{convert, failure_report};
+use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Task};
 use crate::report::Report;
 
@@ -129,6 +130,9 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     let task = Task {
         source: args.input.clone(),
         temporary: names::temporary(&args.output, i64::from(std::process::id()), 0),
+        // Whoever runs it sees how it ends; nothing stays for another time.
+        parts: None,
+        segments: Rule::default(),
         output: args.output.clone(),
         settings: args.settings()?,
     };

@@ -19,13 +19,16 @@ use crate::daemon::protocol::{Failure, Request, WireTask};
 use crate::daemon::publish::{self, Publication, PublishError};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::space;
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
+use crate::pipeline::parts;
+use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Progress, Task};
-use crate::report::{Notice, Report, Status};
+use crate::report::{Notice, Report, Resumption, Status};
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -33,8 +36,6 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub const LEASE_MS: i64 = 60_000;
 /// Why a job waits whose folder is not there, as the journal keeps it.
 pub const OFFLINE: &str = "offline";
-/// An output is expected to be at the most this many times `factor` the size of its source.
-const GROWTH: f64 = 1.3;
 
 /// What jobs need of the daemon.
 #[derive(Debug)]
@@ -126,7 +127,8 @@ impl Job {
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
-        if let Some(message) = self.space_trouble(folder) {
+        self.remove_parts_elsewhere(&task)?;
+        if let Some(message) = self.space_trouble(folder, &task) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
         self.shop.journal().writing(&self.claim, &task.temporary)?;
@@ -148,7 +150,20 @@ impl Job {
         let output = self.watch.output.join(below).join(name);
         let tag = self.shop.journal().tag();
         let temporary = names::temporary_of(&output, &tag, claim.job, claim.attempt);
-        Task { source: self.source(), temporary, output, settings }
+        let parts = names::parts_of_temporary(&temporary);
+        let segments = Rule::default();
+        Task { source: self.source(), temporary, parts, segments, output, settings }
+    }
+
+    /// Segments that were kept under another name or in another folder, before the configuration changed.
+    fn remove_parts_elsewhere(&self, task: &Task) -> Result<(), DaemonError> {
+        let earlier = self.shop.journal().temporary(&self.claim)?;
+        let elsewhere = |it: &PathBuf| names::parts_of_temporary(it) != task.parts;
+        if let Some(Err(error)) = earlier.filter(elsewhere).map(|it| publish::remove_attempts(&it))
+        {
+            service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
+        }
+        Ok(())
     }
 
     /// Where the source is not the file any more that was queued.
@@ -196,17 +211,10 @@ impl Job {
         }
     }
 
-    fn space_trouble(&self, folder: &Path) -> Option<String> {
-        let factor = f64::from(self.watch.settings.factor.unwrap_or(2));
-        let needed = self.claim.size_bytes as f64 * factor * GROWTH;
-        let needed = (needed as u64).saturating_add(self.shop.reserve_bytes);
-        let space = rustix::fs::statvfs(folder).ok()?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        (free < needed).then(|| {
-            let mib = |bytes: u64| bytes >> 20;
-            let folder = folder.display();
-            format!("{folder}: {} MiB free, {} MiB needed with the reserve", mib(free), mib(needed))
-        })
+    fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
+        let output = space::output_bytes(self.claim.size_bytes, &task.settings);
+        let kept = task.parts.as_deref().map_or(0, parts::size_bytes);
+        space::trouble(folder, space::needed(output, kept, self.shop.reserve_bytes))
     }
 
     async fn run_worker(
@@ -335,10 +343,14 @@ impl Job {
             collision: self.watch.collision,
             report,
         };
+        let resumed = publication.report.timing.resumed.last().cloned();
         let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
         let collision = self.watch.collision;
         let published = blocking(move || {
-            publish::publish(&publication, &mut record(&shop, &claim, lock, collision))
+            let published =
+                publish::publish(&publication, &mut record(&shop, &claim, lock, collision))?;
+            let _ = publish::remove_attempts(&publication.temporary);
+            Ok(published)
         })
         .await?;
         let published = match published {
@@ -362,8 +374,12 @@ impl Job {
             }
         };
         self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
-        let output = published.output.display().to_string();
-        service::log_job(Level::Info, &self.claim, "done", &output);
+        let mut message = published.output.display().to_string();
+        if let Some(Resumption { segments, source_frame, .. }) = resumed {
+            message +=
+                &format!(" (taken up behind {segments} segment(s), at frame {source_frame})");
+        }
+        service::log_job(Level::Info, &self.claim, "done", &message);
         if let Some(earlier) = &self.claim.report_path {
             // It said that an earlier attempt failed.
             publish::remove_temporary(earlier)?;
@@ -459,6 +475,7 @@ impl Job {
     }
 
     pub(super) fn end(&self, end: &End<'_>, level: Level) -> Result<(), DaemonError> {
+        let _ = publish::remove_attempts(&self.task().temporary);
         self.shop.journal().end(&self.claim, end, now_ms())?;
         service::log_job(level, &self.claim, end.state, end.message);
         Ok(())

@@ -47,6 +47,7 @@ pub mod run;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
+mod space;
 mod trouble;
 pub mod verdict;
 pub mod watch;

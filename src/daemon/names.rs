@@ -12,6 +12,8 @@ const NAME_MAX_BYTES: usize = 255;
 const RESERVED_BYTES: usize = 64;
 /// In the name of every temporary file; nothing else contains it.
 const TEMPORARY_MARK: &str = "slomod-tmp";
+/// Of folders of finished segments.
+const PARTS_EXTENSION: &str = "parts";
 
 /// File name of the output of `source`: `ride.mov` becomes `ride_slow4x.mp4`, `ride_60fps.mp4`, and so on. The part
 /// before the suffix is cut where the name would be too long.
@@ -122,6 +124,18 @@ pub fn temporary_of(output: &Path, tag: &str, job: i64, attempt: i64) -> PathBuf
     plain.with_file_name(OsString::from_vec(tagged))
 }
 
+/// The folder beside the output in which every attempt of a job keeps its finished segments, for the job of a
+/// [`temporary`] name; `None` where it is no such name.
+#[must_use]
+pub fn parts_of_temporary(temporary: &Path) -> Option<PathBuf> {
+    let attempt = Path::new(temporary.file_stem()?).with_extension("");
+    temporary.file_name().filter(|name| is_temporary(name))?;
+    let job = attempt.file_stem()?;
+    let mut name = job.to_owned();
+    name.push(format!(".{TEMPORARY_MARK}.{PARTS_EXTENSION}"));
+    Some(temporary.with_file_name(name))
+}
+
 /// Temporary name for a report that will be `report`.
 #[must_use]
 pub fn temporary_report(report: &Path) -> PathBuf {
@@ -221,6 +235,21 @@ mod tests {
     fn names_that_are_no_text_keep_their_bytes() {
         let source = PathBuf::from(OsString::from_vec(b"/in/\xff\xfe.mp4".to_vec()));
         assert_eq!(output_name(&source, &slow(2)).as_bytes(), b"\xff\xfe_slow2x.mp4");
+    }
+
+    #[test]
+    fn the_segments_of_a_job_are_found_from_the_name_of_any_of_its_attempts() {
+        for output in ["/out/a_slow2x.mp4", "/out/a.b.c_slow.mkv", "/out/한 글.mov"] {
+            let attempt = |job, attempt| temporary_of(Path::new(output), "1a2b3c4d", job, attempt);
+            let parts = parts_of_temporary(&attempt(7, 1)).unwrap();
+            assert!(is_temporary(parts.file_name().unwrap()));
+            assert_eq!(parts_of_temporary(&attempt(7, 23)).as_ref(), Some(&parts));
+            assert_ne!(parts_of_temporary(&attempt(8, 1)).as_ref(), Some(&parts));
+            let other = temporary_of(Path::new(output), "ffffffff", 7, 1);
+            assert_ne!(parts_of_temporary(&other).as_ref(), Some(&parts), "another daemon's");
+        }
+        assert_eq!(parts_of_temporary(Path::new("/out/a.7.1.mp4")), None);
+        assert_eq!(parts_of_temporary(Path::new("/")), None);
     }
 
     #[test]

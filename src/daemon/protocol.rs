@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::Settings;
 use crate::engine::EngineDescription;
 use crate::error::{Consequence, ExitCode};
+use crate::pipeline::segments::Rule;
 use crate::pipeline::{Progress, Task};
 use crate::report::Report;
 
@@ -61,6 +62,8 @@ pub struct Failure {
 pub struct WireTask {
     source: WirePath,
     temporary: WirePath,
+    parts: Option<WirePath>,
+    segments: Rule,
     output: WirePath,
     settings: Settings,
 }
@@ -70,6 +73,8 @@ impl From<&Task> for WireTask {
         Self {
             source: WirePath::from(task.source.as_path()),
             temporary: WirePath::from(task.temporary.as_path()),
+            parts: task.parts.as_deref().map(WirePath::from),
+            segments: task.segments,
             output: WirePath::from(task.output.as_path()),
             settings: task.settings.clone(),
         }
@@ -81,6 +86,8 @@ impl From<WireTask> for Task {
         Self {
             source: task.source.into(),
             temporary: task.temporary.into(),
+            parts: task.parts.map(PathBuf::from),
+            segments: task.segments,
             output: task.output.into(),
             settings: task.settings,
         }

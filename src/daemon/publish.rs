@@ -18,6 +18,7 @@ use crate::config::file::Collision;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
 use crate::error::{Classify, Consequence, ExitCode};
+use crate::pipeline::parts;
 use crate::report::Report;
 use crate::report::json::ReportError;
 
@@ -272,6 +273,19 @@ pub fn remove_temporary(path: &Path) -> Outcome<()> {
             Err(io_error(path, "cannot be removed")(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Removes what all attempts of a job left: of this one its temporary file, and the segments kept for the next. What
+/// cannot be removed now is removed with the leftovers, so that the error may be passed over.
+///
+/// # Errors
+/// [`PublishError::Io`].
+pub fn remove_attempts(temporary: &Path) -> Outcome<()> {
+    remove_temporary(temporary)?;
+    match names::parts_of_temporary(temporary) {
+        Some(folder) => parts::remove(&folder).map_err(io_error(&folder, "cannot be removed")),
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,9 @@ use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::intake::Identities;
 use crate::daemon::job::{Shop, now_ms};
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original, Planned};
+use crate::daemon::journal::{
+    Again, Claim, Count, End, Journal, Leftover, Original, Planned, Turn,
+};
 use crate::daemon::known::report_of;
 use crate::daemon::names;
 use crate::daemon::original;
@@ -130,6 +132,8 @@ fn finish(
     let mut witness = record(shop, claim, lock, collision);
     match publish::complete(planned, collision, &mut witness)? {
         Completion::Published(published) => {
+            // What cannot be removed now is removed with the leftovers.
+            let _ = publish::remove_attempts(&planned.temporary);
             let original = watch.map_or(Original::Kept, original::intent);
             shop.journal().done(claim, original, now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
@@ -169,7 +173,7 @@ fn end_published(
     planned: &Planned,
     report: &Path,
 ) -> Result<(), PublishError> {
-    publish::remove_temporary(&planned.temporary)?;
+    publish::remove_attempts(&planned.temporary)?;
     let message = format!("its output and report are there already: {}", report.display());
     let end = End {
         state: "duplicate",
@@ -184,22 +188,32 @@ fn end_published(
     Ok(())
 }
 
-/// Removes what dead attempts left under temporary names; what is offline now is removed by a later call.
+/// Removes what dead attempts left under temporary names, and the segments of jobs that have ended; what is offline now
+/// is removed by a later call.
 ///
 /// # Errors
 /// [`DaemonError::Journal`] only.
 pub fn remove_leftovers(journal: &mut Journal) -> Result<(), DaemonError> {
-    for (job, temporary) in journal.leftovers()? {
+    for Leftover { job, temporary, turn } in journal.leftovers()? {
         // Whatever became of the journal, nothing but temporary files is removed.
         if !temporary.file_name().is_some_and(names::is_temporary) {
             journal.leftover_removed(job)?;
             continue;
         }
         let folder_is_there = temporary.parent().is_some_and(Path::is_dir);
-        if folder_is_there && publish::remove_temporary(&temporary).is_ok() {
-            journal.leftover_removed(job)?;
-        } else {
-            log::warn!("{}: cannot be removed now", service::plain(&temporary.to_string_lossy()));
+        let removed = match turn {
+            _ if !folder_is_there => false,
+            // Its segments are for the next attempt; with the name they are found.
+            Turn::Waits => publish::remove_temporary(&temporary).is_ok(),
+            Turn::Over => publish::remove_attempts(&temporary).is_ok(),
+        };
+        match (removed, turn) {
+            (true, Turn::Over) => journal.leftover_removed(job)?,
+            (true, Turn::Waits) => {}
+            (false, _) => {
+                let path = service::plain(&temporary.to_string_lossy());
+                log::warn!("{path}: cannot be removed now");
+            }
         }
     }
     Ok(())

@@ -162,7 +162,8 @@ async fn start(command: &WorkerCommand, request: &Request) -> io::Result<(Child,
 }
 
 fn moved(last: &Progress, next: &Progress) -> bool {
-    (&last.phase, last.frames_in, last.frames_out) != (&next.phase, next.frames_in, next.frames_out)
+    let place = |it: &Progress| (it.step, it.frames_in, it.frames_out);
+    last.phase != next.phase || place(last) != place(next)
 }
 
 fn final_message(message: Message) -> Ended {
@@ -337,6 +338,15 @@ mod tests {
         let (ended, seen) = run_script(&script, Limits { stall, ..LIMITS });
         assert!(matches!(ended, Ended::Hung(_)), "{ended:?}");
         assert!(!seen.is_empty() && begin.elapsed() < LIMITS.stall);
+    }
+
+    #[test]
+    fn a_long_phase_without_frames_is_no_hang_while_it_advances() {
+        let stall = Duration::from_millis(1500);
+        let step = |step| line(&Message::Progress(Progress { step, ..Progress::default() }));
+        let steps: String = (1..6).map(|number| step(number) + "sleep 0.5; ").collect();
+        let script = steps + &line(&Message::Probed);
+        assert!(matches!(run_script(&script, Limits { stall, ..LIMITS }).0, Ended::Probed));
     }
 
     #[test]

@@ -288,7 +288,7 @@ pub(super) fn open(
     raw::prepare_encoder(&mut video, &header.tags, header.global);
     let options = options(encoding, plan.width.min(plan.height));
     let mut dictionary = ffmpeg::Dictionary::new();
-    for (key, value) in options.iter().chain(quiet_options(encoding.codec).iter()) {
+    for (key, value) in options.iter().chain(fixed_options(encoding.codec).iter()) {
         if value.contains('\0') {
             return Err(failed(format!("`{key}` holds a zero byte")));
         }
@@ -390,10 +390,11 @@ fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> 
     vec![("crf", crf.to_string()), ("preset", preset)]
 }
 
-/// Options that keep an encoder from writing to standard error.
-fn quiet_options(codec: Codec) -> Vec<(&'static str, String)> {
+/// Options that keep an encoder from writing to standard error, and make the same pictures into the same packets: x265
+/// (3.5) weighs references by memory that nobody wrote, so that two runs differ at fades and cuts.
+fn fixed_options(codec: Codec) -> Vec<(&'static str, String)> {
     match codec {
-        Codec::H265 => vec![("x265-params", "log-level=error".to_owned())],
+        Codec::H265 => vec![("x265-params", "log-level=error:weightp=0".to_owned())],
         _ => Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ pub mod complete;
 pub mod decode;
 mod encoder;
 mod mux;
+pub mod packets;
 mod picture;
 mod probe;
 mod raw;

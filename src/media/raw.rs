@@ -368,3 +368,31 @@ pub(super) fn discard_stream(input: &mut Input, index: usize) {
         unsafe { (*stream.as_mut_ptr()).discard = ffi::AVDiscard::AVDISCARD_ALL };
     }
 }
+
+/// FFmpeg's flags of a packet, also those that ffmpeg-next does not name.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn packet_flags(packet: &ffmpeg::Packet) -> i32 {
+    // SAFETY: the packet is alive while it is borrowed.
+    unsafe { (*ffmpeg::packet::Ref::as_ptr(packet)).flags }
+}
+
+/// Sets FFmpeg's flags of a packet.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn set_packet_flags(packet: &mut ffmpeg::Packet, flags: i32) {
+    // SAFETY: the packet is alive and borrowed by nobody else.
+    unsafe { (*ffmpeg::packet::Mut::as_mut_ptr(packet)).flags = flags };
+}
+
+/// The headers that a codec keeps outside its packets.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn extradata(parameters: &ffmpeg::codec::Parameters) -> Vec<u8> {
+    // SAFETY: the parameters are alive while they are borrowed.
+    let raw = unsafe { &*parameters.as_ptr() };
+    match usize::try_from(raw.extradata_size) {
+        Ok(size) if size > 0 && !raw.extradata.is_null() => {
+            // SAFETY: FFmpeg allocated that many bytes, which live as long as the parameters.
+            unsafe { std::slice::from_raw_parts(raw.extradata, size) }.to_vec()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,8 +1,13 @@
 //! Encodes pictures at exact times into a file, beside the sound and the other streams of the source.
 //!
 //! The video's clock ticks so that every time of the job is whole ([`time_base`]); Matroska rounds to a millisecond.
+//!
+//! The video may consist of segments ([`Writer::cut`]). Each has an encoder of its own that counts time from 0, so that
+//! its packets depend on its own pictures alone. They can be kept in a file beside ([`Writer::keep`]), and another writer
+//! of the same clip takes them from there ([`Writer::replay`]) instead of encoding the pictures again.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ffmpeg_next as ffmpeg;
@@ -11,13 +16,14 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
-use super::encoder::{self, Exporter, Header, VideoEncoder};
+use super::encoder::{self, Exporter, Header, Plan, VideoEncoder};
 use super::mux::{Muxer, write_error};
+use super::packets::{Kept, PacketReader, PacketWriter};
 use super::probe;
 use super::raw;
 use super::raw_output;
 use super::streams::{Copying, Streams};
-use crate::config::settings::{Codec, Container};
+use crate::config::settings::{Codec, Container, Encoding};
 use crate::frame::{Picture, Rate, Seconds};
 
 /// Most ticks a second: a gap of seven minutes between frames still fits MP4's 32 bits.
@@ -30,7 +36,10 @@ const MIN_ROUNDED_TICKS: i128 = 90_000;
 pub struct Writer {
     path: PathBuf,
     muxer: Muxer,
-    encoder: VideoEncoder,
+    /// How an encoder is opened.
+    recipe: (Plan, Encoding, Header),
+    /// The open segment's; opened with its first picture.
+    encoder: Option<VideoEncoder>,
     exporter: Exporter,
     streams: Streams,
     /// Seconds a tick of the encoder.
@@ -38,7 +47,14 @@ pub struct Writer {
     video: usize,
     /// Ticks each frame inside the encoder is shown, by its time; as many as the encoder holds.
     durations: BTreeMap<i64, i64>,
+    /// Time of the last picture.
     last: Option<i64>,
+    last_dts: Option<i64>,
+    /// Time of the open segment's first picture; `None` before it.
+    base: Option<i64>,
+    /// Where the packets of the open segment go as well.
+    keeping: Option<PacketWriter>,
+    identity: String,
     summary: WriteSummary,
 }
 
@@ -87,7 +103,8 @@ impl Writer {
             global: muxer.wants_global_header(),
         };
         let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
-        let video = muxer.add_stream(&encoder.parameters(), time_base)?;
+        let parameters = encoder.parameters();
+        let video = muxer.add_stream(&parameters, time_base)?;
         let rate = encoder::rational(spec.rate);
         let shown = Some((rate, facts.sample_aspect_ratio));
         raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
@@ -108,6 +125,15 @@ impl Writer {
         })?;
         let streams = Streams::plan(input, source, (spec, copying), &mut muxer)?;
         muxer.start()?;
+        let extradata = raw::extradata(&parameters);
+        let identity = format!(
+            "{} {} {options} {ticks} {}x{} {:?} {extradata:02x?}",
+            muxer.format(),
+            plan.encoder,
+            plan.width,
+            plan.height,
+            plan.pixel
+        );
         let summary = WriteSummary {
             format: muxer.format(),
             encoder: plan.encoder.to_owned(),
@@ -120,13 +146,18 @@ impl Writer {
         Ok(Self {
             path: temporary.to_owned(),
             muxer,
-            encoder,
+            recipe: (plan, spec.encoding.clone(), header),
+            encoder: Some(encoder),
             exporter,
             streams,
             tick: Ratio::new(1, i128::from(time_base.denominator())),
             video,
             durations: BTreeMap::new(),
             last: None,
+            last_dts: None,
+            base: None,
+            keeping: None,
+            identity,
             summary,
         })
     }
@@ -156,10 +187,64 @@ impl Writer {
         let end = raw::ticks(pts + duration, self.tick);
         self.durations.insert(time, (end - time).max(1));
         let mut frame = self.exporter.export(picture).map_err(|error| self.refused(error))?;
-        frame.set_pts(Some(time));
-        self.encoder.send(&frame).map_err(|error| self.refused(error))?;
+        frame.set_pts(Some(time - *self.base.get_or_insert(time)));
+        if self.encoder.is_none() {
+            let (plan, encoding, header) = &self.recipe;
+            self.encoder = Some(encoder::open(plan, encoding, header)?.0);
+        }
+        let sent = self.encoder.as_mut().map_or(Ok(()), |encoder| encoder.send(&frame));
+        sent.map_err(|error| self.refused(error))?;
         self.summary.frames += 1;
         self.drain()
+    }
+
+    /// What must be the same in two writers for one to take the packets of the other.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Puts the packets of the segment that begins into the new file `path` as well.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`].
+    pub fn keep(&mut self, path: &Path) -> Result<(), MediaError> {
+        assert!(self.base.is_none(), "a segment is kept from its beginning");
+        self.keeping = Some(PacketWriter::create(path)?);
+        Ok(())
+    }
+
+    /// Ends a segment: the next picture begins another. Where it was to be kept ([`Self::keep`]), its file is durable.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn cut(&mut self) -> Result<Option<Kept>, MediaError> {
+        self.close_encoder()?;
+        self.keeping.take().map(PacketWriter::close).transpose()
+    }
+
+    /// Takes a whole segment from the file `path`, which a writer of the same [`Self::identity`] kept. Breaks off where
+    /// `each`, told the number of packets so far, says so.
+    ///
+    /// # Errors
+    /// [`MediaError::Read`] of that file; else as [`Self::write`].
+    pub fn replay(
+        &mut self,
+        path: &Path,
+        each: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<(), MediaError> {
+        assert!(self.base.is_none(), "segments follow each other");
+        let mut packets = PacketReader::open(path)?;
+        while let Some(packet) = packets.next()? {
+            self.last = self.last.max(packet.pts());
+            self.last_dts = packet.dts().or(self.last_dts);
+            self.summary.frames += 1;
+            self.mux(packet)?;
+            if each(self.summary.frames).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is left and completes the file.
@@ -167,8 +252,7 @@ impl Writer {
     /// # Errors
     /// As [`Self::write`]; the file is removed then.
     pub fn finish(mut self) -> Result<WriteSummary, MediaError> {
-        self.encoder.end().map_err(|error| self.refused(error))?;
-        self.drain()?;
+        self.close_encoder()?;
         let (streams, warnings) = self.streams.finish(&mut self.muxer)?;
         self.muxer.finish()?;
         self.summary.streams = streams;
@@ -176,20 +260,51 @@ impl Writer {
         Ok(self.summary)
     }
 
-    /// Writes what the encoder has ready, and the other streams up to there.
-    fn drain(&mut self) -> Result<(), MediaError> {
-        while let Some(mut packet) = self.encoder.receive().map_err(|error| self.refused(error))? {
-            let time = packet.pts().or(packet.dts()).unwrap_or_default();
-            let duration = self.durations.remove(&time).unwrap_or(packet.duration().max(1));
-            self.streams.pump(self.tick * i128::from(time), &mut self.muxer)?;
-            let tick = self.muxer.tick(self.video);
-            let whole = |ticks: i64| raw::ticks(self.tick * i128::from(ticks), tick);
-            packet.set_pts(Some(whole(time)));
-            packet.set_dts(packet.dts().map(whole));
-            packet.set_duration(whole(time + duration) - whole(time));
-            self.muxer.write(self.video, &mut packet)?;
+    /// Takes the last packets of the open segment's encoder; one that got no picture stays for the next segment.
+    fn close_encoder(&mut self) -> Result<(), MediaError> {
+        if self.base.is_some() {
+            let ended = self.encoder.as_mut().map_or(Ok(()), VideoEncoder::end);
+            ended.map_err(|error| self.refused(error))?;
+            self.drain()?;
+            (self.encoder, self.base) = (None, None);
         }
         Ok(())
+    }
+
+    /// Writes what the encoder has ready.
+    fn drain(&mut self) -> Result<(), MediaError> {
+        let base = self.base.unwrap_or_default();
+        while let Some(received) = self.encoder.as_mut().map(VideoEncoder::receive) {
+            let Some(mut packet) = received.map_err(|error| self.refused(error))? else { break };
+            let time = base + packet.pts().or(packet.dts()).unwrap_or_default();
+            let duration = self.durations.remove(&time).unwrap_or(packet.duration().max(1));
+            // An encoder's first dts lie as far before its first pts as its own delay, which depends on the distances of
+            // its own pictures; those of the segment before may reach further.
+            let dts = packet
+                .dts()
+                .map(|dts| self.last_dts.map_or(base + dts, |last| (base + dts).max(last + 1)));
+            self.last_dts = dts.or(self.last_dts);
+            packet.set_pts(Some(time));
+            packet.set_dts(dts);
+            packet.set_duration(duration);
+            if let Some(file) = &mut self.keeping {
+                file.add(&packet)?;
+            }
+            self.mux(packet)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a packet whose times are in the encoder's ticks, and the other streams up to there.
+    fn mux(&mut self, mut packet: ffmpeg::Packet) -> Result<(), MediaError> {
+        let time = packet.pts().unwrap_or_default();
+        self.streams.pump(self.tick * i128::from(time), &mut self.muxer)?;
+        let tick = self.muxer.tick(self.video);
+        let whole = |ticks: i64| raw::ticks(self.tick * i128::from(ticks), tick);
+        packet.set_pts(Some(whole(time)));
+        packet.set_dts(packet.dts().map(whole));
+        packet.set_duration(whole(time + packet.duration()) - whole(time));
+        self.muxer.write(self.video, &mut packet)
     }
 
     fn refused(&self, error: ffmpeg::Error) -> MediaError {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use num_rational::Ratio;
 
@@ -20,11 +20,16 @@ use crate::media::decode::Decoder;
 use crate::media::verify;
 use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
+use crate::pipeline::checks::{self, Written};
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::length;
+use crate::pipeline::pace::Pace;
+use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
+use crate::pipeline::resume::Resumed;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::scoring::{HeldOut, Scoring};
+use crate::pipeline::segments::Joint;
 use crate::pipeline::stages::{self, DecodeEnd, Decoded, EncodeEnd, Outgoing, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::{Kind, Tally};
@@ -40,11 +45,11 @@ const LINE_LIMIT: usize = 64;
 const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
 const LAST_FRAME_S: i128 = 60;
-/// Least time between two progress messages.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Converts `task.source` into `task.temporary`, verifies it by decoding, and reports. Publishing (the rename to the
-/// final name) is the caller's. On an error nothing is left at `task.temporary`.
+/// final name) is the caller's, and so is the removal of `task.parts`. On an error nothing is left at `task.temporary`;
+/// in `task.parts`, where the task names such a folder, are the finished segments for the next try, unless the error
+/// voids them.
 ///
 /// # Errors
 /// [`ConvertError`]; a report of the failure comes from [`failure_report`].
@@ -59,7 +64,23 @@ pub fn convert(
         // The writer removes its own file on most errors; what is left after verification is removed here.
         let _ = std::fs::remove_file(&task.temporary);
     }
+    if let (Err(error), Some(folder)) = (&result, &task.parts)
+        && voids_segments(error)
+    {
+        let _ = parts::remove(folder);
+    }
     result
+}
+
+/// Whether another try must not begin with what this one made.
+fn voids_segments(error: &ConvertError) -> bool {
+    match error {
+        ConvertError::Media(error) => matches!(error, MediaError::Unusable { .. }),
+        ConvertError::SourceChanged(_)
+        | ConvertError::Verify { .. }
+        | ConvertError::Settings(_) => true,
+        ConvertError::Engine(_) | ConvertError::Interrupted => false,
+    }
 }
 
 /// The report of a clip that failed or was refused.
@@ -102,12 +123,15 @@ fn run(
         progress,
         clock,
         pace,
+        source: &before,
+        resumed: Resumed::default(),
+        laid_out: 0,
         tally: Tally::default(),
         scoring: Scoring::new(task.settings.quality_samples, info.video.frames_promised),
         shown: Seconds::default(),
     };
     let (decode_end, encode_end) = session.work(decoder)?;
-    session.check_complete(&decode_end)?;
+    checks::complete(&task.source, &info, &decode_end.stats)?;
     let verified = session.verify()?;
     let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
     if !before.same_content(&after) {
@@ -115,11 +139,14 @@ fn run(
     }
     let output =
         Fingerprint::take(&task.temporary, stop, &mut |step| session.say("verifying", step))?;
+    let engine = session.resumed.engine(session.asked.description());
     Ok(summary::done(Facts {
         task,
         info: &info,
         plan,
-        engine: session.asked.description(),
+        engine,
+        frames_made: session.tally.total() - session.resumed.frames_out,
+        resumed: session.resumed.list,
         network_busy: session.asked.busy(),
         network_frames: session.asked.pictures(),
         tally: session.tally,
@@ -127,7 +154,7 @@ fn run(
         decode: decode_end,
         encode: encode_end,
         verified,
-        before,
+        before: before.clone(),
         after,
         output,
         started,
@@ -143,19 +170,23 @@ fn container(settings: &Settings, output: &Path) -> Container {
 }
 
 /// The state of one conversion, on the network's thread.
-struct Session<'a> {
-    task: &'a Task,
+pub(super) struct Session<'a> {
+    pub(super) task: &'a Task,
     info: &'a ClipInfo,
+    pub(super) source: &'a Fingerprint,
     plan: Plan,
     container: Container,
-    asked: Asked<'a>,
+    pub(super) asked: Asked<'a>,
     line: VecDeque<InLine>,
-    stop: &'a Arc<AtomicBool>,
+    pub(super) stop: &'a Arc<AtomicBool>,
     progress: &'a mut dyn FnMut(&Progress),
     clock: Instant,
     pace: Pace,
-    tally: Tally,
-    scoring: Scoring,
+    pub(super) resumed: Resumed,
+    /// Output frames of the open segment.
+    laid_out: u64,
+    pub(super) tally: Tally,
+    pub(super) scoring: Scoring,
     /// How long the newest output frame is shown.
     shown: Seconds,
 }
@@ -169,11 +200,19 @@ enum InLine {
 }
 
 /// The frames in view: the newest, and the one before it with the passage between them.
-struct View {
-    newest: Frame,
+pub(super) struct View {
+    pub(super) newest: Frame,
     before: Option<(Frame, Passage)>,
     /// Length of the last gap, for a last frame that carries no duration.
     gap: Option<Seconds>,
+}
+
+impl View {
+    /// The view from the frame behind `passage`.
+    pub(super) fn moved(self, next: Frame, passage: Passage) -> Self {
+        let gap = Some(next.pts - self.newest.pts);
+        Self { gap, before: Some((self.newest, passage)), newest: next }
+    }
 }
 
 impl Session<'_> {
@@ -184,9 +223,9 @@ impl Session<'_> {
             let decode = scope.spawn(move || stages::decode(decoder, &decoded_in));
             let mut encode_out = Some(encode_out);
             let mut encode = None;
-            let result = self.frames(&decoded_out, &encode_in, |writer| {
-                let queue = encode_out.take();
-                encode = queue.map(|queue| scope.spawn(move || stages::encode(writer, &queue)));
+            let result = self.frames(&decoded_out, &encode_in, |writer, parts| {
+                let run = |queue| scope.spawn(move || stages::encode(parts, writer, &queue));
+                encode = encode_out.take().map(run);
             });
             // Closing the queues ends both threads, whatever happened.
             drop((decoded_out, encode_in));
@@ -200,12 +239,12 @@ impl Session<'_> {
         })
     }
 
-    /// Takes decoded frames to the end. `start_writer` is called once, with the first frame's time known.
+    /// Takes decoded frames to the end. `start_writer` is called once, when finished segments are written.
     fn frames(
         &mut self,
         decoded: &Receiver<Result<Decoded, MediaError>>,
         encoder: &SyncSender<ToEncoder>,
-        mut start_writer: impl FnMut(Writer),
+        start_writer: impl FnOnce(Writer, Option<Parts>),
     ) -> Result<(), ConvertError> {
         let Ok(first) = decoded.recv() else { return Err(self.too_few(0)) };
         let first = first?;
@@ -218,10 +257,16 @@ impl Session<'_> {
             origin,
             audio: self.task.settings.audio,
         };
-        start_writer(Writer::create(&self.task.temporary, self.info, &spec)?);
+        let mut writer = Writer::create(&self.task.temporary, self.info, &spec)?;
+        let (parts, state) = self.take_up(&mut writer)?;
+        start_writer(writer, parts);
         let mut timeline = Timeline::new(self.plan, origin);
         self.tally.frames_in = 1;
         let mut view = View { newest: first.frame, before: None, gap: None };
+        if let Some(state) = state {
+            timeline.go_on(state.on_grid);
+            view = self.go_on(state, view, decoded)?;
+        }
         for next in decoded {
             let next = next?;
             if self.stop.load(Ordering::Relaxed) {
@@ -229,14 +274,16 @@ impl Session<'_> {
             }
             self.tally.frames_in += 1;
             length::check(&self.task.source, next.frame.pts - origin)?;
-            let passage = self.passage(&next);
+            let (passage, joint) = compared(&next);
+            self.note(&next, passage, joint);
             let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
             self.hold_out(&view, &next.frame, passage)?;
-            let gap = next.frame.pts - view.newest.pts;
-            self.tally.gap(gap);
-            view =
-                View { gap: Some(gap), before: Some((view.newest, passage)), newest: next.frame };
+            self.tally.gap(next.frame.pts - view.newest.pts);
+            view = view.moved(next.frame, passage);
+            if self.task.segments.ends(self.laid_out, joint) {
+                self.end_segment(view.newest.index, timeline.on_grid(), encoder)?;
+            }
             self.say("converting", 0);
         }
         let Some(gap) = view.gap else { return Err(self.too_few(1)) };
@@ -261,16 +308,30 @@ impl Session<'_> {
         })
     }
 
-    fn passage(&mut self, next: &Decoded) -> Passage {
-        if next.cut_score >= CUT_THRESHOLD {
-            self.tally.cut(&next.frame, next.cut_score);
-            return Passage::Barred;
+    /// Counts what lies before a frame.
+    fn note(&mut self, next: &Decoded, passage: Passage, joint: Joint) {
+        match (joint, passage) {
+            (Joint::Cut, _) => self.tally.cut(&next.frame, next.cut_score),
+            (Joint::Plain, Passage::Barred) => self.tally.duplicates += 1,
+            (Joint::Plain, Passage::Open) => {}
         }
-        if next.duplicate {
-            self.tally.duplicates += 1;
-            return Passage::Barred;
-        }
-        Passage::Open
+    }
+
+    /// Lets everything under way arrive, and has the encoder end its segment before source frame `frame`.
+    fn end_segment(
+        &mut self,
+        frame: u64,
+        on_grid: i128,
+        encoder: &SyncSender<ToEncoder>,
+    ) -> Result<(), ConvertError> {
+        self.laid_out = 0;
+        self.advance(0, encoder)?;
+        let holdout = self.scoring.so_far(self.asked.scorer())?;
+        let steps = self.resumed.engine(self.asked.description()).steps;
+        let state = State { frame, on_grid, tally: self.tally.clone(), holdout, steps };
+        // A closed queue means the encoder failed; its own error is reported by the caller.
+        let sent = encoder.send(ToEncoder::EndSegment(Box::new(state)));
+        sent.map_err(|_| ConvertError::Interrupted)
     }
 
     /// Sends the output frames of one gap on their way to the encoder, in order.
@@ -281,6 +342,7 @@ impl Session<'_> {
         second: Option<&Frame>,
         encoder: &SyncSender<ToEncoder>,
     ) -> Result<(), ConvertError> {
+        self.laid_out += places.len() as u64;
         for group in places.chunks(TIMESTEPS_AT_ONCE) {
             if let Some(second) = second {
                 let timestep = |place: &Place| match place.shown {
@@ -371,40 +433,25 @@ impl Session<'_> {
     }
 
     /// Reports progress where it is due; `step` says how far a phase without source frames is.
-    fn say(&mut self, phase: &str, step: u64) {
+    pub(super) fn say(&mut self, phase: &str, step: u64) {
         if !self.pace.is_due() {
             return;
         }
         let elapsed = self.clock.elapsed().as_secs_f64();
         let (done, expected) = (self.tally.frames_in, self.info.video.frames_promised);
-        let eta = |expected: u64| elapsed / done as f64 * expected.saturating_sub(done) as f64;
+        // Speeds are of this run.
+        let (done_now, made_now) =
+            (done - self.resumed.frames_in, self.tally.total() - self.resumed.frames_out);
+        let eta = |expected: u64| elapsed / done_now as f64 * expected.saturating_sub(done) as f64;
         (self.progress)(&Progress {
             phase: phase.into(),
             step,
             frames_in: done,
             frames_in_expected: expected,
             frames_out: self.tally.total(),
-            fps: self.tally.total() as f64 / elapsed.max(1e-9),
-            eta_s: expected.filter(|_| done > 0).map(eta),
+            fps: made_now as f64 / elapsed.max(1e-9),
+            eta_s: expected.filter(|_| done_now > 0).map(eta),
         });
-    }
-
-    /// A clip that falls short of what its container promises is not passed off as whole.
-    fn check_complete(&self, decode: &DecodeEnd) -> Result<(), ConvertError> {
-        let stats = &decode.stats;
-        if !stats.truncated {
-            return Ok(());
-        }
-        let promised = self.info.video.frames_promised.map_or("more".into(), |it| it.to_string());
-        let first = stats.errors.first().map_or(String::new(), |it| format!(" ({it})"));
-        Err(ConvertError::Media(MediaError::Unusable {
-            path: self.task.source.clone(),
-            code: "truncated",
-            reason: format!(
-                "the container promises {promised} frames and {} can be decoded{first}; copy the clip again",
-                stats.decoded
-            ),
-        }))
     }
 
     /// Decodes the finished file, and holds it to what was written.
@@ -419,52 +466,20 @@ impl Session<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
-        self.check_verified(&verified)?;
+        let duration = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
+        let (frames, rate, shown) = (self.tally.total(), self.plan.rate, self.shown);
+        let written = Written { frames, duration, rate, shown };
+        checks::verified(&self.task.temporary, &written, &verified)?;
         Ok(verified)
-    }
-
-    fn check_verified(&self, verified: &Verified) -> Result<(), ConvertError> {
-        let fault =
-            |reason: String| ConvertError::Verify { path: self.task.temporary.clone(), reason };
-        let written = self.tally.total();
-        if verified.frames != written || verified.corrupt > 0 {
-            return Err(fault(format!(
-                "{written} frames were written, {} decode, {} of them damaged",
-                verified.frames, verified.corrupt
-            )));
-        }
-        let expected = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
-        let off = if expected > verified.duration {
-            expected - verified.duration
-        } else {
-            verified.duration - expected
-        };
-        // Packets do not say how long the last frame is shown (never in Matroska, not behind B-frames in MP4).
-        let usual = self.plan.rate.recip();
-        let unsaid = if self.shown > usual { self.shown - usual } else { Seconds::default() };
-        if off > usual * 2 + unsaid {
-            let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
-            return Err(fault(format!(
-                "it should last {:.4} s and lasts {:.4} s",
-                seconds(expected),
-                seconds(verified.duration)
-            )));
-        }
-        Ok(())
     }
 }
 
-/// Lets progress through at most every [`PROGRESS_INTERVAL`].
-#[derive(Default)]
-struct Pace(Option<Instant>);
-
-impl Pace {
-    fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL);
-        if due {
-            self.0 = Some(Instant::now());
-        }
-        due
+/// What may be made before a frame, and whether it is a cut that forbids it.
+pub(super) fn compared(next: &Decoded) -> (Passage, Joint) {
+    match next {
+        _ if next.cut_score >= CUT_THRESHOLD => (Passage::Barred, Joint::Cut),
+        _ if next.duplicate => (Passage::Barred, Joint::Plain),
+        _ => (Passage::Open, Joint::Plain),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
 mod ahead;
+mod checks;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;
 mod length;
+mod pace;
+pub mod parts;
 pub mod plan;
+mod resume;
 pub mod scene;
 mod scoring;
+pub mod segments;
 mod stages;
 mod summary;
 pub mod tally;
@@ -21,6 +26,7 @@ use crate::config::settings::Settings;
 use crate::engine::EngineError;
 use crate::error::{Classify, Consequence, ExitCode};
 use crate::media::MediaError;
+use crate::pipeline::segments::Rule;
 
 /// One clip to convert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +35,11 @@ pub struct Task {
     pub source: PathBuf,
     /// Where the output is written: a temporary name in the folder of `output`.
     pub temporary: PathBuf,
+    /// Folder in which finished segments are kept, so that another try goes on behind them: a temporary name in the
+    /// folder of `output`, the same for every try. Without one nothing is kept.
+    pub parts: Option<PathBuf>,
+    /// Where segments end.
+    pub segments: Rule,
     /// The name it will get when published (named in the report; its extension decides the container).
     pub output: PathBuf,
     /// What to do.
@@ -38,9 +49,9 @@ pub struct Task {
 /// How far a conversion is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Phase: `opening`, `converting`, `verifying`.
+    /// Phase: `opening`, `resuming` (behind finished segments), `converting`, `verifying`.
     pub phase: String,
-    /// Grows while a phase without source frames advances: bytes hashed, frames verified.
+    /// Grows while a phase without source frames advances: bytes hashed, frames passed over or verified.
     pub step: u64,
     /// Source frames done.
     pub frames_in: u64,
@@ -48,7 +59,7 @@ pub struct Progress {
     pub frames_in_expected: Option<u64>,
     /// Output frames written.
     pub frames_out: u64,
-    /// Output frames a second since the start.
+    /// Output frames a second since the start of this run.
     pub fps: f64,
     /// Seconds to go, if known.
     pub eta_s: Option<f64>,

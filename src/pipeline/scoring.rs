@@ -54,6 +54,24 @@ impl Scoring {
         Self { holdout: Holdout::new(max_samples, expected_frames), on_device: None, beside: None }
     }
 
+    /// Goes on from what another had come to.
+    pub fn go_on(holdout: Holdout) -> Self {
+        Self { holdout, on_device: None, beside: None }
+    }
+
+    /// What all scores so far come to; waits for those under way.
+    ///
+    /// # Errors
+    /// Those of the engine, where nothing else took over.
+    ///
+    /// # Panics
+    /// If the thread panicked.
+    pub fn so_far(&mut self, scorer: Option<&mut dyn Scorer>) -> Result<Holdout, EngineError> {
+        self.settle(scorer)?;
+        self.join();
+        Ok(self.holdout.clone())
+    }
+
     /// Whether a candidate of that index is to be measured; then its picture must come.
     pub fn wants(&mut self, middle_index: u64) -> bool {
         self.holdout.count_candidate();
@@ -112,12 +130,16 @@ impl Scoring {
     /// # Panics
     /// If the thread panicked.
     pub fn finish(mut self) -> Holdout {
+        self.join();
+        self.holdout
+    }
+
+    fn join(&mut self) {
         if let Some(Beside { queue, thread }) = self.beside.take() {
             drop(queue);
             let samples = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             samples.into_iter().for_each(|sample| self.holdout.record(sample));
         }
-        self.holdout
     }
 
     fn on_the_processor(&mut self, made: Made) {

@@ -9,6 +9,7 @@ use crate::media::MediaError;
 use crate::media::clip::{DecodeStats, WriteSummary};
 use crate::media::decode::Decoder;
 use crate::media::write::Writer;
+use crate::pipeline::parts::{Parts, State};
 use crate::pipeline::scene::{CutDetector, is_duplicate};
 
 /// Decoded frames that wait for the network at the most.
@@ -30,6 +31,8 @@ pub struct Decoded {
 pub enum ToEncoder {
     /// Write this.
     Frame(Outgoing),
+    /// The segment ends, and this is where the clip stands then.
+    EndSegment(Box<State>),
     /// That was all: finish the file. A queue that closes without it abandons the file.
     Finish,
 }
@@ -86,16 +89,27 @@ pub fn decode(mut decoder: Decoder, queue: &SyncSender<Result<Decoded, MediaErro
     DecodeEnd { stats: decoder.stats(), busy }
 }
 
-/// Encodes until told to finish; `None` where the queue closed before.
+/// Encodes until told to finish; `None` where the queue closed before. Finished segments are kept in `parts`.
 pub fn encode(
+    mut parts: Option<Parts>,
     mut writer: Writer,
     queue: &Receiver<ToEncoder>,
 ) -> Result<Option<EncodeEnd>, MediaError> {
     let mut busy = Duration::ZERO;
+    if let Some(parts) = &parts {
+        writer.keep(&parts.open_packets())?;
+    }
     for message in queue {
         let start = Instant::now();
         match message {
             ToEncoder::Frame(it) => writer.write(&it.picture, it.pts, it.duration)?,
+            ToEncoder::EndSegment(state) => {
+                let kept = writer.cut()?;
+                if let (Some(parts), Some(kept)) = (&mut parts, kept) {
+                    parts.add(kept, *state)?;
+                    writer.keep(&parts.open_packets())?;
+                }
+            }
             ToEncoder::Finish => {
                 let summary = writer.finish()?;
                 return Ok(Some(EncodeEnd { summary, busy: busy + start.elapsed() }));

@@ -35,6 +35,10 @@ pub struct Facts<'a> {
     pub network_busy: Duration,
     /// Pictures the network made, the held-out ones included.
     pub network_frames: u64,
+    /// Output frames that this run made; the others were in finished segments.
+    pub frames_made: u64,
+    /// Where earlier runs were taken up.
+    pub resumed: Vec<report::Resumption>,
     /// End of the decode thread.
     pub decode: DecodeEnd,
     /// End of the encode thread.
@@ -93,8 +97,9 @@ pub fn done(facts: Facts<'_>) -> Report {
         wall_s: wall.as_secs_f64(),
         decode_fps: per_second(decode.stats.decoded, decode.busy),
         network_fps: per_second(facts.network_frames, facts.network_busy),
-        encode_fps: per_second(tally.frames.total, encode.busy),
-        end_to_end_fps: per_second(tally.frames.total, wall),
+        encode_fps: per_second(facts.frames_made, encode.busy),
+        end_to_end_fps: per_second(facts.frames_made, wall),
+        resumed: facts.resumed,
         rss_peak_bytes: rss_peak_bytes(),
     };
     let mut warnings: Vec<_> = info.warnings.iter().map(notice).collect();

@@ -1,5 +1,7 @@
 //! Counts what a conversion makes, frame by frame.
 
+use serde::{Deserialize, Serialize};
+
 use crate::frame::{Frame, Seconds};
 use crate::report::{Cut, OutputFrames, Run, Section};
 
@@ -33,7 +35,7 @@ impl Kind {
 }
 
 /// The counts so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Source frames taken from the decoder.
     pub frames_in: u64,

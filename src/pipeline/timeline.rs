@@ -71,6 +71,17 @@ impl Timeline {
         Self { plan, origin, next: 0 }
     }
 
+    /// Output frames on the grid so far; 0 where there is none.
+    #[must_use]
+    pub fn on_grid(&self) -> i128 {
+        self.next
+    }
+
+    /// Goes on where another timeline of the same clip and plan was when its [`Self::on_grid`] was `on_grid`.
+    pub fn go_on(&mut self, on_grid: i128) {
+        self.next = on_grid;
+    }
+
     /// The output frames from `first` (included) to `second` (excluded), in order.
     pub fn gap(&mut self, first: Stamp, second: Stamp, passage: Passage) -> Vec<Instant> {
         assert!(first.pts < second.pts, "frames come in order of time");

@@ -3,13 +3,15 @@
 //! The network sees twice the motion of the real job, so the scores are pessimistic. Repeating the earlier neighbor
 //! and blending both are measured on the same frames.
 
+use serde::{Deserialize, Serialize};
+
 use crate::frame::{Picture, Seconds};
 use crate::quality::psnr::psnr_of_mean;
 use crate::quality::{FrameScores, Samples, compare_all};
 
 /// Collects the scores of held-out frames; memory is bounded by the number of samples. Which frames are wanted depends on
 /// what was reserved, not on when scores come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holdout {
     max_samples: u64,
     plan: Plan,
@@ -20,7 +22,8 @@ pub struct Holdout {
 }
 
 /// Which middle frames are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Plan {
     /// `wanted` of `middles`, evenly.
     Spread { wanted: u64, middles: u64 },
@@ -29,7 +32,8 @@ enum Plan {
 }
 
 /// Where a sample was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MeasuredOn {
     /// By this module.
     Processor,
@@ -38,7 +42,7 @@ pub enum MeasuredOn {
 }
 
 /// What a triplet came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Index of the middle frame.
     pub middle_index: u64,

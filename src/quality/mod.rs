@@ -1,6 +1,7 @@
 //! How good a frame is: PSNR, SSIM and the held-out protocol.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::backend::cpu::similarity::Planes;
 use crate::frame::{Chroma, Picture};
@@ -91,7 +92,7 @@ pub fn luma_of_rgb(rgb: &[u8]) -> Vec<u8> {
 }
 
 /// How near a predicted picture is to the true one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrameScores {
     /// Over all 8-bit RGB samples, as RIFE's benchmarks take it.
     pub rgb: SquaredError,

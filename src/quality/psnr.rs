@@ -1,12 +1,14 @@
 //! Peak signal-to-noise ratio of 8-bit samples.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ops::metrics::squared_error;
 
 /// Largest value of a sample.
 const PEAK: f64 = 255.0;
 
 /// The sum of squared differences, exact, and over how many samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SquaredError {
     /// Sum of `(a - b)²`, in codes.
     pub sum: u64,

@@ -362,7 +362,8 @@ pub struct Scores {
     pub identical: bool,
 }
 
-/// How fast. Rates are output frames a second of that stage's own busy time.
+/// How fast. Rates are output frames a second of that stage's own busy time. A job that was interrupted and taken up
+/// again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// RFC 3339, UTC.
@@ -381,6 +382,22 @@ pub struct Timing {
     pub end_to_end_fps: Option<f64>,
     /// Peak resident memory of the process.
     pub rss_peak_bytes: Option<u64>,
+    /// Where the job was taken up after an interruption, in order; empty where it ran through.
+    #[serde(default)]
+    pub resumed: Vec<Resumption>,
+}
+
+/// Where an interrupted job was taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// When that run began. RFC 3339, UTC.
+    pub started: String,
+    /// Finished segments of earlier runs that it began with.
+    pub segments: u64,
+    /// Source frame from which it worked.
+    pub source_frame: u64,
+    /// Output frame from which it worked.
+    pub output_frame: u64,
 }
 
 /// Now, in RFC 3339, UTC, to the millisecond.

@@ -4,6 +4,7 @@
 mod order;
 mod place;
 mod ready;
+mod resume;
 mod twice;
 mod untrusted;
 mod watching;

@@ -13,6 +13,7 @@ use slomod::frame::{Frame, Picture};
 use slomod::models::rife_v4::Network;
 use slomod::pipeline::Task;
 use slomod::pipeline::convert::convert;
+use slomod::pipeline::segments::Rule;
 use slomod::report::Report;
 use slomod::report::{Holdout, Scores};
 
@@ -147,7 +148,8 @@ fn clip(folder: &Path, (width, height): (u32, u32), pixel_format: &str) -> Task 
     let encoding = Encoding { codec: Codec::Ffv1, ..Encoding::default() };
     let settings =
         Settings { factor: Some(2), encoding, audio: Audio::Drop, ..Settings::default() };
-    Task { source, temporary: folder.join(".out"), output: folder.join("out.mkv"), settings }
+    let (temporary, output) = (folder.join(".out"), folder.join("out.mkv"));
+    Task { source, temporary, parts: None, segments: Rule::default(), output, settings }
 }
 
 fn report(task: &Task, engine: &mut dyn Interpolator) -> Report {

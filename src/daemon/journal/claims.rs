@@ -279,15 +279,15 @@ impl Journal {
         })
     }
 
-    /// The report is in place. Its text leaves the journal.
+    /// The report is in place. Its text leaves the journal; the temporary name stays until nothing is left there.
     ///
     /// # Errors
     /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn done(&mut self, claim: &Claim, original: Original, now_ms: i64) -> Outcome<()> {
         self.change(claim, ("done", ""), |it| {
             it.execute(
-                "UPDATE jobs SET state = 'done', finished_ms = ?3, original = ?4, temporary_path = NULL,
-                        report = NULL, error_code = NULL, error_message = NULL, lease_owner = NULL,
+                "UPDATE jobs SET state = 'done', finished_ms = ?3, original = ?4, report = NULL,
+                        error_code = NULL, error_message = NULL, lease_owner = NULL,
                         lease_until_ms = NULL
                  WHERE id = ?1 AND attempt = ?2 AND state = 'publishing'",
                 params![claim.job, claim.attempt, now_ms, original.word()],

@@ -41,6 +41,7 @@ pub mod view;
 pub use claims::{Again, Claim, Count, End, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
 use schema::VERSION;
+pub use upkeep::{Leftover, Turn};
 
 /// File name of the journal in the state folder.
 pub const FILE_NAME: &str = "journal.sqlite";

@@ -8,6 +8,26 @@ use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
 use super::view::path_column;
 use super::{Journal, JournalError, Outcome};
 
+/// What an attempt may have left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The job.
+    pub job: i64,
+    /// The temporary name of its last attempt.
+    pub temporary: PathBuf,
+    /// Whether there will be another.
+    pub turn: Turn,
+}
+
+/// Whether a job will be attempted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is queued.
+    Waits,
+    /// It has ended.
+    Over,
+}
+
 impl Journal {
     /// Makes the running jobs of dead daemons queued. The caller holds the lock of the state folder, so all are dead
     /// but `owner`.
@@ -141,22 +161,38 @@ impl Journal {
         })
     }
 
-    /// The temporary names of dead attempts, by job.
+    /// The temporary names of attempts that are over, by job.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn leftovers(&self) -> Outcome<Vec<(i64, PathBuf)>> {
+    pub fn leftovers(&self) -> Outcome<Vec<Leftover>> {
         self.sql(|it| {
             it.prepare(
-                "SELECT id, temporary_path FROM jobs
+                "SELECT id, temporary_path, state FROM jobs
                  WHERE temporary_path IS NOT NULL AND state NOT IN ('running', 'publishing') ORDER BY id",
             )?
-            .query_map([], |row| Ok((row.get(0)?, path_column(row, 1)?.unwrap_or_default())))?
+            .query_map([], |row| {
+                let waits = row.get::<_, String>(2)? == "queued";
+                Ok(Leftover {
+                    job: row.get(0)?,
+                    temporary: path_column(row, 1)?.unwrap_or_default(),
+                    turn: if waits { Turn::Waits } else { Turn::Over },
+                })
+            })?
             .collect()
         })
     }
 
-    /// Nothing is left of the dead attempts of the job.
+    /// The temporary name of an earlier attempt of the claimed job, if there was one.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn temporary(&self, claim: &Claim) -> Outcome<Option<PathBuf>> {
+        let query = "SELECT temporary_path FROM jobs WHERE id = ?1";
+        self.sql(|it| it.query_row(query, [claim.job], |row| path_column(row, 0)))
+    }
+
+    /// Nothing is left of the attempts of the job.
     ///
     /// # Errors
     /// [`JournalError`].

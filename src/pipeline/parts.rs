@@ -1,0 +1,241 @@
+//! The finished segments of a clip that is being worked, kept in a folder so that a restart goes on behind them.
+//!
+//! `0001.packets` is what the encoder made, `0001.json` says of what and for what. The description is renamed into place
+//! once the packets are durable: where it is, the segment is whole. It carries a hash of everything that decides the
+//! result, and one of the packets; a segment that does not match is thrown away with all behind it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::EngineDescription;
+use crate::media;
+use crate::media::MediaError;
+use crate::media::packets::Kept;
+use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::tally::Tally;
+use crate::pipeline::{ConvertError, Task};
+use crate::quality::holdout::Holdout;
+use crate::report::Resumption;
+
+/// Layout of the files; another one is not taken up.
+const LAYOUT: &str = "segment 1";
+/// File with the list of resumptions.
+const RESUMPTIONS_NAME: &str = "resumed.json";
+/// Resumptions that are listed at the most: the oldest are dropped.
+const RESUMPTIONS_LISTED: usize = 1_000;
+
+/// Where a clip stands between two segments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Number of the source frame that the next segment begins with.
+    pub frame: u64,
+    /// Output frames on the grid before it.
+    pub on_grid: i128,
+    /// Counts.
+    pub tally: Tally,
+    /// Scores of held-out frames.
+    pub holdout: Holdout,
+    /// What was done because a device failed, in order.
+    pub steps: Vec<String>,
+}
+
+/// The description beside the packets.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    identity: String,
+    packets: Kept,
+    state: State,
+}
+
+/// What a folder of segments had.
+#[derive(Debug)]
+pub struct TakenUp {
+    /// The packets of the whole segments, in order.
+    pub packets: Vec<PathBuf>,
+    /// Where the clip stands behind them; `None` where there are none.
+    pub state: Option<State>,
+}
+
+/// A folder of segments. Where it is empty when dropped, it is removed.
+#[derive(Debug)]
+pub struct Parts {
+    folder: PathBuf,
+    identity: String,
+    count: usize,
+}
+
+/// SHA-256, in hex, of everything that decides what a segment is: the clip, what is done with it, and by what.
+#[must_use]
+pub fn identity(
+    task: &Task,
+    source: &Fingerprint,
+    engine: &EngineDescription,
+    writer: &str,
+) -> String {
+    let text = format!(
+        "{LAYOUT}\n{} {}\n{}\n{:?}\n{:?}\n{:?}\n{writer}\n",
+        env!("CARGO_PKG_VERSION"),
+        media::libavcodec_version(),
+        source.sha256,
+        task.settings,
+        task.segments,
+        (
+            (&engine.device_kind, &engine.device_name, &engine.precision, &engine.instructions),
+            (&engine.model_name, &engine.model_sha256, engine.scale),
+        ),
+    );
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+impl Parts {
+    /// Opens `folder`, made if need be, and throws away what is not a whole segment of `identity`. `advanced` is told the
+    /// bytes read so far.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`] where the folder cannot be made or tidied; [`ConvertError::Interrupted`] where `stop` is set.
+    pub fn open(
+        folder: &Path,
+        identity: String,
+        stop: &Arc<AtomicBool>,
+        advanced: &mut dyn FnMut(u64),
+    ) -> Result<(Self, TakenUp), ConvertError> {
+        fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+        let mut parts = Self { folder: folder.to_owned(), identity, count: 0 };
+        let mut taken = TakenUp { packets: Vec::new(), state: None };
+        let mut before = 0;
+        while let Some(description) = parts.description(parts.count + 1) {
+            let packets = parts.packets(parts.count + 1);
+            let mut read = |bytes| advanced(before + bytes);
+            match Fingerprint::take(&packets, stop, &mut read) {
+                Ok(found) if found.sha256 == description.packets.sha256 => {
+                    before += found.size_bytes;
+                }
+                Err(ConvertError::Interrupted) => return Err(ConvertError::Interrupted),
+                _ => break,
+            }
+            parts.count += 1;
+            taken.packets.push(packets);
+            taken.state = Some(description.state);
+        }
+        parts.remove_others().map_err(|error| unwritable(folder, error))?;
+        Ok((parts, taken))
+    }
+
+    /// Where the packets of the segment that is being worked go.
+    #[must_use]
+    pub fn open_packets(&self) -> PathBuf {
+        self.packets(self.count + 1)
+    }
+
+    /// The segment that was being worked is whole, and `state` is where the clip stands now.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`].
+    pub fn add(&mut self, packets: Kept, state: State) -> Result<(), MediaError> {
+        let description = Description { identity: self.identity.clone(), packets, state };
+        let path = self.folder.join(format!("{:04}.json", self.count + 1));
+        write_json(&path, &description).map_err(|error| write_error(&path, error))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Adds a resumption to the list, and returns the whole of it.
+    ///
+    /// # Errors
+    /// [`MediaError::Write`].
+    pub fn resumed(&self, now: Resumption) -> Result<Vec<Resumption>, MediaError> {
+        let path = self.folder.join(RESUMPTIONS_NAME);
+        let mut all: Vec<Resumption> = read_json(&path).unwrap_or_default();
+        all.push(now);
+        all.drain(..all.len().saturating_sub(RESUMPTIONS_LISTED));
+        write_json(&path, &all).map_err(|error| write_error(&path, error))?;
+        Ok(all)
+    }
+
+    fn packets(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("{number:04}.packets"))
+    }
+
+    /// What is beside segment `number`, if it belongs to this clip.
+    fn description(&self, number: usize) -> Option<Description> {
+        let found: Description = read_json(&self.folder.join(format!("{number:04}.json")))?;
+        (found.identity == self.identity).then_some(found)
+    }
+
+    fn remove_others(&self) -> io::Result<()> {
+        let mut kept = vec![PathBuf::from(RESUMPTIONS_NAME)];
+        for number in 1..=self.count {
+            kept.extend(
+                [format!("{number:04}.json"), format!("{number:04}.packets")].map(PathBuf::from),
+            );
+        }
+        if self.count == 0 {
+            kept.clear();
+        }
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !kept.iter().any(|it| **it == entry.file_name()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if self.count == 0 {
+            // Whoever ends the job removes what is left.
+            let _ = fs::remove_dir(&self.folder);
+        }
+    }
+}
+
+/// Removes a folder of segments with all that is in it; one that is not there is none.
+///
+/// # Errors
+/// The system's.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in a folder of segments, as far as it can be read.
+#[must_use]
+pub fn size_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries.flatten().filter_map(|it| it.metadata().ok()).map(|it| it.len()).sum()
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Writes a file that is whole or not there.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+fn unwritable(folder: &Path, error: io::Error) -> ConvertError {
+    ConvertError::Media(write_error(folder, error))
+}
+
+fn write_error(path: &Path, error: io::Error) -> MediaError {
+    MediaError::Write { path: path.to_owned(), reason: error.to_string(), source: Some(error) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

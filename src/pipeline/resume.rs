@@ -1,0 +1,111 @@
+//! Goes on behind the segments that an earlier run finished: their packets are written again, their frames passed over.
+//!
+//! The source is decoded from its beginning, which finds the same frames, cuts and duplicates as the run before; only the
+//! network and the encoder have nothing to do until the first frame that is not finished.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+
+use crate::engine::EngineDescription;
+use crate::media::MediaError;
+use crate::media::write::Writer;
+use crate::pipeline::ConvertError;
+use crate::pipeline::convert::{Session, View, compared};
+use crate::pipeline::parts::{self, Parts, State};
+use crate::pipeline::scoring::Scoring;
+use crate::pipeline::stages::Decoded;
+use crate::report::{self, Resumption};
+
+/// What a run began with.
+#[derive(Default)]
+pub struct Resumed {
+    /// Source frames that were finished.
+    pub frames_in: u64,
+    /// Output frames that were finished.
+    pub frames_out: u64,
+    /// This resumption and those before.
+    pub list: Vec<Resumption>,
+    /// What earlier runs did because a device failed.
+    steps: Vec<String>,
+}
+
+impl Resumed {
+    /// What the engine is, and what was done in all runs because a device failed.
+    pub fn engine(&self, mut now: EngineDescription) -> EngineDescription {
+        let earlier = self.steps.iter().filter(|step| !now.steps.contains(step));
+        now.steps = earlier.chain(&now.steps).cloned().collect();
+        now
+    }
+}
+
+impl Session<'_> {
+    /// Writes the segments that are finished. Returns the folder where the next are kept, and where the clip stands.
+    pub(super) fn take_up(
+        &mut self,
+        writer: &mut Writer,
+    ) -> Result<(Option<Parts>, Option<State>), ConvertError> {
+        let Some(folder) = &self.task.parts else { return Ok((None, None)) };
+        let engine = self.asked.description();
+        let identity = parts::identity(self.task, self.source, &engine, writer.identity());
+        let stop = self.stop;
+        let (parts, taken) =
+            Parts::open(folder, identity, stop, &mut |bytes| self.say("resuming", bytes))?;
+        let Some(state) = taken.state else { return Ok((Some(parts), None)) };
+        for packets in &taken.packets {
+            let replayed = writer.replay(packets, &mut |count| {
+                self.say("resuming", count);
+                match stop.load(Ordering::Relaxed) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+            if stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            if let Err(error @ MediaError::Read { .. }) = replayed {
+                // It was whole a moment ago. The next try begins anew.
+                let _ = parts::remove(folder);
+                return Err(error.into());
+            }
+            replayed?;
+        }
+        let now = Resumption {
+            started: report::now_rfc3339(),
+            segments: taken.packets.len() as u64,
+            source_frame: state.frame,
+            output_frame: state.tally.total(),
+        };
+        self.resumed = Resumed {
+            frames_in: state.tally.frames_in,
+            frames_out: state.tally.total(),
+            list: parts.resumed(now)?,
+            steps: state.steps.clone(),
+        };
+        Ok((Some(parts), Some(state)))
+    }
+
+    /// Goes on with the counts of `state`; takes decoded frames up to the one that the next segment begins with.
+    pub(super) fn go_on(
+        &mut self,
+        state: State,
+        mut view: View,
+        decoded: &Receiver<Result<Decoded, MediaError>>,
+    ) -> Result<View, ConvertError> {
+        self.tally = state.tally;
+        self.scoring = Scoring::go_on(state.holdout);
+        while view.newest.index < state.frame {
+            // A source with fewer frames than before is not the one that was hashed.
+            let next = decoded.recv();
+            let next =
+                next.map_err(|_| ConvertError::SourceChanged(self.task.source.clone()))??;
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            let (passage, _) = compared(&next);
+            view = view.moved(next.frame, passage);
+            self.say("resuming", view.newest.index);
+        }
+        Ok(view)
+    }
+}

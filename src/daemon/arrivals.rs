@@ -37,8 +37,8 @@ impl Daemon {
                     format!("{}: a link that leads out is not followed", relative.display());
                 log_watch(Level::Warn, &root.to_string_lossy(), &message);
             }
-            // The next scan meets it again.
-            Err(_) => {}
+            // A scan meets it again.
+            Err(_) => self.folders.scan_soon(folder, Instant::now()),
         }
         Ok(())
     }

@@ -124,6 +124,12 @@ impl Folders {
         }
     }
 
+    /// Something in the folder could not be looked at: it is scanned before long.
+    pub fn scan_soon(&mut self, index: usize, now: Instant) {
+        let folder = &mut self.list[index];
+        folder.next_scan = folder.next_scan.min(now + self.poll_interval);
+    }
+
     /// Settle and grace times of a folder.
     #[must_use]
     pub fn times(&self, index: usize) -> Times {

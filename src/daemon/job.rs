@@ -258,6 +258,7 @@ impl Job {
                 )?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
+            Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),
             Ended::Hung(after) => {
                 let why = format!("no progress for {} s", after.as_secs_f64());
                 (verdict::on_crash(&self.claim), "worker_hung", why)
@@ -329,8 +330,11 @@ impl Job {
             Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
         if !still || !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
-            let message = "the file changed while it was converted; the result was discarded";
-            return Ok(self.cancel("source_changed", message)?);
+            let now = report.source.sha256_after.as_deref().unwrap_or("unknown");
+            let queued = &self.claim.sha256;
+            let message =
+                format!("the file changed from SHA-256 {queued} to {now}: result discarded");
+            return Ok(self.cancel("source_changed", &message)?);
         }
         let publication = Publication {
             temporary: task.temporary.clone(),
@@ -340,16 +344,26 @@ impl Job {
             report,
         };
         let (shop, claim) = (Arc::clone(&self.shop), self.claim.clone());
-        let published = blocking(move || {
-            publish::publish(&publication, &mut |step| match step {
-                Step::Planned(planned) => Ok(shop.journal().publishing(&claim, planned)?),
-                _ => Ok(()),
-            })
+        let (published, recorded) = blocking(move || {
+            let mut recorded = false;
+            let published = publish::publish(&publication, &mut |step| {
+                if let Step::Planned(planned) = step {
+                    shop.journal().publishing(&claim, planned)?;
+                    recorded = true;
+                }
+                Ok(())
+            });
+            (published, recorded)
         })
         .await?;
         let published = match published {
             Ok(published) => published,
             Err(PublishError::Record(error)) => return Err(error.into()),
+            // Nobody would complete what the journal does not know of.
+            Err(error) if !recorded => {
+                publish::remove_temporary(&task.temporary)?;
+                return Err(error.into());
+            }
             // The verified output is there and the journal knows: completed as soon as the folder allows.
             Err(error) => {
                 service::log_job(Level::Warn, &self.claim, "publication waits", &error.to_string());
@@ -359,9 +373,11 @@ impl Job {
         self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
         let output = published.output.display().to_string();
         service::log_job(Level::Info, &self.claim, "done", &output);
-        if let Some(earlier) = &self.claim.report_path {
+        if let Some(earlier) = &self.claim.report_path
             // It said that an earlier attempt failed.
-            publish::remove_temporary(earlier)?;
+            && let Err(error) = publish::remove_temporary(earlier)
+        {
+            service::log_job(Level::Warn, &self.claim, "report not removed", &error.to_string());
         }
         Ok(Aftermath::Next)
     }

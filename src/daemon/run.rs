@@ -350,8 +350,10 @@ impl Daemon {
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
             Aftermath::LookAgain => {
                 let root = &self.folders.list[key.0].watch.path;
-                if let Ok(Look::File(snapshot)) = look(root, &key.1) {
-                    self.seen(key, snapshot)?;
+                match look(root, &key.1) {
+                    Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
+                    Ok(_) => {}
+                    Err(_) => self.folders.scan_soon(key.0, Instant::now()),
                 }
             }
         }

@@ -148,14 +148,12 @@ pub fn network_file_system(path: &Path) -> Option<&'static str> {
 /// Device and inode of a folder: both stay the same as long as the same thing is mounted there.
 ///
 /// # Errors
-/// The system's; `NotADirectory` where it is none.
+/// The system's; `NotADirectory` where it is none, `PermissionDenied` where it may not be read.
 pub fn root_identity(root: &Path) -> io::Result<(u64, u64)> {
+    // A folder that may not be read is as good as none.
+    fs::read_dir(root)?;
     let meta = fs::metadata(root)?;
-    if meta.is_dir() {
-        Ok((meta.dev(), meta.ino()))
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
-    }
+    Ok((meta.dev(), meta.ino()))
 }
 
 /// Looks at `root/relative`. Links to files are followed within the watched folder, links to folders never (loops).

@@ -28,7 +28,7 @@ mod intake;
 mod upkeep;
 pub mod view;
 
-pub use claims::{Again, Claim, Count, End, Original, Planned, Twin};
+pub use claims::{Again, Claim, Count, End, LONGEST_WAIT_MS, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
 
 /// File name of the journal in the state folder.

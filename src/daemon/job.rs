@@ -198,9 +198,13 @@ impl Job {
     }
 
     /// A done job with the same result whose report is still there.
-    fn twin(&self) -> Result<Option<Twin>, DaemonError> {
-        let twins = self.shop.journal().twin(&self.claim)?;
-        Ok(twins.into_iter().find(|twin| twin.report_path.is_file()))
+    fn twin(&self) -> Result<Option<Twin>, Trouble> {
+        for twin in self.shop.journal().twin(&self.claim)? {
+            if publish::is_report_of(&twin.report_path, &self.claim.sha256)? {
+                return Ok(Some(twin));
+            }
+        }
+        Ok(None)
     }
 
     fn space_trouble(&self, folder: &Path) -> Option<String> {
@@ -249,13 +253,8 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                return Ok(self.again(
-                    Count::Nothing,
-                    0,
-                    "stopped",
-                    "the daemon was stopped",
-                    Aftermath::Next,
-                )?);
+                let why = "the daemon was stopped";
+                return Ok(self.again(Count::Nothing, 0, "stopped", why, Aftermath::Next)?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
             Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),

@@ -9,6 +9,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+/// Hidden names that may stay where outputs are written.
+const LASTING: [&str; 2] = [".slomod.lock", ".ballast"];
+
 /// What was dropped into the folder and may not change.
 #[derive(Default)]
 pub struct Ledger {
@@ -28,9 +31,16 @@ impl Ledger {
         self.sources.insert(name.to_owned(), hash);
     }
 
-    /// The file of that name may have any content from now on.
+    /// Nothing is expected any more of the file of that name.
     pub fn released(&mut self, name: &str) {
         self.sources.remove(name);
+    }
+
+    /// The output of that source may be overwritten: nothing is expected any more of any file with its content.
+    pub fn overwritten(&mut self, name: &str) {
+        if let Some(hash) = self.sources.remove(name) {
+            self.sources.retain(|_, it| *it != hash);
+        }
     }
 
     /// At any moment: what is visible is whole. A report means that its output is there, whole and verified; no source
@@ -95,9 +105,12 @@ impl Ledger {
     pub fn check_end(&mut self, place: &Place) {
         self.check_visible(place);
         let context = || format!("{:?}\n{:#?}\n{}", place.listing(), place.jobs(), place.log());
-        let temporary: Vec<PathBuf> = below(place.folder.path())
+        let temporary: Vec<PathBuf> = below(&place.path("out"))
             .into_iter()
-            .filter(|it| it.to_string_lossy().contains("slomod-tmp"))
+            .filter(|it| {
+                let parts = it.strip_prefix(place.path("out")).unwrap().iter();
+                parts.into_iter().any(|part| is_leftover(&part.to_string_lossy()))
+            })
             .collect();
         assert!(temporary.is_empty(), "left over: {temporary:?}\n{}", context());
         let jobs = place.jobs();
@@ -127,8 +140,8 @@ impl Ledger {
                 reported.insert(file_name(&report.output.unwrap().path));
             }
         }
-        let videos: BTreeSet<String> =
-            place.listing().into_iter().filter(|it| !it.ends_with(".json")).collect();
+        let is_video = |it: &String| !it.starts_with('.') && !it.ends_with(".json");
+        let videos: BTreeSet<String> = place.listing().into_iter().filter(is_video).collect();
         assert_eq!(videos, reported, "an output without report\n{}", context());
         for (name, hash) in &self.sources {
             let has_output = outputs.contains_key(hash);
@@ -136,6 +149,16 @@ impl Ledger {
             assert_eq!(has_output, expected, "{name}\n{}", context());
         }
     }
+}
+
+/// Whether a file of this name, where outputs are written, must go once all jobs have ended.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && !LASTING.contains(&name)
+}
+
+/// The same while a job waits for its next attempt, which takes up the parts that are finished.
+pub fn is_abandoned(name: &str) -> bool {
+    is_leftover(name) && !name.ends_with(".parts")
 }
 
 fn file_name(path: &str) -> String {

@@ -35,7 +35,7 @@ fn start(place: &mut Place, faults: &Faults) {
 /// Waits until the running daemon has tidied up: nothing temporary lies where outputs are written.
 fn wait_tidy(place: &Place) {
     place.wait("tidy output folder", || {
-        place.listing().iter().all(|name| !name.contains("slomod-tmp"))
+        !place.listing().iter().any(|name| ledger::is_leftover(name))
     });
 }
 

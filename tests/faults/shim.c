@@ -32,9 +32,8 @@ enum { ABORT = -1, HANG = -2, KILL = -3 };
 enum { RULES = 15, RULE_BYTES = 512, PATH_BYTES = 448 };
 
 struct rule {
-    uint32_t active, operations, roles, per_process;
+    uint32_t active, operations, roles;
     int32_t action;
-    uint32_t unused;
     uint64_t from, count;
     _Atomic uint64_t seen, fired;
     char path[PATH_BYTES];
@@ -43,7 +42,6 @@ _Static_assert(sizeof(struct rule) <= RULE_BYTES, "the layout of faults.rs");
 
 static unsigned char *shared;
 static uint32_t role;
-static _Atomic uint64_t seen_here[RULES];
 
 static void trap_renames(void);
 
@@ -85,7 +83,6 @@ static int fault(uint32_t operation, const char *path, const char *other) {
         if (!rule->active || !(rule->operations & operation) || !(rule->roles & role)) continue;
         if (!strstr(path, rule->path) && !(other && strstr(other, rule->path))) continue;
         uint64_t seen = ++rule->seen;
-        if (rule->per_process) seen = ++seen_here[i];
         if (seen < rule->from || seen - rule->from >= rule->count) continue;
         rule->fired++;
         switch (rule->action) {

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 /// As in `shim.c`.
 const RULES: u64 = 15;
 const RULE_BYTES: u64 = 512;
-const PATH_AT: usize = 56;
-const FIRED_AT: u64 = 48;
+const PATH_AT: usize = 48;
+const FIRED_AT: u64 = 40;
 
 pub const OPEN_READ: u32 = 1;
 pub const OPEN_WRITE: u32 = 2;
@@ -65,15 +65,13 @@ pub struct Rule {
     pub from: u64,
     /// How many fail.
     pub count: u64,
-    /// Whether each process counts for itself.
-    pub per_process: u32,
 }
 
 impl Rule {
     /// All of `operations` of both processes on paths that contain `path`.
     pub fn new(operations: u32, path: impl Into<String>, action: Action) -> Self {
         let path = path.into();
-        Self { operations, roles: BOTH, path, action, from: 1, count: u64::MAX, per_process: 0 }
+        Self { operations, roles: BOTH, path, action, from: 1, count: u64::MAX }
     }
 
     /// Only the `number`th.
@@ -90,10 +88,6 @@ impl Rule {
         Self { roles, ..self }
     }
 
-    pub fn each_process(self) -> Self {
-        Self { per_process: 1, ..self }
-    }
-
     fn bytes(&self) -> Vec<u8> {
         let action = match self.action {
             Action::Fail(error) => error,
@@ -102,7 +96,7 @@ impl Rule {
             Action::Kill => -3,
         };
         let mut bytes = Vec::new();
-        for word in [1, self.operations, self.roles, self.per_process, action as u32, 0] {
+        for word in [1, self.operations, self.roles, action as u32] {
             bytes.extend(word.to_le_bytes());
         }
         for word in [self.from, self.count, 0, 0] {

@@ -45,6 +45,7 @@ struct Round<'a> {
     copies: Vec<(String, PathBuf, u64, usize)>,
     names: u64,
     clock_s: i64,
+    overwrites: bool,
     /// What may happen once only, since twice would rightly end a clip.
     stopped_worker: u64,
     killed_worker: u64,
@@ -81,15 +82,15 @@ fn soak() {
 impl<'a> Round<'a> {
     fn new(seed: u64, figures: &'a mut Figures) -> Self {
         let mut random = Random(seed);
-        let watch = ["", "collision = \"overwrite\""][random.below(2) as usize];
+        let overwrites = random.below(2) == 0;
+        let watch = if overwrites { "collision = \"overwrite\"" } else { "" };
         let (place, faults) = faulty("grace = \"2s\"\nstall_timeout = \"3s\"", watch);
         if random.below(3) == 0 {
             lossless(&place);
         }
-        let poison =
-            |name, action| Rule::new(OPEN_READ, name, action).by(WORKER).each_process().once(2);
-        faults.set(CRASH, &poison("/in/crash", Action::Abort));
-        faults.set(HANG, &poison("/in/hang", Action::Hang));
+        let poison = |name, action| Rule::new(GROWING, name, action).by(WORKER);
+        faults.set(CRASH, &poison("/out/.crash", Action::Abort));
+        faults.set(HANG, &poison("/out/.hang", Action::Hang));
         let mut round = Self {
             place,
             faults,
@@ -100,6 +101,7 @@ impl<'a> Round<'a> {
             copies: Vec::new(),
             names: 0,
             clock_s: 0,
+            overwrites,
             stopped_worker: 0,
             killed_worker: 0,
         };
@@ -262,6 +264,7 @@ impl<'a> Round<'a> {
             }
             2 => {
                 let (file, frames) = self.any_clip();
+                self.forget_overwritten(&name);
                 self.place.drop_clip(&file, &name);
                 self.ledger.dropped(&name, &file, frames * FACTOR);
                 self.count("sources replaced");
@@ -273,9 +276,17 @@ impl<'a> Round<'a> {
                 file.write_all(b"\0\0\0\x10free").unwrap();
                 file.write_all(&self.names.to_le_bytes()).unwrap();
                 self.names += 1;
+                self.forget_overwritten(&name);
                 self.ledger.dropped(&name, &path, frames);
                 self.count("sources written to");
             }
+        }
+    }
+
+    /// Where new outputs replace those of the same name, duplicates of the old content lose theirs.
+    fn forget_overwritten(&mut self, name: &str) {
+        if self.overwrites {
+            self.ledger.overwritten(name);
         }
     }
 

@@ -1,6 +1,6 @@
 //! W24, W26: calls on sources, outputs and the journal fail, one by one and for a while.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, is_abandoned};
 use crate::place::{Place, clip, large};
 use crate::shim::{
     Action, EBUSY, EDQUOT, EIO, ENOSPC, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule, STAT, WRITE,
@@ -83,8 +83,7 @@ fn w26_full_at_every_write_a_job_waits_and_goes_on_once_there_is_space() {
         let state = state_of(&place, number).unwrap();
         assert!(matches!(state.as_str(), "queued" | "publishing"), "{state}\n{}", place.log());
         if state == "queued" {
-            let left: Vec<_> =
-                place.listing().into_iter().filter(|it| it.starts_with('.')).collect();
+            let left: Vec<_> = place.listing().into_iter().filter(|it| is_abandoned(it)).collect();
             assert!(left.is_empty(), "{left:?} takes space\n{}", place.log());
         }
         faults.clear();

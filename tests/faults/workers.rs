@@ -2,7 +2,7 @@
 
 use crate::ledger::Ledger;
 use crate::place::{Place, large, small};
-use crate::shim::{Action, OPEN_READ, Rule, WORKER};
+use crate::shim::{Action, GROWING, OPEN_READ, Rule, WORKER};
 use crate::{faulty, start, wait_tidy};
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::report::Status;
@@ -48,9 +48,8 @@ fn refused_after_two_attempts(place: &Place, source: &str, code: &str) {
 fn w35_a_clip_that_crashes_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
     let (mut place, faults) = faulty("", "");
     let mut ledger = Ledger::default();
-    // The second opening of the file: the conversion's, after the probe let it through.
-    let crash = Rule::new(OPEN_READ, "/in/crash", Action::Abort).by(WORKER).each_process();
-    faults.set(0, &crash.once(2));
+    // In the middle of the conversion, after the probe let it through.
+    faults.set(0, &Rule::new(GROWING, "/out/.crash", Action::Abort).by(WORKER));
     let (poison, good) = (small(&place, 0), small(&place, 90));
     ledger.dropped("crash.mp4", &poison, 0);
     ledger.dropped("good.mp4", &good, 12);
@@ -96,8 +95,7 @@ fn w35_a_clip_that_crashes_the_probe_is_refused_after_the_grace_time() {
 fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
     let (mut place, faults) = faulty("stall_timeout = \"2s\"", "");
     let mut ledger = Ledger::default();
-    let hang = Rule::new(OPEN_READ, "/in/hang", Action::Hang).by(WORKER).each_process();
-    faults.set(0, &hang.once(2));
+    faults.set(0, &Rule::new(GROWING, "/out/.hang", Action::Hang).by(WORKER));
     let (poison, good) = (small(&place, 0), small(&place, 90));
     ledger.dropped("hang.mp4", &poison, 0);
     ledger.dropped("good.mp4", &good, 12);

@@ -39,6 +39,8 @@ const MARKER_NAME: &str = "journal.created";
 const SCHEMA_VERSION: i64 = 1;
 /// How long a statement waits for another process (`slomod status`, `slomod retry`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// SQLite's write-ahead log and its index take this much at least.
+const LEAST_SPACE_BYTES: u64 = 64 << 10;
 
 const SCHEMA: &str = "
 CREATE TABLE jobs (
@@ -302,12 +304,19 @@ impl Journal {
     }
 }
 
+fn is_full(path: &Path) -> bool {
+    let space = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    space.is_some_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < LEAST_SPACE_BYTES)
+}
+
 fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             JournalError::Damaged { path, reason }
         }
+        // Without space its companions cannot be made, which SQLite reports no better.
+        Some(ErrorCode::CannotOpen) if is_full(&path) => JournalError::Full { path, reason },
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             JournalError::Unwritable { path, reason }
         }

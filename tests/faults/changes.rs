@@ -120,3 +120,19 @@ fn w18_a_file_that_is_renamed_while_it_is_worked_comes_out_under_its_new_name() 
     assert_eq!(place.listing(), ["b_slow8x.mp4", "b_slow8x.mp4.json"]);
     ledger.check_end(&place);
 }
+
+/// W20. Where outputs replace those of the same name, a clip that comes back is no duplicate of a result that is gone.
+#[test]
+fn w20_an_overwritten_output_is_made_again_when_its_clip_comes_back() {
+    let mut place = Place::with("", "collision = \"overwrite\"");
+    let mut ledger = Ledger::default();
+    let clips = [0, 90].map(|hue| clip(place.folder.path(), "64x48", 6, hue));
+    place.start();
+    for (turn, clip) in [&clips[0], &clips[1], &clips[0]].into_iter().enumerate() {
+        ledger.dropped("a.mp4", clip, 12);
+        place.drop_clip(clip, "a.mp4");
+        place.wait_ended(turn + 1);
+        ledger.check_end(&place);
+    }
+    assert_eq!(place.states(), ["done"; 3], "{}", place.log());
+}

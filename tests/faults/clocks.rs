@@ -3,8 +3,9 @@
 use crate::ledger::Ledger;
 use crate::place::{clip, large, small};
 use crate::shim::{Action, ENOSPC, GROWING, Rule};
+use crate::workers::workers;
 use crate::{faulty, start, wait_tidy};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use std::time::Duration;
 
 /// W12. The wall clock is set back and forth by an hour: files settle, and a job that waits for its next try gets it.
@@ -49,30 +50,51 @@ fn w12_a_start_with_a_clock_behind_the_journal_goes_on() {
     ledger.check_end(&place);
 }
 
-/// A daemon that was stopped for longer than a worker may be silent blames neither worker nor clip.
+/// Daemon and worker stand still for longer than a worker may be silent (a frozen service): neither worker nor clip is
+/// blamed.
 #[test]
-fn a_daemon_that_stood_still_does_not_take_its_worker_for_hung() {
-    let (mut place, faults) = faulty("stall_timeout = \"1s\"", "factor = 16");
+fn a_service_that_stood_still_does_not_take_its_worker_for_hung() {
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "factor = 16");
     let mut ledger = Ledger::default();
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 16);
     place.drop_clip(&clip, "a.mp4");
     start(&mut place, &faults);
     place.wait("running job", || place.states() == ["running"]);
-    for _ in 0..2 {
-        place.signal(Signal::STOP);
-        std::thread::sleep(Duration::from_secs(4));
-        place.signal(Signal::CONT);
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    place.wait("worker", || workers(&place).len() == 1);
+    let worker = workers(&place)[0];
+    kill_process(worker, Signal::STOP).unwrap();
+    place.signal(Signal::STOP);
+    // Past the end of the ten seconds, and as much as a timer may be late.
+    std::thread::sleep(Duration::from_secs(15));
+    place.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_millis(500));
+    kill_process(worker, Signal::CONT).unwrap();
     place.wait_ended(1);
     let job = &place.jobs()[0];
     assert_eq!((job.state.as_str(), job.attempt), ("done", 1), "{}", place.log());
-    // It still works.
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// A daemon that alone stood still finds what its worker did meanwhile.
+#[test]
+fn a_daemon_that_stood_still_goes_on() {
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "factor = 16");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 16);
+    place.drop_clip(&clip, "a.mp4");
+    start(&mut place, &faults);
+    place.wait("running job", || place.states() == ["running"]);
+    place.signal(Signal::STOP);
     let next = small(&place, 60);
     ledger.dropped("b.mp4", &next, 6 * 16);
     place.drop_clip(&next, "b.mp4");
+    std::thread::sleep(Duration::from_secs(15));
+    place.signal(Signal::CONT);
     place.wait_ended(2);
+    assert!(place.jobs().iter().all(|it| it.state == "done" && it.attempt == 1), "{}", place.log());
     wait_tidy(&place);
     ledger.check_end(&place);
 }

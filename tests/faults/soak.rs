@@ -49,6 +49,7 @@ struct Round<'a> {
     /// What may happen once only, since twice would rightly end a clip.
     stopped_worker: u64,
     killed_worker: u64,
+    hangs: u64,
 }
 
 fn environment<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -84,7 +85,7 @@ impl<'a> Round<'a> {
         let mut random = Random(seed);
         let overwrites = random.below(2) == 0;
         let watch = if overwrites { "collision = \"overwrite\"" } else { "" };
-        let (place, faults) = faulty("grace = \"2s\"\nstall_timeout = \"3s\"", watch);
+        let (place, faults) = faulty("grace = \"2s\"\nstall_timeout = \"15s\"", watch);
         if random.below(3) == 0 {
             lossless(&place);
         }
@@ -104,6 +105,7 @@ impl<'a> Round<'a> {
             overwrites,
             stopped_worker: 0,
             killed_worker: 0,
+            hangs: 0,
         };
         for hue in 0..6 {
             let (size, frames) = if hue % 3 == 2 { ("480x270", 24) } else { ("64x48", 6) };
@@ -216,7 +218,10 @@ impl<'a> Round<'a> {
 
     /// A clip that takes its workers down.
     fn poison(&mut self) {
-        let kind = if self.random.below(3) == 0 { "hang" } else { "crash" };
+        // Two attempts take as long as all the rest.
+        let hangs = self.hangs == 0 && self.random.below(6) == 0;
+        self.hangs += u64::from(hangs);
+        let kind = if hangs { "hang" } else { "crash" };
         let name = self.name(kind);
         // Content of its own: what is refused under this name is no reason against others.
         let path = self.place.path("poison");

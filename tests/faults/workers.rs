@@ -93,7 +93,7 @@ fn w35_a_clip_that_crashes_the_probe_is_refused_after_the_grace_time() {
 /// W36. A decoder that hangs is found by its lack of progress and killed; twice, and the clip is refused. The next is done.
 #[test]
 fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
-    let (mut place, faults) = faulty("stall_timeout = \"2s\"", "");
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "");
     let mut ledger = Ledger::default();
     faults.set(0, &Rule::new(GROWING, "/out/.hang", Action::Hang).by(WORKER));
     let (poison, good) = (small(&place, 0), small(&place, 90));
@@ -113,7 +113,7 @@ fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_i
 /// the next attempt.
 #[test]
 fn w36_a_worker_that_stands_still_is_killed_and_its_clip_is_done_by_the_next() {
-    let mut place = Place::with("stall_timeout = \"2s\"", "factor = 8");
+    let mut place = Place::with("stall_timeout = \"10s\"", "factor = 8");
     let mut ledger = Ledger::default();
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 8);
@@ -124,7 +124,7 @@ fn w36_a_worker_that_stands_still_is_killed_and_its_clip_is_done_by_the_next() {
     wait_tidy(&place);
     let job = &place.jobs()[0];
     assert_eq!((job.state.as_str(), job.attempt), ("done", 2), "{}", place.log());
-    assert!(place.log().contains("no progress for 2 s"), "{}", place.log());
+    assert!(place.log().contains("no progress for 10 s"), "{}", place.log());
     ledger.check_end(&place);
 }
 

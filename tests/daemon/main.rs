@@ -7,7 +7,7 @@ use slomod::report::Status;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use place::*;
@@ -230,52 +230,6 @@ fn sigterm_ends_a_running_job_cleanly_and_the_next_start_takes_it_up() {
     let job = &place.jobs()[0];
     assert_eq!((job.state.as_str(), job.attempt), ("done", 2));
     assert_eq!(place.listing(), ["long_slow16x.mp4", "long_slow16x.mp4.json"]);
-}
-
-#[test]
-fn killed_at_any_moment_every_job_ends_exactly_once() {
-    let rounds: u32 =
-        std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(15);
-    let seed = std::process::id();
-    println!("seed {seed}, {rounds} kills (SLOMOD_KILLS)");
-    let mut place = Place::with("", "factor = 3");
-    let clips: Vec<PathBuf> = (0..4).map(|number| large(&place, 80 * number)).collect();
-    let mut random = seed;
-    for round in 0..rounds {
-        if let Some(clip) = clips.get(round as usize / 2).filter(|_| round % 2 == 0) {
-            place.drop_clip(clip, &format!("clip{round}.mp4"));
-        }
-        place.start();
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Up to the time of a whole job and more, so that every part of it is met.
-        std::thread::sleep(Duration::from_millis(u64::from(random >> 16) % 1500));
-        place.kill();
-        let reports: Vec<_> = place
-            .listing()
-            .into_iter()
-            .filter(|name| !name.starts_with('.') && name.ends_with(".json"))
-            .collect();
-        for report in reports {
-            let report = place.report(&report);
-            assert_eq!(report.status, Status::Done, "a report is whole and means done");
-            assert!(Path::new(&report.output.unwrap().path).exists());
-        }
-    }
-    let ready = |place: &Place| place.log().matches("is ready").count();
-    let ready_before = ready(&place);
-    place.start();
-    place.wait_ended(clips.len());
-    // All may have ended before: a signal then would meet a process that has not begun to catch it.
-    place.wait("ready", || ready(&place) > ready_before);
-    assert_eq!(place.states(), vec!["done"; clips.len()], "{}", place.log());
-    let expected: Vec<String> = (0..clips.len())
-        .flat_map(|number| {
-            let name = format!("clip{}_slow3x.mp4", 2 * number);
-            [name.clone(), format!("{name}.json")]
-        })
-        .collect();
-    assert_eq!(place.listing(), expected, "seed {seed}");
-    assert_eq!(place.terminate().code(), Some(0));
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl<'a> Round<'a> {
         let mut random = Random(seed);
         let overwrites = random.below(2) == 0;
         let watch = if overwrites { "collision = \"overwrite\"" } else { "" };
-        let (place, faults) = faulty("grace = \"2s\"\nstall_timeout = \"15s\"", watch);
+        let (place, faults) =
+            faulty("grace = \"2s\"\nstall_timeout = \"15s\"\nstop_timeout = \"5s\"", watch);
         if random.below(3) == 0 {
             lossless(&place);
         }

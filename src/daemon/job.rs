@@ -188,13 +188,8 @@ impl Job {
     }
 
     fn worked(&self) -> Snapshot {
-        let claim = &self.claim;
-        Snapshot {
-            size_bytes: claim.size_bytes,
-            mtime_ns: claim.mtime_ns,
-            ctime_ns: 0,
-            inode: claim.inode,
-        }
+        let Claim { size_bytes, mtime_ns, inode, .. } = self.claim;
+        Snapshot { size_bytes, mtime_ns, ctime_ns: 0, inode }
     }
 
     /// A done job with the same result whose report is still there.
@@ -325,12 +320,18 @@ impl Job {
 
     async fn publish(&self, task: &Task, report: Report) -> Attempt {
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
-        let still =
-            Snapshot::take(&self.source()).is_ok_and(|now| now.same_content(&self.worked()));
+        let still = match Snapshot::take(&self.source()) {
+            Ok(now) => now.same_content(&self.worked()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                publish::remove_temporary(&task.temporary)?;
+                return Ok(self.delay("source_unreadable", &error.to_string(), Aftermath::Next)?);
+            }
+        };
         if !still || !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
-            let now = report.source.sha256_after.as_deref().unwrap_or("unknown");
-            let queued = &self.claim.sha256;
+            let (queued, now) =
+                (&self.claim.sha256, report.source.sha256_after.unwrap_or_default());
             let message =
                 format!("the file changed from SHA-256 {queued} to {now}: result discarded");
             return Ok(self.cancel("source_changed", &message)?);
@@ -451,10 +452,9 @@ impl Job {
         let again = Again { count, next_try_ms: now_ms() + pause_ms, code, message };
         self.shop.journal().again(&self.claim, &again)?;
         let level = if count == Count::Nothing { Level::Info } else { Level::Warn };
-        let message = match pause_ms {
-            0 => message.to_owned(),
-            _ => format!("{message}; again in {} s", pause_ms / 1000),
-        };
+        let after =
+            if pause_ms > 0 { format!("; again in {} s", pause_ms / 1000) } else { String::new() };
+        let message = format!("{message}{after}");
         service::log_job(level, &self.claim, "queued", &message);
         Ok(aftermath)
     }

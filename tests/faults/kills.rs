@@ -4,11 +4,13 @@ use crate::ledger::{Ledger, Random};
 use crate::place::{Place, clip};
 use crate::shim::{Action, DAEMON, GROWING, RENAME, Rule, SYNC, UNLINK};
 use crate::{faulty, start, wait_tidy};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FACTOR: u64 = 3;
 /// Every step takes a daemon more than a second; the soak run meets the others.
 const STRIDE: usize = 4;
+/// How long the next kill waits for a job at work; the last may just have been done.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 fn kills() -> u64 {
     std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(200)
@@ -33,13 +35,22 @@ fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
     let mut place = Place::with("", "factor = 3");
     let (mut ledger, mut clips) = (Ledger::default(), 0);
     for round in 0..rounds {
-        if round % 8 == 0 {
+        // Something is always waiting or at work.
+        let over = place.states().iter().all(|it| it == "done");
+        if over {
             drop_next(&place, &mut ledger, clips);
             clips += 1;
         }
         place.start();
-        // Up to the time of a whole job and more, so that every part of it is met.
-        let longest = if random.below(4) == 0 { 2000 } else { 600 };
+        // Most kills meet a job at work, wherever it is; the others anything from the first step of the start on.
+        if round % 4 > 0 {
+            let begin = Instant::now();
+            let works = || place.states().iter().any(|it| it == "running" || it == "publishing");
+            while begin.elapsed() < LONGEST_WAIT && !works() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let longest = if round % 4 == 1 { 3000 } else { 700 };
         std::thread::sleep(Duration::from_millis(random.below(longest)));
         place.kill();
         ledger.check_visible(&place);

@@ -3,8 +3,10 @@
 CLIP ?=
 GOLDEN ?=
 DEMO_DIR ?= demo-out
+SOAK_MINUTES ?= 30
+SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: help setup build demo test fuzz lint bench-cpu gpu-bundle install clean
+.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -36,6 +38,10 @@ test: ## everything that decides whether a change lands
 fuzz: ## run every fuzz target for SECONDS (60)
 	@.ci/setup test
 	fuzz/run $(or $(SECONDS),60)
+
+soak: ## arrivals, kills and faults at random for SOAK_MINUTES=30; SOAK_SEED=N repeats a run that failed
+	@.ci/setup test
+	SOAK_MINUTES=$(SOAK_MINUTES) SOAK_SEED=$(SOAK_SEED) cargo test --locked --test faults -- --exact soak::soak --nocapture
 
 lint: setup ## format and lint only
 	cargo fmt --check

@@ -54,3 +54,20 @@ pub fn io_consequence(error: &std::io::Error) -> Consequence {
         _ => Consequence::Retry,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W23, W24, W25, W26. The class of every error that may pass by itself.
+    #[test]
+    fn errors_of_disks_and_shares_are_retried_and_errors_of_the_content_are_not() {
+        // ENOENT, EIO, EACCES, EBUSY, ENODEV, ENOSPC, EROFS, ETIMEDOUT, ESTALE, EDQUOT
+        for number in [2, 5, 13, 16, 19, 28, 30, 110, 116, 122] {
+            let error = std::io::Error::from_raw_os_error(number);
+            assert_eq!(io_consequence(&error), Consequence::Retry, "{error}");
+        }
+        let damaged = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(io_consequence(&damaged), Consequence::Reject);
+    }
+}

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use slomod::daemon::journal::{
-    Again, Claim, Count, End, FILE_NAME, Journal, JournalError, NewJob, Original, Planned,
+    Again, Claim, Count, End, FILE_NAME, Journal, JournalError, LONGEST_WAIT_MS, NewJob, Original,
+    Planned,
 };
 use slomod::daemon::snapshot::Snapshot;
 use slomod::error::{Classify, Consequence, ExitCode};
@@ -205,6 +206,18 @@ fn pauses_are_kept_and_tries_are_counted_by_kind() {
     }
     let taken = claim(&mut journal, &["/in"], 9999).unwrap();
     assert_eq!((taken.delays, taken.failures, taken.crashes), (2, 1, 1));
+}
+
+/// W12. A wait that was noted before the clock was set back by an hour would last an hour too long.
+#[test]
+fn a_wait_from_before_a_step_of_the_clock_holds_no_job_up() {
+    let (_folder, mut journal) = state();
+    submit(&mut journal, "/in", "a.mp4", "h", 1);
+    let hour_ms = 3_600_000;
+    let first = claim(&mut journal, &["/in"], 2 * hour_ms).unwrap();
+    journal.again(&first, &later(Count::Delay, 2 * hour_ms + LONGEST_WAIT_MS)).unwrap();
+    assert!(claim(&mut journal, &["/in"], 2 * hour_ms).is_none(), "the longest wait is kept");
+    assert_eq!(claim(&mut journal, &["/in"], hour_ms).unwrap().attempt, 2);
 }
 
 #[test]

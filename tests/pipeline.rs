@@ -398,7 +398,7 @@ fn a_source_that_changes_during_the_work_voids_the_result() {
             .unwrap();
     });
     let error = convert(&task, &mut engine, &Arc::default(), &mut |_| {}).unwrap_err();
-    assert!(matches!(error, ConvertError::SourceChanged(_)), "{error}");
+    assert!(matches!(error, ConvertError::SourceChanged { .. }), "{error}");
     assert!(!task.temporary.exists());
 }
 

@@ -54,8 +54,12 @@ impl Daemon {
                 let message = format!("{}: {LEADS_OUT}", relative.display());
                 log_watch(Level::Warn, &root, &message);
             }
-            // The next scan meets it again.
-            Ok(Look::Folder) | Err(_) => {}
+            Ok(Look::Folder) => {}
+            // A scan of its directory meets it again.
+            Err(_) => {
+                let below = relative.parent().unwrap_or(Path::new("")).to_owned();
+                self.folders.read_soon(folder, below, Instant::now());
+            }
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ pub fn root_identity(root: &Path) -> io::Result<RootIdentity> {
     if !meta.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
+    // A folder that may not be read is as good as none.
+    fs::read_dir(root)?;
     let kind = rustix::fs::statfs(root)?.f_type as u32;
     let number = rustix::fs::statvfs(root)?.f_fsid;
     Ok(RootIdentity { device: meta.dev(), lasting: format!("{kind:x}:{number:x}:{}", meta.ino()) })

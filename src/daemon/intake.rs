@@ -62,6 +62,7 @@ pub async fn check(
             }
             Ended::Failed(failure) => return Checked::Unreadable(failure.message),
             Ended::NotStarted(error) => return Checked::Unreadable(error.to_string()),
+            Ended::Killed(why) => return Checked::Unreadable(why),
             // What brings a probe down will be tried again, and refused once it brought two workers down.
             Ended::Crashed(why) => return Checked::Doubtful(why),
             Ended::Hung(after) => {

@@ -16,7 +16,7 @@ use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::output_lock::{OutputLock, OutputLocks, record};
 use crate::daemon::protocol::{Failure, Request, WireTask};
-use crate::daemon::publish::{self, Publication, PublishError};
+use crate::daemon::publish::{self, Publication, PublishError, Step};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::space;
@@ -202,13 +202,8 @@ impl Job {
     }
 
     fn worked(&self) -> Snapshot {
-        let claim = &self.claim;
-        Snapshot {
-            size_bytes: claim.size_bytes,
-            mtime_ns: claim.mtime_ns,
-            ctime_ns: 0,
-            inode: claim.inode,
-        }
+        let Claim { size_bytes, mtime_ns, inode, .. } = self.claim;
+        Snapshot { size_bytes, mtime_ns, ctime_ns: 0, inode }
     }
 
     fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
@@ -250,15 +245,11 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                return Ok(self.again(
-                    Count::Nothing,
-                    0,
-                    "stopped",
-                    "the daemon was stopped",
-                    Aftermath::Next,
-                )?);
+                let why = "the daemon was stopped";
+                return Ok(self.again(Count::Nothing, 0, "stopped", why, Aftermath::Next)?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
+            Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),
             Ended::Hung(after) => {
                 let why = format!("no progress for {} s", after.as_secs_f64());
                 (verdict::on_crash(&self.claim), "worker_hung", why)
@@ -332,8 +323,11 @@ impl Job {
         let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
         if !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
             publish::remove_temporary(&task.temporary)?;
-            let message = "the file changed while it was converted; the result was discarded";
-            return Ok(self.cancel("source_changed", message)?);
+            let (queued, now) =
+                (&self.claim.sha256, report.source.sha256_after.unwrap_or_default());
+            let message =
+                format!("the file changed from SHA-256 {queued} to {now}: result discarded");
+            return Ok(self.cancel("source_changed", &message)?);
         }
         report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let publication = Publication {
@@ -346,11 +340,20 @@ impl Job {
         let resumed = publication.report.timing.resumed.last().cloned();
         let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
         let collision = self.watch.collision;
-        let published = blocking(move || {
-            let published =
-                publish::publish(&publication, &mut record(&shop, &claim, lock, collision))?;
-            let _ = publish::remove_attempts(&publication.temporary);
-            Ok(published)
+        let (published, recorded) = blocking(move || {
+            let mut recorded = false;
+            let mut witness = record(&shop, &claim, lock, collision);
+            let published = publish::publish(&publication, &mut |step| {
+                let is_plan = matches!(step, Step::Planned(_));
+                witness(step)?;
+                recorded |= is_plan;
+                Ok(())
+            });
+            if published.is_ok() {
+                // What cannot be removed now is removed with the leftovers.
+                let _ = publish::remove_attempts(&publication.temporary);
+            }
+            (published, recorded)
         })
         .await?;
         let published = match published {
@@ -367,6 +370,11 @@ impl Job {
                 publish::remove_temporary(&task.temporary)?;
                 return Ok(self.again(Count::Nothing, 0, "lock_lost", &message, aftermath)?);
             }
+            // Nobody would complete what the journal does not know of.
+            Err(error) if !recorded => {
+                publish::remove_temporary(&task.temporary)?;
+                return Err(error.into());
+            }
             // The verified output is there and the journal knows: completed as soon as the folder allows.
             Err(error) => {
                 service::log_job(Level::Warn, &self.claim, "publication waits", &error.to_string());
@@ -380,9 +388,11 @@ impl Job {
                 &format!(" (taken up behind {segments} segment(s), at frame {source_frame})");
         }
         service::log_job(Level::Info, &self.claim, "done", &message);
-        if let Some(earlier) = &self.claim.report_path {
+        if let Some(earlier) = &self.claim.report_path
             // It said that an earlier attempt failed.
-            publish::remove_temporary(earlier)?;
+            && let Err(error) = publish::remove_temporary(earlier)
+        {
+            service::log_job(Level::Warn, &self.claim, "report not removed", &error.to_string());
         }
         Ok(Aftermath::Next)
     }
@@ -443,10 +453,9 @@ impl Job {
         let again = Again { count, next_try_ms: now_ms() + pause_ms, code, message };
         self.shop.journal().again(&self.claim, &again)?;
         let level = if count == Count::Nothing { Level::Info } else { Level::Warn };
-        let message = match pause_ms {
-            0 => message.to_owned(),
-            _ => format!("{message}; again in {} s", pause_ms / 1000),
-        };
+        let after =
+            if pause_ms > 0 { format!("; again in {} s", pause_ms / 1000) } else { String::new() };
+        let message = format!("{message}{after}");
         service::log_job(level, &self.claim, "queued", &message);
         Ok(aftermath)
     }

@@ -7,10 +7,10 @@ use log::Level;
 
 use crate::config::file::{Collision, Watch};
 use crate::daemon::job::{Aftermath, Attempt, Job, Shop, blocking};
-use crate::daemon::journal::{Claim, End, JournalError, Original};
+use crate::daemon::journal::{Claim, End, Original};
 use crate::daemon::names;
 use crate::daemon::original;
-use crate::daemon::publish::read_report;
+use crate::daemon::publish::{self, read_report};
 use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
 use crate::report::Status;
@@ -43,16 +43,18 @@ pub enum Known {
 /// Looks at the journal, at the report beside the source, and at reports under the names that the output could have.
 ///
 /// # Errors
-/// [`JournalError`]; a report that cannot be read says nothing.
-pub fn known(
+/// [`Trouble`] of the journal, or where the report of a twin cannot be read; any other that cannot says nothing.
+pub(super) fn known(
     shop: &Shop,
     watch: &Watch,
     claim: &Claim,
     task: &Task,
-) -> Result<Option<Known>, JournalError> {
+) -> Result<Option<Known>, Trouble> {
     let twins = shop.journal().twin(claim)?;
-    if let Some(twin) = twins.into_iter().find(|it| it.report_path.is_file()) {
-        return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
+    for twin in twins {
+        if publish::is_report_of(&twin.report_path, &claim.sha256)? {
+            return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
+        }
     }
     if let Some(output) = shop.journal().output_with(&claim.sha256)? {
         return Ok(Some(Known::OwnOutput(output)));

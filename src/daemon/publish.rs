@@ -340,6 +340,11 @@ fn place(
     report_collision: Collision,
     witness: &mut Witness<'_>,
 ) -> Outcome<Placed> {
+    if collision == Collision::Overwrite {
+        // Otherwise the report of what is overwritten would for a moment lie beside the new output.
+        remove_temporary(&planned.report_path)?;
+        sync_folder_of(&planned.report_path)?;
+    }
     if rename(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
         return Ok(Placed::NameTaken);
     }
@@ -461,6 +466,14 @@ pub fn read_report(path: &Path) -> Outcome<Option<Report>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(path, "cannot be read")(error)),
     }
+}
+
+/// Whether the report at `path` is there and about a source with this content: an overwritten one is not.
+///
+/// # Errors
+/// [`PublishError::Io`].
+pub fn is_report_of(path: &Path, sha256: &str) -> Outcome<bool> {
+    Ok(read_report(path)?.is_some_and(|it| it.source.sha256.as_deref() == Some(sha256)))
 }
 
 fn report_id(path: &Path) -> Outcome<Option<String>> {

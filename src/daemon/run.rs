@@ -448,8 +448,13 @@ impl Daemon {
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
             Aftermath::LookAgain => {
                 let area = &self.folders.list[key.0].area;
-                if let Ok(Look::File(snapshot)) = look(area, &key.1) {
-                    self.seen(key, snapshot)?;
+                match look(area, &key.1) {
+                    Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
+                    Ok(_) => {}
+                    Err(_) => {
+                        let below = key.1.parent().unwrap_or(Path::new("")).to_owned();
+                        self.folders.read_soon(key.0, below, Instant::now());
+                    }
                 }
             }
         }

@@ -1,17 +1,21 @@
 //! What follows from an attempt that did not work. Pure, so that every rule is tested.
 
-use crate::daemon::journal::{Claim, Count};
+use crate::daemon::journal::{Claim, Count, LONGEST_WAIT_MS};
 use crate::daemon::protocol::Failure;
 use crate::error::{Consequence, ExitCode};
 
 /// First pause; each further one is twice as long.
 const FIRST_PAUSE_MS: i64 = 2_000;
 /// Longest pause.
-pub const LONGEST_PAUSE_MS: i64 = 15 * 60_000;
+pub const LONGEST_PAUSE_MS: i64 = LONGEST_WAIT_MS;
 /// Attempts that should have worked and did not, before a job fails.
 const MOST_FAILURES: i64 = 3;
 /// Workers that one clip may take down before it is refused.
 const MOST_CRASHES: i64 = 2;
+/// Attempts of a clip whose workers are killed from outside before it fails; want of memory may last for minutes.
+const MOST_KILLS: i64 = 6;
+/// The first pause after such a kill is that of this many tries.
+const KILL_TRIES: i64 = 2;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,17 @@ pub fn on_crash(claim: &Claim) -> Verdict {
         Verdict::Refuse
     } else {
         Verdict::Again { count: Count::Crash, pause_ms: pause_ms(claim.crashes) }
+    }
+}
+
+/// Something outside killed the worker: the system, most likely, for want of memory. That may pass and not be the clip's
+/// doing, so it is not refused for it; but a clip that needs more memory than there is must not go on for ever.
+#[must_use]
+pub fn on_kill(claim: &Claim) -> Verdict {
+    if claim.failures + 1 >= MOST_KILLS {
+        Verdict::Fail
+    } else {
+        Verdict::Again { count: Count::Failure, pause_ms: pause_ms(claim.failures + KILL_TRIES) }
     }
 }
 
@@ -116,6 +131,19 @@ mod tests {
     fn the_second_crash_is_the_last() {
         assert!(matches!(on_crash(&claim(0, 0, 0)), Verdict::Again { count: Count::Crash, .. }));
         assert_eq!(on_crash(&claim(0, 1, 0)), Verdict::Refuse);
+    }
+
+    #[test]
+    fn kills_from_outside_are_waited_out_for_minutes_and_never_refuse_a_clip() {
+        let mut waited_ms = 0;
+        for failures in 0..MOST_KILLS - 1 {
+            match on_kill(&claim(failures, 0, 0)) {
+                Verdict::Again { count: Count::Failure, pause_ms } => waited_ms += pause_ms,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(waited_ms > 3 * 60_000, "{waited_ms}");
+        assert_eq!(on_kill(&claim(MOST_KILLS - 1, 0, 0)), Verdict::Fail);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -26,6 +27,12 @@ const ERROR_TAIL_BYTES: usize = 2000;
 const EXIT_TIME: Duration = Duration::from_secs(10);
 /// Messages that wait to be looked at.
 const QUEUE: usize = 16;
+/// A timer that goes off later than this shows that the daemon itself stood still (stopped, frozen, suspended).
+const LATE: Duration = Duration::from_secs(2);
+/// SIGKILL: the system's, where memory is short, or a person's.
+const KILLED: i32 = 9;
+/// Code of a conversion that was asked to stop.
+const INTERRUPTED: &str = "interrupted";
 
 /// How a worker is started.
 #[derive(Clone, Debug)]
@@ -66,6 +73,8 @@ pub enum Ended {
     Failed(Box<Failure>),
     /// The worker died, or said something that makes no sense.
     Crashed(String),
+    /// Something outside killed the worker; the clip may be innocent.
+    Killed(String),
     /// The worker made no progress and was ended.
     Hung(Duration),
     /// The daemon wanted it to stop, and it did.
@@ -97,6 +106,8 @@ pub async fn run(
     let mut deadline = Instant::now() + limits.stall;
     let ended = loop {
         tokio::select! {
+            // What the worker said counts before how long ago that was.
+            biased;
             message = messages.recv() => match message {
                 Some(Ok(Message::Progress(progress))) => {
                     if stdin.is_some() && moved(&last, &progress) {
@@ -109,9 +120,11 @@ pub async fn run(
                 Some(Err(nonsense)) => break Ended::Crashed(nonsense),
                 None => break Ended::Crashed(String::new()),
             },
-            () = tokio::time::sleep_until(deadline) => break match stdin {
-                Some(_) => Ended::Hung(limits.stall),
-                None => Ended::Stopped,
+            () = tokio::time::sleep_until(deadline) => match stdin {
+                // The worker may have stood still as well, or could not get rid of its messages.
+                Some(_) if deadline.elapsed() > LATE => deadline = Instant::now() + limits.stall,
+                Some(_) => break Ended::Hung(limits.stall),
+                None => break Ended::Stopped,
             },
             () = stopping(&mut stop), if stdin.is_some() => {
                 stdin = None;
@@ -127,16 +140,30 @@ pub async fn run(
         Ended::Crashed(ref why) if !why.is_empty() => Duration::ZERO,
         _ => EXIT_TIME,
     };
-    let status = end(&mut child, patience).await;
+    let (status, own) = end(&mut child, patience).await;
     let said = match errors {
         Some(task) => tokio::time::timeout(EXIT_TIME, task).await.ok().and_then(Result::ok),
         None => None,
     };
     match ended {
         Ended::Crashed(_) if stopping => Ended::Stopped,
-        Ended::Crashed(why) => Ended::Crashed(explain(&why, status, &said.unwrap_or_default())),
+        Ended::Failed(failure) if stopping && failure.code == INTERRUPTED => Ended::Stopped,
+        Ended::Crashed(why) => {
+            let text = explain(&why, status, &said.unwrap_or_default());
+            let killed = status.is_some_and(|it| it.signal() == Some(KILLED));
+            if killed && own == End::Its { Ended::Killed(text) } else { Ended::Crashed(text) }
+        }
         other => other,
     }
+}
+
+/// Who ended a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It ended, or something outside ended it.
+    Its,
+    /// The daemon did.
+    Ours,
 }
 
 async fn start(command: &WorkerCommand, request: &Request) -> io::Result<(Child, ChildStdin)> {
@@ -183,13 +210,13 @@ async fn stopping(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+async fn end(child: &mut Child, patience: Duration) -> (Option<ExitStatus>, End) {
     if let Ok(Ok(status)) = tokio::time::timeout(patience, child.wait()).await {
-        return Some(status);
+        return (Some(status), End::Its);
     }
     // It is gone already, or this ends it; either way the wait below returns.
     let _ = child.start_kill();
-    child.wait().await.ok()
+    (child.wait().await.ok(), End::Ours)
 }
 
 async fn read_messages(
@@ -317,6 +344,14 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_was_killed_from_outside_is_no_crash() {
+        match run_script("kill -KILL $$", LIMITS).0 {
+            Ended::Killed(why) => assert!(why.contains("signal: 9"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn an_end_without_an_answer_is_a_crash() {
         assert!(matches!(run_script("exit 0", LIMITS).0, Ended::Crashed(_)));
         assert!(matches!(run_script(&progress(3), LIMITS).0, Ended::Crashed(_)));
@@ -368,6 +403,21 @@ mod tests {
         let script = format!("trap '' TERM INT HUP; {}while :; do sleep 1; done", progress(1));
         let limits = Limits { stop: Duration::from_millis(300), ..LIMITS };
         assert!(matches!(stop_after_first_progress(&script, limits), Ended::Stopped));
+    }
+
+    #[test]
+    fn an_interruption_is_a_stop_only_where_one_was_asked_for() {
+        let failure = Failure {
+            consequence: Consequence::Retry,
+            exit_code: ExitCode::TempFail,
+            code: INTERRUPTED.into(),
+            message: "interrupted".into(),
+            report: None,
+        };
+        let said = line(&Message::Failed(Box::new(failure)));
+        let script = format!("read line; {}cat >/dev/null; {said}", progress(1));
+        assert!(matches!(stop_after_first_progress(&script, LIMITS), Ended::Stopped));
+        assert!(matches!(run_script(&said, LIMITS).0, Ended::Failed(_)));
     }
 
     #[test]

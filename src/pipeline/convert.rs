@@ -76,7 +76,7 @@ pub fn convert(
 fn voids_segments(error: &ConvertError) -> bool {
     match error {
         ConvertError::Media(error) => matches!(error, MediaError::Unusable { .. }),
-        ConvertError::SourceChanged(_)
+        ConvertError::SourceChanged { .. }
         | ConvertError::Verify { .. }
         | ConvertError::Settings(_) => true,
         ConvertError::Engine(_) | ConvertError::Interrupted => false,
@@ -135,7 +135,11 @@ fn run(
     let verified = session.verify()?;
     let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
     if !before.same_content(&after) {
-        return Err(ConvertError::SourceChanged(task.source.clone()));
+        return Err(ConvertError::SourceChanged {
+            path: task.source.clone(),
+            before: before.sha256,
+            after: after.sha256,
+        });
     }
     let output =
         Fingerprint::take(&task.temporary, stop, &mut |step| session.say("verifying", step))?;

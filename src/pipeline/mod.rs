@@ -78,8 +78,19 @@ pub enum ConvertError {
     #[error("{0}")]
     Settings(String),
     /// The clip changed while it was worked.
-    #[error("{}: changed while it was being converted; the result was discarded", .0.display())]
-    SourceChanged(PathBuf),
+    #[error(
+        "{}: changed while it was being converted (SHA-256 {before} at the start, {after} at the end); the result was \
+         discarded",
+        path.display()
+    )]
+    SourceChanged {
+        /// The clip.
+        path: PathBuf,
+        /// SHA-256 of its content at the start.
+        before: String,
+        /// The same at the end.
+        after: String,
+    },
     /// The finished file is not what was written.
     #[error("{}: verification failed: {reason}", path.display())]
     Verify {
@@ -101,7 +112,7 @@ impl ConvertError {
             Self::Media(error) => error.code(),
             Self::Engine(_) => "engine",
             Self::Settings(_) => "settings",
-            Self::SourceChanged(_) => "source_changed",
+            Self::SourceChanged { .. } => "source_changed",
             Self::Verify { .. } => "verification_failed",
             Self::Interrupted => "interrupted",
         }
@@ -114,7 +125,9 @@ impl Classify for ConvertError {
             Self::Media(error) => error.consequence(),
             Self::Engine(error) => error.consequence(),
             Self::Settings(_) => Consequence::Reject,
-            Self::SourceChanged(_) | Self::Verify { .. } | Self::Interrupted => Consequence::Retry,
+            Self::SourceChanged { .. } | Self::Verify { .. } | Self::Interrupted => {
+                Consequence::Retry
+            }
         }
     }
 
@@ -123,7 +136,7 @@ impl Classify for ConvertError {
             Self::Media(error) => error.exit_code(),
             Self::Engine(error) => error.exit_code(),
             Self::Settings(_) => ExitCode::Usage,
-            Self::SourceChanged(_) | Self::Interrupted => ExitCode::TempFail,
+            Self::SourceChanged { .. } | Self::Interrupted => ExitCode::TempFail,
             Self::Verify { .. } => ExitCode::Software,
         }
     }

@@ -95,10 +95,10 @@ impl Session<'_> {
         self.tally = state.tally;
         self.scoring = Scoring::go_on(state.holdout);
         while view.newest.index < state.frame {
-            // A source with fewer frames than before is not the one that was hashed.
-            let next = decoded.recv();
-            let next =
-                next.map_err(|_| ConvertError::SourceChanged(self.task.source.clone()))??;
+            let next = decoded.recv().map_err(|_| ConvertError::Verify {
+                path: self.task.source.clone(),
+                reason: "fewer frames decode than when its segments were made".to_owned(),
+            })??;
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }

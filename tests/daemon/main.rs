@@ -13,7 +13,7 @@ use slomod::report::Status;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use place::*;
@@ -53,6 +53,7 @@ fn clips_that_were_there_before_the_start_are_found() {
     assert_eq!(place.states(), ["done"]);
 }
 
+/// W28.
 #[test]
 fn rubbish_is_refused_with_a_report_and_the_next_clip_is_done() {
     let mut place = Place::with("grace = \"1s\"", "");
@@ -88,6 +89,7 @@ fn rubbish_is_refused_with_a_report_and_the_next_clip_is_done() {
     assert_eq!(place.listing().len(), 4, "its report is replaced");
 }
 
+/// W01.
 #[test]
 fn a_slow_copy_is_not_begun_before_it_is_complete() {
     let mut place = Place::new();
@@ -109,6 +111,7 @@ fn a_slow_copy_is_not_begun_before_it_is_complete() {
     assert_eq!(place.states(), ["done"]);
 }
 
+/// W03.
 #[test]
 fn a_copy_that_died_is_not_begun_until_its_writer_finishes() {
     let mut place = Place::new();
@@ -132,6 +135,7 @@ fn a_copy_that_died_is_not_begun_until_its_writer_finishes() {
     assert_eq!(place.states(), ["done"], "{}", place.log());
 }
 
+/// W10.
 #[test]
 fn temporary_and_hidden_names_are_left_alone_until_they_are_renamed() {
     let mut place = Place::new();
@@ -197,6 +201,7 @@ fn originals_are_moved_after_success_and_only_then() {
     assert!(place.path("out/trip/a_slow2x.mp4.json").exists(), "folders are mirrored");
 }
 
+/// W31.
 #[test]
 fn names_of_any_bytes_go_through() {
     use std::os::unix::ffi::OsStrExt;
@@ -221,6 +226,7 @@ fn names_of_any_bytes_go_through() {
     assert!(odd.is_empty(), "every line of the log begins with its time: {odd:?}");
 }
 
+/// W33.
 #[test]
 fn sigterm_ends_a_running_job_cleanly_and_the_next_start_takes_it_up() {
     let mut place = Place::with("", "factor = 16");
@@ -239,52 +245,6 @@ fn sigterm_ends_a_running_job_cleanly_and_the_next_start_takes_it_up() {
     assert_eq!(place.listing(), ["long_slow16x.mp4", "long_slow16x.mp4.json"]);
 }
 
-#[test]
-fn killed_at_any_moment_every_job_ends_exactly_once() {
-    let rounds: u32 =
-        std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(15);
-    let seed = std::process::id();
-    println!("seed {seed}, {rounds} kills (SLOMOD_KILLS)");
-    let mut place = Place::with("", "factor = 3");
-    let clips: Vec<PathBuf> = (0..4).map(|number| large(&place, 80 * number)).collect();
-    let mut random = seed;
-    for round in 0..rounds {
-        if let Some(clip) = clips.get(round as usize / 2).filter(|_| round % 2 == 0) {
-            place.drop_clip(clip, &format!("clip{round}.mp4"));
-        }
-        place.start();
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Up to the time of a whole job and more, so that every part of it is met.
-        std::thread::sleep(Duration::from_millis(u64::from(random >> 16) % 1500));
-        place.kill();
-        let reports: Vec<_> = place
-            .listing()
-            .into_iter()
-            .filter(|name| !name.starts_with('.') && name.ends_with(".json"))
-            .collect();
-        for report in reports {
-            let report = place.report(&report);
-            assert_eq!(report.status, Status::Done, "a report is whole and means done");
-            assert!(Path::new(&report.output.unwrap().path).exists());
-        }
-    }
-    let ready = |place: &Place| place.log().matches("is ready").count();
-    let ready_before = ready(&place);
-    place.start();
-    place.wait_ended(clips.len());
-    // All may have ended before: a signal then would meet a process that has not begun to catch it.
-    place.wait("ready", || ready(&place) > ready_before);
-    assert_eq!(place.states(), vec!["done"; clips.len()], "{}", place.log());
-    let expected: Vec<String> = (0..clips.len())
-        .flat_map(|number| {
-            let name = format!("clip{}_slow3x.mp4", 2 * number);
-            [name.clone(), format!("{name}.json")]
-        })
-        .collect();
-    assert_eq!(place.listing(), expected, "seed {seed}");
-    assert_eq!(place.terminate().code(), Some(0));
-}
-
 /// W40.
 #[test]
 fn a_second_daemon_on_the_same_state_folder_is_refused() {
@@ -296,6 +256,7 @@ fn a_second_daemon_on_the_same_state_folder_is_refused() {
     assert!(String::from_utf8_lossy(&second.stderr).contains("another slomod daemon"));
 }
 
+/// W16.
 #[test]
 fn a_folder_that_is_missing_at_the_start_is_waited_for() {
     let mut place = Place::new();

@@ -93,6 +93,6 @@ fn nothing_is_kept_of_a_first_segment_or_of_what_a_later_run_must_not_use() {
         stop: Arc::default(),
     };
     let error = run_with(&task, &mut engine, &mut |_| {}).unwrap_err();
-    assert!(matches!(error, ConvertError::SourceChanged(_)), "{error}");
+    assert!(matches!(error, ConvertError::SourceChanged { .. }), "{error}");
     assert!(!task.parts.as_ref().unwrap().exists() && !task.temporary.exists());
 }

@@ -45,6 +45,9 @@ pub struct Claim {
     pub report_path: Option<PathBuf>,
 }
 
+/// Longest time from a try to the next.
+pub const LONGEST_WAIT_MS: i64 = 15 * 60_000;
+
 /// How a try counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
@@ -172,7 +175,8 @@ fn bytes(path: &Path) -> &[u8] {
 
 impl Journal {
     /// Takes the next job of `watches`: of the folder that was served the longest ago, that of the oldest file (by its
-    /// modification time, then its name). The claim itself is one statement.
+    /// modification time, then its name). The claim itself is one statement. A time that lies further ahead than any wait
+    /// is of a clock that was set back since, and holds nothing up.
     ///
     /// # Errors
     /// [`super::JournalError`].
@@ -187,7 +191,8 @@ impl Journal {
             "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_owner = ?1, lease_until_ms = ?2,
                     started_ms = ?3, finished_ms = NULL, progress = NULL, progress_ms = NULL
              WHERE state = 'queued' AND id = (
-                 SELECT id FROM jobs WHERE state = 'queued' AND watch = ?4 AND next_try_ms <= ?3
+                 SELECT id FROM jobs
+                 WHERE state = 'queued' AND watch = ?4 AND (next_try_ms <= ?3 OR next_try_ms > ?5)
                  ORDER BY mtime_ns, relative_path, id LIMIT 1)
              RETURNING {CLAIM_COLUMNS}"
         );
@@ -196,15 +201,16 @@ impl Journal {
             let mut turns = Vec::with_capacity(watches.len());
             for watch in watches {
                 let served: i64 = it.query_row(
-                    "SELECT COALESCE(MAX(started_ms), 0) FROM jobs WHERE watch = ?1",
-                    [watch],
+                    "SELECT COALESCE(MAX(started_ms), 0) FROM jobs WHERE watch = ?1 AND started_ms <= ?2",
+                    params![watch, now_ms],
                     |row| row.get(0),
                 )?;
                 turns.push((served, *watch));
             }
             turns.sort_unstable();
             for (_, watch) in turns {
-                let parameters = params![owner, now_ms + lease_ms, now_ms, watch];
+                let parameters =
+                    params![owner, now_ms + lease_ms, now_ms, watch, now_ms + LONGEST_WAIT_MS];
                 if let Some(claim) = it.query_row(&take, parameters, claim_row).optional()? {
                     scribe.note(it, (claim.job, claim.attempt), "claimed", owner)?;
                     return Ok(Some(claim));

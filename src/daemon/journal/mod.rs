@@ -38,7 +38,7 @@ mod schema;
 mod upkeep;
 pub mod view;
 
-pub use claims::{Again, Claim, Count, End, Original, Planned, Twin};
+pub use claims::{Again, Claim, Count, End, LONGEST_WAIT_MS, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
 use schema::VERSION;
 pub use upkeep::{Leftover, Turn};
@@ -49,6 +49,8 @@ pub const FILE_NAME: &str = "journal.sqlite";
 const MARKER_NAME: &str = "journal.created";
 /// How long a statement waits for another process (`slomod status`, `slomod retry`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// SQLite's write-ahead log and its index take this much at least.
+const LEAST_SPACE_BYTES: u64 = 64 << 10;
 
 /// Why the journal cannot be used. None of these is answered by starting over.
 #[derive(Debug, thiserror::Error)]
@@ -273,12 +275,19 @@ impl Journal {
     }
 }
 
+fn is_full(path: &Path) -> bool {
+    let space = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    space.is_some_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < LEAST_SPACE_BYTES)
+}
+
 fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
     let (path, reason) = (path.to_owned(), error.to_string());
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             JournalError::Damaged { path, reason }
         }
+        // Without space its companions cannot be made, which SQLite reports no better.
+        Some(ErrorCode::CannotOpen) if is_full(&path) => JournalError::Full { path, reason },
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             JournalError::Unwritable { path, reason }
         }

@@ -1,0 +1,100 @@
+//! W12 and processes that stand still: the wall clock steps, the daemon is stopped and goes on.
+
+use crate::ledger::Ledger;
+use crate::place::{clip, large, small};
+use crate::shim::{Action, ENOSPC, GROWING, Rule};
+use crate::workers::workers;
+use crate::{faulty, start, wait_tidy};
+use rustix::process::{Signal, kill_process};
+use std::time::Duration;
+
+/// W12. The wall clock is set back and forth by an hour: files settle, and a job that waits for its next try gets it.
+#[test]
+fn w12_a_step_of_the_clock_holds_no_file_and_no_job_up() {
+    let (mut place, faults) = faulty("", "");
+    let mut ledger = Ledger::default();
+    start(&mut place, &faults);
+    place.wait_ready();
+    for (number, step_s) in [-3600, 3600, 0].into_iter().enumerate() {
+        faults.set(0, &Rule::new(GROWING, "/out/", Action::Fail(ENOSPC)));
+        let waited = place.log().matches("again in").count();
+        let clip = clip(place.folder.path(), "64x48", 6, 40 * number as u32);
+        let name = format!("clip{number}.mp4");
+        ledger.dropped(&name, &clip, 12);
+        place.drop_clip(&clip, &name);
+        place.wait("a try that has to wait", || place.log().matches("again in").count() > waited);
+        faults.set_clock(step_s);
+        faults.clear();
+        place.wait_ended(number + 1);
+    }
+    assert_eq!(place.states(), ["done"; 3], "{}", place.log());
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// W12. A daemon that starts with a clock far behind its journal's works what is there.
+#[test]
+fn w12_a_start_with_a_clock_behind_the_journal_goes_on() {
+    let (mut place, faults) = faulty("", "factor = 16");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 16);
+    place.drop_clip(&clip, "a.mp4");
+    start(&mut place, &faults);
+    place.wait("running job", || place.states() == ["running"]);
+    place.kill();
+    faults.set_clock(-86_400);
+    start(&mut place, &faults);
+    place.wait_ended(1);
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// Daemon and worker stand still for longer than a worker may be silent (a frozen service): neither worker nor clip is
+/// blamed.
+#[test]
+fn a_service_that_stood_still_does_not_take_its_worker_for_hung() {
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "factor = 16");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 16);
+    place.drop_clip(&clip, "a.mp4");
+    start(&mut place, &faults);
+    place.wait("running job", || place.states() == ["running"]);
+    place.wait("worker", || workers(&place).len() == 1);
+    let worker = workers(&place)[0];
+    kill_process(worker, Signal::STOP).unwrap();
+    place.signal(Signal::STOP);
+    // Past the end of the ten seconds, and as much as a timer may be late.
+    std::thread::sleep(Duration::from_secs(15));
+    place.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_millis(500));
+    kill_process(worker, Signal::CONT).unwrap();
+    place.wait_ended(1);
+    let job = &place.jobs()[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("done", 1), "{}", place.log());
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// A daemon that alone stood still finds what its worker did meanwhile.
+#[test]
+fn a_daemon_that_stood_still_goes_on() {
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "factor = 16");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 16);
+    place.drop_clip(&clip, "a.mp4");
+    start(&mut place, &faults);
+    place.wait("running job", || place.states() == ["running"]);
+    place.signal(Signal::STOP);
+    let next = small(&place, 60);
+    ledger.dropped("b.mp4", &next, 6 * 16);
+    place.drop_clip(&next, "b.mp4");
+    std::thread::sleep(Duration::from_secs(15));
+    place.signal(Signal::CONT);
+    place.wait_ended(2);
+    assert!(place.jobs().iter().all(|it| it.state == "done" && it.attempt == 1), "{}", place.log());
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}

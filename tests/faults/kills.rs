@@ -1,0 +1,135 @@
+//! W32: the daemon is killed, at random moments and before each of its own steps.
+
+use crate::ledger::{Ledger, Random};
+use crate::place::{Place, clip};
+use crate::shim::{Action, DAEMON, GROWING, RENAME, Rule, SYNC, UNLINK};
+use crate::{faulty, start, wait_tidy};
+use std::time::{Duration, Instant};
+
+const FACTOR: u64 = 3;
+/// Every step takes a daemon more than a second; the soak run meets the others.
+const STRIDE: usize = 4;
+/// How long the next kill waits for a job at work; the last may just have been done.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+fn kills() -> u64 {
+    std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(200)
+}
+
+/// A clip of its own content: small ones get through between two kills, large ones seldom.
+fn drop_next(place: &Place, ledger: &mut Ledger, number: u64) {
+    let (size, frames) = if number % 3 == 2 { ("640x360", 40) } else { ("64x48", 6) };
+    let clip = clip(place.folder.path(), size, frames, number as u32 * 7);
+    let name = format!("clip{number}.mp4");
+    place.drop_clip(&clip, &name);
+    ledger.dropped(&name, &clip, u64::from(frames) * FACTOR);
+}
+
+/// W32. 200 times (`SLOMOD_KILLS`): after each kill nothing partial is visible, and in the end every clip has come out
+/// once.
+#[test]
+fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
+    let (rounds, seed) = (kills(), u64::from(std::process::id()));
+    println!("seed {seed}, {rounds} kills (SLOMOD_KILLS)");
+    let mut random = Random(seed);
+    let mut place = Place::with("", "factor = 3");
+    let (mut ledger, mut clips) = (Ledger::default(), 0);
+    for round in 0..rounds {
+        // Something is always waiting or at work.
+        let over = place.states().iter().all(|it| it == "done");
+        if over {
+            drop_next(&place, &mut ledger, clips);
+            clips += 1;
+        }
+        place.start();
+        // Most kills meet a job at work, wherever it is; the others anything from the first step of the start on.
+        if round % 4 > 0 {
+            let begin = Instant::now();
+            let works = || place.states().iter().any(|it| it == "running" || it == "publishing");
+            while begin.elapsed() < LONGEST_WAIT && !works() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let longest = if round % 4 == 1 { 3000 } else { 700 };
+        std::thread::sleep(Duration::from_millis(random.below(longest)));
+        place.kill();
+        ledger.check_visible(&place);
+    }
+    place.start();
+    place.wait_ended(clips as usize);
+    wait_tidy(&place);
+    assert_eq!(place.states(), vec!["done"; clips as usize], "{}", place.log());
+    ledger.check_end(&place);
+    let attempts: i64 = place.jobs().iter().map(|job| job.attempt).sum();
+    println!("{rounds} kills, {clips} clips, {attempts} attempts");
+}
+
+/// W32. The daemon dies before its n-th change of a file below its folder, for n through the whole of a job: in the
+/// state folder (each write of the journal) and in the output folder.
+#[test]
+fn w32_killed_before_each_of_its_own_steps_a_job_ends_exactly_once() {
+    let mut ended_at = 0;
+    let mut deaths = 0;
+    // A bit more than a hundred steps, most of them alike (writes of the journal).
+    for number in (1..).step_by(STRIDE) {
+        let (mut place, faults) = faulty("", "factor = 3");
+        let mut ledger = Ledger::default();
+        drop_next(&place, &mut ledger, 0);
+        let step = Rule::new(GROWING | UNLINK, place.folder.path().to_string_lossy(), Action::Kill);
+        faults.set(0, &step.by(DAEMON).once(number));
+        start(&mut place, &faults);
+        place.wait("end of job or daemon", || {
+            faults.fired(0) > 0 || place.states().first().is_some_and(|it| it == "done")
+        });
+        if faults.fired(0) > 0 {
+            deaths += 1;
+            place.wait_end();
+            ledger.check_visible(&place);
+            place.start();
+            place.wait_ended(1);
+        } else {
+            ended_at = number;
+        }
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done"], "killed before step {number}\n{}", place.log());
+        ledger.check_end(&place);
+        if ended_at > 0 {
+            break;
+        }
+    }
+    println!("{deaths} deaths, every {STRIDE}th of {ended_at} steps");
+    assert!(deaths > 5, "the steps of a job are many");
+}
+
+/// W32. The same before each step of the publication alone, without a stride.
+#[test]
+fn w32_killed_before_each_step_of_a_publication_a_job_ends_exactly_once() {
+    let mut deaths = 0;
+    for number in 1.. {
+        let (mut place, faults) = faulty("", "factor = 3");
+        let mut ledger = Ledger::default();
+        drop_next(&place, &mut ledger, 1);
+        let step = Rule::new(GROWING | UNLINK | SYNC | RENAME, "/out", Action::Kill);
+        faults.set(0, &step.by(DAEMON).once(number));
+        start(&mut place, &faults);
+        place.wait("end of job or daemon", || {
+            faults.fired(0) > 0 || place.states().first().is_some_and(|it| it == "done")
+        });
+        let died = faults.fired(0) > 0;
+        if died {
+            deaths += 1;
+            place.wait_end();
+            ledger.check_visible(&place);
+            place.start();
+            place.wait_ended(1);
+        }
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done"], "killed before step {number}\n{}", place.log());
+        ledger.check_end(&place);
+        if !died {
+            break;
+        }
+    }
+    println!("{deaths} steps of a publication");
+    assert!(deaths >= 6, "folder, output, report and their names are steps: {deaths}");
+}

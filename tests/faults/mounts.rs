@@ -1,0 +1,185 @@
+//! W25, W26: file systems that are really full, and really read-only.
+
+use crate::elsewhere::{MOUNTS, inside};
+use crate::ledger::{Ledger, is_abandoned};
+use crate::place::{Place, clip};
+use crate::{lossless, status_line, wait_tidy};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const PAGE: u64 = 4096;
+/// Of the file systems here.
+const SIZE_BYTES: u64 = 16 << 20;
+
+fn mount(arguments: &[&str], target: &Path) {
+    let output = Command::new("mount").args(arguments).arg(target).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn small_file_system(target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    mount(&["-t", "tmpfs", "-o", &format!("size={SIZE_BYTES}"), "none"], target);
+}
+
+/// Takes all of the file system but `free_bytes`.
+fn fill(folder: &Path, free_bytes: u64) {
+    let ballast = folder.join(".ballast");
+    let _ = fs::remove_file(&ballast);
+    let output = Command::new("df").args(["-B1", "--output=avail"]).arg(folder).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let free: u64 = text.lines().last().unwrap().trim().parse().unwrap();
+    fs::write(ballast, vec![1; (free - free_bytes) as usize]).unwrap();
+}
+
+fn empty(folder: &Path) {
+    fs::remove_file(folder.join(".ballast")).unwrap();
+}
+
+/// A clip whose lossless output is far larger than itself, so that space runs out in the middle.
+fn grower(place: &Place, hue: u32) -> std::path::PathBuf {
+    clip(place.folder.path(), "320x180", 20, hue)
+}
+
+/// W26. A small file system that is full at the beginning, in the middle, near the end, and for the report.
+#[test]
+fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_space() {
+    if !inside(
+        &MOUNTS,
+        "mounts::w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_space",
+    ) {
+        return;
+    }
+    let mut place = Place::new();
+    lossless(&place);
+    let (out, mut ledger) = (place.path("out"), Ledger::default());
+    small_file_system(&out);
+    let first = grower(&place, 0);
+    ledger.dropped("first.mp4", &first, 40);
+    place.drop_clip(&first, "first.mp4");
+    place.start();
+    place.wait_ended(1);
+    let whole = fs::metadata(out.join("first_slow2x.mkv")).unwrap().len().div_ceil(PAGE) * PAGE;
+    let predicted = (fs::metadata(&first).unwrap().len() as f64 * 2.0 * 1.3) as u64;
+    let begun = predicted.div_ceil(PAGE) * PAGE + PAGE;
+    assert!(
+        begun + 4 * PAGE < whole,
+        "{begun} {whole}: the output does not outgrow its prediction"
+    );
+    let mut jobs = 1;
+    for (what, free, mark) in [
+        ("before the start", 0, "needed with the reserve"),
+        ("at the beginning", begun, "No space left"),
+        ("in the middle", (begun + whole) / 2, "No space left"),
+        ("at the end", whole - PAGE, "No space left"),
+        ("for the report", whole, "No space left"),
+    ] {
+        fill(&out, free);
+        let clip = grower(&place, 10 * jobs);
+        let name = format!("clip{jobs}.mp4");
+        ledger.dropped(&name, &clip, 40);
+        place.drop_clip(&clip, &name);
+        jobs += 1;
+        place.wait(what, || status_line(&place).contains(mark));
+        ledger.check_visible(&place);
+        let done = place.states().iter().filter(|it| *it == "done").count();
+        assert_eq!(done, jobs as usize - 1, "{what}: no success without space\n{}", place.log());
+        let left: Vec<_> = place.listing().into_iter().filter(|it| is_abandoned(it)).collect();
+        let publishing = place.states().iter().any(|it| it == "publishing");
+        assert!(publishing || left.is_empty(), "{what}: {left:?} takes space\n{}", place.log());
+        empty(&out);
+        place.wait_ended(jobs as usize);
+        println!("{what}: paused and done");
+    }
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// W26. The state folder is full: the daemon says so and does not go on without a journal; nothing is lost.
+#[test]
+fn w26_with_a_full_state_folder_nothing_is_lost() {
+    if !inside(&MOUNTS, "mounts::w26_with_a_full_state_folder_nothing_is_lost") {
+        return;
+    }
+    let mut place = Place::new();
+    let (state, mut ledger) = (place.path("state"), Ledger::default());
+    small_file_system(&state);
+    place.start();
+    place.wait_ready();
+    fill(&state, 0);
+    for number in 0..3 {
+        let clip = clip(place.folder.path(), "64x48", 6, number * 20);
+        let name = format!("clip{number}.mp4");
+        ledger.dropped(&name, &clip, 12);
+        place.drop_clip(&clip, &name);
+    }
+    place.wait("word of the full journal", || place.log().contains("journal"));
+    ledger.check_visible(&place);
+    // A start that finds no space says that it may be tried again: the unit does.
+    if place.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+        let output = place.command("daemon").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(73 | 75)), "{:?}: {said}", output.status);
+    }
+    empty(&state);
+    // Where it ended (the unit starts it again), or goes on by itself.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    if place.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+        place.wait_end();
+        place.start();
+    }
+    place.wait_ended(3);
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// W25. A source on a read-only share is worked, and nothing is written there.
+#[test]
+fn w25_a_read_only_source_is_worked_and_nothing_is_written_there() {
+    if !inside(&MOUNTS, "mounts::w25_a_read_only_source_is_worked_and_nothing_is_written_there") {
+        return;
+    }
+    let mut place = Place::with("", "recursive = true");
+    let (input, mut ledger) = (place.path("in"), Ledger::default());
+    small_file_system(&input);
+    fs::create_dir(input.join("sub")).unwrap();
+    for (number, name) in ["a.mp4", "sub/b.mp4"].into_iter().enumerate() {
+        let clip = clip(place.folder.path(), "64x48", 6, number as u32 * 50);
+        fs::copy(&clip, input.join(name)).unwrap();
+        ledger.sources.insert(name.into(), slomod::daemon::publish::file_sha256(&clip).unwrap());
+    }
+    mount(&["-o", "remount,ro"], &input);
+    place.start();
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "done"], "{}", place.log());
+    ledger.check_sources(&place);
+    let names: Vec<_> = fs::read_dir(&input).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(place.path("out/sub/b_slow2x.mp4.json").exists());
+}
+
+/// W25. With a read-only output the folder is paused, the status says why, and it goes on once it is writable.
+#[test]
+fn w25_a_read_only_output_pauses_the_folder_until_it_is_writable() {
+    if !inside(&MOUNTS, "mounts::w25_a_read_only_output_pauses_the_folder_until_it_is_writable") {
+        return;
+    }
+    let mut place = Place::new();
+    let (out, mut ledger) = (place.path("out"), Ledger::default());
+    small_file_system(&out);
+    mount(&["-o", "remount,ro"], &out);
+    let clip = clip(place.folder.path(), "64x48", 6, 0);
+    ledger.dropped("a.mp4", &clip, 12);
+    place.drop_clip(&clip, "a.mp4");
+    place.start();
+    place.wait("reason in the status", || {
+        let status = status_line(&place);
+        status.contains("paused") && status.contains("Read-only")
+    });
+    ledger.check_visible(&place);
+    assert!(place.listing().is_empty());
+    mount(&["-o", "remount,rw"], &out);
+    place.wait_ended(1);
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}

@@ -1,0 +1,171 @@
+//! W24, W26: calls on sources, outputs and the journal fail, one by one and for a while.
+
+use crate::ledger::{Ledger, is_abandoned};
+use crate::place::{Place, clip, large};
+use crate::shim::{
+    Action, EBUSY, EDQUOT, EIO, ENOSPC, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule, STAT, WRITE,
+};
+use crate::{faulty, start, status_line, wait_tidy};
+use std::path::PathBuf;
+
+/// Drops a small clip of its own content as `clipN.mp4`.
+fn drop_number(place: &Place, ledger: &mut Ledger, number: u64) -> PathBuf {
+    let clip = clip(place.folder.path(), "64x48", 6, number as u32 * 3);
+    let name = format!("clip{number}.mp4");
+    ledger.dropped(&name, &clip, 12);
+    place.drop_clip(&clip, &name);
+    clip
+}
+
+fn state_of(place: &Place, number: u64) -> Option<String> {
+    let ending = format!("/in/clip{number}.mp4");
+    place.jobs().into_iter().find(|it| it.source.ends_with(&ending)).map(|it| it.state)
+}
+
+/// Works clips, of which the first meets the first call of `rule` that fails, the second the second, and so on, until
+/// one gets through untouched. `during` is called while the calls fail, and ends that.
+fn one_by_one(place: &Place, faults: &Faults, rule: &Rule, during: &mut dyn FnMut(u64)) -> u64 {
+    let mut ledger = Ledger::default();
+    for number in 1.. {
+        faults.set(0, &Rule { from: number, ..rule.clone() });
+        drop_number(place, &mut ledger, number);
+        let done = || state_of(place, number).as_deref() == Some("done");
+        place.wait("fault or end", || faults.fired(0) > 0 || done());
+        let failed = faults.fired(0);
+        if failed > 0 {
+            during(number);
+            ledger.check_visible(place);
+            place.wait("end of the job", done);
+        }
+        faults.clear();
+        wait_tidy(place);
+        ledger.check_visible(place);
+        if failed == 0 {
+            ledger.check_end(place);
+            return number - 1;
+        }
+    }
+    unreachable!("a clip that meets no fault ends this")
+}
+
+/// Each of these calls on `path` fails once with this error, a daemon for each of them: most of the time is pauses.
+fn each_once(path: &str, errors: [(u32, i32); 3]) {
+    std::thread::scope(|scope| {
+        for (operations, error) in errors {
+            scope.spawn(move || {
+                let (mut place, faults) = faulty("", "");
+                start(&mut place, &faults);
+                place.wait_ready();
+                let rule = Rule::new(operations, path, Action::Fail(error)).once(1);
+                let calls = one_by_one(&place, &faults, &rule, &mut |_| {});
+                println!("error {error}: {calls} calls");
+                assert!(calls >= 3, "{calls}");
+            });
+        }
+    });
+}
+
+/// W26. From the n-th growing call on, for every n of a job (opening, each write, trailer, synchronisation, rename,
+/// report), the disk is full: nothing partial is seen, the source is untouched, the folder is paused with its reason in
+/// the status, and goes on by itself once there is space.
+#[test]
+fn w26_full_at_every_write_a_job_waits_and_goes_on_once_there_is_space() {
+    let (mut place, faults) = faulty("", "");
+    start(&mut place, &faults);
+    place.wait_ready();
+    let mut waited = 0;
+    let rule = Rule::new(GROWING, "/out/", Action::Fail(ENOSPC));
+    let calls = one_by_one(&place, &faults, &rule, &mut |number| {
+        let paused = || place.log().matches("paused for").count() > waited;
+        place.wait("pause", paused);
+        waited = place.log().matches("paused for").count();
+        place.wait("reason in the status", || status_line(&place).contains("No space left"));
+        let state = state_of(&place, number).unwrap();
+        assert!(matches!(state.as_str(), "queued" | "publishing"), "{state}\n{}", place.log());
+        if state == "queued" {
+            let left: Vec<_> = place.listing().into_iter().filter(|it| is_abandoned(it)).collect();
+            assert!(left.is_empty(), "{left:?} takes space\n{}", place.log());
+        }
+        faults.clear();
+    });
+    println!("{calls} calls of a job can meet a full disk");
+    assert!(calls >= 8, "{calls}");
+    assert_eq!(place.terminate().code(), Some(0));
+}
+
+/// W24, W26. Each of these calls fails once: with an error of the disk, of a quota, of a share.
+#[test]
+fn w24_an_error_of_the_output_that_comes_once_is_retried() {
+    let errors = [(GROWING, EIO), (GROWING, EDQUOT), (READ | OPEN_READ | STAT, EIO)];
+    each_once("/out/", errors);
+}
+
+/// W24. Every single opening, reading and looking at a source, by daemon and workers, fails once with EIO, EBUSY,
+/// ESTALE: the clip is retried and done, never refused.
+#[test]
+fn w24_an_error_of_the_source_that_comes_once_is_retried() {
+    each_once("/in/", [(READ, EIO), (OPEN_READ, EBUSY), (OPEN_READ | STAT, ESTALE)]);
+}
+
+/// W24. A source that cannot be read for a while (a share that is gone) delays its job only.
+#[test]
+fn w24_a_source_that_fails_for_a_while_is_done_afterwards() {
+    let (mut place, faults) = faulty("", "");
+    let mut ledger = Ledger::default();
+    start(&mut place, &faults);
+    place.wait_ready();
+    let first = large(&place, 0);
+    ledger.dropped("first.mp4", &first, 80);
+    place.drop_clip(&first, "first.mp4");
+    place.wait("the first", || place.states() == ["running"]);
+    // Hashed and queued behind the first; the conversion meets the trouble.
+    drop_number(&place, &mut ledger, 1);
+    place.wait("queued clip", || state_of(&place, 1).is_some());
+    faults.set(0, &Rule::new(OPEN_READ | READ, "/in/clip1", Action::Fail(ESTALE)));
+    place.wait("two failed tries", || place.log().matches("again in").count() >= 2);
+    drop_number(&place, &mut ledger, 2);
+    place.wait("the other clip", || state_of(&place, 2).as_deref() == Some("done"));
+    assert_eq!(state_of(&place, 1).as_deref(), Some("queued"));
+    faults.clear();
+    place.wait_ended(3);
+    ledger.check_end(&place);
+}
+
+/// W26. The file system of the journal is full, from the n-th write on: the daemon never goes on without its journal, says
+/// so, and everything is done once there is space (by a restart, as the unit does it).
+#[test]
+fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
+    let mut ends = 0;
+    for number in [1, 2, 4, 8, 14, 20, 26, 32, 38] {
+        let (mut place, faults) = faulty("", "");
+        let mut ledger = Ledger::default();
+        faults.set(0, &Rule::new(GROWING | WRITE, "/state/", Action::Fail(ENOSPC)).since(number));
+        drop_number(&place, &mut ledger, 1);
+        start(&mut place, &faults);
+        let has_ended = |place: &mut Place| {
+            place.child.as_mut().is_some_and(|it| it.try_wait().unwrap().is_some())
+        };
+        let begin = std::time::Instant::now();
+        while !has_ended(&mut place)
+            && (faults.fired(0) == 0 || begin.elapsed() < std::time::Duration::from_secs(3))
+        {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            if state_of(&place, 1).as_deref() == Some("done") {
+                break;
+            }
+        }
+        ledger.check_visible(&place);
+        faults.clear();
+        if has_ended(&mut place) {
+            ends += 1;
+            let code = place.wait_end().code();
+            assert!(matches!(code, Some(73 | 75 | 78)), "{code:?}\n{}", place.log());
+            start(&mut place, &faults);
+        }
+        place.wait_ended(1);
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done"], "{}", place.log());
+        ledger.check_end(&place);
+    }
+    println!("{ends} daemons ended for want of a journal");
+}

@@ -1,0 +1,167 @@
+//! W35, W36: workers that crash, hang, stand still and are killed.
+
+use crate::ledger::Ledger;
+use crate::place::{Place, large, small};
+use crate::shim::{Action, GROWING, OPEN_READ, Rule, WORKER};
+use crate::{faulty, start, wait_tidy};
+use rustix::process::{Pid, Signal, kill_process};
+use slomod::report::Status;
+use std::fs;
+
+/// The workers of the daemon, by what the system says of its children.
+pub fn workers(place: &Place) -> Vec<Pid> {
+    let daemon = place.child.as_ref().unwrap().id();
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{daemon}/task")).into_iter().flatten().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let pids = children.split_whitespace().filter_map(|it| it.parse().ok());
+        found.extend(pids.filter_map(Pid::from_raw));
+    }
+    found
+}
+
+/// Sends `signal` to the worker of the running job.
+fn signal_worker(place: &Place, signal: Signal) {
+    place.wait("converted frames", || {
+        let converts = |it: &slomod::pipeline::Progress| it.phase == "converting";
+        place.jobs().iter().filter_map(|it| it.progress.clone()).any(|it| converts(&it))
+    });
+    let workers = workers(place);
+    assert_eq!(workers.len(), 1, "{}", place.log());
+    kill_process(workers[0], signal).unwrap();
+}
+
+fn refused_after_two_attempts(place: &Place, source: &str, code: &str) {
+    let jobs = place.jobs();
+    let job = jobs.iter().find(|it| it.source.ends_with(source)).unwrap();
+    assert_eq!((job.state.as_str(), job.attempt), ("refused", 2), "{}", place.log());
+    assert_eq!(job.error_code.as_deref(), Some(code));
+    let report = place.report(&format!("{}.refused.json", source.trim_start_matches('/')));
+    assert_eq!(report.status, Status::Refused);
+    assert_eq!(report.errors[0].code, code);
+    assert!(report.source.sha256.is_some());
+}
+
+/// W35. A clip that crashes the decoder gets two attempts, then is refused with a report; the next clips are done, and a
+/// restart does not try it again.
+#[test]
+fn w35_a_clip_that_crashes_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
+    let (mut place, faults) = faulty("", "");
+    let mut ledger = Ledger::default();
+    // In the middle of the conversion, after the probe let it through.
+    faults.set(0, &Rule::new(GROWING, "/out/.crash", Action::Abort).by(WORKER));
+    let (poison, good) = (small(&place, 0), small(&place, 90));
+    ledger.dropped("crash.mp4", &poison, 0);
+    ledger.dropped("good.mp4", &good, 12);
+    place.drop_clip(&poison, "crash.mp4");
+    start(&mut place, &faults);
+    place.wait("crash", || faults.fired(0) > 0);
+    place.drop_clip(&good, "good.mp4");
+    place.wait_ended(2);
+    wait_tidy(&place);
+    refused_after_two_attempts(&place, "/crash.mp4", "worker_crashed");
+    assert!(place.log().contains("signal: 6"), "{}", place.log());
+    ledger.check_end(&place);
+    assert_eq!(place.terminate().code(), Some(0));
+    start(&mut place, &faults);
+    let last = small(&place, 150);
+    ledger.dropped("last.mp4", &last, 12);
+    place.drop_clip(&last, "last.mp4");
+    place.wait_ended(3);
+    assert_eq!(faults.fired(0), 2, "tried again after the restart");
+    ledger.check_end(&place);
+}
+
+/// W35. A clip that crashes already the probe is waited for (it may be half a copy), then refused after two attempts.
+#[test]
+fn w35_a_clip_that_crashes_the_probe_is_refused_after_the_grace_time() {
+    let (mut place, faults) = faulty("grace = \"1s\"", "");
+    let mut ledger = Ledger::default();
+    faults.set(0, &Rule::new(OPEN_READ, "/in/crash", Action::Abort).by(WORKER));
+    let (poison, good) = (small(&place, 0), small(&place, 90));
+    ledger.dropped("crash.mp4", &poison, 0);
+    ledger.dropped("good.mp4", &good, 12);
+    place.drop_clip(&poison, "crash.mp4");
+    place.drop_clip(&good, "good.mp4");
+    start(&mut place, &faults);
+    place.wait_ended(2);
+    refused_after_two_attempts(&place, "/crash.mp4", "worker_crashed");
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
+/// W36. A decoder that hangs is found by its lack of progress and killed; twice, and the clip is refused. The next is done.
+#[test]
+fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "");
+    let mut ledger = Ledger::default();
+    faults.set(0, &Rule::new(GROWING, "/out/.hang", Action::Hang).by(WORKER));
+    let (poison, good) = (small(&place, 0), small(&place, 90));
+    ledger.dropped("hang.mp4", &poison, 0);
+    ledger.dropped("good.mp4", &good, 12);
+    place.drop_clip(&poison, "hang.mp4");
+    start(&mut place, &faults);
+    place.wait("hang", || faults.fired(0) > 0);
+    place.drop_clip(&good, "good.mp4");
+    place.wait_ended(2);
+    wait_tidy(&place);
+    refused_after_two_attempts(&place, "/hang.mp4", "worker_hung");
+    ledger.check_end(&place);
+}
+
+/// W36. A worker that is stopped (SIGSTOP) in the middle is found by its lack of progress, killed, and its clip is done by
+/// the next attempt.
+#[test]
+fn w36_a_worker_that_stands_still_is_killed_and_its_clip_is_done_by_the_next() {
+    let mut place = Place::with("stall_timeout = \"10s\"", "factor = 8");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 8);
+    place.drop_clip(&clip, "a.mp4");
+    place.start();
+    signal_worker(&place, Signal::STOP);
+    place.wait_ended(1);
+    wait_tidy(&place);
+    let job = &place.jobs()[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("done", 2), "{}", place.log());
+    assert!(place.log().contains("no progress for 10 s"), "{}", place.log());
+    ledger.check_end(&place);
+}
+
+/// A worker that the system kills (memory is short) is no fault of its clip: it is tried again, with nothing left behind.
+#[test]
+fn a_worker_that_is_killed_from_outside_does_not_get_its_clip_refused() {
+    let mut place = Place::with("", "factor = 8");
+    let mut ledger = Ledger::default();
+    let clip = large(&place, 0);
+    ledger.dropped("a.mp4", &clip, 40 * 8);
+    place.drop_clip(&clip, "a.mp4");
+    place.start();
+    for kills in 1..=2 {
+        signal_worker(&place, Signal::KILL);
+        let told = || place.log().matches("signal: 9").count() >= kills;
+        place.wait("word of it", told);
+        wait_tidy(&place);
+    }
+    place.wait_ended(1);
+    let job = &place.jobs()[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("done", 3), "{}", place.log());
+    ledger.check_end(&place);
+}
+
+/// W32. The workers of a killed daemon die with it, whatever they do.
+#[test]
+fn w32_no_worker_outlives_its_daemon() {
+    let mut place = Place::with("", "factor = 16");
+    let clip = large(&place, 0);
+    place.drop_clip(&clip, "a.mp4");
+    place.start();
+    signal_worker(&place, Signal::CONT);
+    let worker = workers(&place)[0].as_raw_nonzero();
+    place.kill();
+    place.wait("end of the worker", || {
+        // A zombie has ended; who inherits it may not have noticed.
+        let status = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        status.is_empty() || status.contains(") Z ")
+    });
+}

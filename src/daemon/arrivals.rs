@@ -147,7 +147,7 @@ impl Daemon {
                     let _ = events.blocking_send(Event::Found(folder, page));
                 }
             };
-            let mut enter = |directory: &Path| watches.enter(&area.root, directory, by);
+            let mut enter = |directory: &Path| watches.enter(directory, by);
             let result = match &extent {
                 Extent::Whole => {
                     let begun = watches.begin_scan();

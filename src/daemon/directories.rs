@@ -1,6 +1,6 @@
 //! Which directories of the watched folders are watched, and how.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,62 +27,46 @@ pub struct Ways {
     pub polled: BTreeMap<Why, usize>,
 }
 
-/// The directories by path, and the paths of their inotify watches. A watch belongs to one path: the one under which a
-/// scan met its directory last. Whoever changes the map ends the watches that it hands back.
+/// The directories by path.
 #[derive(Debug, Default)]
 pub struct Directories {
-    paths: HashMap<i32, Arc<Path>>,
     by_path: BTreeMap<Arc<Path>, Directory>,
     generation: u64,
 }
 
 #[derive(Debug)]
 struct Directory {
-    way: Result<i32, Why>,
+    way: Result<(), Why>,
     /// The generation in which a scan entered it last.
     entered: u64,
 }
 
 impl Directories {
-    /// A scan entered `directory`, which has a watch, or is polled for a reason. Returns a watch that is of no use any
-    /// more: that of another directory which had this name.
-    #[must_use]
-    pub fn put(&mut self, directory: &Path, way: Result<i32, Why>) -> Option<i32> {
-        let path: Arc<Path> = directory.into();
-        if let Ok(watch) = way {
-            // The same directory under an earlier name: it was moved, and that name is not its own any more.
-            let earlier = self.paths.insert(watch, Arc::clone(&path));
-            if let Some(earlier) = earlier.filter(|it| *it != path) {
-                self.by_path.remove(&earlier);
-            }
-        }
+    /// A scan entered `directory`, which has a watch, or is polled for a reason. Returns whether it had a watch before.
+    pub fn put(&mut self, directory: &Path, way: Result<(), Why>) -> bool {
         let entered = self.generation;
-        let earlier = self.by_path.insert(path, Directory { way: way.clone(), entered })?.way;
-        let unused = earlier.ok().filter(|it| way != Ok(*it))?;
-        self.paths.remove(&unused);
-        Some(unused)
+        let earlier = self.by_path.insert(directory.into(), Directory { way, entered });
+        earlier.is_some_and(|it| it.way.is_ok())
     }
 
-    /// The directory that has `watch`.
+    /// Whether `directory` was entered and has not gone since.
     #[must_use]
-    pub fn of_watch(&self, watch: i32) -> Option<Arc<Path>> {
-        self.paths.get(&watch).map(Arc::clone)
+    pub fn holds(&self, directory: &Path) -> bool {
+        self.by_path.contains_key(directory)
     }
 
-    /// Forgets `directory` and everything below it; returns their watches.
+    /// Forgets `directory` and everything below it; returns those that had a watch.
     #[must_use]
-    pub fn forget(&mut self, directory: &Path) -> Vec<i32> {
+    pub fn forget(&mut self, directory: &Path) -> Vec<PathBuf> {
         let paths: Vec<Arc<Path>> =
             self.below(directory).map(|(path, _)| Arc::clone(path)).collect();
-        paths.iter().filter_map(|path| self.remove(path)).collect()
+        let watched = paths.iter().filter(|path| self.remove(path));
+        watched.map(|path| path.to_path_buf()).collect()
     }
 
-    /// Forgets `directory` alone; returns its watch.
-    #[must_use]
-    pub fn remove(&mut self, directory: &Path) -> Option<i32> {
-        let watch = self.by_path.remove(directory)?.way.ok()?;
-        self.paths.remove(&watch);
-        Some(watch)
+    /// Forgets `directory` alone; returns whether it had a watch.
+    pub fn remove(&mut self, directory: &Path) -> bool {
+        self.by_path.remove(directory).is_some_and(|it| it.way.is_ok())
     }
 
     /// A new generation begins; directories entered from now on belong to it.
@@ -98,11 +82,10 @@ impl Directories {
         self.below(root).filter(unmet).map(|(path, _)| Arc::clone(path)).collect()
     }
 
-    /// Forgets `directory` if no scan entered it since `generation` began; returns its watch.
-    #[must_use]
-    pub fn remove_unmet(&mut self, directory: &Path, generation: u64) -> Option<i32> {
-        self.by_path.get(directory).filter(|it| it.entered < generation)?;
-        self.remove(directory)
+    /// Forgets `directory` if no scan entered it since `generation` began; returns whether a watch is left over.
+    pub fn remove_unmet(&mut self, directory: &Path, generation: u64) -> bool {
+        let is_unmet = self.by_path.get(directory).is_some_and(|it| it.entered < generation);
+        is_unmet && self.remove(directory)
     }
 
     /// The polled directories below `root`, or it itself, that do not lie in another polled one.
@@ -145,29 +128,28 @@ impl Directories {
 mod tests {
     use super::*;
 
+    /// W13, at the seam: a share below a local folder.
     #[test]
-    fn a_watch_belongs_to_the_last_name_and_a_name_to_the_last_watch() {
+    fn a_directory_is_watched_or_polled_by_itself_and_what_lies_beside_it_is_not_touched() {
         let mut map = Directories::default();
         let [old, new] = [Path::new("/in/old"), Path::new("/in/new")];
-        assert_eq!(map.put(old, Ok(1)), None);
-        assert_eq!(map.put(new, Ok(1)), None, "moved: its watch is in use");
-        assert_eq!(map.of_watch(1).as_deref(), Some(new));
-        assert_eq!(map.ways(Path::new("/in")).events, 1);
-        assert_eq!(map.put(new, Ok(2)), Some(1), "another directory took the name");
-        assert_eq!(map.put(new, Err(Why::Network("NFS"))), Some(2), "a share was mounted over it");
-        assert_eq!(map.of_watch(2), None);
+        assert!(!map.put(old, Ok(())));
+        assert!(!map.put(new, Ok(())));
+        assert!(map.put(new, Err(Why::Network("NFS"))), "a share was mounted over it");
         assert_eq!(map.polled(Path::new("/in")), [new]);
+        assert_eq!(map.ways(Path::new("/in")).events, 1);
+        assert!(!map.put(new, Ok(())), "and taken away again");
+        assert_eq!(map.ways(Path::new("/in")).events, 2);
     }
 
     #[test]
     fn names_that_begin_alike_are_not_below_each_other() {
         let mut map = Directories::default();
-        for (watch, path) in ["/in", "/in/a", "/in/a/b", "/in/a-b", "/in2"].iter().enumerate() {
-            assert_eq!(map.put(Path::new(path), Ok(watch as i32)), None);
+        for path in ["/in", "/in/a", "/in/a/b", "/in/a-b", "/in2"] {
+            assert!(!map.put(Path::new(path), Ok(())));
         }
-        let mut freed = map.forget(Path::new("/in/a"));
-        freed.sort_unstable();
-        assert_eq!(freed, [1, 2]);
+        assert_eq!(map.forget(Path::new("/in/a")), [Path::new("/in/a"), Path::new("/in/a/b")]);
         assert_eq!(map.ways(Path::new("/in")).events, 2);
+        assert!(map.holds(Path::new("/in/a-b")) && !map.holds(Path::new("/in/a/b")));
     }
 }

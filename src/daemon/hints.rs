@@ -1,22 +1,21 @@
-//! Change events: one inotify watch for each directory, added as a scan enters it, and a list of what gets none.
+//! Change events: a watch for each directory, added as a scan enters it, and a list of what gets none.
 //!
 //! A scan calls [`Watches::enter`] before it reads a directory, so that nothing falls between. A directory is polled
 //! instead where its file system gives no events of other machines' changes, where the configuration says so, or where
 //! the system has no watch left; each scan tries again. Events are hints only: what they say is looked at anew.
+//!
+//! The watcher ends the watches of directories that go or are moved, by their path. Where a directory of the same name
+//! was entered just before such an event, its watch may end with the old one's; but the event of its coming follows, and
+//! the scan that this leads to enters it again.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::io::{self, Read as _, Write as _};
-use std::mem::{MaybeUninit, take};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::io::Errno;
+use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::config::file::WatchBy;
@@ -26,20 +25,6 @@ use crate::daemon::ignore;
 
 /// Paths that wait to be looked at; more than these, and everything is scanned.
 const HINTS: usize = 65_536;
-/// Bytes of events read at a time; an event takes 16 to 272.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// What is news in a directory. Reading is none.
-const NEWS: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::MODIFY)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR)
-    .union(WatchFlags::EXCL_UNLINK);
 
 /// Something happened to a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +39,6 @@ pub struct Hint {
 #[derive(Debug)]
 pub struct Hints {
     watches: Watches,
-    /// Its end ends the reading thread.
-    wake: Option<UnixStream>,
 }
 
 /// The watches, for scans on other threads.
@@ -64,9 +47,18 @@ pub struct Watches(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    inotify: Result<OwnedFd, String>,
+    /// Never locked by the thread that brings the events: the watcher waits for it.
+    watcher: Mutex<Result<RecommendedWatcher, String>>,
+    state: Arc<State>,
+}
+
+/// What the thread that brings the events works with.
+#[derive(Debug, Default)]
+struct State {
     extensions: Vec<String>,
     map: Mutex<Directories>,
+    /// Directories that went: their watches are to be ended, where the watcher has not done so.
+    ended: Mutex<Vec<PathBuf>>,
     inbox: Mutex<Inbox>,
     news: Notify,
 }
@@ -81,42 +73,28 @@ impl Hints {
     /// Starts listening. Names that `extensions` and [`ignore`] rule out give no hints.
     #[must_use]
     pub fn start(extensions: &[String]) -> Self {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+        let state = Arc::new(State { extensions: extensions.to_owned(), ..State::default() });
+        let handler = Arc::clone(&state);
+        let watcher = notify::recommended_watcher(move |event| handler.take_in(event))
             .map_err(|error| format!("no change events ({error}; fs.inotify.max_user_instances)"));
-        let shared = Arc::new(Shared {
-            inotify,
-            extensions: extensions.to_owned(),
-            map: Mutex::default(),
-            inbox: Mutex::default(),
-            news: Notify::new(),
-        });
-        let wake = UnixStream::pair().and_then(|(wake, woken)| {
-            let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name("inotify".into());
-            thread.spawn(move || shared.listen(&woken)).map(|_| wake)
-        });
-        let watches = Watches(shared);
-        match wake {
-            Ok(wake) => Self { watches, wake: Some(wake) },
-            Err(error) => Self { watches: watches.without_events(&error), wake: None },
-        }
+        Self { watches: Watches(Arc::new(Shared { watcher: Mutex::new(watcher), state })) }
     }
 
     /// Waits until there are hints or some were lost.
     pub async fn news(&self) {
-        self.watches.0.news.notified().await;
+        self.state().news.notified().await;
     }
 
     /// What happened since the last call, each path once.
     #[must_use]
     pub fn take(&self) -> BTreeSet<Hint> {
-        take(&mut self.watches.0.inbox().hints)
+        take(&mut self.state().inbox().hints)
     }
 
     /// How often hints were lost since the last call: if at all, everything is to be scanned.
     #[must_use]
     pub fn take_overflows(&self) -> u64 {
-        take(&mut self.watches.0.inbox().overflows)
+        take(&mut self.state().inbox().overflows)
     }
 
     /// The watches, for scans.
@@ -124,31 +102,15 @@ impl Hints {
     pub fn watches(&self) -> &Watches {
         &self.watches
     }
-}
 
-impl Drop for Hints {
-    fn drop(&mut self) {
-        if let Some(wake) = &mut self.wake {
-            // Where it does not listen any more it has ended already.
-            let _ = wake.write_all(&[1]);
-        }
+    fn state(&self) -> &State {
+        &self.watches.0.state
     }
 }
 
 impl Watches {
-    fn without_events(self, error: &io::Error) -> Self {
-        Self(Arc::new(Shared {
-            inotify: Err(format!("no change events ({error})")),
-            extensions: self.0.extensions.clone(),
-            map: Mutex::default(),
-            inbox: Mutex::default(),
-            news: Notify::new(),
-        }))
-    }
-
-    /// A scan is about to read `directory`: from now on its changes give hints, or it is listed as polled. `root` is the
-    /// watched folder that it lies in, or is.
-    pub fn enter(&self, root: &Path, directory: &Path, by: WatchBy) {
+    /// A scan is about to read `directory`: from now on its changes give hints, or it is listed as polled.
+    pub fn enter(&self, directory: &Path, by: WatchBy) {
         // Outside the lock: a share may take its time.
         let network = filesystem::network_name(directory);
         let polled = match (by, network) {
@@ -156,160 +118,154 @@ impl Watches {
             (WatchBy::Auto, Some(name)) => Some(Why::Network(name)),
             _ => None,
         };
-        let mut map = self.0.map();
-        let way = match (polled, &self.0.inotify) {
-            (Some(why), _) => Err(why),
-            (None, Err(problem)) => Err(Why::Failed(problem.clone())),
-            (None, Ok(inotify)) => {
-                let links =
-                    if root == directory { WatchFlags::empty() } else { WatchFlags::DONT_FOLLOW };
-                match inotify::add_watch(inotify, directory, NEWS | links) {
-                    Ok(watch) => Ok(watch),
-                    // It is gone, and the scan will meet that.
-                    Err(Errno::NOENT | Errno::NOTDIR) => return,
-                    Err(Errno::NOSPC) => Err(Why::NoWatchLeft),
-                    Err(error) => Err(Why::Failed(error.to_string())),
+        let state = &self.0.state;
+        let mut watcher = self.0.watcher();
+        state.end_watches(&mut watcher);
+        let problem = match (polled, watcher.as_mut()) {
+            (Some(why), _) => Some(why),
+            (None, Err(problem)) => Some(Why::Failed(problem.clone())),
+            (None, Ok(watcher)) => {
+                // First, so that an event that comes at once finds it.
+                state.map().put(directory, Ok(()));
+                match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                    Ok(()) => return,
+                    Err(error) => match error.kind {
+                        ErrorKind::MaxFilesWatch => Some(Why::NoWatchLeft),
+                        // The scan will meet that.
+                        ErrorKind::PathNotFound => None,
+                        ErrorKind::Io(error) if is_gone(&error) => None,
+                        _ => Some(Why::Failed(error.to_string())),
+                    },
                 }
             }
         };
-        let unused = map.put(directory, way);
-        self.0.end_watches(unused);
+        let was_watched = match problem {
+            Some(why) => state.map().put(directory, Err(why)),
+            None => state.map().remove(directory),
+        };
+        if was_watched && let Ok(watcher) = watcher.as_mut() {
+            // There is none where it could not be added.
+            let _ = watcher.unwatch(directory);
+        }
     }
 
     /// Nothing below `directory` is watched any more, nor it itself.
     pub fn forget(&self, directory: &Path) {
-        let unused = self.0.map().forget(directory);
-        self.0.end_watches(unused);
+        let state = &self.0.state;
+        let ended = state.map().forget(directory);
+        state.ended().extend(ended);
+        state.end_watches(&mut self.0.watcher());
     }
 
     /// A scan of a whole watched folder begins; for [`Self::end_scan`].
     #[must_use]
     pub fn begin_scan(&self) -> u64 {
-        self.0.map().begin_generation()
+        self.0.state.map().begin_generation()
     }
 
     /// The scan read all of `root`: directories that no scan entered since `begun`, and that are not there any more, are
     /// forgotten. Where events were lost nothing else says that they went.
     pub fn end_scan(&self, root: &Path, begun: u64) {
-        let mut gone = self.0.map().unmet(root, begun);
+        let state = &self.0.state;
+        let mut gone = state.map().unmet(root, begun);
         gone.retain(|path| match std::fs::symlink_metadata(path) {
             Ok(meta) => !meta.is_dir() && **path != *root,
-            Err(error) => {
-                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-            }
+            Err(error) => is_gone(&error),
         });
-        let mut map = self.0.map();
         for path in gone {
-            let unused = map.remove_unmet(&path, begun);
-            self.0.end_watches(unused);
+            if state.map().remove_unmet(&path, begun) {
+                state.ended().push(path.to_path_buf());
+            }
         }
+        state.end_watches(&mut self.0.watcher());
     }
 
     /// The polled directories below `root`, or it itself, that do not lie in another polled one.
     #[must_use]
     pub fn polled(&self, root: &Path) -> Vec<PathBuf> {
-        self.0.map().polled(root)
+        self.0.state.map().polled(root)
     }
 
     /// How the directories of `root` are watched.
     #[must_use]
     pub fn ways(&self, root: &Path) -> Ways {
-        self.0.map().ways(root)
+        self.0.state.map().ways(root)
     }
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+// A thread that panicked while it held one of these left whole entries behind.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
-    // A thread that panicked meanwhile left whole entries behind.
+    fn watcher(&self) -> MutexGuard<'_, Result<RecommendedWatcher, String>> {
+        locked(&self.watcher)
+    }
+}
+
+impl State {
     fn map(&self) -> MutexGuard<'_, Directories> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.map)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        locked(&self.ended)
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.inbox)
     }
 
-    fn end_watches(&self, watches: impl IntoIterator<Item = i32>) {
-        let Ok(inotify) = &self.inotify else { return };
-        for watch in watches {
-            // The system drops the watch of a removed directory itself.
-            let _ = inotify::remove_watch(inotify, watch);
-        }
-    }
-
-    /// Reads events until `woken` ends.
-    fn listen(&self, mut woken: &UnixStream) {
-        let Ok(inotify) = &self.inotify else { return };
-        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
-        loop {
-            let mut waited =
-                [PollFd::new(inotify, PollFlags::IN), PollFd::new(woken, PollFlags::IN)];
-            match poll(&mut waited, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return self.lose(),
+    /// Ends the watches of directories that went, but for those that were entered again since.
+    fn end_watches(&self, watcher: &mut Result<RecommendedWatcher, String>) {
+        let ended = take(&mut *self.ended());
+        let Ok(watcher) = watcher else { return };
+        for path in ended {
+            if !self.map().holds(&path) {
+                // The watcher may have ended it already.
+                let _ = watcher.unwatch(&path);
             }
-            if !waited[1].revents().is_empty() {
-                // Read, so that it counts as used; the thread ends either way.
-                let _ = woken.read(&mut [0]);
-                return;
-            }
-            self.read(inotify, &mut buffer);
         }
     }
 
-    fn read(&self, inotify: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) {
-        let mut reader = Reader::new(inotify, buffer);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::AGAIN | Errno::INTR) => return,
-                Err(_) => return self.lose(),
-            };
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            self.take_in(event.wd(), event.events(), name);
-        }
-    }
-
-    fn take_in(&self, watch: i32, what: ReadFlags, name: Option<&OsStr>) {
-        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+    fn take_in(&self, event: notify::Result<Event>) {
+        let Ok(event) = event else { return self.lose() };
+        if event.need_rescan() {
             return self.lose();
         }
-        let mut map = self.map();
-        // Events of a watch that was given up meanwhile mean nothing.
-        let Some(directory) = map.of_watch(watch) else { return };
-        let Some(name) = name else {
-            return self.directory_itself(&mut map, what, &directory);
-        };
-        let path = directory.join(name);
-        if what.contains(ReadFlags::ISDIR) {
-            if what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE) {
-                self.end_watches(map.forget(&path));
-            }
-            // Its own changes come by its own watch.
-            let is_new = what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-            if !(is_new || what.contains(ReadFlags::ATTRIB)) || !ignore::enters(Path::new(name)) {
-                return;
-            }
-        } else if !ignore::gives_hints(Path::new(name), &self.extensions) {
-            return;
+        // A rename within what is watched comes a third time as both in one.
+        if is_news(event.kind)
+            && event.kind != EventKind::Modify(ModifyKind::Name(RenameMode::Both))
+        {
+            event.paths.iter().for_each(|path| self.happened(event.kind, path));
         }
-        drop(map);
-        self.tell(Hint { path, moved_in: what.contains(ReadFlags::MOVED_TO) });
     }
 
-    fn directory_itself(&self, map: &mut Directories, what: ReadFlags, directory: &Arc<Path>) {
-        let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
-        if what.contains(ReadFlags::IGNORED) {
-            // The system ended this watch, and its number means nothing any more.
-            let _ = map.remove(directory);
-        } else if what.intersects(gone) {
-            if what.contains(ReadFlags::MOVE_SELF) && std::fs::symlink_metadata(directory).is_err()
-            {
-                self.end_watches(map.forget(directory));
-            }
-            self.tell(Hint { path: directory.to_path_buf(), moved_in: false });
-        } else if what.contains(ReadFlags::ATTRIB) {
-            // Its rights may have changed.
-            self.tell(Hint { path: directory.to_path_buf(), moved_in: false });
+    fn happened(&self, kind: EventKind, path: &Path) {
+        let moved_in = kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let moved_away = kind == EventKind::Modify(ModifyKind::Name(RenameMode::From));
+        let came = moved_in || matches!(kind, EventKind::Create(_));
+        let rights = matches!(kind, EventKind::Modify(ModifyKind::Metadata(_)));
+        let mut map = self.map();
+        let is_directory = map.holds(path);
+        if is_directory && (moved_away || matches!(kind, EventKind::Remove(_))) {
+            let ended = map.forget(path);
+            self.ended().extend(ended);
+        }
+        drop(map);
+        let name = Path::new(path.file_name().unwrap_or_default());
+        let is_new_directory = || {
+            (came || rights)
+                && ignore::enters(name)
+                && path.symlink_metadata().is_ok_and(|it| it.is_dir())
+        };
+        if is_directory || ignore::gives_hints(name, &self.extensions) || is_new_directory() {
+            self.tell(Hint { path: path.to_owned(), moved_in });
         }
     }
 
@@ -330,9 +286,19 @@ impl Shared {
     }
 }
 
+/// Whether an event may mean that something has changed. Reading is no news, nor is the time of the last reading.
+fn is_news(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Modify(ModifyKind::Metadata(MetadataKind::AccessTime)) => false,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use notify::event::Flag;
     use std::collections::BTreeMap;
     use std::fs;
     use std::time::{Duration, Instant};
@@ -360,7 +326,7 @@ mod tests {
         }
 
         fn enter(&self, name: &str) {
-            self.hints.watches().enter(self.folder.path(), &self.path(name), WatchBy::Auto);
+            self.hints.watches().enter(&self.path(name), WatchBy::Auto);
         }
 
         fn ways(&self) -> Ways {
@@ -447,7 +413,7 @@ mod tests {
         fs::create_dir(place.path("a")).unwrap();
         fs::create_dir(place.path("kept")).unwrap();
         let poll = |name: &str| {
-            watches.enter(place.folder.path(), &place.path(name), WatchBy::Polling);
+            watches.enter(&place.path(name), WatchBy::Polling);
         };
         ["", "a", "kept"].into_iter().for_each(poll);
         assert_eq!(watches.polled(place.folder.path()), [place.path("")]);
@@ -467,7 +433,7 @@ mod tests {
         place.enter("");
         let shared = Arc::clone(&place.hints.watches().0);
         for name in ["a", "a/b"] {
-            assert_eq!(shared.map().put(&place.path(name), Err(Why::NoWatchLeft)), None);
+            assert!(!shared.state.map().put(&place.path(name), Err(Why::NoWatchLeft)));
         }
         assert_eq!(place.hints.watches().polled(place.folder.path()), [place.path("a")]);
         assert_eq!(place.ways().polled, BTreeMap::from([(Why::NoWatchLeft, 2)]));
@@ -483,12 +449,12 @@ mod tests {
     #[test]
     fn more_hints_than_fit_are_counted_as_an_overflow() {
         let place = Place::new();
-        let shared = &place.hints.watches().0;
+        let state = place.hints.state();
         for number in 0..=HINTS {
-            shared.tell(Hint { path: number.to_string().into(), moved_in: false });
+            state.tell(Hint { path: number.to_string().into(), moved_in: false });
         }
         assert_eq!(place.hints.take_overflows(), 1);
-        shared.take_in(-1, ReadFlags::QUEUE_OVERFLOW, None);
+        state.take_in(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
         assert_eq!(place.hints.take_overflows(), 1);
         assert_eq!(place.hints.take_overflows(), 0);
     }

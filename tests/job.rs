@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use slomod::config::file::{Watch, parse};
+use slomod::daemon::digest::{file_sha256, text_sha256};
 use slomod::daemon::job::{Aftermath, Shop, now_ms, work};
 use slomod::daemon::journal::view::JobView;
 use slomod::daemon::journal::{Journal, NewJob, Planned};
 use slomod::daemon::output_lock::OutputLocks;
 use slomod::daemon::protocol::{Failure, Message};
-use slomod::daemon::publish::{file_sha256, text_sha256};
 use slomod::daemon::recover::finish_publications;
 use slomod::daemon::snapshot::Snapshot;
 use slomod::daemon::worker::{Limits, WorkerCommand};

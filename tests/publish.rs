@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use slomod::config::file::Collision;
+use slomod::daemon::digest::file_sha256;
 use slomod::daemon::journal::{JournalError, Planned};
 use slomod::daemon::names;
 use slomod::daemon::publish::{
-    Completion, Publication, PublishError, Published, Step, complete, file_sha256, move_to_free,
-    publish, publish_report,
+    Completion, Publication, PublishError, Published, Step, complete, move_to_free, publish,
+    publish_report,
 };
 use slomod::report::{Output, OutputFrames, Report, Status};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::settings::{Device, Settings};
+use crate::daemon::digest::{file_sha256, text_sha256};
 use crate::daemon::protocol::{Request, WirePath};
-use crate::daemon::publish::{file_sha256, text_sha256};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::Consequence;

@@ -13,10 +13,9 @@ use crate::daemon::DaemonError;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original};
 use crate::daemon::names;
-use crate::daemon::original;
-use crate::daemon::output_lock::{OutputLock, OutputLocks, record};
+use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, Request, WireTask};
-use crate::daemon::publish::{self, Publication, PublishError, Step};
+use crate::daemon::publish::{self, PublishError};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::space;
@@ -28,7 +27,7 @@ use crate::pipeline::convert::failure_report;
 use crate::pipeline::parts;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Progress, Task};
-use crate::report::{Notice, Report, Resumption, Status};
+use crate::report::{Notice, Report, Status};
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -107,7 +106,7 @@ pub(super) struct Job {
     pub(super) watch: Watch,
     pub(super) claim: Claim,
     /// Of the output folder, as it was when the job began.
-    lock: Option<Arc<OutputLock>>,
+    pub(super) lock: Option<Arc<OutputLock>>,
 }
 
 impl Job {
@@ -167,7 +166,7 @@ impl Job {
     }
 
     /// Where the source is not the file any more that was queued.
-    fn source_trouble(&self) -> Result<Option<Aftermath>, DaemonError> {
+    pub(super) fn source_trouble(&self) -> Result<Option<Aftermath>, DaemonError> {
         let source = self.source();
         match Snapshot::take(&source) {
             Ok(snapshot) if snapshot.same_content(&self.worked()) => Ok(None),
@@ -315,88 +314,6 @@ impl Job {
         }
     }
 
-    async fn publish(&self, task: &Task, mut report: Report) -> Attempt {
-        if let Some(aftermath) = self.source_trouble()? {
-            publish::remove_temporary(&task.temporary)?;
-            return Ok(aftermath);
-        }
-        let same_hash = |hash: &Option<String>| hash.as_deref() == Some(&self.claim.sha256);
-        if !same_hash(&report.source.sha256) || !same_hash(&report.source.sha256_after) {
-            publish::remove_temporary(&task.temporary)?;
-            let (queued, now) =
-                (&self.claim.sha256, report.source.sha256_after.unwrap_or_default());
-            let message =
-                format!("the file changed from SHA-256 {queued} to {now}: result discarded");
-            return Ok(self.cancel("source_changed", &message)?);
-        }
-        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
-        let publication = Publication {
-            temporary: task.temporary.clone(),
-            output: task.output.clone(),
-            report_path: None,
-            collision: self.watch.collision,
-            report,
-        };
-        let resumed = publication.report.timing.resumed.last().cloned();
-        let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
-        let collision = self.watch.collision;
-        let (published, recorded) = blocking(move || {
-            let mut recorded = false;
-            let mut witness = record(&shop, &claim, lock, collision);
-            let published = publish::publish(&publication, &mut |step| {
-                let is_plan = matches!(step, Step::Planned(_));
-                witness(step)?;
-                recorded |= is_plan;
-                Ok(())
-            });
-            if published.is_ok() {
-                // What cannot be removed now is removed with the leftovers.
-                let _ = publish::remove_attempts(&publication.temporary);
-            }
-            (published, recorded)
-        })
-        .await?;
-        let published = match published {
-            Ok(published) => published,
-            Err(PublishError::Record(error)) => return Err(error.into()),
-            Err(PublishError::Taken(path)) => {
-                publish::remove_temporary(&task.temporary)?;
-                let message = format!("{} came to be there meanwhile", path.display());
-                return self.skip(task, "output_exists", &message).await;
-            }
-            Err(error @ PublishError::LockLost(_)) => {
-                let message = error.to_string();
-                let aftermath = Aftermath::Pause(message.clone());
-                publish::remove_temporary(&task.temporary)?;
-                return Ok(self.again(Count::Nothing, 0, "lock_lost", &message, aftermath)?);
-            }
-            // Nobody would complete what the journal does not know of.
-            Err(error) if !recorded => {
-                publish::remove_temporary(&task.temporary)?;
-                return Err(error.into());
-            }
-            // The verified output is there and the journal knows: completed as soon as the folder allows.
-            Err(error) => {
-                service::log_job(Level::Warn, &self.claim, "publication waits", &error.to_string());
-                return Ok(Aftermath::Pause(error.to_string()));
-            }
-        };
-        self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
-        let mut message = published.output.display().to_string();
-        if let Some(Resumption { segments, source_frame, .. }) = resumed {
-            message +=
-                &format!(" (taken up behind {segments} segment(s), at frame {source_frame})");
-        }
-        service::log_job(Level::Info, &self.claim, "done", &message);
-        if let Some(earlier) = &self.claim.report_path
-            // It said that an earlier attempt failed.
-            && let Err(error) = publish::remove_temporary(earlier)
-        {
-            service::log_job(Level::Warn, &self.claim, "report not removed", &error.to_string());
-        }
-        Ok(Aftermath::Next)
-    }
-
     /// A report made here, where no worker made one.
     pub(super) async fn failure_report(
         &self,
@@ -442,7 +359,7 @@ impl Job {
         Ok(published.await??)
     }
 
-    fn again(
+    pub(super) fn again(
         &self,
         count: Count,
         pause_ms: i64,
@@ -470,7 +387,7 @@ impl Job {
         self.again(Count::Delay, pause_ms, code, message, aftermath)
     }
 
-    fn cancel(&self, code: &str, message: &str) -> Result<Aftermath, DaemonError> {
+    pub(super) fn cancel(&self, code: &str, message: &str) -> Result<Aftermath, DaemonError> {
         let end = End {
             state: "cancelled",
             code,

@@ -9,10 +9,12 @@
 //!  ├ order    which file and which job comes next
 //!  ├ intake   probe and hash of a settled file
 //!  ├ journal  the only durable state
+//!  ├ dispatch which job is worked now, and what follows from its end
 //!  ├ job      one job from claim to the end
 //!  │  ├ known    whether there is anything to do
 //!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
 //!  │  ├ verdict  what follows from an attempt that did not work
+//!  │  ├ hand_over the end of a job that went well
 //!  │  ├ publish  the only code that makes a final name visible
 //!  │  └ original what happens to the source afterwards
 //!  ├ recover  what a daemon that died left behind
@@ -26,9 +28,13 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode};
 
 mod arrivals;
+mod describe;
+pub mod digest;
 pub mod directories;
+mod dispatch;
 pub mod filesystem;
 pub mod folders;
+mod hand_over;
 pub mod hints;
 pub mod ignore;
 pub mod intake;

@@ -12,9 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::file::Collision;
+use crate::daemon::digest::file_sha256;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
 use crate::error::{Classify, Consequence, ExitCode};
@@ -489,33 +489,4 @@ fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(io_error(path, "cannot be looked up")(error)),
     }
-}
-
-/// SHA-256 of a file's content in hex.
-///
-/// # Errors
-/// The system's.
-pub fn file_sha256(path: &Path) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match io::Read::read(&mut file, &mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(hex(&hasher.finalize()))
-}
-
-/// SHA-256 of a text in hex.
-#[must_use]
-pub fn text_sha256(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

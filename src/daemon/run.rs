@@ -5,31 +5,30 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::file::Config;
+use crate::config::file::{Config, Ready};
 use crate::daemon::DaemonError;
 use crate::daemon::folders::{Extent, Folders};
 use crate::daemon::hints::Hints;
 use crate::daemon::intake::{Checked, Identities};
-use crate::daemon::job::{self, Aftermath, OFFLINE, Shop, now_ms};
+use crate::daemon::job::{Aftermath, OFFLINE, Shop, now_ms};
 use crate::daemon::journal::Journal;
-use crate::daemon::journal::view::DaemonView;
 use crate::daemon::known_files::KnownFiles;
-use crate::daemon::order::{self, Checks, FirstReads, Turns};
+use crate::daemon::order::{Checks, FirstReads, Turns};
 use crate::daemon::original;
 use crate::daemon::output_lock::OutputLocks;
 use crate::daemon::protocol::Request;
 use crate::daemon::recover;
-use crate::daemon::service::{self, Notifier, StatusParts};
+use crate::daemon::service::Notifier;
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
-use crate::daemon::watch::{Found, Look, ScanProblems, look};
+use crate::daemon::watch::{Found, ScanProblems};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::Progress;
@@ -43,11 +42,9 @@ const MOST_CHECKS_BESIDE_A_JOB: usize = 1;
 /// A clock that went back by less is let be.
 const CLOCK_STEP_MS: i64 = 5_000;
 /// The loop turns at least this often.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
-/// How often an unchanged description is written, to show that the daemon lives.
-const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 /// What the end may take beyond the worker's own time to stop.
 const END_TIME: Duration = Duration::from_secs(10);
 
@@ -69,11 +66,11 @@ pub(super) enum Event {
 
 /// The running job.
 pub(super) struct Running {
-    job: i64,
-    key: FileKey,
-    name: String,
-    progress: Progress,
-    advanced: Instant,
+    pub(super) job: i64,
+    pub(super) key: FileKey,
+    pub(super) name: String,
+    pub(super) progress: Progress,
+    pub(super) advanced: Instant,
 }
 
 /// All that the loop keeps.
@@ -94,8 +91,8 @@ pub(super) struct Daemon {
     pub(super) first_reads: FirstReads,
     pub(super) identities: Identities,
     /// Turns of jobs; files have turns of their own.
-    turns: Turns,
-    next_locks: Instant,
+    pub(super) turns: Turns,
+    pub(super) next_locks: Instant,
     pub(super) running: Option<Running>,
     /// Whether jobs may be waiting: an idle daemon does not ask the journal for them again and again.
     pub(super) may_start: bool,
@@ -105,7 +102,7 @@ pub(super) struct Daemon {
     pub(super) fallback: Option<String>,
     pub(super) started_ms: i64,
     /// The same instant by the monotonic clock and by the system's.
-    clock: (Instant, i64),
+    pub(super) clock: (Instant, i64),
     /// The last line, and when it was written.
     pub(super) described: (String, Option<Instant>),
     pub(super) next_description: Instant,
@@ -323,8 +320,11 @@ impl Daemon {
         while self.checks.open() < self.most_checks() {
             let (folders, reads) = (&self.folders, &self.first_reads);
             let priority = |folder: usize| {
+                let watch = &folders.list[folder].watch;
                 let settle = folders.times(folder, Path::new("")).settle;
-                reads.allow(folder, settle, now).then(|| folders.list[folder].watch.priority)
+                // What is moved in where that says that it is complete waits for nothing.
+                let allowed = watch.ready == Ready::Rename || reads.allow(folder, settle, now);
+                allowed.then_some(watch.priority)
             };
             let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };
             self.start_check(key, snapshot, now)?;
@@ -384,123 +384,6 @@ impl Daemon {
     fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
         let path = self.folders.list[folder].watch.path.to_string_lossy();
         Ok(self.shop.journal().wake(&path, OFFLINE, now_ms())?)
-    }
-
-    fn start_job(&mut self, now: Instant) -> Result<(), DaemonError> {
-        if !self.may_start {
-            return Ok(());
-        }
-        let mut claim = None;
-        for class in order::classes(&self.turns, self.workable(now)) {
-            let names: Vec<&str> = class.iter().map(String::as_str).collect();
-            claim = self.shop.journal().claim(&self.owner, &names, now_ms(), job::LEASE_MS)?;
-            if claim.is_some() {
-                break;
-            }
-        }
-        let Some(claim) = claim else { return Ok(()) };
-        let Some(folder) = self.folders.named(&claim.watch) else { return Ok(()) };
-        self.turns.took(folder);
-        self.running = Some(Running {
-            job: claim.job,
-            key: (folder, claim.relative.clone()),
-            name: claim.relative.to_string_lossy().into_owned(),
-            progress: Progress::default(),
-            advanced: now,
-        });
-        let watch = self.folders.list[folder].watch.clone();
-        let (shop, events, stop) =
-            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
-        tokio::spawn(async move {
-            let sender = events.clone();
-            let mut on_progress = move |progress| {
-                // A full queue loses a step of progress; the next one says more.
-                let _ = sender.try_send(Event::Progress(progress));
-            };
-            let result = job::work(shop, watch, claim, stop, &mut on_progress).await;
-            let _ = events.send(Event::JobEnded(result)).await;
-        });
-        Ok(())
-    }
-
-    /// Folders whose jobs can be worked now, with their priorities.
-    fn workable(&self, now: Instant) -> Vec<(String, i32)> {
-        let names = self.folders.workable(now).into_iter();
-        let folder = |name: &String| Some(&self.folders.list[self.folders.named(name)?].watch);
-        names
-            .filter_map(|name| {
-                let watch = folder(&name)?;
-                let priority = watch.priority;
-                self.shop.locks.refusal(&watch.output).is_none().then_some((name, priority))
-            })
-            .collect()
-    }
-
-    fn job_ended(&mut self, result: Result<Aftermath, DaemonError>) -> Result<(), DaemonError> {
-        let running = self.running.take();
-        let aftermath = result?;
-        self.may_start = true;
-        // A job that was cancelled frees its place.
-        self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let Some(Running { key, .. }) = running else { return Ok(()) };
-        match aftermath {
-            Aftermath::Next => self.folders.works(key.0),
-            Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
-            Aftermath::LookAgain => {
-                let area = &self.folders.list[key.0].area;
-                match look(area, &key.1) {
-                    Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
-                    Ok(_) => {}
-                    Err(_) => {
-                        let below = key.1.parent().unwrap_or(Path::new("")).to_owned();
-                        self.folders.read_soon(key.0, below, Instant::now());
-                    }
-                }
-            }
-        }
-        self.next_housekeeping = Instant::now();
-        Ok(())
-    }
-
-    /// Tells the service manager and `slomod status` how things are.
-    fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
-        let patience = self.config.daemon.stall_timeout + self.config.daemon.stop_timeout;
-        if self.running.as_ref().is_none_or(|it| now.duration_since(it.advanced) < patience) {
-            self.notifier.alive(now);
-        }
-        if now < self.next_description {
-            return Ok(());
-        }
-        self.next_description = now + TICK;
-        let since = self.described.1.map(|at| now.duration_since(at));
-        let counts = self.shop.journal().counts()?;
-        self.may_start = counts.queued > 0;
-        let (polling, offline) = self.folders.counts();
-        let mut degraded: Vec<String> =
-            self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
-        degraded.extend(self.folders.degraded());
-        degraded.extend(self.shop.locks.refusals());
-        let line = service::status_line(&StatusParts {
-            degraded,
-            watches: self.folders.list.len(),
-            polling,
-            offline,
-            running: self.running.as_ref().map(|it| (it.job, it.name.clone(), it.progress.clone())),
-            settling: self.settler.len(),
-            queued: counts.queued,
-            failed: counts.failed + counts.refused,
-        });
-        self.notifier.status(&line);
-        if line != self.described.0 || since.is_none_or(|since| since >= DESCRIBE_EVERY) {
-            self.shop.journal().describe_daemon(&DaemonView {
-                pid: std::process::id(),
-                started_ms: self.started_ms,
-                seen_ms: now_ms(),
-                status: line.clone(),
-            })?;
-            self.described = (line, Some(now));
-        }
-        Ok(())
     }
 
     /// Stops the worker, puts its job back into the queue, and ends.

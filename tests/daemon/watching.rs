@@ -137,9 +137,11 @@ fn where_watches_run_out_the_rest_is_polled_until_there_are_some_again() {
     place.wait_ended(1);
     let warning = "the limit of inotify watches is reached";
     place.wait("the warning", || place.log().contains(warning));
-    let status = place.command("status").output().unwrap();
-    let text = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(text.contains("no inotify watches left for 61 directories"), "{text}");
+    place.wait("61 directories in the status", || {
+        let status = place.command("status").output().unwrap();
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        text.contains("no inotify watches left for 61 directories")
+    });
     for (number, folder) in (0..40).step_by(8).enumerate() {
         let hue = 30 * (number as u32 + 1);
         place.drop_clip(&small(&place, hue), &format!("d{folder}/deep/c.mp4"));

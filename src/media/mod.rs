@@ -7,6 +7,7 @@ pub mod decode;
 mod encoder;
 mod mux;
 mod picture;
+mod planes;
 mod probe;
 mod raw;
 mod raw_audio;

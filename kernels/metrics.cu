@@ -3,6 +3,7 @@
 // Every sum is made in a fixed order (thread, block, then one block over all blocks), without atomics, so that the same
 // pictures give the same digits on every run. Errors are integers and exact; SSIM is float in a window, double in sums.
 //   luma_of_rgb    luma of RGB, BT.601, full range, in thousandths, so that the rounding is exact; thread -> one pixel
+//   luma8          luma of more bits rounded to 8; thread -> one pixel
 //   squared_error  block -> a share of the samples, partial[block]
 //   ssim           block -> 16 rows x 32 columns of window positions, partial[block]; thread -> four positions
 //   total_*        one block: the partial sums in order
@@ -27,6 +28,13 @@ KERNEL(luma_of_rgb, LumaParams, THREADS) {
     if (i >= p.pixels) return;
     unsigned r = p.rgb[i], g = p.rgb[p.pixels + i], b = p.rgb[2 * p.pixels + i];
     p.luma[i] = (unsigned char)((r * 299 + g * 587 + b * 114 + 500) / 1000);
+}
+
+KERNEL(luma8, Luma8Params, THREADS) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= p.pixels) return;
+    unsigned steps = (unsigned)p.steps, code = (p.wide[i] + steps / 2) / steps;
+    p.luma[i] = (unsigned char)min(code, 255u);
 }
 
 KERNEL(squared_error, SquaredErrorParams, THREADS) {

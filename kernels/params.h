@@ -225,6 +225,14 @@ struct LumaParams {
     unsigned long long pixels;
 };
 
+// Luma of more than 8 bits rounded to 8: `steps` codes to one.
+struct Luma8Params {
+    const unsigned short* wide;
+    unsigned char* luma;
+    unsigned long long pixels;
+    unsigned long long steps;
+};
+
 // partial[block] = sum of (a - b)^2 over the block's share of `samples` bytes.
 struct SquaredErrorParams {
     const unsigned char* a;

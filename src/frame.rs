@@ -67,6 +67,103 @@ pub enum Range {
     Full,
 }
 
+/// Bits of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Depth {
+    /// 8.
+    #[default]
+    #[serde(rename = "8")]
+    Eight,
+    /// 10.
+    #[serde(rename = "10")]
+    Ten,
+    /// 12.
+    #[serde(rename = "12")]
+    Twelve,
+}
+
+impl Depth {
+    /// The number.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Ten => 10,
+            Self::Twelve => 12,
+        }
+    }
+
+    /// Bytes that a stored sample takes: 1, or 2 for more than 8 bits.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        if self == Self::Eight { 1 } else { 2 }
+    }
+
+    /// The largest code.
+    #[must_use]
+    pub fn peak(self) -> u16 {
+        (1 << self.bits()) - 1
+    }
+
+    /// Steps for each step at 8 bits: 1, 4 or 16.
+    #[must_use]
+    pub fn steps(self) -> u16 {
+        1 << (self.bits() - 8)
+    }
+}
+
+/// A sample as stored: a byte, or for more than 8 bits two of them, the low one first, as FFmpeg's `le` formats and CUDA
+/// have it.
+pub trait Sample: Copy + Send + Sync + 'static {
+    /// Stored bytes as samples; a last half sample is left out.
+    fn of(bytes: &[u8]) -> &[Self];
+
+    /// [`Self::of`], to be changed.
+    fn of_mut(bytes: &mut [u8]) -> &mut [Self];
+
+    /// Its code.
+    fn code(self) -> u16;
+
+    /// The sample of a code; at 8 bits, of its low byte.
+    fn from_code(code: u16) -> Self;
+}
+
+impl Sample for u8 {
+    fn of(bytes: &[u8]) -> &[Self] {
+        bytes
+    }
+
+    fn of_mut(bytes: &mut [u8]) -> &mut [Self] {
+        bytes
+    }
+
+    fn code(self) -> u16 {
+        u16::from(self)
+    }
+
+    fn from_code(code: u16) -> Self {
+        code as u8
+    }
+}
+
+impl Sample for [u8; 2] {
+    fn of(bytes: &[u8]) -> &[Self] {
+        bytes.as_chunks().0
+    }
+
+    fn of_mut(bytes: &mut [u8]) -> &mut [Self] {
+        bytes.as_chunks_mut().0
+    }
+
+    fn code(self) -> u16 {
+        u16::from_le_bytes(self)
+    }
+
+    fn from_code(code: u16) -> Self {
+        code.to_le_bytes()
+    }
+}
+
 /// Layout of a picture; all frames of a clip share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PictureFormat {
@@ -80,9 +177,27 @@ pub struct PictureFormat {
     pub matrix: Matrix,
     /// Sample range.
     pub range: Range,
+    /// Bits of a sample.
+    pub depth: Depth,
 }
 
-/// A decoded 8-bit picture: tightly packed planes, `format.chroma.plane_size(i, ..)` samples each, row by row.
+impl PictureFormat {
+    /// Samples of a row and rows of plane `index`.
+    #[must_use]
+    pub fn plane_size(self, index: usize) -> (usize, usize) {
+        self.chroma.plane_size(index, self.width_px, self.height_px)
+    }
+
+    /// Bytes of a row and rows of plane `index`.
+    #[must_use]
+    pub fn plane_bytes(self, index: usize) -> (usize, usize) {
+        let (columns, rows) = self.plane_size(index);
+        (self.depth.bytes() * columns, rows)
+    }
+}
+
+/// A decoded picture: tightly packed planes of [`PictureFormat::plane_size`] samples each, row by row, every sample as in
+/// [`Sample`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Layout of `planes`.
@@ -96,8 +211,8 @@ impl Picture {
     #[must_use]
     pub fn zeroed(format: PictureFormat) -> Self {
         let plane = |index| {
-            let (w, h) = format.chroma.plane_size(index, format.width_px, format.height_px);
-            vec![0; w * h]
+            let (row_bytes, rows) = format.plane_bytes(index);
+            vec![0; row_bytes * rows]
         };
         Self { format, planes: (0..format.chroma.planes()).map(plane).collect() }
     }

@@ -8,7 +8,7 @@ use slomod::cli::demo::folder::prepare;
 use slomod::cli::demo::scene::{HEIGHT_PX, Scene, WIDTH_PX};
 use slomod::cli::demo::{contact_sheet, truth};
 use slomod::error::ExitCode;
-use slomod::frame::{Chroma, Matrix, PictureFormat, Range, Rate, Seconds};
+use slomod::frame::{Chroma, Depth, Matrix, PictureFormat, Range, Rate, Seconds};
 use slomod::media::decode::Decoder;
 use slomod::media::synth;
 use slomod::quality::{Samples, compare};
@@ -56,6 +56,7 @@ fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
         chroma: Chroma::C420,
         matrix: Matrix::Bt601,
         range: Range::Limited,
+        depth: Depth::Eight,
     };
     let picture = |i: u32| clip::picture(scene, clip::time_s(f64::from(i) / 2.0), format);
     let rate = Rate::from_integer(i128::from(RATE_HZ));

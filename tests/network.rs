@@ -16,7 +16,7 @@ use slomod::config::settings::{Device, Scale, Settings};
 use slomod::engine::rife::{Origin, Rife, scale_for};
 use slomod::engine::tiles::{Cut, Tiles};
 use slomod::engine::{EngineError, Interpolator, open};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
@@ -116,6 +116,39 @@ fn the_fused_network_equals_the_plain_one_at_every_scale() {
 }
 
 #[test]
+fn ten_bits_give_the_picture_of_eight_finer() {
+    let network = network(&ALL[12], 41);
+    let eight = frames(2, 50, 38, 5);
+    let widened = |frame: &Frame| {
+        let wide = |plane: &Vec<u8>| {
+            plane.iter().flat_map(|code| (4 * u16::from(*code)).to_le_bytes()).collect()
+        };
+        let format = PictureFormat { depth: Depth::Ten, ..frame.picture.format };
+        let planes = frame.picture.planes.iter().map(wide).collect();
+        Frame { picture: Arc::new(Picture { format, planes }), ..frame.clone() }
+    };
+    let mut engine = Rife::new(
+        Cpu::new(Instructions::choose(None).unwrap(), 1).unwrap(),
+        &network,
+        Scale::Fixed(1.0),
+        Origin::default(),
+    )
+    .unwrap();
+    let made = engine.interpolate(&eight[0], &eight[1], &[0.5]).unwrap().remove(0);
+    let (a, b) = (widened(&eight[0]), widened(&eight[1]));
+    let made_wide = engine.interpolate(&a, &b, &[0.5]).unwrap().remove(0);
+    let mut finer = 0;
+    for (narrow, wide) in made.planes.iter().zip(&made_wide.planes) {
+        for (narrow, wide) in narrow.iter().zip(wide.as_chunks::<2>().0) {
+            let (narrow, wide) = (4 * i32::from(*narrow), i32::from(u16::from_le_bytes(*wide)));
+            assert!((narrow - wide).abs() <= 3, "{wide} of 10 bits, {narrow} of 8");
+            finer += usize::from(narrow != wide);
+        }
+    }
+    assert!(finer > 100, "{finer} samples differ");
+}
+
+#[test]
 fn the_fused_network_equals_the_plain_one_at_odd_sizes_and_times() {
     let network = network(&ALL[12], 40);
     for (size, timestep) in
@@ -132,7 +165,7 @@ fn frame(index: u64, picture: Picture) -> Frame {
 
 fn format(width_px: usize, height_px: usize) -> PictureFormat {
     let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
-    PictureFormat { width_px, height_px, chroma, matrix, range }
+    PictureFormat { width_px, height_px, chroma, matrix, range, depth: Depth::Eight }
 }
 
 fn frames(count: u64, width: usize, height: usize, seed: u64) -> Vec<Frame> {

@@ -99,6 +99,36 @@ fn slow_motion_keeps_every_real_frame_bit_for_bit() {
 }
 
 #[test]
+fn ten_bits_come_out_as_ten_bits_real_and_made() {
+    let place = Place::new();
+    let graph = "gradients=s=96x64:r=10:d=0.5:speed=0.2";
+    let source = place
+        .clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p10le", "-c:v", "ffv1"]);
+    let task = place.task(&source, "out.mkv", slow(2));
+    let report = run(&task).unwrap();
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    assert_eq!(report.output.unwrap().pixel_format, "yuv420p10le");
+    let (before, after) = (decoded(&source), decoded(&task.temporary));
+    assert_eq!((before.len(), after.len()), (5, 10));
+    for (real, shown) in before.iter().zip(after.iter().step_by(2)) {
+        assert!(real.picture == shown.picture, "a real frame is untouched");
+    }
+    let codes = |frame: &Frame| -> Vec<i32> {
+        let samples = frame.picture.planes[0].as_chunks::<2>().0;
+        samples.iter().map(|it| i32::from(u16::from_le_bytes(*it))).collect()
+    };
+    let mut finer = 0;
+    for at in (1..9).step_by(2) {
+        let (a, made, b) = (codes(&after[at - 1]), codes(&after[at]), codes(&after[at + 1]));
+        for ((a, made), b) in a.iter().zip(&made).zip(&b) {
+            assert!((2 * made - a - b).abs() <= 1, "{made} between {a} and {b}");
+            finer += usize::from(made % 4 != 0);
+        }
+    }
+    assert!(finer > 1000, "{finer} samples that 8 bits cannot hold");
+}
+
+#[test]
 fn smooth_on_a_grid_lasts_as_long_as_the_source() {
     let place = Place::new();
     let source = place.clip("in.mp4", MOVING);

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use slomod::engine::blend::blend;
-use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range, Seconds};
+use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Seconds};
 use slomod::quality::holdout::{Holdout, Triplet};
 use slomod::quality::psnr::SquaredError;
 use slomod::quality::ssim::{ssim_rife, ssim_y};
@@ -40,6 +40,7 @@ fn rgb_picture(rgb: &[u8], width_px: usize, height_px: usize) -> Picture {
         chroma: Chroma::Gbr,
         matrix: Matrix::Bt709,
         range: Range::Full,
+        depth: Depth::Eight,
     };
     Picture { format, planes: vec![plane(1), plane(2), plane(0)] }
 }
@@ -237,6 +238,7 @@ fn gray_and_subsampled_pictures_are_measured_on_their_stored_luma() {
             chroma,
             matrix: Matrix::Bt709,
             range: Range::Limited,
+            depth: Depth::Eight,
         };
         let mut truth = Picture::zeroed(format);
         for plane in &mut truth.planes {

@@ -1,6 +1,6 @@
 //! Networks of the published layouts with random weights, for measuring speed.
 
-use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::{Block, ChainSum, Network};
 use slomod::ops::color::rgb_to_picture;
 use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
@@ -140,6 +140,7 @@ pub fn picture(width_px: usize, height_px: usize, shift: usize) -> Picture {
         chroma: Chroma::C420,
         matrix: Matrix::Bt709,
         range: Range::Limited,
+        depth: Depth::Eight,
     };
     rgb_to_picture(&texture(width_px, height_px, shift), format)
 }

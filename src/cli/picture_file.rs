@@ -7,7 +7,7 @@ use image::{ColorType, DynamicImage, ExtendedColorType, ImageFormat};
 
 use crate::cli::CliError;
 use crate::error::ExitCode;
-use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// What may be done with a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,7 @@ pub fn from_rgb8(rgb: &[u8], width_px: usize, height_px: usize) -> Picture {
         chroma: Chroma::Gbr,
         matrix: Matrix::Bt709,
         range: Range::Full,
+        depth: Depth::Eight,
     };
     Picture { format, planes: vec![plane(1), plane(2), plane(0)] }
 }

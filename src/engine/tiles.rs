@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, common_format};
-use crate::frame::{Chroma, Frame, Picture, PictureFormat};
+use crate::frame::{Chroma, Depth, Frame, Picture, PictureFormat, Sample};
 
 /// Margin of tiles for pictures that are too large for a device: motion of up to half of it leaves no seam.
 pub const MARGIN_PX: usize = 192;
@@ -278,12 +278,14 @@ impl Grid {
 
     fn tile(&self, picture: &Picture, at: usize) -> Picture {
         let [row, column] = self.place(at);
+        let bytes = self.format.depth.bytes();
         let part = |(index, plane): (usize, &Vec<u8>)| {
             let [down, across] = self.plane(index);
             let mut samples = vec![];
             for y in down.starts[row]..down.end(row) {
-                let line = &plane[y * across.side..(y + 1) * across.side];
-                samples.extend_from_slice(&line[across.starts[column]..across.end(column)]);
+                let line = &plane[bytes * y * across.side..bytes * (y + 1) * across.side];
+                let columns = bytes * across.starts[column]..bytes * across.end(column);
+                samples.extend_from_slice(&line[columns]);
             }
             samples
         };
@@ -296,7 +298,10 @@ impl Grid {
         let plane = |index: usize| {
             let axes = self.plane(index);
             let planes: Vec<_> = tiles.iter().map(|tile| tile.planes[index].as_slice()).collect();
-            join_plane(&axes, &planes)
+            match self.format.depth {
+                Depth::Eight => join_plane::<u8>(&axes, &planes),
+                Depth::Ten | Depth::Twelve => join_plane::<[u8; 2]>(&axes, &planes),
+            }
         };
         let planes = (0..self.format.chroma.planes()).map(plane).collect();
         Picture { format: self.format, planes }
@@ -304,10 +309,12 @@ impl Grid {
 }
 
 /// A plane from those of the tiles.
-fn join_plane([down, across]: &[Axis; 2], tiles: &[&[u8]]) -> Vec<u8> {
+fn join_plane<S: Sample>([down, across]: &[Axis; 2], tiles: &[&[u8]]) -> Vec<u8> {
     let columns = across.starts.len();
-    let mut plane = vec![0; across.side * down.side];
-    let line = |row: usize, y: usize, to: &mut [u8]| {
+    let tiles: Vec<&[S]> = tiles.iter().map(|bytes| S::of(bytes)).collect();
+    let mut bytes = vec![0; size_of::<S>() * across.side * down.side];
+    let plane = S::of_mut(&mut bytes);
+    let line = |row: usize, y: usize, to: &mut [S]| {
         join_line(across, to, |column| {
             let width = across.end(column) - across.starts[column];
             let from = (y - down.starts[row]) * width;
@@ -319,7 +326,7 @@ fn join_plane([down, across]: &[Axis; 2], tiles: &[&[u8]]) -> Vec<u8> {
             line(row, y, &mut plane[y * across.side..(y + 1) * across.side]);
         }
     }
-    let mut below = vec![0; across.side];
+    let mut below = vec![S::from_code(0); across.side];
     for row in 0..down.borders.len() {
         let seam = down.seam(row);
         for y in seam.clone() {
@@ -330,11 +337,11 @@ fn join_plane([down, across]: &[Axis; 2], tiles: &[&[u8]]) -> Vec<u8> {
             pairs.for_each(|(above, &below)| *above = faded(*above, below, y, &seam));
         }
     }
-    plane
+    bytes
 }
 
 /// A line of a plane from the same line of tiles side by side.
-fn join_line<'a>(across: &Axis, to: &mut [u8], tile: impl Fn(usize) -> &'a [u8]) {
+fn join_line<'a, S: Sample>(across: &Axis, to: &mut [S], tile: impl Fn(usize) -> &'a [S]) {
     for column in 0..across.starts.len() {
         let (plain, start) = (across.plain(column), across.starts[column]);
         let from = &tile(column)[plain.start - start..plain.end - start];
@@ -350,11 +357,11 @@ fn join_line<'a>(across: &Axis, to: &mut [u8], tile: impl Fn(usize) -> &'a [u8])
 }
 
 /// `first` at the beginning of a seam, `second` at its end; the same where both are the same.
-fn faded(first: u8, second: u8, at: usize, seam: &std::ops::Range<usize>) -> u8 {
+fn faded<S: Sample>(first: S, second: S, at: usize, seam: &std::ops::Range<usize>) -> S {
     let whole = 2 * seam.len();
     let part = 2 * (at - seam.start) + 1;
-    let sum = usize::from(first) * (whole - part) + usize::from(second) * part;
-    ((sum + whole / 2) / whole) as u8
+    let sum = usize::from(first.code()) * (whole - part) + usize::from(second.code()) * part;
+    S::from_code(((sum + whole / 2) / whole) as u16)
 }
 
 #[cfg(test)]
@@ -376,7 +383,7 @@ mod tests {
 
     fn format(width_px: usize, height_px: usize, chroma: Chroma) -> PictureFormat {
         let (matrix, range) = (Matrix::Bt709, Range::Full);
-        PictureFormat { width_px, height_px, chroma, matrix, range }
+        PictureFormat { width_px, height_px, chroma, matrix, range, depth: Depth::Eight }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct VideoInfo {
     pub stream_index: usize,
     /// Codec name.
     pub codec: String,
-    /// What the decoder hands out (8 bit).
+    /// What the decoder hands out.
     pub picture: PictureFormat,
     /// FFmpeg's name of the stored pixel format.
     pub pixel_format: String,

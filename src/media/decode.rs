@@ -173,6 +173,7 @@ impl Decoder {
             width_px,
             height_px,
             chroma: layout.chroma,
+            depth: layout.depth,
             range: super::picture::range(self.frame.color_range().into(), &layout),
             ..picture
         };

@@ -10,9 +10,10 @@ use num_rational::Ratio;
 use super::MediaError;
 use super::clip::EncoderStatus;
 use super::picture::{self, Levels, Scaler, copy_plane_in, side};
+use super::planes;
 use super::raw::{self, Tags};
 use crate::config::settings::{Codec, Encoding};
-use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Rate};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Rate};
 
 /// Smallest picture side that SVT-AV1 takes.
 const AV1_MIN_SIDE_PX: usize = 64;
@@ -43,6 +44,8 @@ enum Fit {
 pub(super) struct Plan {
     pub(super) encoder: &'static str,
     pub(super) pixel: Pixel,
+    /// Bits that the pictures are brought to first.
+    depth: Depth,
     pub(super) width: u32,
     pub(super) height: u32,
     /// What is not as in the source (code, sentence).
@@ -71,7 +74,8 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
     let (width, height) = (side(width_px).map_err(failed)?, side(height_px).map_err(failed)?);
     let mut plan = Plan {
         encoder,
-        pixel: picture::pixel(format.chroma),
+        pixel: picture::pixel(format.chroma, format.depth),
+        depth: format.depth,
         width,
         height,
         warnings: Vec::new(),
@@ -82,8 +86,9 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
         Chroma::C422 => width % 2 > 0,
         _ => false,
     };
+    plan.fit_depth(codec, format);
     match codec {
-        Codec::Ffv1 if format.chroma == Chroma::Gbr => {
+        Codec::Ffv1 if format.chroma == Chroma::Gbr && plan.depth == Depth::Eight => {
             (plan.pixel, plan.fit) = (BGR0, Fit::Packed);
         }
         Codec::Ffv1 => {}
@@ -93,7 +98,8 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
             plan.warn("rgb_video", "RGB is encoded as RGB H.264, which many players do not show");
         }
         Codec::H264 | Codec::H265 if odd => {
-            (plan.pixel, plan.fit) = (Pixel::YUV444P, Fit::ChromaRepeated);
+            plan.pixel = picture::pixel(Chroma::C444, plan.depth);
+            plan.fit = Fit::ChromaRepeated;
             let message = format!(
                 "{width}x{height} is odd, which {encoder} takes in 4:4:4 only; every sample is kept, but some players do not show 4:4:4"
             );
@@ -108,6 +114,29 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
 impl Plan {
     fn warn(&mut self, code: &str, message: &str) {
         self.warnings.push((code.to_owned(), message.to_owned()));
+    }
+
+    /// The most bits, up to those of the pictures, that the encoder takes.
+    fn fit_depth(&mut self, codec: Codec, format: PictureFormat) {
+        let chroma = match codec {
+            Codec::Av1 => Chroma::C420,
+            _ => format.chroma,
+        };
+        let taken = |depth: &Depth| {
+            let rgb_h264 = codec == Codec::H264 && chroma == Chroma::Gbr;
+            let pixel = picture::pixel(chroma, *depth);
+            *depth == Depth::Eight || !rgb_h264 && takes(self.encoder, pixel)
+        };
+        let depths = [Depth::Twelve, Depth::Ten, Depth::Eight];
+        let fitting = depths.into_iter().filter(|it| it.bits() <= format.depth.bits()).find(taken);
+        self.depth = fitting.unwrap_or_default();
+        self.pixel = picture::pixel(format.chroma, self.depth);
+        if self.depth != format.depth {
+            let (from, to) = (format.depth.bits(), self.depth.bits());
+            let message =
+                format!("{from} bits a sample become {to}: {} takes no more", self.encoder);
+            self.warn("bit_depth_reduced", &message);
+        }
     }
 
     /// SVT-AV1 takes 4:2:0 of even size alone.
@@ -129,10 +158,17 @@ impl Plan {
             );
             self.warn("size_padded", &message);
         }
-        if !self.warnings.is_empty() {
-            (self.pixel, self.fit) = (Pixel::YUV420P, Fit::Even420);
+        if format.chroma != Chroma::C420 || (self.width, self.height) != (width, height) {
+            self.pixel = picture::pixel(Chroma::C420, self.depth);
+            self.fit = Fit::Even420;
         }
     }
+}
+
+/// Whether an encoder lists the pixel format.
+fn takes(encoder: &str, pixel: Pixel) -> bool {
+    let video = ffmpeg::encoder::find_by_name(encoder).and_then(|codec| codec.video().ok());
+    video.and_then(|it| it.formats()).is_some_and(|mut formats| formats.any(|it| it == pixel))
 }
 
 /// Fills encoder frames from pictures of one format.
@@ -141,6 +177,7 @@ pub(super) struct Exporter {
     pixel: Pixel,
     fit: Fit,
     format: PictureFormat,
+    depth: Depth,
     scaler: Option<Scaler>,
 }
 
@@ -153,11 +190,13 @@ impl Exporter {
                 Chroma::Gbr => Levels::RgbToLimited(format.matrix),
                 _ => Levels::Kept,
             };
-            Some(Scaler::new(picture::pixel(format.chroma), plan.pixel, size, levels)?)
+            let from = picture::pixel(format.chroma, plan.depth);
+            Some(Scaler::new(from, plan.pixel, size, levels)?)
         } else {
             None
         };
-        Ok(Self { plan_size: size, pixel: plan.pixel, fit: plan.fit, format, scaler })
+        let Plan { pixel, fit, depth, .. } = *plan;
+        Ok(Self { plan_size: size, pixel, fit, format, depth, scaler })
     }
 
     /// A new frame with the picture's samples.
@@ -165,21 +204,29 @@ impl Exporter {
         if picture.format != self.format {
             return Err(ffmpeg::Error::InputChanged);
         }
+        let reduced;
+        let picture = if self.depth == self.format.depth {
+            picture
+        } else {
+            reduced = planes::to_depth(picture, self.depth);
+            &reduced
+        };
         let (width, height) = self.plan_size;
         match self.fit {
             Fit::Exact => Ok(planes_in(picture, self.pixel, (width, height))),
             Fit::ChromaRepeated => {
-                let planes = repeat_chroma(picture);
+                let planes = planes::repeat_chroma(picture);
                 Ok(planes_in(&planes, self.pixel, (width, height)))
             }
             Fit::Packed => {
                 let mut frame = Video::new(self.pixel, width, height);
-                copy_plane_in(&mut frame, 0, &pack(picture), (width as usize * 4, height as usize));
+                let packed = planes::pack(picture);
+                copy_plane_in(&mut frame, 0, &packed, (width as usize * 4, height as usize));
                 Ok(frame)
             }
             Fit::Even420 => {
-                let even = pad(picture, width as usize, height as usize);
-                let pixel = picture::pixel(self.format.chroma);
+                let even = planes::pad(picture, width as usize, height as usize);
+                let pixel = picture::pixel(self.format.chroma, self.depth);
                 let frame = planes_in(&even, pixel, (width, height));
                 let Some(scaler) = &mut self.scaler else { return Ok(frame) };
                 Ok(scaler.run(&frame)?.clone())
@@ -192,56 +239,9 @@ fn planes_in(picture: &Picture, pixel: Pixel, (width, height): (u32, u32)) -> Vi
     let mut frame = Video::new(pixel, width, height);
     let format = picture.format;
     for (index, plane) in picture.planes.iter().enumerate() {
-        let size = format.chroma.plane_size(index, format.width_px, format.height_px);
-        copy_plane_in(&mut frame, index, plane, size);
+        copy_plane_in(&mut frame, index, plane, format.plane_bytes(index));
     }
     frame
-}
-
-/// The same samples in 4:4:4, each chroma sample repeated over the pixels it stands for.
-fn repeat_chroma(picture: &Picture) -> Picture {
-    let from = picture.format;
-    let format = PictureFormat { chroma: Chroma::C444, ..from };
-    let mut out = Picture::zeroed(format);
-    for (index, plane) in out.planes.iter_mut().enumerate() {
-        let (width, height) = from.chroma.plane_size(index, from.width_px, from.height_px);
-        let (step_x, step_y) = if index == 0 {
-            (1, 1)
-        } else {
-            (from.width_px.div_ceil(width), from.height_px.div_ceil(height))
-        };
-        for (y, row) in plane.chunks_exact_mut(format.width_px).enumerate() {
-            let source = &picture.planes[index][(y / step_y) * width..][..width];
-            for (x, sample) in row.iter_mut().enumerate() {
-                *sample = source[x / step_x];
-            }
-        }
-    }
-    out
-}
-
-/// Planes G, B, R as bytes B, G, R, 0.
-fn pack(picture: &Picture) -> Vec<u8> {
-    let [green, blue, red] = [0, 1, 2].map(|index| &picture.planes[index]);
-    let pixels = green.iter().zip(blue).zip(red);
-    pixels.flat_map(|((green, blue), red)| [*blue, *green, *red, 0]).collect()
-}
-
-/// The picture at a larger size, its last columns and rows repeated.
-fn pad(picture: &Picture, width_px: usize, height_px: usize) -> Picture {
-    let from = picture.format;
-    let mut out = Picture::zeroed(PictureFormat { width_px, height_px, ..from });
-    for (index, plane) in out.planes.iter_mut().enumerate() {
-        let (width, height) = from.chroma.plane_size(index, from.width_px, from.height_px);
-        let (padded_width, _) = from.chroma.plane_size(index, width_px, height_px);
-        for (y, row) in plane.chunks_exact_mut(padded_width).enumerate() {
-            let source = &picture.planes[index][y.min(height - 1) * width..][..width];
-            for (x, sample) in row.iter_mut().enumerate() {
-                *sample = source[x.min(width - 1)];
-            }
-        }
-    }
-    out
 }
 
 /// What the header of the output says of its pictures.
@@ -425,6 +425,7 @@ pub(super) fn statuses() -> Vec<EncoderStatus> {
         chroma: Chroma::C420,
         matrix: Matrix::Bt709,
         range: crate::frame::Range::Limited,
+        depth: Depth::Eight,
     };
     let try_open = |codec: Codec| {
         let plan = plan(codec, format)?;

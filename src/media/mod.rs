@@ -10,6 +10,7 @@ mod encoder;
 mod mux;
 pub mod packets;
 mod picture;
+mod planes;
 mod probe;
 mod raw;
 mod raw_audio;

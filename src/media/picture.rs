@@ -8,12 +8,14 @@ use ffmpeg::frame::Video;
 use ffmpeg::software::scaling;
 
 use super::raw;
-use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// How a stored pixel format is handed out.
 pub(super) struct Layout {
     /// Sampling of the pictures.
     pub(super) chroma: Chroma,
+    /// Bits of their samples.
+    pub(super) depth: Depth,
     /// Whether the samples are taken as they are.
     pub(super) exact: bool,
     /// Whether the format itself says full range.
@@ -25,22 +27,40 @@ pub(super) struct Layout {
 /// The layout that pictures of `format` are handed out in; `None` for what cannot be read at all.
 pub(super) fn layout(format: AVPixelFormat) -> Option<Layout> {
     use AVPixelFormat as P;
-    let exact =
-        |chroma, full_range| Some(Layout { chroma, exact: true, full_range, warnings: Vec::new() });
+    let exact = |chroma, depth, full_range| {
+        Some(Layout { chroma, depth, exact: true, full_range, warnings: Vec::new() })
+    };
     match format {
-        P::AV_PIX_FMT_YUV420P => exact(Chroma::C420, false),
-        P::AV_PIX_FMT_YUVJ420P => exact(Chroma::C420, true),
-        P::AV_PIX_FMT_YUV422P => exact(Chroma::C422, false),
-        P::AV_PIX_FMT_YUVJ422P => exact(Chroma::C422, true),
-        P::AV_PIX_FMT_YUV444P => exact(Chroma::C444, false),
-        P::AV_PIX_FMT_YUVJ444P => exact(Chroma::C444, true),
-        P::AV_PIX_FMT_GRAY8 => exact(Chroma::Gray, false),
-        P::AV_PIX_FMT_GBRP => exact(Chroma::Gbr, true),
-        _ => converted(format),
+        P::AV_PIX_FMT_YUVJ420P => exact(Chroma::C420, Depth::Eight, true),
+        P::AV_PIX_FMT_YUVJ422P => exact(Chroma::C422, Depth::Eight, true),
+        P::AV_PIX_FMT_YUVJ444P => exact(Chroma::C444, Depth::Eight, true),
+        _ => match FORMATS.iter().find(|it| AVPixelFormat::from(it.2) == format) {
+            Some(&(chroma, depth, ..)) => exact(chroma, depth, chroma == Chroma::Gbr),
+            None => converted(format),
+        },
     }
 }
 
-/// The nearest 8-bit planar layout, with a warning for each thing lost.
+/// The pixel format of every kind of picture, and its name.
+const FORMATS: [(Chroma, Depth, Pixel, &str); 15] = [
+    (Chroma::Gray, Depth::Eight, Pixel::GRAY8, "gray"),
+    (Chroma::C420, Depth::Eight, Pixel::YUV420P, "yuv420p"),
+    (Chroma::C422, Depth::Eight, Pixel::YUV422P, "yuv422p"),
+    (Chroma::C444, Depth::Eight, Pixel::YUV444P, "yuv444p"),
+    (Chroma::Gbr, Depth::Eight, Pixel::GBRP, "gbrp"),
+    (Chroma::Gray, Depth::Ten, Pixel::GRAY10LE, "gray10le"),
+    (Chroma::C420, Depth::Ten, Pixel::YUV420P10LE, "yuv420p10le"),
+    (Chroma::C422, Depth::Ten, Pixel::YUV422P10LE, "yuv422p10le"),
+    (Chroma::C444, Depth::Ten, Pixel::YUV444P10LE, "yuv444p10le"),
+    (Chroma::Gbr, Depth::Ten, Pixel::GBRP10LE, "gbrp10le"),
+    (Chroma::Gray, Depth::Twelve, Pixel::GRAY12LE, "gray12le"),
+    (Chroma::C420, Depth::Twelve, Pixel::YUV420P12LE, "yuv420p12le"),
+    (Chroma::C422, Depth::Twelve, Pixel::YUV422P12LE, "yuv422p12le"),
+    (Chroma::C444, Depth::Twelve, Pixel::YUV444P12LE, "yuv444p12le"),
+    (Chroma::Gbr, Depth::Twelve, Pixel::GBRP12LE, "gbrp12le"),
+];
+
+/// The nearest planar layout of 8, 10 or 12 bits, with a warning for each thing lost.
 fn converted(format: AVPixelFormat) -> Option<Layout> {
     let facts = raw::pixel_facts(format)?;
     if facts.flags & (ffi::AV_PIX_FMT_FLAG_HWACCEL | ffi::AV_PIX_FMT_FLAG_BAYER) != 0 {
@@ -56,12 +76,17 @@ fn converted(format: AVPixelFormat) -> Option<Layout> {
         _ => Chroma::C420,
     };
     let name = &facts.name;
-    let target = pixel_name(chroma);
+    let depth = match facts.depth {
+        ..=8 => Depth::Eight,
+        9 | 10 => Depth::Ten,
+        _ => Depth::Twelve,
+    };
+    let target = pixel_name(chroma, depth);
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message: String| warnings.push((code.to_owned(), message));
-    if facts.depth > 8 {
-        let depth = facts.depth;
-        warn("bit_depth_reduced", format!("{name} has {depth} bits a sample; worked at 8 bits"));
+    if facts.depth > 12 {
+        let bits = facts.depth;
+        warn("bit_depth_reduced", format!("{name} has {bits} bits a sample; worked at 12 bits"));
     }
     if facts.flags & ffi::AV_PIX_FMT_FLAG_ALPHA != 0 {
         warn("alpha_dropped", format!("{name} has transparency, which is dropped"));
@@ -71,28 +96,20 @@ fn converted(format: AVPixelFormat) -> Option<Layout> {
         warnings.push(("pixel_format_converted".to_owned(), message));
     }
     let full_range = rgb || name.starts_with("yuvj");
-    Some(Layout { chroma, exact: false, full_range, warnings })
+    Some(Layout { chroma, depth, exact: false, full_range, warnings })
 }
 
-/// FFmpeg's pixel format of pictures with that sampling.
-pub(super) fn pixel(chroma: Chroma) -> Pixel {
-    match chroma {
-        Chroma::Gray => Pixel::GRAY8,
-        Chroma::C420 => Pixel::YUV420P,
-        Chroma::C422 => Pixel::YUV422P,
-        Chroma::C444 => Pixel::YUV444P,
-        Chroma::Gbr => Pixel::GBRP,
-    }
+/// FFmpeg's pixel format of pictures with that sampling and depth.
+pub(super) fn pixel(chroma: Chroma, depth: Depth) -> Pixel {
+    entry(chroma, depth).map_or(Pixel::None, |it| it.2)
 }
 
-fn pixel_name(chroma: Chroma) -> &'static str {
-    match chroma {
-        Chroma::Gray => "gray",
-        Chroma::C420 => "yuv420p",
-        Chroma::C422 => "yuv422p",
-        Chroma::C444 => "yuv444p",
-        Chroma::Gbr => "gbrp",
-    }
+fn pixel_name(chroma: Chroma, depth: Depth) -> &'static str {
+    entry(chroma, depth).map_or("none", |it| it.3)
+}
+
+fn entry(chroma: Chroma, depth: Depth) -> Option<&'static (Chroma, Depth, Pixel, &'static str)> {
+    FORMATS.iter().find(|it| (it.0, it.1) == (chroma, depth))
 }
 
 /// The matrix for conversion. An untagged clip is BT.601 below 720 lines, else BT.709.
@@ -200,7 +217,8 @@ impl Importer {
         let scaler = if exact {
             None
         } else {
-            Some(Scaler::new(stored, pixel(format.chroma), size, Levels::Kept)?)
+            let target = pixel(format.chroma, format.depth);
+            Some(Scaler::new(stored, target, size, Levels::Kept)?)
         };
         Ok(Self { format, stored, scaler })
     }
@@ -243,11 +261,11 @@ pub(super) fn side(length: usize) -> Result<u32, ffmpeg::Error> {
 fn copy_out(frame: &Video, format: PictureFormat) -> Picture {
     let mut picture = Picture::zeroed(format);
     for (index, plane) in picture.planes.iter_mut().enumerate() {
-        let (width, height) = format.chroma.plane_size(index, format.width_px, format.height_px);
-        let (Ok(columns), Ok(rows)) = (i32::try_from(width), i32::try_from(height)) else {
+        let (row_bytes, height) = format.plane_bytes(index);
+        let (Ok(columns), Ok(rows)) = (i32::try_from(row_bytes), i32::try_from(height)) else {
             continue;
         };
-        assert!(plane.len() == width * height, "a picture's planes have its format's size");
+        assert!(plane.len() == row_bytes * height, "a picture's planes have its format's size");
         // SAFETY: the frame is alive and has this plane: its format and size are those of `format`.
         let (data, stride) = unsafe {
             let raw = &*frame.as_ptr();

@@ -293,6 +293,7 @@ fn video_info(
             chroma: layout.chroma,
             matrix: picture::matrix(facts.tags.matrix, height_px),
             range: picture::range(facts.tags.range, layout),
+            depth: layout.depth,
         },
         pixel_format: pixel.to_owned(),
         rotation_degrees: raw::display_matrix(input, facts.index)

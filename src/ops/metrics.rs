@@ -56,6 +56,12 @@ pub fn luma_of_rgb([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 299 + u32::from(g) * 587 + u32::from(b) * 114 + 500) / 1000) as u8
 }
 
+/// Luma of more bits rounded to 8: `steps` codes to one.
+#[must_use]
+pub fn luma8(code: u16, steps: u16) -> u8 {
+    ((code + steps / 2) / steps).min(255) as u8
+}
+
 /// A 1-D Gaussian for each axis and the replicated border it is used with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {

@@ -5,7 +5,7 @@
 //! contrast drop out of a correlation, so flashes and fades do not count; steady fast motion loses structure in every
 //! pair, so it does not count either.
 
-use crate::frame::{Chroma, Picture};
+use crate::frame::{Chroma, Depth, Picture, Sample};
 
 /// Score from which a pair is a cut.
 pub const CUT_THRESHOLD: f64 = 0.4;
@@ -17,8 +17,8 @@ const LEAST_DIFFERENCE: f64 = 0.02;
 const FLAT_DEVIATION: f64 = 0.008;
 /// Mean difference from which a change between a flat picture and another is a cut (a fade takes smaller steps).
 const FLAT_DIFFERENCE: f64 = 0.1;
-/// Largest difference of any sample, in codes, between two pictures that count as the same.
-const DUPLICATE_CODES: u8 = 1;
+/// Largest difference of any sample, in codes of 8 bits, between two pictures that count as the same.
+const DUPLICATE_CODES: u16 = 1;
 
 /// The coarse luma of a picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +58,17 @@ impl Signature {
     /// Mean luma (or green) over each cell, 0..=1.
     #[must_use]
     pub fn of(picture: &Picture) -> Self {
+        match picture.format.depth {
+            Depth::Eight => Self::of_samples::<u8>(picture),
+            Depth::Ten | Depth::Twelve => Self::of_samples::<[u8; 2]>(picture),
+        }
+    }
+
+    fn of_samples<S: Sample>(picture: &Picture) -> Self {
         let (width, height) = (picture.format.width_px, picture.format.height_px);
+        let peak = f64::from(picture.format.depth.peak());
         let (columns, rows) = (GRID.0.min(width), GRID.1.min(height));
-        let luma = &picture.planes[0];
+        let luma = S::of(&picture.planes[0]);
         let mut cells = Vec::with_capacity(columns * rows);
         for row in 0..rows {
             let lines = row * height / rows..(row + 1) * height / rows;
@@ -68,10 +76,10 @@ impl Signature {
                 let span = column * width / columns..(column + 1) * width / columns;
                 let line_sum = |y: usize| {
                     let line = &luma[y * width + span.start..y * width + span.end];
-                    line.iter().map(|&it| u64::from(it)).sum::<u64>()
+                    line.iter().map(|it| u64::from(it.code())).sum::<u64>()
                 };
                 let sum: u64 = lines.clone().map(line_sum).sum();
-                cells.push(sum as f64 / (255 * lines.len() * span.len()) as f64);
+                cells.push(sum as f64 / (peak * (lines.len() * span.len()) as f64));
             }
         }
         Self { cells }
@@ -106,16 +114,24 @@ impl Signature {
 #[must_use]
 pub fn is_duplicate(a: &Picture, b: &Picture) -> bool {
     assert_eq!(a.format, b.format, "pictures of one clip share a format");
-    let same = |(a, b): (&Vec<u8>, &Vec<u8>)| {
-        a.chunks(4096).zip(b.chunks(4096)).all(|(a, b)| {
-            a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0) <= DUPLICATE_CODES
-        })
+    let codes = DUPLICATE_CODES * a.format.depth.steps();
+    let same = |(one, other): (&Vec<u8>, &Vec<u8>)| match a.format.depth {
+        Depth::Eight => within::<u8>(one, other, codes),
+        Depth::Ten | Depth::Twelve => within::<[u8; 2]>(one, other, codes),
     };
     debug_assert!(
         a.format.chroma == Chroma::Gray || a.planes.len() == 3,
         "planes follow the format"
     );
     a.planes.iter().zip(&b.planes).all(same)
+}
+
+/// Whether no sample of a plane is more than `codes` from the other's.
+fn within<S: Sample>(a: &[u8], b: &[u8], codes: u16) -> bool {
+    S::of(a).chunks(4096).zip(S::of(b).chunks(4096)).all(|(a, b)| {
+        let differences = a.iter().zip(b).map(|(a, b)| a.code().abs_diff(b.code()));
+        differences.max().unwrap_or(0) <= codes
+    })
 }
 
 #[cfg(test)]
@@ -130,6 +146,7 @@ mod tests {
             chroma: Chroma::Gray,
             matrix: Matrix::Bt709,
             range: Range::Full,
+            depth: Depth::Eight,
         };
         let mut picture = Picture::zeroed(format);
         for y in 0..181 {
@@ -213,6 +230,31 @@ mod tests {
         assert!(is_duplicate(&a, &b));
         b.planes[0][5000] = b.planes[0][5000].wrapping_add(1);
         assert!(!is_duplicate(&a, &b));
+    }
+
+    /// The same picture in 10 bits.
+    fn widened(picture: &Picture) -> Picture {
+        let wide = |plane: &Vec<u8>| {
+            plane.iter().flat_map(|code| (4 * u16::from(*code)).to_le_bytes()).collect()
+        };
+        Picture {
+            format: PictureFormat { depth: Depth::Ten, ..picture.format },
+            planes: picture.planes.iter().map(wide).collect(),
+        }
+    }
+
+    #[test]
+    fn ten_bits_are_judged_as_eight_are() {
+        let a = picture(scene(0.3, 0.0));
+        let mut b = widened(&a);
+        b.planes[0][5000] = b.planes[0][5000].wrapping_add(4);
+        assert!(is_duplicate(&widened(&a), &b));
+        b.planes[0][5000] = b.planes[0][5000].wrapping_add(4);
+        assert!(!is_duplicate(&widened(&a), &b));
+        let clip: Vec<_> = (0..10)
+            .map(|i| widened(&picture(scene(if i < 6 { 0.3 } else { 1.7 }, f64::from(i) * 4.0))))
+            .collect();
+        assert_eq!(cuts(&clip), [6]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::cpu::similarity::Planes;
-use crate::frame::{Chroma, Picture};
+use crate::frame::{Chroma, Depth, Picture, Sample};
 use crate::ops::color;
 use crate::ops::metrics;
 
@@ -29,14 +29,15 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Of a decoded picture: RGB rounded to 8 bit, luma as stored (of RGB pictures: [`luma_of_rgb`]).
+    /// Of a decoded picture: RGB rounded to 8 bits, luma as stored and rounded to 8 bits (of RGB pictures:
+    /// [`luma_of_rgb`]). The measures are those that papers give, so they count in steps of 8 bits at any depth.
     #[must_use]
     pub fn of_picture(picture: &Picture) -> Self {
         let (width_px, height_px) = (picture.format.width_px, picture.format.height_px);
         let rgb = planar_rgb8(picture);
         let luma = match picture.format.chroma {
             Chroma::Gbr => luma_of_planes(&rgb),
-            Chroma::Gray | Chroma::C420 | Chroma::C422 | Chroma::C444 => picture.planes[0].clone(),
+            Chroma::Gray | Chroma::C420 | Chroma::C422 | Chroma::C444 => luma8(picture),
         };
         Self { width_px, height_px, rgb, luma }
     }
@@ -75,6 +76,17 @@ fn planar_rgb8(picture: &Picture) -> Vec<u8> {
         },
     );
     planes
+}
+
+fn luma8(picture: &Picture) -> Vec<u8> {
+    let (plane, steps) = (&picture.planes[0], picture.format.depth.steps());
+    match picture.format.depth {
+        Depth::Eight => plane.clone(),
+        Depth::Ten | Depth::Twelve => {
+            let samples = <[u8; 2]>::of(plane).iter();
+            samples.map(|sample| metrics::luma8(sample.code(), steps)).collect()
+        }
+    }
 }
 
 fn luma_of_planes(rgb: &[u8]) -> Vec<u8> {

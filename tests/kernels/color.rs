@@ -6,7 +6,7 @@ use slomod::backend::cuda::color::{
     PlaneLayout, image_from_planes, planes_from_image, rgb8_from_planes,
 };
 use slomod::backend::cuda::driver::{Buffer, Driver};
-use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 use slomod::ops::color::{picture_to_rgb, rgb_to_picture, rgb8};
 use slomod::ops::tensor::Tensor;
 
@@ -21,22 +21,30 @@ const HALF_STEP: f32 = 0.5 / 2048.0 + 1e-6;
 const SIZES: [(usize, usize); 8] =
     [(1, 1), (2, 1), (1, 3), (5, 3), (8, 6), (64, 10), (133, 7), (4099, 2)];
 
+/// Pictures of that size: every kind of 8 bits first, then every sampling in more bits.
 pub fn formats(width_px: usize, height_px: usize) -> Vec<PictureFormat> {
     let mut formats = vec![];
-    for chroma in [Chroma::Gray, Chroma::C420, Chroma::C422, Chroma::C444, Chroma::Gbr] {
-        for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
-            for range in [Range::Limited, Range::Full] {
-                formats.push(PictureFormat { width_px, height_px, chroma, matrix, range });
+    let mut add = |depth, matrix, ranges: &[Range]| {
+        for chroma in [Chroma::Gray, Chroma::C420, Chroma::C422, Chroma::C444, Chroma::Gbr] {
+            for &range in ranges {
+                let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth };
+                formats.push(format);
             }
         }
+    };
+    for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
+        add(Depth::Eight, matrix, &[Range::Limited, Range::Full]);
     }
+    add(Depth::Ten, Matrix::Bt2020, &[Range::Limited, Range::Full]);
+    add(Depth::Twelve, Matrix::Bt709, &[Range::Limited]);
     formats
 }
 
 pub fn noise(format: PictureFormat, random: &mut Random) -> Picture {
     let mut picture = Picture::zeroed(format);
-    for plane in &mut picture.planes {
-        plane.iter_mut().for_each(|value| *value = random.below(256) as u8);
+    let (bytes, codes) = (format.depth.bytes(), usize::from(format.depth.peak()) + 1);
+    for sample in picture.planes.iter_mut().flat_map(|plane| plane.chunks_exact_mut(bytes)) {
+        sample.copy_from_slice(&random.below(codes).to_le_bytes()[..bytes]);
     }
     picture
 }

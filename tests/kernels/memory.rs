@@ -12,7 +12,7 @@ use slomod::engine::ladder::{Ladder, Limits, PLANS, Plan};
 use slomod::engine::rife::Origin;
 use slomod::engine::steady::Need;
 use slomod::engine::{Ahead, Interpolator};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
@@ -40,7 +40,7 @@ fn ladder(network: Network, scale: Scale, limits: Limits) -> Arc<Ladder> {
 
 fn format(width_px: usize, height_px: usize) -> PictureFormat {
     let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
-    PictureFormat { width_px, height_px, chroma, matrix, range }
+    PictureFormat { width_px, height_px, chroma, matrix, range, depth: Depth::Eight }
 }
 
 fn frames(count: u64, format: PictureFormat) -> Vec<Frame> {

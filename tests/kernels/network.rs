@@ -13,7 +13,7 @@ use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Laun
 use slomod::config::settings::Scale;
 use slomod::engine::rife::{Origin, Rife};
 use slomod::engine::{Ahead, Interpolator};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
@@ -215,7 +215,7 @@ pub fn network(layout: &Layout, seed: u64) -> Network {
 
 fn frames(count: u64, width_px: usize, height_px: usize, seed: u64) -> Vec<Frame> {
     let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
-    let format = PictureFormat { width_px, height_px, chroma, matrix, range };
+    let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth: Depth::Eight };
     let one = |index| {
         let rgb = picture(width_px, height_px, 2.0 * index as f32, seed + index);
         let (pts, picture) = (Ratio::from_integer(i128::from(index)), rgb_to_picture(&rgb, format));

@@ -8,7 +8,7 @@ use slomod::backend::cuda::images;
 use slomod::backend::cuda::nvidia::find::{self, FindError};
 use slomod::config::settings::{Device, Settings};
 use slomod::engine::{EngineError, Interpolator, open};
-use slomod::frame::{Chroma, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::ops::color::rgb_to_picture;
 use slomod::quality::{Samples, compare};
 
@@ -50,7 +50,7 @@ fn kernels_are_built() -> bool {
 
 fn frames(count: u64, width_px: usize, height_px: usize) -> Vec<Frame> {
     let (chroma, matrix, range) = (Chroma::C420, Matrix::Bt709, Range::Limited);
-    let format = PictureFormat { width_px, height_px, chroma, matrix, range };
+    let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth: Depth::Eight };
     let one = |index| {
         let rgb = picture(width_px, height_px, 2.0 * index as f32, index);
         let (pts, picture) = (Ratio::from_integer(i128::from(index)), rgb_to_picture(&rgb, format));

@@ -194,9 +194,14 @@ fn small() -> Network {
 #[test]
 fn scores_of_a_clip_made_on_the_device_are_the_processors() {
     let network = small();
-    for (size, pixel_format) in
-        [((37, 29), "yuv420p"), ((39, 27), "yuv422p"), ((41, 23), "gray"), ((36, 30), "gbrp")]
-    {
+    for (size, pixel_format) in [
+        ((37, 29), "yuv420p"),
+        ((39, 27), "yuv422p"),
+        ((41, 23), "gray"),
+        ((36, 30), "gbrp"),
+        ((37, 30), "yuv420p10le"),
+        ((35, 29), "gbrp12le"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let task = clip(folder.path(), size, pixel_format);
         let what = format!("{size:?} {pixel_format}");

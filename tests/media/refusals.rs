@@ -8,7 +8,7 @@ use std::process::Command;
 
 use num_rational::Ratio;
 use slomod::config::settings::{Codec, Container};
-use slomod::frame::{Chroma, Matrix, Picture, PictureFormat, Range};
+use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 use slomod::media::decode::Decoder;
 use slomod::media::write::Writer;
 use slomod::media::{self, MediaError};
@@ -326,7 +326,8 @@ fn a_wrong_preset_is_the_encoders_error() {
             height_px: 64,
             chroma: Chroma::C420,
             matrix: Matrix::Bt601,
-            range: Range::Limited
+            range: Range::Limited,
+            depth: Depth::Eight,
         }
     );
     let mut spec = spec(Codec::H264, Container::Mp4);

@@ -44,8 +44,8 @@ pub(super) fn rgb_to_picture(threads: &Threads, rgb: &[f32], format: PictureForm
         let band = color::rgb_to_picture(&rgb[3 * w * begin..3 * w * end], part);
         let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, plane) in band.planes.iter().enumerate() {
-            let (plane_w, row) = format.chroma.plane_size(index, w, begin);
-            let start = plane_w * row;
+            let (row_bytes, row) = bytes_above(format, index, begin);
+            let start = row_bytes * row;
             whole.planes[index][start..start + plane.len()].copy_from_slice(plane);
         }
     });
@@ -56,36 +56,46 @@ pub(super) fn rgb_to_picture(threads: &Threads, rgb: &[f32], format: PictureForm
 fn rows(picture: &Picture, begin: usize, end: usize) -> Picture {
     let format = PictureFormat { height_px: end - begin, ..picture.format };
     let plane = |(index, plane): (usize, &Vec<u8>)| {
-        let (w, first) = format.chroma.plane_size(index, format.width_px, begin);
-        let (_, count) = format.chroma.plane_size(index, format.width_px, format.height_px);
-        plane[w * first..w * (first + count)].to_vec()
+        let (row_bytes, first) = bytes_above(format, index, begin);
+        let (_, count) = format.plane_size(index);
+        plane[row_bytes * first..row_bytes * (first + count)].to_vec()
     };
     Picture { format, planes: picture.planes.iter().enumerate().map(plane).collect() }
+}
+
+/// Bytes of a row of plane `index`, and its rows above luma row `row`, which is even.
+fn bytes_above(format: PictureFormat, index: usize, row: usize) -> (usize, usize) {
+    PictureFormat { height_px: row, ..format }.plane_bytes(index)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Chroma, Matrix, Range};
+    use crate::frame::{Chroma, Depth, Matrix, Range};
 
     #[test]
     fn bands_equal_the_whole_at_odd_sizes() {
         let threads = Threads::new(3).unwrap();
         for chroma in [Chroma::Gray, Chroma::C420, Chroma::C422, Chroma::C444, Chroma::Gbr] {
             for (width_px, height_px) in [(1, 1), (5, 31), (4, 32), (7, 33), (3, 34), (6, 101)] {
-                let (matrix, range) = (Matrix::Bt709, Range::Limited);
-                let format = PictureFormat { width_px, height_px, chroma, matrix, range };
-                let mut picture = Picture::zeroed(format);
-                for plane in &mut picture.planes {
-                    for (at, value) in plane.iter_mut().enumerate() {
-                        *value = (at * 37 % 251) as u8;
+                for depth in [Depth::Eight, Depth::Ten] {
+                    let (matrix, range) = (Matrix::Bt709, Range::Limited);
+                    let format =
+                        PictureFormat { width_px, height_px, chroma, matrix, range, depth };
+                    let mut picture = Picture::zeroed(format);
+                    for plane in &mut picture.planes {
+                        for (at, value) in plane.iter_mut().enumerate() {
+                            // High bytes of 10 bits are below 4.
+                            let below = if depth == Depth::Ten && at % 2 == 1 { 4 } else { 251 };
+                            *value = (at * 37 % below) as u8;
+                        }
                     }
+                    let mut rgb = Vec::new();
+                    picture_to_rgb(&threads, &picture, &mut rgb);
+                    assert_eq!(rgb, color::picture_to_rgb(&picture), "{format:?}");
+                    let back = rgb_to_picture(&threads, &rgb, format);
+                    assert_eq!(back, color::rgb_to_picture(&rgb, format), "{format:?}");
                 }
-                let mut rgb = Vec::new();
-                picture_to_rgb(&threads, &picture, &mut rgb);
-                assert_eq!(rgb, color::picture_to_rgb(&picture), "{format:?}");
-                let back = rgb_to_picture(&threads, &rgb, format);
-                assert_eq!(back, color::rgb_to_picture(&rgb, format), "{format:?}");
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::driver::{DeviceError, Driver, Launch, Parameters};
 use super::params::ColorParams;
 use super::tensor::Tensor;
-use crate::frame::{Chroma, Picture, PictureFormat, Range};
-use crate::ops::color::kr_kb;
+use crate::frame::{Chroma, Depth, Picture, PictureFormat};
+use crate::ops::color::{Quantisation, kr_kb};
 
 /// Planes start at multiples of this, so that rows of common widths can be read as words.
 const PLANE_ALIGNMENT: usize = 16;
@@ -25,14 +25,14 @@ pub struct PlaneLayout {
 }
 
 impl PlaneLayout {
-    /// Of pictures of that format, 8 bit.
+    /// Of pictures of that format.
     #[must_use]
     pub fn of(format: PictureFormat) -> Self {
         let (mut offsets, mut bytes) = ([0; 3], 0_usize);
         for (index, offset) in offsets.iter_mut().enumerate().take(format.chroma.planes()) {
-            let (w, h) = format.chroma.plane_size(index, format.width_px, format.height_px);
+            let (row_bytes, rows) = format.plane_bytes(index);
             *offset = bytes.next_multiple_of(PLANE_ALIGNMENT);
-            bytes = *offset + w * h;
+            bytes = *offset + row_bytes * rows;
         }
         Self { format, offsets, bytes }
     }
@@ -76,15 +76,12 @@ impl PlaneLayout {
     }
 
     fn params(&self, planes: u64, image: u64) -> ColorParams {
-        let PictureFormat { width_px: w, height_px: h, chroma, matrix, range } = self.format;
+        let PictureFormat { width_px: w, height_px: h, chroma, matrix, .. } = self.format;
         let (chroma_w, chroma_h) = chroma.plane_size(1, w, h);
         let (kr, kb) = kr_kb(matrix);
         let kg = 1.0 - kr - kb;
         let (red, blue) = (2.0 * (1.0 - kr), 2.0 * (1.0 - kb));
-        let (luma_zero, luma_span, chroma_span) = match range {
-            Range::Limited => (16.0, 219.0, 224.0),
-            Range::Full => (0.0, 255.0, 255.0),
-        };
+        let levels = Quantisation::of(self.format);
         ColorParams {
             planes: [0, 1, 2].map(|index| self.plane_address(planes, index)),
             image,
@@ -94,11 +91,11 @@ impl PlaneLayout {
             chroma_w: chroma_w as i32,
             pitch: w as i32,
             chroma_pitch: chroma_w as i32,
-            luma_zero,
-            luma_span,
-            chroma_zero: 128.0,
-            chroma_span,
-            peak: 255.0,
+            luma_zero: levels.luma_zero,
+            luma_span: levels.luma_span,
+            chroma_zero: levels.chroma_zero,
+            chroma_span: levels.chroma_span,
+            peak: levels.peak,
             kr,
             kg,
             kb,
@@ -109,14 +106,16 @@ impl PlaneLayout {
         }
     }
 
-    fn kernel_part(&self) -> &'static str {
-        match self.format.chroma {
+    fn kernel_part(&self) -> String {
+        let chroma = match self.format.chroma {
             Chroma::Gray => "gray",
             Chroma::C420 => "yuv420",
             Chroma::C422 => "yuv422",
             Chroma::C444 => "yuv444",
             Chroma::Gbr => "gbr",
-        }
+        };
+        let wide = if self.format.depth == Depth::Eight { "" } else { "_wide" };
+        format!("{chroma}{wide}")
     }
 
     /// `rows`: rows of threads.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::color::{PlaneLayout, rgb8_from_planes};
 use super::driver::{Buffer, DeviceError, Driver, Launch, Parameters};
-use super::params::{LumaParams, SquaredErrorParams, SsimParams, TotalParams};
-use crate::frame::{Chroma, PictureFormat};
+use super::params::{Luma8Params, LumaParams, SquaredErrorParams, SsimParams, TotalParams};
+use crate::frame::{Chroma, Depth, PictureFormat};
 use crate::ops::metrics::{Filter, Measures};
 
 /// Threads of a block.
@@ -119,7 +119,7 @@ impl PictureMeasures {
         }
     }
 
-    /// RGB of a picture, and where its luma lies: as stored, or behind RGB where it is made from it.
+    /// RGB of a picture, and where its luma lies: as stored, or behind RGB where it is made from that or from more bits.
     fn samples_of(
         &self,
         driver: &Arc<dyn Driver>,
@@ -128,19 +128,29 @@ impl PictureMeasures {
     ) -> Result<u64, DeviceError> {
         let rgb = self.samples[index].address();
         rgb8_from_planes(driver, planes, &self.layout, rgb)?;
-        if self.format.chroma != Chroma::Gbr {
-            return Ok(self.layout.plane_address(planes, 0));
+        let stored = self.layout.plane_address(planes, 0);
+        let pixels = (self.format.height_px * self.format.width_px) as u64;
+        let luma = rgb + 3 * pixels;
+        let launch = |kernel, params: &[u8]| {
+            driver.launch(&Launch {
+                kernel,
+                grid: [(pixels as u32).div_ceil(THREADS), 1, 1],
+                block: [THREADS, 1, 1],
+                shared_bytes: 0,
+                params,
+            })
+        };
+        match (self.format.chroma, self.format.depth) {
+            (Chroma::Gbr, _) => {
+                launch("luma_of_rgb", LumaParams { rgb, luma, pixels }.as_bytes())?;
+            }
+            (_, Depth::Eight) => return Ok(stored),
+            (_, depth) => {
+                let steps = u64::from(depth.steps());
+                let params = Luma8Params { wide: stored, luma, pixels, steps };
+                launch("luma8", params.as_bytes())?;
+            }
         }
-        let pixels = self.format.height_px * self.format.width_px;
-        let luma = rgb + 3 * pixels as u64;
-        let params = LumaParams { rgb, luma, pixels: pixels as u64 };
-        driver.launch(&Launch {
-            kernel: "luma_of_rgb",
-            grid: [(pixels as u32).div_ceil(THREADS), 1, 1],
-            block: [THREADS, 1, 1],
-            shared_bytes: 0,
-            params: params.as_bytes(),
-        })?;
         Ok(luma)
     }
 

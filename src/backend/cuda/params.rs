@@ -398,6 +398,20 @@ pub struct LumaParams {
     pub pixels: u64,
 }
 
+/// Luma of more than 8 bits rounded to 8.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Luma8Params {
+    /// One plane of samples of two bytes.
+    pub wide: u64,
+    /// One plane of bytes.
+    pub luma: u64,
+    /// Samples of a plane.
+    pub pixels: u64,
+    /// Codes to one of 8 bits.
+    pub steps: u64,
+}
+
 /// Squared error of two runs of bytes.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -468,5 +482,5 @@ macro_rules! parameters {
     };
 }
 parameters! {
-    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams WarpParams View ResizeParams ColorParams LumaParams SquaredErrorParams SsimParams TotalParams
+    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams WarpParams View ResizeParams ColorParams LumaParams Luma8Params SquaredErrorParams SsimParams TotalParams
 }

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 use std::path::Path;
 
 use crate::cli::demo::scene::{BEAT_S, HEIGHT_PX, Scene, WIDTH_PX};
-use crate::frame::{Chroma, Matrix, Picture, PictureFormat, Range, Rate};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Rate};
 use crate::media::MediaError;
 use crate::media::synth::{self, AUDIO_RATE_HZ};
 use crate::ops::color;
@@ -26,6 +26,7 @@ const FORMAT: PictureFormat = PictureFormat {
     chroma: Chroma::C420,
     matrix: Matrix::Bt601,
     range: Range::Limited,
+    depth: Depth::Eight,
 };
 
 /// When a frame is shown, in seconds; between frames too.

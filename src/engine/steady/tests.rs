@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::engine::blend::Blend;
-use crate::frame::{Chroma, Matrix, Range, Seconds};
+use crate::frame::{Chroma, Depth, Matrix, Range, Seconds};
 
 /// Blends, works ahead, and fails at its nth picture.
 struct Failing {
@@ -75,7 +75,8 @@ fn rung(cure: Cure, step: &'static str, engine: fn() -> Box<dyn Interpolator>) -
 
 fn frames() -> Vec<Frame> {
     let (chroma, matrix, range) = (Chroma::Gray, Matrix::Bt709, Range::Full);
-    let format = PictureFormat { width_px: 2, height_px: 1, chroma, matrix, range };
+    let format =
+        PictureFormat { width_px: 2, height_px: 1, chroma, matrix, range, depth: Depth::Eight };
     let one = |index: u8| Frame {
         index: u64::from(index),
         pts: Seconds::from_integer(i128::from(index)),

@@ -243,7 +243,7 @@ fn a_file_is_followed_through_removal_renaming_and_replacement() {
     let report = place.report("replaced_slow2x.mp4.json");
     let size = fs::metadata(&clips[3]).unwrap().len();
     assert_eq!(report.source.size_bytes, size);
-    let sha256 = slomod::daemon::publish::file_sha256(&clips[3]).unwrap();
+    let sha256 = slomod::daemon::digest::file_sha256(&clips[3]).unwrap();
     assert_eq!(report.source.sha256, Some(sha256), "the later content was worked");
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
+use slomod::daemon::digest::file_sha256;
 use slomod::daemon::journal::FILE_NAME;
 use slomod::daemon::output_lock::LOCK_NAME;
-use slomod::daemon::publish::file_sha256;
 use slomod::report::Status;
 
 use crate::place::*;

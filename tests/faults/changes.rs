@@ -3,7 +3,7 @@
 use crate::ledger::Ledger;
 use crate::place::{Place, clip, large};
 use crate::wait_tidy;
-use slomod::daemon::publish::file_sha256;
+use slomod::daemon::digest::file_sha256;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What must be true of a place at any moment, and at the end.
 
 use crate::place::Place;
-use slomod::daemon::publish::file_sha256;
+use slomod::daemon::digest::file_sha256;
 use slomod::media::verify::verify;
 use slomod::report::{Report, Status};
 use std::collections::{BTreeMap, BTreeSet};

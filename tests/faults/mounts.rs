@@ -146,7 +146,7 @@ fn w25_a_read_only_source_is_worked_and_nothing_is_written_there() {
     for (number, name) in ["a.mp4", "sub/b.mp4"].into_iter().enumerate() {
         let clip = clip(place.folder.path(), "64x48", 6, number as u32 * 50);
         fs::copy(&clip, input.join(name)).unwrap();
-        ledger.sources.insert(name.into(), slomod::daemon::publish::file_sha256(&clip).unwrap());
+        ledger.sources.insert(name.into(), slomod::daemon::digest::file_sha256(&clip).unwrap());
     }
     mount(&["-o", "remount,ro"], &input);
     place.start();

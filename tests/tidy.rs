@@ -215,6 +215,28 @@ fn rust_field(line: &str) -> String {
     line.trim_start_matches("pub ").trim_end_matches(',').to_owned()
 }
 
+#[test]
+fn every_case_of_ingest_is_mapped_to_tests_that_exist() {
+    let page = read(Path::new("tests/INGEST.md"));
+    let rows: BTreeMap<&str, &str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| W")?.split_once(" | "))
+        .filter(|(case, _)| case.len() == 2)
+        .rev()
+        .collect();
+    for case in 1..=40 {
+        let row = rows.get(format!("{case:02}").as_str());
+        let row = row.unwrap_or_else(|| panic!("W{case:02} is not in tests/INGEST.md"));
+        let tests: Vec<&str> = row.split('`').filter(|it| it.contains("::")).collect();
+        assert!(!tests.is_empty(), "W{case:02} has no test");
+        for test in tests {
+            let (path, name) = test.split_once("::").unwrap();
+            let source = read(Path::new(path));
+            assert!(source.contains(&format!("fn {name}()")), "W{case:02}: there is no {test}");
+        }
+    }
+}
+
 /// Everything that is written by hand and compiled.
 fn sources() -> Vec<PathBuf> {
     let rust =

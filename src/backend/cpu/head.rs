@@ -14,7 +14,7 @@ use super::conv::{Conv, row_of_lanes};
 use super::instructions::Kernels;
 use super::narrow::{self, CHANNELS, Line};
 use super::pack::Packed;
-use super::simd::{Simd, Work};
+use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::{Residual, Row};
@@ -35,6 +35,9 @@ const MARGIN: usize = 3;
 /// Rows of the picture in scratch: those of the outputs at hand, and those that the first convolution reads ahead.
 const PICTURE_ROWS: usize = 14;
 
+/// Pixels from which on a record is written past the caches, which two of them would not fit.
+const STREAMED: usize = 1 << 19;
+
 /// Packed weights of the four layers.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
@@ -54,6 +57,8 @@ pub(super) struct HeadJob<'a> {
     /// From the first pixel inside the border.
     dst: Shared<'a>,
     dst_row: usize,
+    /// Whether the record is written past the caches.
+    stream: bool,
 }
 
 /// A task's scratch memory.
@@ -66,6 +71,8 @@ struct Strip<'a, 'b> {
     planes: [&'b mut [f32]; 3],
     /// Four rows behind the transposed convolution.
     features: &'b mut [f32],
+    /// A row of the record, and what stores of its last features may touch.
+    record: &'b mut [f32],
     tiles: &'b mut [f32],
 }
 
@@ -134,39 +141,42 @@ pub(super) unsafe fn head<S: Simd>(
                 strip.last::<S>();
                 let y = y as usize;
                 let count = OUTPUTS.min(rows.end - y);
-                <S::Eight as Simd>::outline(Write { strip: &strip, y, count });
+                <S::Eight as Simd>::outline(Write { strip: &mut strip, y, count });
             }
         }
     }
 }
 
 impl<'a, 'b> Strip<'a, 'b> {
-    /// Lengths of the parts: picture, a plane, features.
-    fn lens(columns: usize) -> [usize; 3] {
+    /// Lengths of the parts: picture, a plane, features, a row of the record.
+    fn lens(columns: usize) -> [usize; 4] {
         let plane = columns + 2 * MARGIN;
         [
             PICTURE_ROWS * 3 * (2 * plane + 1),
             INPUTS * plane * CHANNELS,
             OUTPUTS * columns * CHANNELS,
+            2 * columns * RECORD + 2 * RECORD,
         ]
     }
 
     /// Values of scratch memory for a strip of `columns`.
     fn scratch_len(columns: usize) -> usize {
-        let [picture, plane, features] = Self::lens(columns);
-        picture + 3 * plane + features + narrow::SCRATCH
+        let [picture, plane, features, record] = Self::lens(columns);
+        picture + 3 * plane + features + record + narrow::SCRATCH
     }
 
     fn new(job: &'a HeadJob<'a>, columns: Range<usize>, scratch: &'b mut [f32]) -> Self {
-        let [picture_len, plane, features_len] = Self::lens(columns.len());
-        let (picture, rest) = scratch.split_at_mut(picture_len);
+        let [picture_len, plane, features_len, record_len] = Self::lens(columns.len());
+        // Rows of 16 channels first, where the lines of the cache begin.
+        let (planes, rest) = scratch.split_at_mut(3 * plane);
         let (features, rest) = rest.split_at_mut(features_len);
-        let (planes, tiles) = rest.split_at_mut(3 * plane);
+        let (record, rest) = rest.split_at_mut(record_len);
+        let (picture, tiles) = rest.split_at_mut(picture_len);
         // Rows before the first are read with those that count, and must not be beyond measure.
         planes.fill(0.0);
         let (a, rest) = planes.split_at_mut(plane);
         let (b, c) = rest.split_at_mut(plane);
-        Self { job, columns, picture, planes: [a, b, c], features, tiles }
+        Self { job, columns, picture, planes: [a, b, c], features, record, tiles }
     }
 
     /// Values in a row of the picture, and of a plane.
@@ -318,12 +328,12 @@ impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
 
 /// Writes the record of `count` rows of features from `y` on.
 struct Write<'s, 'a, 'b> {
-    strip: &'s Strip<'a, 'b>,
+    strip: &'s mut Strip<'a, 'b>,
     y: usize,
     count: usize,
 }
 
-impl<E: Simd> Work<E> for Write<'_, '_, '_> {
+impl<E: Halves> Work<E> for Write<'_, '_, '_> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { strip, y, count } = self;
@@ -332,12 +342,14 @@ impl<E: Simd> Work<E> for Write<'_, '_, '_> {
         for row in 0..2 * count {
             let picture = &strip.picture[row * len + 3 * (2 * MARGIN + 1)..][..6 * w];
             let features = &strip.features[row / 2 * w * CHANNELS..][..w * CHANNELS];
+            let record = strip.record.as_mut_ptr();
             let at = (2 * y + row) * job.dst_row + 2 * strip.columns.start * RECORD;
             let out = job.dst.at(at);
-            for x in 0..w {
-                // SAFETY: two pixels of the record, their r, g, b, and eight features of one row.
-                unsafe {
-                    let pair = out.add(2 * RECORD * x);
+            // SAFETY: two pixels of the record for each of the columns, their r, g, b, and eight features of one row;
+            // behind the row of the record is room for one more. No other task writes these pixels.
+            unsafe {
+                for x in 0..w {
+                    let pair = record.add(2 * RECORD * x);
                     let rgb = picture.as_ptr().add(6 * x);
                     let both = E::load(features.as_ptr().add(x * CHANNELS + row % 2 * RECORD));
                     // Each writes the other's features as well, where something else comes next.
@@ -348,8 +360,17 @@ impl<E: Simd> Work<E> for Write<'_, '_, '_> {
                     pair.add(RECORD).copy_from_nonoverlapping(rgb.add(3), 3);
                     pair.add(2 * RECORD - 1).write(0.0);
                 }
+                if job.stream && out.align_offset(RECORD * size_of::<f32>()) == 0 {
+                    for at in (0..2 * w * RECORD).step_by(RECORD) {
+                        E::stream(out.add(at), E::load(record.add(at)));
+                    }
+                } else {
+                    out.copy_from_nonoverlapping(record, 2 * w * RECORD);
+                }
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { E::end_streams() };
     }
 }
 
@@ -371,7 +392,8 @@ pub(super) fn run(
     let (h, w) = (height / 2, width / 2);
     let (dst_row, origin) = (record.row_stride(), record.at(0, 0));
     let dst = Shared::new(&mut record.values_mut()[origin..]);
-    let job = HeadJob { head, picture, h, w, dst, dst_row };
+    let stream = height * width >= STREAMED;
+    let job = HeadJob { head, picture, h, w, dst, dst_row, stream };
     let strips = w.div_ceil(STRIP).max(1);
     let strip = w.div_ceil(strips).next_multiple_of(OUTPUTS);
     let bands = h.div_ceil(MOST_ROWS).max((threads.count() * 8).div_ceil(strips));

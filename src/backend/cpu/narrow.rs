@@ -1,8 +1,8 @@
 //! Stride-1 3x3 convolutions from 16 to 16 channels in transformed tiles, a few tiles at a time.
 //!
 //! The transform is that of [`super::winograd`]. With so few channels its products are cheap beside the way through
-//! memory, so coordinates never leave the first-level cache: six tiles are transformed, multiplied in place and
-//! transformed back before the next six.
+//! memory, so coordinates never go far: twelve tiles are transformed, multiplied in place and transformed back before the
+//! next twelve.
 #![expect(
     unsafe_code,
     reason = "vector instructions over raw rows; `run` checks the shapes, clamped columns stay inside"
@@ -22,7 +22,9 @@ use super::winograd::{COORDINATES, INPUTS, OUTPUTS, back, forward};
 /// Channels on either side.
 pub(super) const CHANNELS: usize = 16;
 /// Tiles that are multiplied together: as many as the register tile is high.
-const TILES: usize = 6;
+const GROUP: usize = 6;
+/// Tiles that are transformed together: the weights, which fill the first-level cache, are read once for all.
+const TILES: usize = 2 * GROUP;
 /// Values from a coordinate to the next.
 const COORDINATE: usize = TILES * CHANNELS;
 /// Alignment of the coordinates in bytes: a line of the cache.
@@ -66,13 +68,13 @@ pub(super) unsafe fn line<S: Simd>(line: &Line<'_>, scratch: &mut [f32]) {
     let tiles = line.w.div_ceil(OUTPUTS);
     for first in (0..tiles).step_by(TILES) {
         let count = TILES.min(tiles - first);
-        // SAFETY: the scratch holds six tiles; the caller's promise for the rest.
+        // SAFETY: the scratch holds as many tiles; the caller's promise for the rest.
         unsafe {
             for index in 0..count {
                 let to = start.wrapping_add(index * CHANNELS);
                 S::outline(Forward { line, x: (first + index) * OUTPUTS, to });
             }
-            S::outline(Multiply { weights: line.packed.weights.as_ptr(), start });
+            S::outline(Multiply { weights: line.packed.weights.as_ptr(), start, count });
             for index in 0..count {
                 let from = start.wrapping_add(index * CHANNELS);
                 S::outline(Back { line, x: (first + index) * OUTPUTS, from });
@@ -117,10 +119,11 @@ impl<S: Simd> Work<S> for Forward<'_> {
     }
 }
 
-/// Multiplies all coordinates of six tiles by their weights, in place.
+/// Multiplies all coordinates of `count` tiles by their weights, in place.
 struct Multiply {
     weights: *const f32,
     start: *mut f32,
+    count: usize,
 }
 
 /// Multiplies one coordinate of as many tiles as there are numbers. Written out, so that the sums stay in registers.
@@ -149,22 +152,36 @@ macro_rules! multiply {
     }};
 }
 
+/// The same with as many vectors as 16 channels take.
+macro_rules! multiply_by_weights {
+    ($S:ident, $from:expr, $weights:expr, $count:literal: $($p:literal)*) => {
+        if $S::LANES == CHANNELS {
+            multiply!($S, 1, $from, $weights, $count: $($p)*);
+        } else {
+            multiply!($S, 2, $from, $weights, $count: $($p)*);
+        }
+    };
+}
+
 impl<S: Simd> Work<S> for Multiply {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { weights, start } = self;
+        let Self { weights, start, count } = self;
         for at in 0..COORDINATES {
-            // SAFETY: the scratch holds six tiles, the weights 16 x 16 values for each coordinate.
+            // SAFETY: the scratch holds all tiles, the weights 16 x 16 values for each coordinate.
             unsafe {
-                let from = start.add(at * COORDINATE);
                 let weights = weights.add(at * CHANNELS * CHANNELS);
-                if S::LANES == CHANNELS {
-                    multiply!(S, 1, from, weights, 6: 0 1 2 3 4 5);
-                } else if S::TILE_PX[1] >= TILES {
-                    multiply!(S, 2, from, weights, 6: 0 1 2 3 4 5);
-                } else {
-                    multiply!(S, 2, from, weights, 3: 0 1 2);
-                    multiply!(S, 2, from.add(COORDINATE / 2), weights, 3: 0 1 2);
+                for first in (0..count).step_by(GROUP) {
+                    let from = start.add(at * COORDINATE + first * CHANNELS);
+                    if count - first <= GROUP / 2 {
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                    } else if S::TILE_PX[1] >= GROUP || S::LANES == CHANNELS {
+                        multiply_by_weights!(S, from, weights, 6: 0 1 2 3 4 5);
+                    } else {
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                        let from = from.add(GROUP / 2 * CHANNELS);
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                    }
                 }
             }
         }

@@ -52,6 +52,11 @@ impl Tensor {
         self.start = self.data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     }
 
+    /// Values, wherever they begin.
+    fn len(&self) -> usize {
+        self.data.len().saturating_sub(LINE)
+    }
+
     /// Values from one row to the next.
     #[must_use]
     pub fn row_stride(&self) -> usize {
@@ -67,12 +72,13 @@ impl Tensor {
     /// All values, border included.
     #[must_use]
     pub fn values(&self) -> &[f32] {
-        &self.data[self.start..]
+        &self.data[self.start..self.start + self.len()]
     }
 
     /// All values, border included; the border must stay zero.
     #[must_use]
     pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.data[self.start..]
+        let len = self.len();
+        &mut self.data[self.start..self.start + len]
     }
 }

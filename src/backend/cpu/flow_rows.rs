@@ -142,14 +142,14 @@ pub(super) unsafe fn add_pairs<E: Halves>(
         if up == 2 && pitch == 2 && first % 2 == 0 {
             // A column lies between the two positions of each pair.
             let weights = E::load([0.75, 0.75, 0.75, 0.75, 0.25, 0.25, 0.25, 0.25].as_ptr());
-            let mut x = first / 2;
-            let mut a = rows.columns::<E>(x - 1, x);
+            let start = first / 2;
+            let mut a = rows.columns::<E>(start - 1, start);
             for pair in 0..pairs.count {
+                let x = start + pair as isize;
                 let b = rows.columns::<E>(x, x + 1);
                 let at = sums.add(pair * GROUP);
                 E::store(at, E::add(E::load(at), E::mul_add(E::sub(b, a), weights, a)));
                 a = b;
-                x += 1;
             }
         } else if up > 1 && up % pitch == 0 && (first + 1 - up / 2).rem_euclid(pitch) != 0 {
             // Both positions of each pair lie between the same two columns.

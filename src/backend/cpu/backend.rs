@@ -152,7 +152,8 @@ impl Backend for Cpu {
             layer.conv.run(parts, (input, Add::Nothing), &mut to);
             std::mem::swap(&mut from, &mut to);
         }
-        head.deconv.run_adding(&self.kernels, &self.threads, &from, record);
+        let parts = (&self.kernels, &self.threads, &self.scratch);
+        head.deconv.run_adding(parts, &from, record);
         self.head = [from, to];
     }
 
@@ -171,7 +172,7 @@ impl Backend for Cpu {
     }
 
     fn deconv(&mut self, deconv: &Deconv, input: &Tensor, output: &mut Tensor) {
-        deconv.run(&self.kernels, &self.threads, input, output);
+        deconv.run((&self.kernels, &self.threads, &self.scratch), input, output);
     }
 
     fn deconv_fusion(

@@ -19,6 +19,10 @@ const RUN: usize = 256;
 /// Values of a run's sums, and of each of its parts by pairs of positions.
 const SUMS: usize = (RUN + 2) * GROUP;
 const PAIRS: usize = SUMS / 2;
+/// Source rows of the last transposed convolution at a time: those of a row of tiles.
+const ROWS: usize = 4;
+/// Values of a run of their outputs.
+const BAND: usize = ROWS * 4 * RUN * GROUP;
 
 /// One picture, for the entry functions.
 pub(super) struct FusionJob<'a> {
@@ -39,34 +43,40 @@ pub(super) struct FusionJob<'a> {
 #[inline(always)]
 pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
     let (_, width) = job.records.size();
-    let (own, band) = scratch.split_at_mut(SUMS + 3 * PAIRS);
+    debug_assert!(job.last.is_none() || rows.len() <= ROWS, "rows of a band");
+    let factor = job.last.map_or(1, |(last, _)| last.factor());
+    let run = RUN / factor;
+    let (own, rest) = scratch.split_at_mut(SUMS + 3 * PAIRS);
     let start = own.as_mut_ptr();
     let at = |index: usize| start.wrapping_add(SUMS + index * PAIRS);
     let own = Own { sums: start, pairs: at(0), aims: Aims { whole: at(1).cast(), parts: at(2) } };
-    let factor = job.last.map_or(1, |(last, _)| last.factor());
-    for source in rows {
+    let (band, tiles) = rest.split_at_mut(BAND);
+    let dst_row = RUN * GROUP;
+    for column in (0..width.div_ceil(factor)).step_by(run) {
         let mut first = None;
         if let Some((last, src)) = job.last {
-            let dst = Shared::new(&mut *band);
             let part = DeconvJob {
                 deconv: last,
                 src,
-                dst,
-                dst_first: source,
-                dst_row: width * GROUP,
+                dst: Shared::new(&mut *band),
+                dst_first: (rows.start, column),
+                dst_row,
                 residual_at: Residual::None,
             };
-            // SAFETY: the band holds `factor` rows; the caller's promise for the rest.
-            unsafe { deconv::<S>(&part, source..source + 1) };
+            let columns = column..(column + run).min(src.w);
+            // SAFETY: the band holds the rows of a run; the caller's promise for the rest.
+            unsafe { deconv::<S>(&part, rows.clone(), columns, tiles) };
             first = Some(band.as_ptr());
         }
-        for y in source * factor..((source + 1) * factor).min(job.fusion.height) {
-            let last = first.map(|first| first.wrapping_add((y - source * factor) * width * GROUP));
-            for x in (0..job.fusion.width).step_by(RUN) {
-                let n = RUN.min(job.fusion.width - x);
-                // SAFETY: n positions fit the sums and lie in the picture.
-                unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, own }) };
-            }
+        let x = column * factor;
+        if x >= job.fusion.width {
+            break;
+        }
+        let n = RUN.min(job.fusion.width - x);
+        for y in rows.start * factor..(rows.end * factor).min(job.fusion.height) {
+            let last = first.map(|first| first.wrapping_add((y - rows.start * factor) * dst_row));
+            // SAFETY: n positions fit the sums and lie in the picture.
+            unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, own }) };
         }
     }
 }
@@ -87,7 +97,7 @@ struct Blend<'a> {
     y: usize,
     x: usize,
     n: usize,
-    /// Row `y` of the last block's output.
+    /// The last block's output at the first of the pixels.
     last: Option<*const f32>,
     own: Own,
 }
@@ -111,12 +121,12 @@ impl Blend<'_> {
                     for output in job.outputs {
                         add_pairs::<E>(output, grid, output.factor, pairs);
                     }
-                    row.add(first * GROUP)
+                    row
                 }
                 _ => {
                     match last {
                         Some(row) => {
-                            sums.copy_from_nonoverlapping(row.add(first * GROUP), n * GROUP);
+                            sums.copy_from_nonoverlapping(row, n * GROUP);
                         }
                         None => sums.write_bytes(0, n * GROUP),
                     }
@@ -235,7 +245,7 @@ pub(super) fn run(
     let mut outputs = fusion.earlier.to_vec();
     let direct = fusion.factor == 1.0 && last.channels() <= GROUP;
     if !direct {
-        last.run(kernels, threads, input, whole);
+        last.run((kernels, threads, scratch), input, whole);
         outputs.push(BlockOutput { tensor: whole, factor: fusion.factor });
     }
     let job = FusionJob {
@@ -246,11 +256,10 @@ pub(super) fn run(
         rgb: Shared::new(rgb),
     };
     let factor = if direct { last.factor() } else { 1 };
-    let len = SUMS + 3 * PAIRS + factor * w * GROUP + 2 * GROUP;
+    let len = SUMS + 3 * PAIRS + BAND + last.scratch_len(RUN / factor);
     let rows = fusion.height.div_ceil(factor);
-    let band = rows.div_ceil(threads.count() * 8).clamp(1, 8);
-    threads.each(rows.div_ceil(band), |task| {
-        let rows = task * band..((task + 1) * band).min(rows);
+    threads.each(rows.div_ceil(ROWS), |task| {
+        let rows = task * ROWS..((task + 1) * ROWS).min(rows);
         // SAFETY: the kernels were chosen for this processor; shapes were checked above, tasks are disjoint.
         scratch.with(len, |own| unsafe { (kernels.fusion)(&job, rows, own) });
     });

@@ -8,6 +8,7 @@ mod backend;
 mod color;
 pub mod conv;
 pub mod deconv;
+mod deconv_tiles;
 mod flow_rows;
 mod fusion;
 mod head;

@@ -253,7 +253,7 @@ fn check_deconv((h, w): (usize, usize), cin: usize, channels: usize, shuffle: Sh
         );
         let factor = deconv.factor();
         let mut dst = poisoned(h * factor, w * factor, order.len());
-        deconv.run(&cpu.kernels, &cpu.threads, &src, &mut dst);
+        deconv.run((&cpu.kernels, &cpu.threads, &cpu.scratch), &src, &mut dst);
         let what = format!(
             "{} {} threads {h}x{w} {cin}->{channels} {shuffle:?}",
             cpu.instructions().name(),

@@ -54,7 +54,7 @@ const TASK_TILES: Range<usize> = 6..64;
 /// Values between the coordinates beyond their length, so that they do not fall on the same lines of the cache.
 const GAP: usize = 16;
 /// Alignment of a task's memory in bytes: a line of the cache.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Most channels of a block: 3 vectors of 16.
 const BLOCK: usize = 48;
@@ -94,31 +94,31 @@ pub(super) struct WinogradJob<'a> {
 
 /// Where a task keeps its coordinates: `[coordinate][tile][channel]`.
 #[derive(Clone, Copy)]
-struct Plane {
+pub(super) struct Plane {
     start: *mut f32,
     /// Values from a coordinate to the next.
     coordinate: usize,
     /// Values from a tile to the next.
-    channels: usize,
+    pub(super) channels: usize,
 }
 
 impl Plane {
-    fn len(tiles: usize, channels: usize) -> usize {
+    pub(super) fn len(tiles: usize, channels: usize) -> usize {
         COORDINATES * (tiles * channels + GAP)
     }
 
-    fn new(start: *mut f32, tiles: usize, channels: usize) -> Self {
+    pub(super) fn new(start: *mut f32, tiles: usize, channels: usize) -> Self {
         Self { start, coordinate: tiles * channels + GAP, channels }
     }
 
     #[inline(always)]
-    fn at(&self, coordinate: usize, tile: usize) -> *mut f32 {
+    pub(super) fn at(&self, coordinate: usize, tile: usize) -> *mut f32 {
         self.start.wrapping_add(coordinate * self.coordinate + tile * self.channels)
     }
 }
 
 /// Input channels with padding.
-fn depth(packed: &Packed) -> usize {
+pub(super) fn depth(packed: &Packed) -> usize {
     packed.cin.next_multiple_of(8)
 }
 
@@ -150,34 +150,16 @@ pub(super) unsafe fn winograd<S: Simd>(
     let sums =
         Plane::new(start.wrapping_add(Plane::len(tiles.len(), depth)), tiles.len(), end - first);
     for (index, tile) in tiles.clone().enumerate() {
-        // SAFETY: the plane has room for the tile; `depth` is a multiple of the lanes taken.
-        unsafe {
-            if depth.is_multiple_of(S::LANES) {
-                S::outline(Forward { job, tile, index, to: inputs });
-            } else {
-                S::Eight::outline(Forward { job, tile, index, to: inputs });
-            }
-        }
+        let (y, x) = (tile / job.across * OUTPUTS, tile % job.across * OUTPUTS);
+        // SAFETY: the plane has room for the tile.
+        unsafe { take_in::<S>(Forward { src: job.src, y, x, index, to: inputs }) };
     }
     for at in 0..COORDINATES {
         for block in &packed.blocks[blocks.clone()] {
             let weights = block.offset + at * packed.cin * block.vectors * lanes;
-            let row = Row {
-                rows: [inputs.at(at, 0).cast_const(); 3],
-                taps: 1,
-                px: packed.cin,
-                step: depth,
-                cin: packed.cin,
-                weights: packed.weights[weights..].as_ptr(),
-                bias: NO_BIAS.as_ptr(),
-                slope: NO_SLOPE.as_ptr(),
-                residual_at: Residual::None,
-                residual: NO_BIAS.as_ptr(),
-                residual_step: 0,
-                out: sums.at(at, 0).wrapping_add(block.first - first),
-                out_step: sums.channels,
-                w: tiles.len(),
-            };
+            let out = sums.at(at, 0).wrapping_add(block.first - first);
+            let weights = packed.weights[weights..].as_ptr();
+            let row = product(packed, weights, (inputs, at), (out, sums), tiles.len());
             // SAFETY: both planes hold as many tiles as the row is wide.
             unsafe { row_of_lanes::<S>(lanes, block.vectors, &row) };
         }
@@ -194,21 +176,63 @@ pub(super) unsafe fn winograd<S: Simd>(
     }
 }
 
+/// The products of coordinate `at` of as many tiles and a block's `weights`, to `out` in the plane `sums`.
+pub(super) fn product(
+    packed: &Packed,
+    weights: *const f32,
+    (inputs, at): (Plane, usize),
+    (out, sums): (*mut f32, Plane),
+    tiles: usize,
+) -> Row {
+    Row {
+        rows: [inputs.at(at, 0).cast_const(); 3],
+        taps: 1,
+        px: packed.cin,
+        step: inputs.channels,
+        cin: packed.cin,
+        weights,
+        bias: NO_BIAS.as_ptr(),
+        slope: NO_SLOPE.as_ptr(),
+        residual_at: Residual::None,
+        residual: NO_BIAS.as_ptr(),
+        residual_step: 0,
+        out,
+        out_step: sums.channels,
+        w: tiles,
+    }
+}
+
+/// Takes a tile's inputs to its coordinates in vectors that its channels are a multiple of.
+///
+/// # Safety
+/// The instruction set of `S` is enabled; the plane has room for the tile.
+#[inline(always)]
+pub(super) unsafe fn take_in<S: Simd>(tile: Forward<'_>) {
+    // SAFETY: the caller's promise is the same; every set includes its 8-lane form.
+    unsafe {
+        if tile.to.channels.is_multiple_of(S::LANES) {
+            S::outline(tile);
+        } else {
+            S::Eight::outline(tile);
+        }
+    }
+}
+
 /// Takes the inputs of a tile to its coordinates.
-struct Forward<'a> {
-    job: &'a WinogradJob<'a>,
-    tile: usize,
+pub(super) struct Forward<'a> {
+    pub src: &'a Tensor,
+    /// The tile's first output.
+    pub y: usize,
+    pub x: usize,
     /// Where the tile is in the plane.
-    index: usize,
-    to: Plane,
+    pub index: usize,
+    pub to: Plane,
 }
 
 impl<S: Simd> Work<S> for Forward<'_> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { job, tile, index, to } = self;
-        let src = job.src;
-        let (y, x) = (tile / job.across * OUTPUTS, tile % job.across * OUTPUTS);
+        let Self { src, y, x, index, to } = self;
         let mut rows = [src.values().as_ptr(); INPUTS];
         let mut columns = [0; INPUTS];
         for i in 0..INPUTS {

@@ -25,8 +25,8 @@ pub(super) const COORDINATES: usize = USED * USED;
 /// Input channels for which this is the faster way: with fewer the transforms take longer than the products, with more
 /// the weights are far beyond the second-level cache.
 const CHANNELS: std::ops::RangeInclusive<usize> = 16..=64;
-/// Bytes of transformed inputs and products that a task should stay within, half of a common second-level cache.
-const TASK_BYTES: usize = 256 << 10;
+/// Bytes of transformed inputs and products that a task should stay within, most of a common second-level cache.
+const TASK_BYTES: usize = 448 << 10;
 /// Fewest tiles of a task: fewer would wait on the weights.
 const FEWEST: usize = 6;
 
@@ -142,22 +142,30 @@ struct Tile<'a> {
 unsafe fn hand_out<S: Simd>(phase: usize, tile: Tile<'_>) {
     // SAFETY: the caller's promise is the same.
     unsafe {
-        match phase {
-            0 => S::outline(Back::<0, 0>(tile)),
-            1 => S::outline(Back::<0, 1>(tile)),
-            2 => S::outline(Back::<1, 0>(tile)),
-            _ => S::outline(Back::<1, 1>(tile)),
+        match (phase, tile.size == (OUTPUTS, OUTPUTS)) {
+            (0, true) => S::outline(Back::<0, 0, OUTPUTS>(tile)),
+            (1, true) => S::outline(Back::<0, 1, OUTPUTS>(tile)),
+            (2, true) => S::outline(Back::<1, 0, OUTPUTS>(tile)),
+            (_, true) => S::outline(Back::<1, 1, OUTPUTS>(tile)),
+            (0, false) => S::outline(Back::<0, 0, 0>(tile)),
+            (1, false) => S::outline(Back::<0, 1, 0>(tile)),
+            (2, false) => S::outline(Back::<1, 0, 0>(tile)),
+            (_, false) => S::outline(Back::<1, 1, 0>(tile)),
         }
     }
 }
 
-/// A tile's outputs of the parity `DOWN`, `ACROSS`.
-struct Back<'a, const DOWN: usize, const ACROSS: usize>(Tile<'a>);
+/// A tile's outputs of the parity `DOWN`, `ACROSS`: those of `WHOLE` source rows and columns, or where it is 0 of as many
+/// as are wanted.
+struct Back<'a, const DOWN: usize, const ACROSS: usize, const WHOLE: usize>(Tile<'a>);
 
-impl<S: Simd, const DOWN: usize, const ACROSS: usize> Work<S> for Back<'_, DOWN, ACROSS> {
+impl<S: Simd, const DOWN: usize, const ACROSS: usize, const WHOLE: usize> Work<S>
+    for Back<'_, DOWN, ACROSS, WHOLE>
+{
     #[inline(always)]
     unsafe fn run(self) {
-        let Self(Tile { job, packed, index, corner: (y, x), size: (rows, columns), from }) = self;
+        let Self(Tile { job, packed, index, corner: (y, x), size, from }) = self;
+        let (rows, columns) = if WHOLE > 0 { (WHOLE, WHOLE) } else { size };
         // Twice two rows and columns for each source pixel, two of either of this parity.
         let pixel = packed.padded / 4;
         let row_len = 2 * pixel;
@@ -166,6 +174,9 @@ impl<S: Simd, const DOWN: usize, const ACROSS: usize> Work<S> for Back<'_, DOWN,
         for channel in (0..packed.padded).step_by(S::LANES) {
             let (i, within) = (channel / row_len, channel % row_len);
             let corner = (first_row + i) * job.dst_row + first_value + within;
+            let last = 4 * (rows - 1) * job.dst_row + 4 * (columns - 1) * pixel;
+            assert!(job.dst.at(corner + last + S::LANES) > job.dst.at(corner), "outputs");
+            let start = job.dst.at(corner);
             // SAFETY: the plane holds the tile; only outputs of the source pixels wanted are written.
             unsafe {
                 let mut half = [[S::splat(0.0); INPUTS]; OUTPUTS];
@@ -180,12 +191,15 @@ impl<S: Simd, const DOWN: usize, const ACROSS: usize> Work<S> for Back<'_, DOWN,
                     }
                 }
                 let bias = S::load(packed.bias.as_ptr().add(channel));
-                for (down, line) in half.into_iter().enumerate().take(rows) {
+                for (down, line) in half.into_iter().enumerate() {
+                    if down >= rows {
+                        continue;
+                    }
                     let outputs = back::<S>(line);
                     for (across, sum) in outputs.into_iter().enumerate() {
                         if across < columns {
-                            let at = corner + 4 * down * job.dst_row + 4 * across * pixel;
-                            S::store(job.dst.at(at), S::add(sum, bias));
+                            let at = 4 * down * job.dst_row + 4 * across * pixel;
+                            S::store(start.wrapping_add(at), S::add(sum, bias));
                         }
                     }
                 }

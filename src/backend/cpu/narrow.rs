@@ -17,7 +17,7 @@ use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::activate;
-use super::winograd::{COORDINATES, INPUTS, OUTPUTS, back, forward};
+use super::winograd::{COORDINATES, INPUTS, OUTPUTS, back, end, far, forward, near};
 
 /// Channels on either side.
 pub(super) const CHANNELS: usize = 16;
@@ -77,7 +77,12 @@ pub(super) unsafe fn line<S: Simd>(line: &Line<'_>, scratch: &mut [f32]) {
             S::outline(Multiply { weights: line.packed.weights.as_ptr(), start, count });
             for index in 0..count {
                 let from = start.wrapping_add(index * CHANNELS);
-                S::outline(Back { line, x: (first + index) * OUTPUTS, from });
+                let x = (first + index) * OUTPUTS;
+                if line.rows == OUTPUTS && line.w - x >= OUTPUTS {
+                    S::outline(Back::<OUTPUTS> { line, x, from });
+                } else {
+                    S::outline(Back::<0> { line, x, from });
+                }
             }
         }
     }
@@ -92,6 +97,7 @@ struct Forward<'a> {
 
 impl<S: Simd> Work<S> for Forward<'_> {
     #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "constant indices keep the values in registers")]
     unsafe fn run(self) {
         let Self { line, x, to } = self;
         let mut columns = [0; INPUTS];
@@ -101,20 +107,49 @@ impl<S: Simd> Work<S> for Forward<'_> {
         for channel in (0..CHANNELS).step_by(S::LANES) {
             // SAFETY: columns are clamped into the rows; the scratch has room for the tile.
             unsafe {
-                let mut half = [[S::splat(0.0); INPUTS]; INPUTS];
-                for (across, column) in columns.into_iter().enumerate() {
-                    let read = |row: *const f32| S::load(row.wrapping_add(column + channel));
-                    for (line, value) in half.iter_mut().zip(forward::<S>(line.from.map(read))) {
-                        line[across] = value;
-                    }
+                // Inputs are read again for each row of coordinates: keeping all 36 halfway would take as long.
+                let to = to.wrapping_add(channel);
+                macro_rules! read {
+                    ($column:ident: $($row:literal)*) => {
+                        [$(S::load(line.from[$row].wrapping_add(columns[$column] + channel))),*]
+                    };
                 }
-                for (down, line) in half.into_iter().enumerate() {
-                    for (across, value) in forward::<S>(line).into_iter().enumerate() {
-                        let at = (down * INPUTS + across) * COORDINATE + channel;
-                        S::store(to.wrapping_add(at), value);
-                    }
+                let (mut one, mut other) = ([S::splat(0.0); INPUTS], [S::splat(0.0); INPUTS]);
+                for i in 0..INPUTS {
+                    one[i] = end::<S>(read!(i: 0 2 4));
                 }
+                across::<S>(one, to, 0);
+                for i in 0..INPUTS {
+                    [one[i], other[i]] = near::<S>(read!(i: 1 2 3 4));
+                }
+                across::<S>(one, to, 1);
+                across::<S>(other, to, 2);
+                for i in 0..INPUTS {
+                    [one[i], other[i]] = far::<S>(read!(i: 1 2 3 4));
+                }
+                across::<S>(one, to, 3);
+                across::<S>(other, to, 4);
+                for i in 0..INPUTS {
+                    one[i] = end::<S>(read!(i: 1 3 5));
+                }
+                across::<S>(one, to, 5);
             }
+        }
+    }
+}
+
+/// Takes row `down` of a tile, whose columns are coordinates, to its coordinates.
+///
+/// # Safety
+/// The instruction set of `S` is enabled; `to` is where the tile's coordinates begin.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "constant indices keep the values in registers")]
+unsafe fn across<S: Simd>(row: [S::V; INPUTS], to: *mut f32, down: usize) {
+    // SAFETY: the caller's promise is the same.
+    unsafe {
+        let values = forward::<S>(row);
+        for i in 0..INPUTS {
+            S::store(to.wrapping_add((down * INPUTS + i) * COORDINATE), values[i]);
         }
     }
 }
@@ -188,18 +223,23 @@ impl<S: Simd> Work<S> for Multiply {
     }
 }
 
-/// Takes the products of the tile of outputs `x..` back to outputs, and finishes these.
-struct Back<'a> {
+/// Takes the products of the tile of outputs `x..` back to outputs, and finishes these: `WHOLE` rows and columns, or
+/// where it is 0 as many as the line has.
+struct Back<'a, const WHOLE: usize> {
     line: &'a Line<'a>,
     x: usize,
     from: *const f32,
 }
 
-impl<S: Simd> Work<S> for Back<'_> {
+impl<S: Simd, const WHOLE: usize> Work<S> for Back<'_, WHOLE> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { line, x, from } = self;
-        let columns = (line.w - x).min(OUTPUTS);
+        let (rows, columns) = if WHOLE > 0 {
+            (WHOLE, WHOLE)
+        } else {
+            (line.rows.min(OUTPUTS), (line.w - x).min(OUTPUTS))
+        };
         for channel in (0..CHANNELS).step_by(S::LANES) {
             // SAFETY: the scratch holds the tile; only outputs of the line are written.
             unsafe {
@@ -216,7 +256,10 @@ impl<S: Simd> Work<S> for Back<'_> {
                 }
                 let bias = S::load(line.packed.bias.as_ptr().add(channel));
                 let slope = S::load(line.packed.slope.as_ptr().add(channel));
-                for (down, sums) in half.into_iter().enumerate().take(line.rows) {
+                for (down, sums) in half.into_iter().enumerate() {
+                    if down >= rows {
+                        continue;
+                    }
                     let outputs = back::<S>(sums);
                     for (across, sum) in outputs.into_iter().enumerate() {
                         if across >= columns {

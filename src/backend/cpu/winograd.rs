@@ -321,28 +321,63 @@ impl<S: Simd> Work<S> for Back<'_> {
 /// # Safety
 /// The instruction set of `S` is enabled.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
 pub(super) unsafe fn forward<S: Simd>(d: [S::V; INPUTS]) -> [S::V; INPUTS] {
+    // SAFETY: the caller's promise is the same.
+    unsafe {
+        let [near, minus_near] = near::<S>([d[1], d[2], d[3], d[4]]);
+        let [far, minus_far] = far::<S>([d[1], d[2], d[3], d[4]]);
+        let first = end::<S>([d[0], d[2], d[4]]);
+        [first, near, minus_near, far, minus_far, end::<S>([d[1], d[3], d[5]])]
+    }
+}
+
+/// The coordinate at 0 of inputs 0, 2 and 4, and that at infinity of inputs 1, 3 and 5.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn end<S: Simd>([a, b, c]: [S::V; 3]) -> S::V {
     const PRODUCT: f32 = (NEAR_SQUARE * FAR_SQUARE) as f32;
     const SUM: f32 = (NEAR_SQUARE + FAR_SQUARE) as f32;
     // SAFETY: the caller's promise is the same.
+    unsafe { S::mul_add(S::splat(PRODUCT), a, S::mul_add(S::splat(-SUM), b, c)) }
+}
+
+/// The coordinates at the nearer points of inputs 1 to 4.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn near<S: Simd>(d: [S::V; 4]) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
+    unsafe { pair::<S>(d, -FAR_SQUARE as f32, NEAR as f32) }
+}
+
+/// The coordinates at the farther points of inputs 1 to 4.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn far<S: Simd>(d: [S::V; 4]) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
+    unsafe { pair::<S>(d, -NEAR_SQUARE as f32, FAR as f32) }
+}
+
+/// The coordinates at `point` and its opposite: the polynomial without the factors of the other pair of points, its even
+/// and odd powers apart.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+unsafe fn pair<S: Simd>([a, b, c, d]: [S::V; 4], factor: f32, point: f32) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
     unsafe {
-        let (product, sum) = (S::splat(PRODUCT), S::splat(-SUM));
-        let (near, far) = (NEAR as f32, FAR as f32);
-        let ends = |a, b, c| S::mul_add(product, a, S::mul_add(sum, b, c));
-        // The polynomial without the factors of one pair of points, its even and odd powers apart.
-        let even = |square: f64| S::mul_add(S::splat(-(square as f32)), d[2], d[4]);
-        let odd = |square: f64| S::mul_add(S::splat(-(square as f32)), d[1], d[3]);
-        let (even_near, odd_near) = (even(FAR_SQUARE), odd(FAR_SQUARE));
-        let (even_far, odd_far) = (even(NEAR_SQUARE), odd(NEAR_SQUARE));
-        [
-            ends(d[0], d[2], d[4]),
-            S::mul_add(S::splat(near), odd_near, even_near),
-            S::mul_add(S::splat(-near), odd_near, even_near),
-            S::mul_add(S::splat(far), odd_far, even_far),
-            S::mul_add(S::splat(-far), odd_far, even_far),
-            ends(d[1], d[3], d[5]),
-        ]
+        let even = S::mul_add(S::splat(factor), b, d);
+        let odd = S::mul_add(S::splat(factor), a, c);
+        [S::mul_add(S::splat(point), odd, even), S::mul_add(S::splat(-point), odd, even)]
     }
 }
 

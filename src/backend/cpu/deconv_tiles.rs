@@ -9,13 +9,11 @@
 
 use std::ops::Range;
 
-use super::conv::row_of_lanes;
 use super::deconv::{DeconvJob, Shuffle};
 use super::pack::Packed;
+use super::products::{LINE, Plane, Product};
 use super::simd::{Simd, Work};
-use super::winograd::{
-    Forward, INPUTS, LINE, OUTPUTS, Plane, back, depth, kernel_coordinate, product, take_in,
-};
+use super::winograd::{Forward, INPUTS, OUTPUTS, back, depth, kernel_coordinate, take_in};
 
 /// Coordinates along each direction that are not zero.
 const USED: usize = INPUTS - 1;
@@ -95,13 +93,11 @@ pub(super) unsafe fn deconv<S: Simd>(
         for (phase, packed) in phases.iter().enumerate() {
             for at in 0..COORDINATES {
                 for block in &packed.blocks {
-                    let weights = block.offset + at * packed.cin * block.vectors * lanes;
-                    let weights = packed.weights[weights..].as_ptr();
-                    let out = sums.at(at, 0).wrapping_add(block.first);
-                    let from = (inputs, coordinate(phase, at));
-                    let row = product(packed, weights, from, (out, sums), tiles);
-                    // SAFETY: both planes hold as many tiles as the row is wide.
-                    unsafe { row_of_lanes::<S>(lanes, block.vectors, &row) };
+                    let from = inputs.at(coordinate(phase, at), 0);
+                    let to = sums.at(at, 0).wrapping_add(block.first);
+                    let given = Product { packed, block, at, from, inputs, to, sums };
+                    // SAFETY: both planes hold as many tiles.
+                    unsafe { given.run::<S>(tiles) };
                 }
             }
             for index in 0..tiles {

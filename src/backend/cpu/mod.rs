@@ -17,6 +17,7 @@ mod narrow;
 #[cfg(test)]
 mod network_tests;
 mod pack;
+mod products;
 mod simd;
 pub mod similarity;
 mod stage;

@@ -11,13 +11,14 @@
 
 use std::ops::Range;
 
-use super::conv::{Add, row_of_lanes};
+use super::conv::Add;
 use super::instructions::Kernels;
 use super::pack::Packed;
+use super::products::{LINE, Plane, Product};
 use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
-use super::tile::{Residual, Row, activate};
+use super::tile::{Residual, activate};
 
 /// Outputs of a tile, down and across.
 pub(super) const OUTPUTS: usize = 4;
@@ -51,18 +52,6 @@ const KERNEL: [[f64; 3]; INPUTS] = {
 const TASK_BYTES: usize = 448 << 10;
 /// Fewest and most tiles of a task, where there are so many: fewer would wait on the weights.
 const TASK_TILES: Range<usize> = 6..64;
-/// Values between the coordinates beyond their length, so that they do not fall on the same lines of the cache.
-const GAP: usize = 16;
-/// Alignment of a task's memory in bytes: a line of the cache.
-pub(super) const LINE: usize = 64;
-
-/// Most channels of a block: 3 vectors of 16.
-const BLOCK: usize = 48;
-/// What a product of one coordinate adds: nothing.
-const NO_BIAS: [f32; BLOCK] = [0.0; BLOCK];
-/// What its activation does: nothing.
-const NO_SLOPE: [f32; BLOCK] = [1.0; BLOCK];
-
 /// Fewest channels on either side for which this is the faster way: with 32 by a quarter, with 16 [`super::narrow`] is.
 pub(super) const CHANNELS: usize = 32;
 
@@ -90,31 +79,6 @@ pub(super) struct WinogradJob<'a> {
     dst_w: usize,
     /// Tiles in a row of the picture.
     across: usize,
-}
-
-/// Where a task keeps its coordinates: `[coordinate][tile][channel]`.
-#[derive(Clone, Copy)]
-pub(super) struct Plane {
-    start: *mut f32,
-    /// Values from a coordinate to the next.
-    coordinate: usize,
-    /// Values from a tile to the next.
-    pub(super) channels: usize,
-}
-
-impl Plane {
-    pub(super) fn len(tiles: usize, channels: usize) -> usize {
-        COORDINATES * (tiles * channels + GAP)
-    }
-
-    pub(super) fn new(start: *mut f32, tiles: usize, channels: usize) -> Self {
-        Self { start, coordinate: tiles * channels + GAP, channels }
-    }
-
-    #[inline(always)]
-    pub(super) fn at(&self, coordinate: usize, tile: usize) -> *mut f32 {
-        self.start.wrapping_add(coordinate * self.coordinate + tile * self.channels)
-    }
 }
 
 /// Input channels with padding.
@@ -156,12 +120,10 @@ pub(super) unsafe fn winograd<S: Simd>(
     }
     for at in 0..COORDINATES {
         for block in &packed.blocks[blocks.clone()] {
-            let weights = block.offset + at * packed.cin * block.vectors * lanes;
-            let out = sums.at(at, 0).wrapping_add(block.first - first);
-            let weights = packed.weights[weights..].as_ptr();
-            let row = product(packed, weights, (inputs, at), (out, sums), tiles.len());
-            // SAFETY: both planes hold as many tiles as the row is wide.
-            unsafe { row_of_lanes::<S>(lanes, block.vectors, &row) };
+            let to = sums.at(at, 0).wrapping_add(block.first - first);
+            let given = Product { packed, block, at, from: inputs.at(at, 0), inputs, to, sums };
+            // SAFETY: both planes hold as many tiles.
+            unsafe { given.run::<S>(tiles.len()) };
         }
     }
     for (index, tile) in tiles.enumerate() {
@@ -173,32 +135,6 @@ pub(super) unsafe fn winograd<S: Simd>(
                 S::Eight::outline(Back { job, tile, index, from: sums, first });
             }
         }
-    }
-}
-
-/// The products of coordinate `at` of as many tiles and a block's `weights`, to `out` in the plane `sums`.
-pub(super) fn product(
-    packed: &Packed,
-    weights: *const f32,
-    (inputs, at): (Plane, usize),
-    (out, sums): (*mut f32, Plane),
-    tiles: usize,
-) -> Row {
-    Row {
-        rows: [inputs.at(at, 0).cast_const(); 3],
-        taps: 1,
-        px: packed.cin,
-        step: inputs.channels,
-        cin: packed.cin,
-        weights,
-        bias: NO_BIAS.as_ptr(),
-        slope: NO_SLOPE.as_ptr(),
-        residual_at: Residual::None,
-        residual: NO_BIAS.as_ptr(),
-        residual_step: 0,
-        out,
-        out_step: sums.channels,
-        w: tiles,
     }
 }
 

@@ -29,6 +29,36 @@ pub(super) fn lane_scales(
     scales
 }
 
+/// Whether rows of sums hold something yet.
+pub(super) trait Sums {
+    /// The sum at `at` and `value`.
+    ///
+    /// # Safety
+    /// The instruction set of `E` is enabled; `at` is valid for a vector.
+    unsafe fn with<E: Simd>(at: *const f32, value: E::V) -> E::V;
+}
+
+/// They do not: the first output is stored.
+pub(super) struct Fresh;
+
+impl Sums for Fresh {
+    #[inline(always)]
+    unsafe fn with<E: Simd>(_: *const f32, value: E::V) -> E::V {
+        value
+    }
+}
+
+/// They do: the next output is added.
+pub(super) struct Begun;
+
+impl Sums for Begun {
+    #[inline(always)]
+    unsafe fn with<E: Simd>(at: *const f32, value: E::V) -> E::V {
+        // SAFETY: the caller's promise is the same.
+        unsafe { E::add(E::load(at), value) }
+    }
+}
+
 /// Adds `scales * output` at positions `first..first + n` of row `y` of a grid to `sums` (`n` groups).
 ///
 /// `group` tells which 8 channels are read; the grid has `unit` picture pixels for each of its own.
@@ -37,7 +67,7 @@ pub(super) fn lane_scales(
 /// The instruction set of `E` is enabled and `E` has 8 lanes; `sums` is valid for `n * 8` values; the positions lie on
 /// the grid.
 #[inline(always)]
-pub(super) unsafe fn add_row<E: Simd>(
+pub(super) unsafe fn add_row<E: Simd, B: Sums>(
     output: &BlockOutput<'_, Tensor>,
     (y, first, n, unit): (usize, usize, usize, f32),
     (scales, group): (&[f32; GROUP], usize),
@@ -58,7 +88,7 @@ pub(super) unsafe fn add_row<E: Simd>(
         };
         let add = |x: usize, value: E::V| {
             let at = sums.add((x - first) * GROUP);
-            E::store(at, E::add(E::load(at), value));
+            E::store(at, B::with::<E>(at, value));
         };
         let end = first + n;
         if step >= 1.0 {
@@ -74,6 +104,18 @@ pub(super) unsafe fn add_row<E: Simd>(
         let up = (1.0 / step) as usize;
         let (half, shift) = (up / 2, up.trailing_zeros());
         let mut x = first;
+        if up == 2 && first % 2 == 0 {
+            // A column lies between the two positions of each pair.
+            let mut a = column((first / 2).saturating_sub(1));
+            let mut b = column(first / 2);
+            while x + 1 < end {
+                let c = column((x / 2 + 1).min(tensor.w - 1));
+                add(x, E::mul_add(E::sub(b, a), E::splat(0.75), a));
+                add(x + 1, E::mul_add(E::sub(c, b), E::splat(0.25), b));
+                (a, b) = (b, c);
+                x += 2;
+            }
+        }
         while x < end && x < half {
             add(x, column(0));
             x += 1;
@@ -116,7 +158,7 @@ pub(super) struct Pairs {
 /// As [`add_row`]; `sums` is valid for eight values a pair. Positions beyond the grid count as its last.
 #[inline(always)]
 #[expect(clippy::cast_possible_wrap, reason = "columns of a picture")]
-pub(super) unsafe fn add_pairs<E: Halves>(
+pub(super) unsafe fn add_pairs<E: Halves, B: Sums>(
     output: &BlockOutput<'_, Tensor>,
     pairs: Pairs,
     scale: f32,
@@ -148,7 +190,7 @@ pub(super) unsafe fn add_pairs<E: Halves>(
                 let x = start + pair as isize;
                 let b = rows.columns::<E>(x, x + 1);
                 let at = sums.add(pair * GROUP);
-                E::store(at, E::add(E::load(at), E::mul_add(E::sub(b, a), weights, a)));
+                E::store(at, B::with::<E>(at, E::mul_add(E::sub(b, a), weights, a)));
                 a = b;
             }
         } else if up > 1 && up % pitch == 0 && (first + 1 - up / 2).rem_euclid(pitch) != 0 {
@@ -167,7 +209,7 @@ pub(super) unsafe fn add_pairs<E: Halves>(
                 let run = ((up - part + pitch - 1) / pitch) as usize;
                 for pair in pair..pairs.count.min(pair + run) {
                     let at = sums.add(pair * GROUP);
-                    E::store(at, E::add(E::load(at), E::mul_add(d, weights, a)));
+                    E::store(at, B::with::<E>(at, E::mul_add(d, weights, a)));
                     weights = E::add(weights, advance);
                 }
                 pair += run;
@@ -177,11 +219,33 @@ pub(super) unsafe fn add_pairs<E: Halves>(
             for pair in 0..pairs.count {
                 let mut both = [0.0; 2 * GROUP];
                 let grid = (pairs.y, pairs.first + pair * pairs.pitch, 2, pairs.unit);
-                add_row::<E>(output, grid, (&[scale; GROUP], 0), both.as_mut_ptr());
+                add_row::<E, Fresh>(output, grid, (&[scale; GROUP], 0), both.as_mut_ptr());
                 let both = E::load_halves(both.as_ptr(), both.as_ptr().add(GROUP));
                 let at = sums.add(pair * GROUP);
-                E::store(at, E::add(E::load(at), both));
+                E::store(at, B::with::<E>(at, both));
             }
+        }
+    }
+}
+
+/// The sums of all outputs' flows, in units of `unit` picture pixels, as [`add_pairs`] adds them.
+///
+/// # Safety
+/// As [`add_pairs`], of all outputs.
+#[inline(always)]
+pub(super) unsafe fn add_all_pairs<E: Halves>(
+    outputs: &[BlockOutput<'_, Tensor>],
+    (pairs, unit): (Pairs, f32),
+    sums: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Some((first, others)) = outputs.split_first() else {
+            return sums.write_bytes(0, pairs.count * GROUP);
+        };
+        add_pairs::<E, Fresh>(first, pairs, first.factor / unit, sums);
+        for output in others {
+            add_pairs::<E, Begun>(output, pairs, output.factor / unit, sums);
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::deconv::{Deconv, DeconvJob, deconv};
-use super::flow_rows::{Aims, GROUP, Pairs, Records, add_pairs, add_row, lane_scales};
+use super::flow_rows::{Aims, Begun, GROUP, Pairs, Records, add_all_pairs, add_row, lane_scales};
 use super::instructions::Kernels;
 use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
@@ -114,16 +114,14 @@ impl Blend<'_> {
         let grid = Pairs { y, first, count: n.div_ceil(2), pitch: 2, unit: 1.0 };
         // SAFETY: `run` checked that the row lies in all outputs and records; n is at most RUN.
         unsafe {
-            pairs.write_bytes(0, grid.count * GROUP);
             let groups = match last {
                 // Flow of the last block is in picture pixels, its mask as it is: the others add flow alone.
                 Some(row) if fusion.mask == MaskRule::Last => {
-                    for output in job.outputs {
-                        add_pairs::<E>(output, grid, output.factor, pairs);
-                    }
+                    add_all_pairs::<E>(job.outputs, (grid, 1.0), pairs);
                     row
                 }
                 _ => {
+                    pairs.write_bytes(0, grid.count * GROUP);
                     match last {
                         Some(row) => {
                             sums.copy_from_nonoverlapping(row, n * GROUP);
@@ -133,7 +131,7 @@ impl Blend<'_> {
                     for index in 0..job.outputs.len() {
                         let scales = lane_scales(job.outputs, index, fusion.mask, 1.0);
                         let scales = (&scales, 0);
-                        add_row::<E>(&job.outputs[index], (y, first, n, 1.0), scales, sums);
+                        add_row::<E, Begun>(&job.outputs[index], (y, first, n, 1.0), scales, sums);
                     }
                     sums.cast_const()
                 }

@@ -65,6 +65,9 @@ pub(super) struct HeadJob<'a> {
 struct Strip<'a, 'b> {
     job: &'a HeadJob<'a>,
     columns: Range<usize>,
+    /// Where the first rows are: those that drop out make room for the next.
+    first_of_picture: usize,
+    first_of_planes: usize,
     /// [`PICTURE_ROWS`] rows of r, g, b.
     picture: &'b mut [f32],
     /// Six rows behind each of the convolutions; the last four are new.
@@ -176,7 +179,17 @@ impl<'a, 'b> Strip<'a, 'b> {
         planes.fill(0.0);
         let (a, rest) = planes.split_at_mut(plane);
         let (b, c) = rest.split_at_mut(plane);
-        Self { job, columns, picture, planes: [a, b, c], features, record, tiles }
+        Self {
+            job,
+            columns,
+            first_of_picture: 0,
+            first_of_planes: 0,
+            picture,
+            planes: [a, b, c],
+            features,
+            record,
+            tiles,
+        }
     }
 
     /// Values in a row of the picture, and of a plane.
@@ -187,11 +200,20 @@ impl<'a, 'b> Strip<'a, 'b> {
 
     /// Makes room for the next four rows everywhere.
     fn advance(&mut self) {
-        let [picture, plane] = self.row_lens();
-        self.picture.copy_within(2 * OUTPUTS * picture.., 0);
-        for rows in &mut self.planes {
-            rows.copy_within(OUTPUTS * plane.., 0);
-        }
+        self.first_of_picture = (self.first_of_picture + 2 * OUTPUTS) % PICTURE_ROWS;
+        self.first_of_planes = (self.first_of_planes + OUTPUTS) % INPUTS;
+    }
+
+    /// Where row `index` of the picture begins.
+    fn picture_row(&self, index: usize) -> usize {
+        let [len, _] = self.row_lens();
+        (self.first_of_picture + index) % PICTURE_ROWS * len
+    }
+
+    /// Where row `index` of a plane begins.
+    fn plane_row(&self, index: usize) -> usize {
+        let [_, len] = self.row_lens();
+        (self.first_of_planes + index) % INPUTS * len
     }
 
     /// Rows `y + 3..y + 7` behind the first convolution.
@@ -201,11 +223,12 @@ impl<'a, 'b> Strip<'a, 'b> {
     #[inline(always)]
     unsafe fn first_conv<S: Simd>(&mut self, y: isize) {
         let packed = self.job.head.first.packed();
-        let [picture, plane] = self.row_lens();
         for slot in 2..INPUTS {
+            let to = self.plane_row(slot);
             for block in &packed.blocks {
                 let row = Row {
-                    rows: [1, 2, 3].map(|i| self.picture[(2 * slot + i) * picture..].as_ptr()),
+                    rows: [1, 2, 3]
+                        .map(|i| self.picture[self.picture_row(2 * slot + i)..].as_ptr()),
                     taps: 3,
                     px: 3,
                     step: 6,
@@ -216,7 +239,7 @@ impl<'a, 'b> Strip<'a, 'b> {
                     residual_at: Residual::None,
                     residual: std::ptr::null(),
                     residual_step: 0,
-                    out: self.planes[0][slot * plane + block.first..].as_mut_ptr(),
+                    out: self.planes[0][to + block.first..].as_mut_ptr(),
                     out_step: CHANNELS,
                     w: self.columns.len() + 2 * MARGIN,
                 };
@@ -233,15 +256,15 @@ impl<'a, 'b> Strip<'a, 'b> {
     /// The instruction set of `S` is enabled.
     #[inline(always)]
     unsafe fn inner_conv<S: Simd>(&mut self, index: usize, y: isize) {
-        let [_, plane] = self.row_lens();
+        let rows = [0, 1, 2, 3, 4, 5].map(|row| self.plane_row(row));
         // Of the margin one column is used up by each layer.
         let w = self.columns.len() + 2 * (MARGIN - 1 - index);
         let (before, after) = self.planes.split_at_mut(index + 1);
         let given = Line {
             packed: self.job.head.inner[index].coordinates(),
-            from: [0, 1, 2, 3, 4, 5].map(|row| before[index][row * plane..].as_ptr()),
+            from: rows.map(|row| before[index][row..].as_ptr()),
             last: w + 1,
-            to: [2, 3, 4, 5].map(|row| after[0][row * plane..].as_mut_ptr()),
+            to: [2, 3, 4, 5].map(|row| after[0][rows[row]..].as_mut_ptr()),
             rows: OUTPUTS,
             w,
             residual: None,
@@ -257,11 +280,10 @@ impl<'a, 'b> Strip<'a, 'b> {
     /// The instruction set of `S` is enabled.
     #[inline(always)]
     unsafe fn last<S: Simd>(&mut self) {
-        let [_, plane] = self.row_lens();
         let w = self.columns.len();
         let given = Line {
             packed: &self.job.head.last,
-            from: [0, 1, 2, 3, 4, 5].map(|row| self.planes[2][row * plane..].as_ptr()),
+            from: [0, 1, 2, 3, 4, 5].map(|row| self.planes[2][self.plane_row(row)..].as_ptr()),
             last: w + 1,
             to: [0, 1, 2, 3].map(|row| self.features[row * w * CHANNELS..].as_mut_ptr()),
             rows: OUTPUTS,
@@ -274,14 +296,14 @@ impl<'a, 'b> Strip<'a, 'b> {
 
     /// Zeros in the new rows `y..y + 4` of a plane wherever they are outside the picture: the next layer's padding.
     fn clear_outside(&mut self, index: usize, y: isize) {
-        let [_, plane] = self.row_lens();
         let (h, w) = (self.job.h, self.job.w);
         let margin = MARGIN - index;
         let made = self.columns.len() + 2 * margin;
         let begin = margin.saturating_sub(self.columns.start);
         let end = (w + margin - self.columns.start).min(made);
         for (row, y) in (y..y + OUTPUTS as isize).enumerate() {
-            let values = &mut self.planes[index][(2 + row) * plane..][..made * CHANNELS];
+            let start = self.plane_row(2 + row);
+            let values = &mut self.planes[index][start..][..made * CHANNELS];
             if usize::try_from(y).is_ok_and(|y| y < h) {
                 values[..begin * CHANNELS].fill(0.0);
                 values[end * CHANNELS..].fill(0.0);
@@ -311,7 +333,8 @@ impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
         let begin = first.max(0) as usize;
         let end = (first + (len / 3) as isize).clamp(0, picture.width as isize) as usize;
         for slot in PICTURE_ROWS - fresh..PICTURE_ROWS {
-            let row = &mut strip.picture[slot * len..][..len];
+            let start = strip.picture_row(slot);
+            let row = &mut strip.picture[start..][..len];
             row.fill(0.0);
             let y = 2 * y + slot as isize;
             let Some(y) = usize::try_from(y).ok().filter(|y| *y < picture.height) else { continue };
@@ -338,9 +361,8 @@ impl<E: Halves> Work<E> for Write<'_, '_, '_> {
     unsafe fn run(self) {
         let Self { strip, y, count } = self;
         let (job, w) = (strip.job, strip.columns.len());
-        let [len, _] = strip.row_lens();
         for row in 0..2 * count {
-            let picture = &strip.picture[row * len + 3 * (2 * MARGIN + 1)..][..6 * w];
+            let picture = &strip.picture[strip.picture_row(row)..][3 * (2 * MARGIN + 1)..][..6 * w];
             let features = &strip.features[row / 2 * w * CHANNELS..][..w * CHANNELS];
             let record = strip.record.as_mut_ptr();
             let at = (2 * y + row) * job.dst_row + 2 * strip.columns.start * RECORD;

@@ -8,7 +8,9 @@
 use std::ops::Range;
 
 use super::conv::{Conv, row_of_lanes};
-use super::flow_rows::{Aims, GROUP, Pairs, Records, add_pairs, add_row, lane_scales};
+use super::flow_rows::{
+    Aims, Begun, Fresh, GROUP, Pairs, Records, add_all_pairs, add_row, lane_scales,
+};
 use super::instructions::Kernels;
 use super::pack::Packed;
 use super::simd::{Halves, Simd, Work};
@@ -177,17 +179,22 @@ unsafe fn sum_rows<E: Simd>(
     let stage = job.stage;
     // SAFETY: the caller's promise; earlier outputs have the shapes that `Stage::check` saw.
     unsafe {
-        sums[0].write_bytes(0, (end - first) * GROUP);
+        let grid = (y, first, end - first, unit);
+        if stage.earlier.is_empty() {
+            sums[0].write_bytes(0, (end - first) * GROUP);
+        }
         for (index, output) in stage.earlier.iter().enumerate().skip(all) {
             let scales = lane_scales(stage.earlier, index, stage.mask, flow_unit);
-            add_row::<E>(output, (y, first, end - first, unit), (&scales, 0), sums[0]);
+            if index == all {
+                add_row::<E, Fresh>(output, grid, (&scales, 0), sums[0]);
+            } else {
+                add_row::<E, Begun>(output, grid, (&scales, 0), sums[0]);
+            }
         }
         if let Some(last) = stage.earlier.last()
             && !sums[1].is_null()
         {
-            sums[1].write_bytes(0, (end - first) * GROUP);
-            let ones = [1.0; GROUP];
-            add_row::<E>(last, (y, first, end - first, unit), (&ones, 1), sums[1]);
+            add_row::<E, Fresh>(last, grid, (&[1.0; GROUP], 1), sums[1]);
         }
     }
 }
@@ -221,14 +228,13 @@ impl<const G: usize, const C: usize> Inside<'_, G, C> {
         let pairs = Pairs { y, first, count: (end - first).div_ceil(2), pitch: 2, unit };
         // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
         unsafe {
-            own.own_pairs.write_bytes(0, pairs.count * GROUP);
             let mut all = 0;
             if let (MaskRule::Last, [earlier @ .., _]) = (stage.mask, stage.earlier) {
                 // All that these add is flow.
                 all = earlier.len();
-                for output in earlier {
-                    add_pairs::<E>(output, pairs, output.factor / unit, own.own_pairs);
-                }
+                add_all_pairs::<E>(earlier, (pairs, unit), own.own_pairs);
+            } else {
+                own.own_pairs.write_bytes(0, pairs.count * GROUP);
             }
             sum_rows::<E>(job, all, (y, first, end, unit), unit, [own.own[0], more]);
         }
@@ -257,10 +263,7 @@ impl<const G: usize, const C: usize> Inside<'_, G, C> {
                 let offset = s / 2 - 1;
                 let (y, first, count) = (s * y + offset + i, s * begin + offset, end - begin);
                 let pairs = Pairs { y, first, count, pitch: s, unit: 1.0 };
-                own.pairs.write_bytes(0, count * GROUP);
-                for output in stage.earlier {
-                    add_pairs::<E>(output, pairs, output.factor, own.pairs);
-                }
+                add_all_pairs::<E>(stage.earlier, (pairs, 1.0), own.pairs);
                 records.aim::<E>(pairs, (own.pairs, std::ptr::null()), aims);
             }
         }
@@ -294,6 +297,10 @@ impl<E: Halves, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
                         for k in 0..2 {
                             let from = aims[i].source(index, k);
                             records.foresee::<E>(k, from, s + 1);
+                            if s >= 4 {
+                                // The other of the two rows that are read is in no earlier line.
+                                records.foresee::<E>(k, from, s);
+                            }
                             for group in 0..G {
                                 let value = records.sample::<E>(k, from, group);
                                 sums[k][group] =

@@ -279,4 +279,6 @@ fn transposed_convolutions_equal_plain_loops() {
         }
     }
     check_deconv((2, 3), 33, 20, Shuffle::Two);
+    // Wide enough for two tasks a row of tiles.
+    check_deconv((2, 213), 16, 12, Shuffle::Two);
 }

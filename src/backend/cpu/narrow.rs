@@ -97,7 +97,6 @@ struct Forward<'a> {
 
 impl<S: Simd> Work<S> for Forward<'_> {
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "constant indices keep the values in registers")]
     unsafe fn run(self) {
         let Self { line, x, to } = self;
         let mut columns = [0; INPUTS];

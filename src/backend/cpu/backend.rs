@@ -14,6 +14,9 @@ use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padded, Padding, record_channels};
 use crate::ops::tensor as plain;
 
+/// Values that a task copies: half of a common second-level cache.
+const COPIED: usize = 64 << 10;
+
 /// A packed convolution and whether its input is added to its sum.
 #[derive(Clone, Debug)]
 pub struct PackedConv {
@@ -110,12 +113,14 @@ impl Backend for Cpu {
 
     fn image_from_rgb(&mut self, rgb: &[f32], [height, width]: [usize; 2], image: &mut Vec<f32>) {
         assert_eq!(rgb.len(), 3 * height * width, "rgb of the picture");
-        image.clear();
-        image.extend_from_slice(rgb);
+        image.resize(rgb.len(), 0.0);
+        self.copy(rgb, image);
     }
 
     fn image_to_rgb(&mut self, image: &Vec<f32>, _index: usize) -> Vec<f32> {
-        image.clone()
+        let mut rgb = vec![0.0; image.len()];
+        self.copy(image, &mut rgb);
+        rgb
     }
 
     fn start_picture(&mut self, image: &Vec<f32>, _index: usize, format: PictureFormat) -> Picture {
@@ -147,7 +152,8 @@ impl Backend for Cpu {
             layer.conv.run(parts, (input, Add::Nothing), &mut to);
             std::mem::swap(&mut from, &mut to);
         }
-        head.deconv.run_adding(&self.kernels, &self.threads, &from, record);
+        let parts = (&self.kernels, &self.threads, &self.scratch);
+        head.deconv.run_adding(parts, &from, record);
         self.head = [from, to];
     }
 
@@ -166,7 +172,7 @@ impl Backend for Cpu {
     }
 
     fn deconv(&mut self, deconv: &Deconv, input: &Tensor, output: &mut Tensor) {
-        deconv.run(&self.kernels, &self.threads, input, output);
+        deconv.run((&self.kernels, &self.threads, &self.scratch), input, output);
     }
 
     fn deconv_fusion(
@@ -220,6 +226,13 @@ fn deconv_parameters<'a>(
 }
 
 impl Cpu {
+    /// Copies values across the threads.
+    fn copy(&self, from: &[f32], to: &mut [f32]) {
+        self.threads.chunks(to, COPIED, |index, to| {
+            to.copy_from_slice(&from[index * COPIED..][..to.len()]);
+        });
+    }
+
     /// The clamped picture, zeros round it, in the first channels of a record; zeros in the others.
     #[expect(clippy::manual_clamp, reason = "`clamp` would keep NaN")]
     fn write_picture(&self, picture: &Padded<'_>, channels: usize, record: &mut Tensor) {

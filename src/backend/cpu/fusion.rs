@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use super::deconv::{Deconv, DeconvJob, deconv};
-use super::flow_rows::{GROUP, Records, add_row, lane_scales};
+use super::flow_rows::{Aims, Begun, GROUP, Pairs, Records, add_all_pairs, add_row, lane_scales};
 use super::instructions::Kernels;
-use super::simd::{Simd, Work};
+use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::Residual;
@@ -16,6 +16,13 @@ use crate::ops::fusion::Fusion;
 
 /// Positions summed and warped at a time: their sums stay in the first-level cache.
 const RUN: usize = 256;
+/// Values of a run's sums, and of each of its parts by pairs of positions.
+const SUMS: usize = (RUN + 2) * GROUP;
+const PAIRS: usize = SUMS / 2;
+/// Source rows of the last transposed convolution at a time: those of a row of tiles.
+const ROWS: usize = 4;
+/// Values of a run of their outputs.
+const BAND: usize = ROWS * 4 * RUN * GROUP;
 
 /// One picture, for the entry functions.
 pub(super) struct FusionJob<'a> {
@@ -36,34 +43,52 @@ pub(super) struct FusionJob<'a> {
 #[inline(always)]
 pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
     let (_, width) = job.records.size();
-    let (sums, band) = scratch.split_at_mut((RUN + 1) * GROUP);
+    debug_assert!(job.last.is_none() || rows.len() <= ROWS, "rows of a band");
     let factor = job.last.map_or(1, |(last, _)| last.factor());
-    for source in rows {
+    let run = RUN / factor;
+    let (own, rest) = scratch.split_at_mut(SUMS + 3 * PAIRS);
+    let start = own.as_mut_ptr();
+    let at = |index: usize| start.wrapping_add(SUMS + index * PAIRS);
+    let own = Own { sums: start, pairs: at(0), aims: Aims { whole: at(1).cast(), parts: at(2) } };
+    let (band, tiles) = rest.split_at_mut(BAND);
+    let dst_row = RUN * GROUP;
+    for column in (0..width.div_ceil(factor)).step_by(run) {
         let mut first = None;
         if let Some((last, src)) = job.last {
-            let dst = Shared::new(&mut *band);
             let part = DeconvJob {
                 deconv: last,
                 src,
-                dst,
-                dst_first: source,
-                dst_row: width * GROUP,
+                dst: Shared::new(&mut *band),
+                dst_first: (rows.start, column),
+                dst_row,
                 residual_at: Residual::None,
             };
-            // SAFETY: the band holds `factor` rows; the caller's promise for the rest.
-            unsafe { deconv::<S>(&part, source..source + 1) };
+            let columns = column..(column + run).min(src.w);
+            // SAFETY: the band holds the rows of a run; the caller's promise for the rest.
+            unsafe { deconv::<S>(&part, rows.clone(), columns, tiles) };
             first = Some(band.as_ptr());
         }
-        for y in source * factor..((source + 1) * factor).min(job.fusion.height) {
-            let last = first.map(|first| first.wrapping_add((y - source * factor) * width * GROUP));
-            for x in (0..job.fusion.width).step_by(RUN) {
-                let n = RUN.min(job.fusion.width - x);
-                let sums = sums.as_mut_ptr();
-                // SAFETY: n positions fit the sums and lie in the picture.
-                unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, sums }) };
-            }
+        let x = column * factor;
+        if x >= job.fusion.width {
+            break;
+        }
+        let n = RUN.min(job.fusion.width - x);
+        for y in rows.start * factor..(rows.end * factor).min(job.fusion.height) {
+            let last = first.map(|first| first.wrapping_add((y - rows.start * factor) * dst_row));
+            // SAFETY: n positions fit the sums and lie in the picture.
+            unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, own }) };
         }
     }
+}
+
+/// A run's parts of a task's scratch memory.
+#[derive(Clone, Copy)]
+struct Own {
+    /// Eight values a position.
+    sums: *mut f32,
+    /// Further flow, in pairs of positions.
+    pairs: *mut f32,
+    aims: Aims,
 }
 
 /// `n` pixels of row `y` from column `x` on.
@@ -72,56 +97,89 @@ struct Blend<'a> {
     y: usize,
     x: usize,
     n: usize,
-    /// Row `y` of the last block's output.
+    /// The last block's output at the first of the pixels.
     last: Option<*const f32>,
-    /// Valid for `RUN` groups.
-    sums: *mut f32,
+    own: Own,
 }
 
-impl<E: Simd> Work<E> for Blend<'_> {
+impl Blend<'_> {
+    /// Sums flows and masks, and finds where both frames are read. Returns the groups whose mask is that of the pixels.
+    ///
+    /// # Safety
+    /// As [`fusion`].
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "positions number masks and sums alike")]
-    unsafe fn run(self) {
-        let Self { job, y, x: first, n, last, sums } = self;
+    unsafe fn sum<E: Halves>(&self) -> *const f32 {
+        let Self { job, y, x: first, n, last, own: Own { sums, pairs, aims } } = *self;
         let fusion = job.fusion;
+        let grid = Pairs { y, first, count: n.div_ceil(2), pitch: 2, unit: 1.0 };
+        // SAFETY: `run` checked that the row lies in all outputs and records; n is at most RUN.
+        unsafe {
+            let groups = match last {
+                // Flow of the last block is in picture pixels, its mask as it is: the others add flow alone.
+                Some(row) if fusion.mask == MaskRule::Last => {
+                    add_all_pairs::<E>(job.outputs, (grid, 1.0), pairs);
+                    row
+                }
+                _ => {
+                    pairs.write_bytes(0, grid.count * GROUP);
+                    match last {
+                        Some(row) => {
+                            sums.copy_from_nonoverlapping(row, n * GROUP);
+                        }
+                        None => sums.write_bytes(0, n * GROUP),
+                    }
+                    for index in 0..job.outputs.len() {
+                        let scales = lane_scales(job.outputs, index, fusion.mask, 1.0);
+                        let scales = (&scales, 0);
+                        add_row::<E, Begun>(&job.outputs[index], (y, first, n, 1.0), scales, sums);
+                    }
+                    sums.cast_const()
+                }
+            };
+            // A copy of its own stays in registers.
+            let records = job.records;
+            records.aim::<E>(grid, (pairs, groups), aims);
+            groups
+        }
+    }
+}
+
+impl<E: Halves> Work<E> for Blend<'_> {
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "positions number masks and aims alike")]
+    unsafe fn run(self) {
+        let Self { job, y, x: first, n, own, .. } = self;
         let mut masks = [0.0; RUN + GROUP];
         // SAFETY: `run` checked that the row lies in all outputs and records; n is at most RUN.
         unsafe {
-            match last {
-                // Flow of the last block is in picture pixels, its mask as it is.
-                Some(row) => sums.copy_from_nonoverlapping(row.add(first * GROUP), n * GROUP),
-                None => sums.write_bytes(0, n * GROUP),
-            }
-            for index in 0..job.outputs.len() {
-                let mut scales = lane_scales(job.outputs, index, fusion.mask, 1.0);
-                if last.is_some() && fusion.mask == MaskRule::Last {
-                    scales[MASK] = 0.0;
-                }
-                add_row::<E>(&job.outputs[index], (y, first, n, 1.0), (&scales, 0), sums);
-            }
+            let groups = self.sum::<E>();
             for i in 0..n {
-                masks[i] = *sums.add(i * GROUP + MASK);
+                masks[i] = *groups.add(i * GROUP + MASK);
             }
             for i in (0..n).step_by(GROUP) {
                 let at = masks.as_mut_ptr().add(i);
                 E::store(at, sigmoid::<E>(E::load(at)));
             }
             let (zero, one) = (E::splat(0.0), E::splat(1.0));
-            let out = job.rgb.at(3 * (y * fusion.width + first));
+            let out = job.rgb.at(3 * (y * job.fusion.width + first));
             let mut pixel = [0.0; GROUP];
-            // A copy of its own stays in registers.
-            let records = job.records;
-            let mut position = Records::position::<E>(y, first);
-            let step = Records::position::<E>(0, 1);
+            // Copies of its own stay in registers.
+            let (records, aims) = (job.records, own.aims);
             for i in 0..n {
-                let from = records.sources::<E>(position, sums.add(i * GROUP));
-                position = E::add(position, step);
-                records.foresee::<E>(from, 2);
-                let a = records.sample::<E>(0, from[0], 0);
-                let b = records.sample::<E>(1, from[1], 0);
+                let [from_a, from_b] = [aims.source(i, 0), aims.source(i, 1)];
+                records.foresee::<E>(0, from_a, 2);
+                records.foresee::<E>(1, from_b, 2);
+                let a = records.sample::<E>(0, from_a, 0);
+                let b = records.sample::<E>(1, from_b, 0);
                 let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);
-                E::store(pixel.as_mut_ptr(), E::min(E::max(rgb, zero), one));
-                out.add(3 * i).copy_from_nonoverlapping(pixel.as_ptr(), 3);
+                let rgb = E::min(E::max(rgb, zero), one);
+                // The first pixels write a little into those to come.
+                if i + 3 <= n {
+                    E::store(out.add(3 * i), rgb);
+                } else {
+                    E::store(pixel.as_mut_ptr(), rgb);
+                    out.add(3 * i).copy_from_nonoverlapping(pixel.as_ptr(), 3);
+                }
             }
         }
     }
@@ -185,7 +243,7 @@ pub(super) fn run(
     let mut outputs = fusion.earlier.to_vec();
     let direct = fusion.factor == 1.0 && last.channels() <= GROUP;
     if !direct {
-        last.run(kernels, threads, input, whole);
+        last.run((kernels, threads, scratch), input, whole);
         outputs.push(BlockOutput { tensor: whole, factor: fusion.factor });
     }
     let job = FusionJob {
@@ -196,11 +254,10 @@ pub(super) fn run(
         rgb: Shared::new(rgb),
     };
     let factor = if direct { last.factor() } else { 1 };
-    let len = (RUN + 1) * GROUP + factor * w * GROUP + 2 * GROUP;
+    let len = SUMS + 3 * PAIRS + BAND + last.scratch_len(RUN / factor);
     let rows = fusion.height.div_ceil(factor);
-    let band = rows.div_ceil(threads.count() * 8).clamp(1, 8);
-    threads.each(rows.div_ceil(band), |task| {
-        let rows = task * band..((task + 1) * band).min(rows);
+    threads.each(rows.div_ceil(ROWS), |task| {
+        let rows = task * ROWS..((task + 1) * ROWS).min(rows);
         // SAFETY: the kernels were chosen for this processor; shapes were checked above, tasks are disjoint.
         scratch.with(len, |own| unsafe { (kernels.fusion)(&job, rows, own) });
     });

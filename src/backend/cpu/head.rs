@@ -14,7 +14,7 @@ use super::conv::{Conv, row_of_lanes};
 use super::instructions::Kernels;
 use super::narrow::{self, CHANNELS, Line};
 use super::pack::Packed;
-use super::simd::{Simd, Work};
+use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::{Residual, Row};
@@ -35,6 +35,9 @@ const MARGIN: usize = 3;
 /// Rows of the picture in scratch: those of the outputs at hand, and those that the first convolution reads ahead.
 const PICTURE_ROWS: usize = 14;
 
+/// Pixels from which on a record is written past the caches, which two of them would not fit.
+const STREAMED: usize = 1 << 19;
+
 /// Packed weights of the four layers.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
@@ -54,18 +57,25 @@ pub(super) struct HeadJob<'a> {
     /// From the first pixel inside the border.
     dst: Shared<'a>,
     dst_row: usize,
+    /// Whether the record is written past the caches.
+    stream: bool,
 }
 
 /// A task's scratch memory.
 struct Strip<'a, 'b> {
     job: &'a HeadJob<'a>,
     columns: Range<usize>,
+    /// Where the first rows are: those that drop out make room for the next.
+    first_of_picture: usize,
+    first_of_planes: usize,
     /// [`PICTURE_ROWS`] rows of r, g, b.
     picture: &'b mut [f32],
     /// Six rows behind each of the convolutions; the last four are new.
     planes: [&'b mut [f32]; 3],
     /// Four rows behind the transposed convolution.
     features: &'b mut [f32],
+    /// A row of the record, and what stores of its last features may touch.
+    record: &'b mut [f32],
     tiles: &'b mut [f32],
 }
 
@@ -134,39 +144,52 @@ pub(super) unsafe fn head<S: Simd>(
                 strip.last::<S>();
                 let y = y as usize;
                 let count = OUTPUTS.min(rows.end - y);
-                <S::Eight as Simd>::outline(Write { strip: &strip, y, count });
+                <S::Eight as Simd>::outline(Write { strip: &mut strip, y, count });
             }
         }
     }
 }
 
 impl<'a, 'b> Strip<'a, 'b> {
-    /// Lengths of the parts: picture, a plane, features.
-    fn lens(columns: usize) -> [usize; 3] {
+    /// Lengths of the parts: picture, a plane, features, a row of the record.
+    fn lens(columns: usize) -> [usize; 4] {
         let plane = columns + 2 * MARGIN;
         [
             PICTURE_ROWS * 3 * (2 * plane + 1),
             INPUTS * plane * CHANNELS,
             OUTPUTS * columns * CHANNELS,
+            2 * columns * RECORD + 2 * RECORD,
         ]
     }
 
     /// Values of scratch memory for a strip of `columns`.
     fn scratch_len(columns: usize) -> usize {
-        let [picture, plane, features] = Self::lens(columns);
-        picture + 3 * plane + features + narrow::SCRATCH
+        let [picture, plane, features, record] = Self::lens(columns);
+        picture + 3 * plane + features + record + narrow::SCRATCH
     }
 
     fn new(job: &'a HeadJob<'a>, columns: Range<usize>, scratch: &'b mut [f32]) -> Self {
-        let [picture_len, plane, features_len] = Self::lens(columns.len());
-        let (picture, rest) = scratch.split_at_mut(picture_len);
+        let [picture_len, plane, features_len, record_len] = Self::lens(columns.len());
+        // Rows of 16 channels first, where the lines of the cache begin.
+        let (planes, rest) = scratch.split_at_mut(3 * plane);
         let (features, rest) = rest.split_at_mut(features_len);
-        let (planes, tiles) = rest.split_at_mut(3 * plane);
+        let (record, rest) = rest.split_at_mut(record_len);
+        let (picture, tiles) = rest.split_at_mut(picture_len);
         // Rows before the first are read with those that count, and must not be beyond measure.
         planes.fill(0.0);
         let (a, rest) = planes.split_at_mut(plane);
         let (b, c) = rest.split_at_mut(plane);
-        Self { job, columns, picture, planes: [a, b, c], features, tiles }
+        Self {
+            job,
+            columns,
+            first_of_picture: 0,
+            first_of_planes: 0,
+            picture,
+            planes: [a, b, c],
+            features,
+            record,
+            tiles,
+        }
     }
 
     /// Values in a row of the picture, and of a plane.
@@ -177,11 +200,20 @@ impl<'a, 'b> Strip<'a, 'b> {
 
     /// Makes room for the next four rows everywhere.
     fn advance(&mut self) {
-        let [picture, plane] = self.row_lens();
-        self.picture.copy_within(2 * OUTPUTS * picture.., 0);
-        for rows in &mut self.planes {
-            rows.copy_within(OUTPUTS * plane.., 0);
-        }
+        self.first_of_picture = (self.first_of_picture + 2 * OUTPUTS) % PICTURE_ROWS;
+        self.first_of_planes = (self.first_of_planes + OUTPUTS) % INPUTS;
+    }
+
+    /// Where row `index` of the picture begins.
+    fn picture_row(&self, index: usize) -> usize {
+        let [len, _] = self.row_lens();
+        (self.first_of_picture + index) % PICTURE_ROWS * len
+    }
+
+    /// Where row `index` of a plane begins.
+    fn plane_row(&self, index: usize) -> usize {
+        let [_, len] = self.row_lens();
+        (self.first_of_planes + index) % INPUTS * len
     }
 
     /// Rows `y + 3..y + 7` behind the first convolution.
@@ -191,11 +223,12 @@ impl<'a, 'b> Strip<'a, 'b> {
     #[inline(always)]
     unsafe fn first_conv<S: Simd>(&mut self, y: isize) {
         let packed = self.job.head.first.packed();
-        let [picture, plane] = self.row_lens();
         for slot in 2..INPUTS {
+            let to = self.plane_row(slot);
             for block in &packed.blocks {
                 let row = Row {
-                    rows: [1, 2, 3].map(|i| self.picture[(2 * slot + i) * picture..].as_ptr()),
+                    rows: [1, 2, 3]
+                        .map(|i| self.picture[self.picture_row(2 * slot + i)..].as_ptr()),
                     taps: 3,
                     px: 3,
                     step: 6,
@@ -206,7 +239,7 @@ impl<'a, 'b> Strip<'a, 'b> {
                     residual_at: Residual::None,
                     residual: std::ptr::null(),
                     residual_step: 0,
-                    out: self.planes[0][slot * plane + block.first..].as_mut_ptr(),
+                    out: self.planes[0][to + block.first..].as_mut_ptr(),
                     out_step: CHANNELS,
                     w: self.columns.len() + 2 * MARGIN,
                 };
@@ -223,15 +256,15 @@ impl<'a, 'b> Strip<'a, 'b> {
     /// The instruction set of `S` is enabled.
     #[inline(always)]
     unsafe fn inner_conv<S: Simd>(&mut self, index: usize, y: isize) {
-        let [_, plane] = self.row_lens();
+        let rows = [0, 1, 2, 3, 4, 5].map(|row| self.plane_row(row));
         // Of the margin one column is used up by each layer.
         let w = self.columns.len() + 2 * (MARGIN - 1 - index);
         let (before, after) = self.planes.split_at_mut(index + 1);
         let given = Line {
             packed: self.job.head.inner[index].coordinates(),
-            from: [0, 1, 2, 3, 4, 5].map(|row| before[index][row * plane..].as_ptr()),
+            from: rows.map(|row| before[index][row..].as_ptr()),
             last: w + 1,
-            to: [2, 3, 4, 5].map(|row| after[0][row * plane..].as_mut_ptr()),
+            to: [2, 3, 4, 5].map(|row| after[0][rows[row]..].as_mut_ptr()),
             rows: OUTPUTS,
             w,
             residual: None,
@@ -247,11 +280,10 @@ impl<'a, 'b> Strip<'a, 'b> {
     /// The instruction set of `S` is enabled.
     #[inline(always)]
     unsafe fn last<S: Simd>(&mut self) {
-        let [_, plane] = self.row_lens();
         let w = self.columns.len();
         let given = Line {
             packed: &self.job.head.last,
-            from: [0, 1, 2, 3, 4, 5].map(|row| self.planes[2][row * plane..].as_ptr()),
+            from: [0, 1, 2, 3, 4, 5].map(|row| self.planes[2][self.plane_row(row)..].as_ptr()),
             last: w + 1,
             to: [0, 1, 2, 3].map(|row| self.features[row * w * CHANNELS..].as_mut_ptr()),
             rows: OUTPUTS,
@@ -264,14 +296,14 @@ impl<'a, 'b> Strip<'a, 'b> {
 
     /// Zeros in the new rows `y..y + 4` of a plane wherever they are outside the picture: the next layer's padding.
     fn clear_outside(&mut self, index: usize, y: isize) {
-        let [_, plane] = self.row_lens();
         let (h, w) = (self.job.h, self.job.w);
         let margin = MARGIN - index;
         let made = self.columns.len() + 2 * margin;
         let begin = margin.saturating_sub(self.columns.start);
         let end = (w + margin - self.columns.start).min(made);
         for (row, y) in (y..y + OUTPUTS as isize).enumerate() {
-            let values = &mut self.planes[index][(2 + row) * plane..][..made * CHANNELS];
+            let start = self.plane_row(2 + row);
+            let values = &mut self.planes[index][start..][..made * CHANNELS];
             if usize::try_from(y).is_ok_and(|y| y < h) {
                 values[..begin * CHANNELS].fill(0.0);
                 values[end * CHANNELS..].fill(0.0);
@@ -301,7 +333,8 @@ impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
         let begin = first.max(0) as usize;
         let end = (first + (len / 3) as isize).clamp(0, picture.width as isize) as usize;
         for slot in PICTURE_ROWS - fresh..PICTURE_ROWS {
-            let row = &mut strip.picture[slot * len..][..len];
+            let start = strip.picture_row(slot);
+            let row = &mut strip.picture[start..][..len];
             row.fill(0.0);
             let y = 2 * y + slot as isize;
             let Some(y) = usize::try_from(y).ok().filter(|y| *y < picture.height) else { continue };
@@ -318,26 +351,27 @@ impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
 
 /// Writes the record of `count` rows of features from `y` on.
 struct Write<'s, 'a, 'b> {
-    strip: &'s Strip<'a, 'b>,
+    strip: &'s mut Strip<'a, 'b>,
     y: usize,
     count: usize,
 }
 
-impl<E: Simd> Work<E> for Write<'_, '_, '_> {
+impl<E: Halves> Work<E> for Write<'_, '_, '_> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { strip, y, count } = self;
         let (job, w) = (strip.job, strip.columns.len());
-        let [len, _] = strip.row_lens();
         for row in 0..2 * count {
-            let picture = &strip.picture[row * len + 3 * (2 * MARGIN + 1)..][..6 * w];
+            let picture = &strip.picture[strip.picture_row(row)..][3 * (2 * MARGIN + 1)..][..6 * w];
             let features = &strip.features[row / 2 * w * CHANNELS..][..w * CHANNELS];
+            let record = strip.record.as_mut_ptr();
             let at = (2 * y + row) * job.dst_row + 2 * strip.columns.start * RECORD;
             let out = job.dst.at(at);
-            for x in 0..w {
-                // SAFETY: two pixels of the record, their r, g, b, and eight features of one row.
-                unsafe {
-                    let pair = out.add(2 * RECORD * x);
+            // SAFETY: two pixels of the record for each of the columns, their r, g, b, and eight features of one row;
+            // behind the row of the record is room for one more. No other task writes these pixels.
+            unsafe {
+                for x in 0..w {
+                    let pair = record.add(2 * RECORD * x);
                     let rgb = picture.as_ptr().add(6 * x);
                     let both = E::load(features.as_ptr().add(x * CHANNELS + row % 2 * RECORD));
                     // Each writes the other's features as well, where something else comes next.
@@ -348,8 +382,17 @@ impl<E: Simd> Work<E> for Write<'_, '_, '_> {
                     pair.add(RECORD).copy_from_nonoverlapping(rgb.add(3), 3);
                     pair.add(2 * RECORD - 1).write(0.0);
                 }
+                if job.stream && out.align_offset(RECORD * size_of::<f32>()) == 0 {
+                    for at in (0..2 * w * RECORD).step_by(RECORD) {
+                        E::stream(out.add(at), E::load(record.add(at)));
+                    }
+                } else {
+                    out.copy_from_nonoverlapping(record, 2 * w * RECORD);
+                }
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { E::end_streams() };
     }
 }
 
@@ -371,7 +414,8 @@ pub(super) fn run(
     let (h, w) = (height / 2, width / 2);
     let (dst_row, origin) = (record.row_stride(), record.at(0, 0));
     let dst = Shared::new(&mut record.values_mut()[origin..]);
-    let job = HeadJob { head, picture, h, w, dst, dst_row };
+    let stream = height * width >= STREAMED;
+    let job = HeadJob { head, picture, h, w, dst, dst_row, stream };
     let strips = w.div_ceil(STRIP).max(1);
     let strip = w.div_ceil(strips).next_multiple_of(OUTPUTS);
     let bands = h.div_ceil(MOST_ROWS).max((threads.count() * 8).div_ceil(strips));

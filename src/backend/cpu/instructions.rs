@@ -105,7 +105,7 @@ impl Instructions {
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
     pub conv: unsafe fn(&ConvJob<'_>, Range<usize>, Range<usize>),
-    pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>),
+    pub deconv: unsafe fn(&DeconvJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub stage_conv: unsafe fn(&StageJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub head: unsafe fn(&HeadJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub narrow: unsafe fn(&NarrowJob<'_>, Range<usize>, &mut [f32]),
@@ -128,9 +128,14 @@ macro_rules! entries {
             }
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn deconv(job: &DeconvJob<'_>, rows: Range<usize>) {
+            unsafe fn deconv(
+                job: &DeconvJob<'_>,
+                rows: Range<usize>,
+                columns: Range<usize>,
+                scratch: &mut [f32],
+            ) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
-                unsafe { super::super::deconv::deconv::<$set>(job, rows) }
+                unsafe { super::super::deconv::deconv::<$set>(job, rows, columns, scratch) }
             }
 
             $(#[target_feature(enable = $features)])?

@@ -8,6 +8,7 @@ mod backend;
 mod color;
 pub mod conv;
 pub mod deconv;
+mod deconv_tiles;
 mod flow_rows;
 mod fusion;
 mod head;
@@ -16,6 +17,7 @@ mod narrow;
 #[cfg(test)]
 mod network_tests;
 mod pack;
+mod products;
 mod simd;
 pub mod similarity;
 mod stage;

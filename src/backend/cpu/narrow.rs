@@ -1,8 +1,8 @@
 //! Stride-1 3x3 convolutions from 16 to 16 channels in transformed tiles, a few tiles at a time.
 //!
 //! The transform is that of [`super::winograd`]. With so few channels its products are cheap beside the way through
-//! memory, so coordinates never leave the first-level cache: six tiles are transformed, multiplied in place and
-//! transformed back before the next six.
+//! memory, so coordinates never go far: twelve tiles are transformed, multiplied in place and transformed back before the
+//! next twelve.
 #![expect(
     unsafe_code,
     reason = "vector instructions over raw rows; `run` checks the shapes, clamped columns stay inside"
@@ -17,12 +17,14 @@ use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::activate;
-use super::winograd::{COORDINATES, INPUTS, OUTPUTS, back, forward};
+use super::winograd::{COORDINATES, INPUTS, OUTPUTS, back, end, far, forward, near};
 
 /// Channels on either side.
 pub(super) const CHANNELS: usize = 16;
 /// Tiles that are multiplied together: as many as the register tile is high.
-const TILES: usize = 6;
+const GROUP: usize = 6;
+/// Tiles that are transformed together: the weights, which fill the first-level cache, are read once for all.
+const TILES: usize = 2 * GROUP;
 /// Values from a coordinate to the next.
 const COORDINATE: usize = TILES * CHANNELS;
 /// Alignment of the coordinates in bytes: a line of the cache.
@@ -66,16 +68,21 @@ pub(super) unsafe fn line<S: Simd>(line: &Line<'_>, scratch: &mut [f32]) {
     let tiles = line.w.div_ceil(OUTPUTS);
     for first in (0..tiles).step_by(TILES) {
         let count = TILES.min(tiles - first);
-        // SAFETY: the scratch holds six tiles; the caller's promise for the rest.
+        // SAFETY: the scratch holds as many tiles; the caller's promise for the rest.
         unsafe {
             for index in 0..count {
                 let to = start.wrapping_add(index * CHANNELS);
                 S::outline(Forward { line, x: (first + index) * OUTPUTS, to });
             }
-            S::outline(Multiply { weights: line.packed.weights.as_ptr(), start });
+            S::outline(Multiply { weights: line.packed.weights.as_ptr(), start, count });
             for index in 0..count {
                 let from = start.wrapping_add(index * CHANNELS);
-                S::outline(Back { line, x: (first + index) * OUTPUTS, from });
+                let x = (first + index) * OUTPUTS;
+                if line.rows == OUTPUTS && line.w - x >= OUTPUTS {
+                    S::outline(Back::<OUTPUTS> { line, x, from });
+                } else {
+                    S::outline(Back::<0> { line, x, from });
+                }
             }
         }
     }
@@ -99,28 +106,58 @@ impl<S: Simd> Work<S> for Forward<'_> {
         for channel in (0..CHANNELS).step_by(S::LANES) {
             // SAFETY: columns are clamped into the rows; the scratch has room for the tile.
             unsafe {
-                let mut half = [[S::splat(0.0); INPUTS]; INPUTS];
-                for (across, column) in columns.into_iter().enumerate() {
-                    let read = |row: *const f32| S::load(row.wrapping_add(column + channel));
-                    for (line, value) in half.iter_mut().zip(forward::<S>(line.from.map(read))) {
-                        line[across] = value;
-                    }
+                // Inputs are read again for each row of coordinates: keeping all 36 halfway would take as long.
+                let to = to.wrapping_add(channel);
+                macro_rules! read {
+                    ($column:ident: $($row:literal)*) => {
+                        [$(S::load(line.from[$row].wrapping_add(columns[$column] + channel))),*]
+                    };
                 }
-                for (down, line) in half.into_iter().enumerate() {
-                    for (across, value) in forward::<S>(line).into_iter().enumerate() {
-                        let at = (down * INPUTS + across) * COORDINATE + channel;
-                        S::store(to.wrapping_add(at), value);
-                    }
+                let (mut one, mut other) = ([S::splat(0.0); INPUTS], [S::splat(0.0); INPUTS]);
+                for i in 0..INPUTS {
+                    one[i] = end::<S>(read!(i: 0 2 4));
                 }
+                across::<S>(one, to, 0);
+                for i in 0..INPUTS {
+                    [one[i], other[i]] = near::<S>(read!(i: 1 2 3 4));
+                }
+                across::<S>(one, to, 1);
+                across::<S>(other, to, 2);
+                for i in 0..INPUTS {
+                    [one[i], other[i]] = far::<S>(read!(i: 1 2 3 4));
+                }
+                across::<S>(one, to, 3);
+                across::<S>(other, to, 4);
+                for i in 0..INPUTS {
+                    one[i] = end::<S>(read!(i: 1 3 5));
+                }
+                across::<S>(one, to, 5);
             }
         }
     }
 }
 
-/// Multiplies all coordinates of six tiles by their weights, in place.
+/// Takes row `down` of a tile, whose columns are coordinates, to its coordinates.
+///
+/// # Safety
+/// The instruction set of `S` is enabled; `to` is where the tile's coordinates begin.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "constant indices keep the values in registers")]
+unsafe fn across<S: Simd>(row: [S::V; INPUTS], to: *mut f32, down: usize) {
+    // SAFETY: the caller's promise is the same.
+    unsafe {
+        let values = forward::<S>(row);
+        for i in 0..INPUTS {
+            S::store(to.wrapping_add((down * INPUTS + i) * COORDINATE), values[i]);
+        }
+    }
+}
+
+/// Multiplies all coordinates of `count` tiles by their weights, in place.
 struct Multiply {
     weights: *const f32,
     start: *mut f32,
+    count: usize,
 }
 
 /// Multiplies one coordinate of as many tiles as there are numbers. Written out, so that the sums stay in registers.
@@ -149,40 +186,59 @@ macro_rules! multiply {
     }};
 }
 
+/// The same with as many vectors as 16 channels take.
+macro_rules! multiply_by_weights {
+    ($S:ident, $from:expr, $weights:expr, $count:literal: $($p:literal)*) => {
+        if $S::LANES == CHANNELS {
+            multiply!($S, 1, $from, $weights, $count: $($p)*);
+        } else {
+            multiply!($S, 2, $from, $weights, $count: $($p)*);
+        }
+    };
+}
+
 impl<S: Simd> Work<S> for Multiply {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { weights, start } = self;
+        let Self { weights, start, count } = self;
         for at in 0..COORDINATES {
-            // SAFETY: the scratch holds six tiles, the weights 16 x 16 values for each coordinate.
+            // SAFETY: the scratch holds all tiles, the weights 16 x 16 values for each coordinate.
             unsafe {
-                let from = start.add(at * COORDINATE);
                 let weights = weights.add(at * CHANNELS * CHANNELS);
-                if S::LANES == CHANNELS {
-                    multiply!(S, 1, from, weights, 6: 0 1 2 3 4 5);
-                } else if S::TILE_PX[1] >= TILES {
-                    multiply!(S, 2, from, weights, 6: 0 1 2 3 4 5);
-                } else {
-                    multiply!(S, 2, from, weights, 3: 0 1 2);
-                    multiply!(S, 2, from.add(COORDINATE / 2), weights, 3: 0 1 2);
+                for first in (0..count).step_by(GROUP) {
+                    let from = start.add(at * COORDINATE + first * CHANNELS);
+                    if count - first <= GROUP / 2 {
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                    } else if S::TILE_PX[1] >= GROUP || S::LANES == CHANNELS {
+                        multiply_by_weights!(S, from, weights, 6: 0 1 2 3 4 5);
+                    } else {
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                        let from = from.add(GROUP / 2 * CHANNELS);
+                        multiply_by_weights!(S, from, weights, 3: 0 1 2);
+                    }
                 }
             }
         }
     }
 }
 
-/// Takes the products of the tile of outputs `x..` back to outputs, and finishes these.
-struct Back<'a> {
+/// Takes the products of the tile of outputs `x..` back to outputs, and finishes these: `WHOLE` rows and columns, or
+/// where it is 0 as many as the line has.
+struct Back<'a, const WHOLE: usize> {
     line: &'a Line<'a>,
     x: usize,
     from: *const f32,
 }
 
-impl<S: Simd> Work<S> for Back<'_> {
+impl<S: Simd, const WHOLE: usize> Work<S> for Back<'_, WHOLE> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { line, x, from } = self;
-        let columns = (line.w - x).min(OUTPUTS);
+        let (rows, columns) = if WHOLE > 0 {
+            (WHOLE, WHOLE)
+        } else {
+            (line.rows.min(OUTPUTS), (line.w - x).min(OUTPUTS))
+        };
         for channel in (0..CHANNELS).step_by(S::LANES) {
             // SAFETY: the scratch holds the tile; only outputs of the line are written.
             unsafe {
@@ -199,7 +255,10 @@ impl<S: Simd> Work<S> for Back<'_> {
                 }
                 let bias = S::load(line.packed.bias.as_ptr().add(channel));
                 let slope = S::load(line.packed.slope.as_ptr().add(channel));
-                for (down, sums) in half.into_iter().enumerate().take(line.rows) {
+                for (down, sums) in half.into_iter().enumerate() {
+                    if down >= rows {
+                        continue;
+                    }
                     let outputs = back::<S>(sums);
                     for (across, sum) in outputs.into_iter().enumerate() {
                         if across >= columns {

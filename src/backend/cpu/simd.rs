@@ -29,7 +29,7 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     /// Most pixels of a register tile whose rows are 1, 2 and 3 vectors wide.
     const TILE_PX: [usize; 3];
     /// The 8-lane form for kernels that work on records of 8 values.
-    type Eight: Simd;
+    type Eight: Halves;
 
     /// Runs `work` as a function of its own with the instruction set enabled.
     unsafe fn outline(work: impl Work<Self>);
@@ -59,6 +59,23 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// 2 to the power of lanes that hold whole numbers in -126..=127.
     unsafe fn power_of_two(v: Self::V) -> Self::V;
+}
+
+/// 8 lanes, seen as two halves of four: a pair of positions with four flows each.
+///
+/// # Safety
+/// As for [`Simd`].
+pub(super) trait Halves: Simd {
+    /// Four values at `ptr`, zeros behind.
+    unsafe fn load_half(ptr: *const f32) -> Self::V;
+    /// Four values at `a`, then four at `b`.
+    unsafe fn load_halves(a: *const f32, b: *const f32) -> Self::V;
+    /// Stores past the caches, at a multiple of 32 bytes.
+    unsafe fn stream(ptr: *mut f32, v: Self::V);
+    /// Makes what was streamed visible to other threads with the next stores.
+    unsafe fn end_streams();
+    /// As [`Simd::truncate`], but what is written is times `factors`.
+    unsafe fn truncate_times(v: Self::V, factors: &[i32; 8], ptr: *mut i32) -> Self::V;
 }
 
 /// Plain arrays that the compiler may vectorise for any processor.
@@ -149,6 +166,40 @@ impl<const N: usize> Simd for Portable<N> {
     #[expect(clippy::cast_possible_truncation, reason = "lanes hold small whole numbers")]
     unsafe fn power_of_two(v: Self::V) -> Self::V {
         lanes(|i| f32::from_bits(((v[i] as i32 + 127) << 23).cast_unsigned()))
+    }
+}
+
+impl Halves for Portable<8> {
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const f32) -> Self::V {
+        // SAFETY: the caller passes a pointer valid for four elements.
+        let [a, b, c, d] = unsafe { ptr.cast::<[f32; 4]>().read_unaligned() };
+        [a, b, c, d, 0.0, 0.0, 0.0, 0.0]
+    }
+    #[inline(always)]
+    unsafe fn load_halves(a: *const f32, b: *const f32) -> Self::V {
+        // SAFETY: the caller passes pointers valid for four elements each.
+        let [a, b] = unsafe { [a, b].map(|ptr| ptr.cast::<[f32; 4]>().read_unaligned()) };
+        lanes(|i| if i < 4 { a[i] } else { b[i - 4] })
+    }
+    #[inline(always)]
+    unsafe fn stream(ptr: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { Self::store(ptr, v) }
+    }
+    #[inline(always)]
+    unsafe fn end_streams() {}
+    #[inline(always)]
+    unsafe fn truncate_times(v: Self::V, factors: &[i32; 8], ptr: *mut i32) -> Self::V {
+        let mut whole = [0; 8];
+        // SAFETY: eight elements for eight lanes; the caller passes a pointer valid for as many.
+        unsafe {
+            let cut = Self::truncate(v, whole.as_mut_ptr());
+            for (i, (whole, factor)) in whole.iter().zip(factors).enumerate() {
+                ptr.add(i).write(whole * factor);
+            }
+            cut
+        }
     }
 }
 
@@ -277,3 +328,37 @@ x86_simd!(Avx512, "avx512f,avx2,fma", x86::__m512, 16, [12, 12, 8], Avx2,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps
     _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps
     _mm512_slli_epi32 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_add_epi32);
+
+#[cfg(target_arch = "x86_64")]
+impl Halves for Avx2 {
+    #[inline(always)]
+    unsafe fn load_half(ptr: *const f32) -> Self::V {
+        // SAFETY: the caller runs with the instruction set enabled; the pointer is valid for four elements.
+        unsafe { x86::_mm256_zextps128_ps256(x86::_mm_loadu_ps(ptr)) }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(a: *const f32, b: *const f32) -> Self::V {
+        // SAFETY: as above, of both pointers.
+        unsafe { x86::_mm256_loadu2_m128(b, a) }
+    }
+    #[inline(always)]
+    unsafe fn stream(ptr: *mut f32, v: Self::V) {
+        // SAFETY: as above; the pointer is aligned.
+        unsafe { x86::_mm256_stream_ps(ptr, v) }
+    }
+    #[inline(always)]
+    unsafe fn end_streams() {
+        // SAFETY: every processor with vectors has this instruction.
+        unsafe { x86::_mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn truncate_times(v: Self::V, factors: &[i32; 8], ptr: *mut i32) -> Self::V {
+        // SAFETY: the caller runs with the instruction set enabled; the pointer is valid for all lanes.
+        unsafe {
+            let whole = x86::_mm256_cvttps_epi32(v);
+            let factors = x86::_mm256_loadu_si256(factors.as_ptr().cast());
+            x86::_mm256_storeu_si256(ptr.cast(), x86::_mm256_mullo_epi32(whole, factors));
+            x86::_mm256_cvtepi32_ps(whole)
+        }
+    }
+}

@@ -8,14 +8,16 @@
 use std::ops::Range;
 
 use super::conv::{Conv, row_of_lanes};
-use super::flow_rows::{GROUP, Records, add_row, lane_scales};
+use super::flow_rows::{
+    Aims, Begun, Fresh, GROUP, Pairs, Records, add_all_pairs, add_row, lane_scales,
+};
 use super::instructions::Kernels;
 use super::pack::Packed;
-use super::simd::{Simd, Work};
+use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::{Residual, Row};
-use crate::ops::flow::{HANDED_ON, Stage, View, only};
+use crate::ops::flow::{HANDED_ON, MaskRule, Stage, View, only};
 use crate::ops::resize::tap;
 
 /// Outputs in a row of a task's tile.
@@ -38,10 +40,14 @@ pub(super) struct StageJob<'a> {
 struct Rows {
     /// Three rows of the block's input.
     input: [*mut f32; 3],
-    /// Two rows of flow (and mask) at the positions that are warped.
-    flow: [*mut f32; 2],
-    /// The same and the further features at the block's own positions, one group after another.
+    /// Flow, mask and further features at the block's own positions, one group after another.
     own: [*mut f32; 4],
+    /// Further flow at the block's own positions, in pairs.
+    own_pairs: *mut f32,
+    /// Flow at the positions of a row that is warped, in pairs.
+    pairs: *mut f32,
+    /// Two rows of where frames are read.
+    aims: [Aims; 2],
 }
 
 /// Weight channel of each kernel channel, for a block whose records have `features`.
@@ -118,7 +124,7 @@ pub(super) unsafe fn stage_conv<S: Simd>(
 /// # Safety
 /// As [`stage_conv`]; `to` is valid for `n` pixels and a vector more.
 #[inline(always)]
-unsafe fn fill_row<E: Simd>(
+unsafe fn fill_row<E: Halves>(
     job: &StageJob<'_>,
     own: &Rows,
     (row, first, n): (Option<usize>, usize, usize),
@@ -157,13 +163,15 @@ unsafe fn fill_row<E: Simd>(
     }
 }
 
-/// Sums the earlier blocks' rows `y` at positions `first..end` of a grid of `unit`; flows come in units of `flow_unit`.
+/// Sums the rows `y` of the earlier blocks from block `all` on at positions `first..end` of a grid of `unit`; flows come
+/// in units of `flow_unit`.
 ///
 /// # Safety
 /// As [`stage_conv`]; `sums` is valid for that many groups.
 #[inline(always)]
 unsafe fn sum_rows<E: Simd>(
     job: &StageJob<'_>,
+    all: usize,
     (y, first, end, unit): (usize, usize, usize, f32),
     flow_unit: f32,
     sums: [*mut f32; 2],
@@ -171,17 +179,22 @@ unsafe fn sum_rows<E: Simd>(
     let stage = job.stage;
     // SAFETY: the caller's promise; earlier outputs have the shapes that `Stage::check` saw.
     unsafe {
-        sums[0].write_bytes(0, (end - first) * GROUP);
-        for (index, output) in stage.earlier.iter().enumerate() {
+        let grid = (y, first, end - first, unit);
+        if stage.earlier.is_empty() {
+            sums[0].write_bytes(0, (end - first) * GROUP);
+        }
+        for (index, output) in stage.earlier.iter().enumerate().skip(all) {
             let scales = lane_scales(stage.earlier, index, stage.mask, flow_unit);
-            add_row::<E>(output, (y, first, end - first, unit), (&scales, 0), sums[0]);
+            if index == all {
+                add_row::<E, Fresh>(output, grid, (&scales, 0), sums[0]);
+            } else {
+                add_row::<E, Begun>(output, grid, (&scales, 0), sums[0]);
+            }
         }
         if let Some(last) = stage.earlier.last()
             && !sums[1].is_null()
         {
-            sums[1].write_bytes(0, (end - first) * GROUP);
-            let ones = [1.0; GROUP];
-            add_row::<E>(last, (y, first, end - first, unit), (&ones, 1), sums[1]);
+            add_row::<E, Fresh>(last, grid, (&[1.0; GROUP], 1), sums[1]);
         }
     }
 }
@@ -199,72 +212,97 @@ struct Inside<'a, const G: usize, const C: usize> {
 }
 
 impl<const G: usize, const C: usize> Inside<'_, G, C> {
-    /// Sums what the earlier blocks left: at the block's own positions, and where frames are warped.
+    /// The first of the block's own positions that are summed: even.
+    fn first(&self) -> usize {
+        self.begin & !1
+    }
+
+    /// Sums what the earlier blocks left at the block's own positions; `more` is null or the second row of these.
     ///
     /// # Safety
-    /// As [`stage_conv`]; `more` is null or the second row of own positions.
+    /// As [`stage_conv`].
     #[inline(always)]
-    unsafe fn sum<E: Simd>(&self, more: *mut f32, offset: usize) {
-        let Self { job, own, y, begin, end, .. } = *self;
-        let unit = job.stage.factor;
-        let s = unit as usize;
+    unsafe fn sum_own<E: Halves>(&self, more: *mut f32) {
+        let Self { job, own, y, end, .. } = *self;
+        let (stage, unit, first) = (job.stage, job.stage.factor, self.first());
+        let pairs = Pairs { y, first, count: (end - first).div_ceil(2), pitch: 2, unit };
         // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
         unsafe {
-            sum_rows::<E>(job, (y, begin, end, unit), unit, [own.own[0], more]);
-            if C > 1 {
-                for (i, sums) in own.flow.iter().enumerate() {
-                    let grid = (s * y + offset + i, s * begin, s * end, 1.0);
-                    sum_rows::<E>(job, grid, 1.0, [*sums, std::ptr::null_mut()]);
-                }
+            let mut all = 0;
+            if let (MaskRule::Last, [earlier @ .., _]) = (stage.mask, stage.earlier) {
+                // All that these add is flow.
+                all = earlier.len();
+                add_all_pairs::<E>(earlier, (pairs, unit), own.own_pairs);
+            } else {
+                own.own_pairs.write_bytes(0, pairs.count * GROUP);
+            }
+            sum_rows::<E>(job, all, (y, first, end, unit), unit, [own.own[0], more]);
+        }
+    }
+
+    /// Finds where both frames are read: at the block's own positions, or the middle of their cells.
+    ///
+    /// # Safety
+    /// As [`stage_conv`]; [`Self::sum_own`] ran.
+    #[inline(always)]
+    unsafe fn aim<E: Halves>(&self) {
+        let Self { job, own, y, begin, end, .. } = *self;
+        let (stage, s) = (job.stage, job.stage.factor as usize);
+        // A copy of its own stays in registers.
+        let records = job.records;
+        // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
+        unsafe {
+            if C == 1 {
+                let first = self.first();
+                let count = (end - first).div_ceil(2);
+                let pairs = Pairs { y, first, count, pitch: 2, unit: 1.0 };
+                let flows = (own.own_pairs.cast_const(), own.own[0].cast_const());
+                return records.aim::<E>(pairs, flows, own.aims[0]);
+            }
+            for (i, aims) in own.aims.into_iter().enumerate() {
+                let offset = s / 2 - 1;
+                let (y, first, count) = (s * y + offset + i, s * begin + offset, end - begin);
+                let pairs = Pairs { y, first, count, pitch: s, unit: 1.0 };
+                add_all_pairs::<E>(stage.earlier, (pairs, 1.0), own.pairs);
+                records.aim::<E>(pairs, (own.pairs, std::ptr::null()), aims);
             }
         }
     }
 }
 
-impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
+impl<E: Halves, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "constant indices keep the sums in registers")]
     unsafe fn run(self) {
-        let Self { job, own, y, begin, end, to } = self;
+        let Self { job, own, y: _, begin, end, to } = self;
         let (stage, cin) = (job.stage, job.packed.cin);
         let s = stage.factor as usize;
-        let offset = if C == 1 { 0 } else { s / 2 - 1 };
         let weight = 1.0 / (C * C) as f32;
         let more = if stage.handed_on > 0 { own.own[1] } else { std::ptr::null_mut() };
-        let flow = if C == 1 { [own.own[0]; 2] } else { own.flow };
         let flows = !stage.earlier.is_empty();
         let side = 3 + stage.features;
         // SAFETY: the rows hold the positions asked for; the caller's promise for the rest.
         unsafe {
-            if flows {
-                self.sum::<E>(more, offset);
-            }
-            // A copy of its own stays in registers.
+            self.sum_own::<E>(more);
+            self.aim::<E>();
             let records = job.records;
-            let mut at = [[E::splat(0.0); C]; C];
-            for (i, at) in at.iter_mut().enumerate() {
-                for (j, at) in at.iter_mut().enumerate() {
-                    *at = Records::position::<E>(s * y + offset + i, s * begin + offset + j);
-                }
-            }
-            let step = Records::position::<E>(0, s);
+            let aims = own.aims;
             for x in begin..end {
                 let pixel = to.add((x - begin) * cin);
+                let own_at = x - self.first();
                 let mut sums = [[E::splat(0.0); G]; 2];
                 for i in 0..C {
                     for j in 0..C {
-                        let column = s * x + offset + j;
-                        let from = if flows {
-                            let flow = flow[i].add((column - s * begin) * GROUP);
-                            records.sources::<E>(at[i][j], flow)
-                        } else {
-                            records.standing(s * y + offset + i, column)
-                        };
-                        at[i][j] = E::add(at[i][j], step);
-                        records.foresee::<E>(from, s + 1);
+                        let index = if C == 1 { own_at } else { C * (x - begin) + j };
                         for k in 0..2 {
+                            let from = aims[i].source(index, k);
+                            records.foresee::<E>(k, from, s + 1);
+                            if s >= 4 {
+                                // The other of the two rows that are read is in no earlier line.
+                                records.foresee::<E>(k, from, s);
+                            }
                             for group in 0..G {
-                                let value = records.sample::<E>(k, from[k], group);
+                                let value = records.sample::<E>(k, from, group);
                                 sums[k][group] =
                                     E::mul_add(value, E::splat(weight), sums[k][group]);
                             }
@@ -281,9 +319,10 @@ impl<E: Simd, const G: usize, const C: usize> Work<E> for Inside<'_, G, C> {
                 let mut len = 0;
                 if flows {
                     len = HANDED_ON + stage.handed_on;
-                    E::store(tail, E::load(own.own[0].add((x - begin) * GROUP)));
+                    let flow = E::load_half(own.own_pairs.add(4 * own_at));
+                    E::store(tail, E::add(E::load(own.own[0].add(own_at * GROUP)), flow));
                     if !more.is_null() {
-                        E::store(tail.add(GROUP), E::load(more.add((x - begin) * GROUP)));
+                        E::store(tail.add(GROUP), E::load(more.add(own_at * GROUP)));
                     }
                 }
                 tail.add(len).write(job.timestep);
@@ -317,7 +356,7 @@ unsafe fn fill_enlarged<E: Simd>(
     unsafe {
         for (sums, y) in sums.iter().zip([row.first, row.second]) {
             let more = if stage.handed_on > 0 { sums[1] } else { std::ptr::null_mut() };
-            sum_rows::<E>(job, (y, first, beyond, 1.0), 1.0, [sums[0], more]);
+            sum_rows::<E>(job, 0, (y, first, beyond, 1.0), 1.0, [sums[0], more]);
         }
         for x in begin..end {
             let pixel = to.add((x - begin) * cin);
@@ -378,28 +417,30 @@ unsafe fn put<V>(to: *mut f32, at: usize, count: usize, vector: V, store: unsafe
 }
 
 impl StageJob<'_> {
-    /// Lengths of the rows: block input, flow, own positions.
-    fn row_lens(&self, columns: usize) -> [usize; 3] {
+    /// Lengths of the rows: block input, all others.
+    fn row_lens(&self, columns: usize) -> [usize; 2] {
         let n = 2 * columns + 1;
-        let s = self.stage.factor.max(1.0) as usize;
-        [n * self.packed.cin + 2 * GROUP, if s > 1 { n * s * GROUP } else { 0 }, (n + 2) * GROUP]
+        [n * self.packed.cin + 2 * GROUP, (n + 5) * GROUP]
     }
 
     /// Values of scratch memory for tiles of `columns`.
     fn scratch_len(&self, columns: usize) -> usize {
-        let [input, flow, own] = self.row_lens(columns);
-        3 * input + 2 * flow + 4 * own
+        let [input, other] = self.row_lens(columns);
+        3 * input + 10 * other
     }
 
     fn rows(&self, columns: usize, scratch: &mut [f32]) -> Rows {
-        let [input, flow, own] = self.row_lens(columns);
+        let [input, other] = self.row_lens(columns);
         assert!(scratch.len() >= self.scratch_len(columns), "scratch memory of a stage");
         let start = scratch.as_mut_ptr();
-        let at = |offset: usize| start.wrapping_add(offset);
+        let at = |index: usize| start.wrapping_add(index * other);
+        let aims = |index: usize| Aims { whole: at(index).cast(), parts: at(index + 1) };
         Rows {
-            input: [0, 1, 2].map(|i| at(i * input)),
-            flow: [0, 1].map(|i| at(3 * input + i * flow)),
-            own: [0, 1, 2, 3].map(|i| at(3 * input + 2 * flow + i * own)),
+            input: [0, 1, 2].map(|i| at(10).wrapping_add(i * input)),
+            own: [0, 1, 2, 3].map(at),
+            own_pairs: at(4),
+            pairs: at(5),
+            aims: [aims(6), aims(8)],
         }
     }
 }

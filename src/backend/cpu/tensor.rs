@@ -16,6 +16,8 @@ pub struct Tensor {
     /// Values from one pixel to the next: `c` rounded up to 8.
     pub stride: usize,
     data: Vec<f32>,
+    /// Values before the first: it lies at the start of a line of the cache, so that no pixel of 8 channels lies in two.
+    start: usize,
 }
 
 impl Shape for Tensor {
@@ -26,6 +28,8 @@ impl Shape for Tensor {
 
 /// Values behind the last pixel that a vector store of the last channels may touch.
 const SLACK: usize = 16;
+/// Values of a line of the cache.
+const LINE: usize = 16;
 
 impl Tensor {
     /// A tensor of zeros.
@@ -44,7 +48,13 @@ impl Tensor {
         }
         (self.h, self.w, self.c, self.stride) = (h, w, c, stride);
         self.data.clear();
-        self.data.resize((h + 2) * (w + 2) * stride + SLACK, 0.0);
+        self.data.resize((h + 2) * (w + 2) * stride + SLACK + LINE, 0.0);
+        self.start = self.data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    }
+
+    /// Values, wherever they begin.
+    fn len(&self) -> usize {
+        self.data.len().saturating_sub(LINE)
     }
 
     /// Values from one row to the next.
@@ -62,12 +72,13 @@ impl Tensor {
     /// All values, border included.
     #[must_use]
     pub fn values(&self) -> &[f32] {
-        &self.data
+        &self.data[self.start..self.start + self.len()]
     }
 
     /// All values, border included; the border must stay zero.
     #[must_use]
     pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        let len = self.len();
+        &mut self.data[self.start..self.start + len]
     }
 }

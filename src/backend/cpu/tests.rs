@@ -253,7 +253,7 @@ fn check_deconv((h, w): (usize, usize), cin: usize, channels: usize, shuffle: Sh
         );
         let factor = deconv.factor();
         let mut dst = poisoned(h * factor, w * factor, order.len());
-        deconv.run(&cpu.kernels, &cpu.threads, &src, &mut dst);
+        deconv.run((&cpu.kernels, &cpu.threads, &cpu.scratch), &src, &mut dst);
         let what = format!(
             "{} {} threads {h}x{w} {cin}->{channels} {shuffle:?}",
             cpu.instructions().name(),
@@ -279,4 +279,6 @@ fn transposed_convolutions_equal_plain_loops() {
         }
     }
     check_deconv((2, 3), 33, 20, Shuffle::Two);
+    // Wide enough for two tasks a row of tiles.
+    check_deconv((2, 213), 16, 12, Shuffle::Two);
 }

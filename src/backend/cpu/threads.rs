@@ -51,6 +51,9 @@ impl Threads {
     }
 }
 
+/// Values of a line of the cache.
+const LINE: usize = 16;
+
 /// Memory of each thread's own, kept between calls.
 pub(super) struct Scratch(Vec<Mutex<Vec<f32>>>);
 
@@ -60,15 +63,16 @@ impl Scratch {
         Self((0..threads).map(|_| Mutex::default()).collect())
     }
 
-    /// Lends `task` at least `len` values of arbitrary content.
+    /// Lends `task` `len` values of arbitrary content from the start of a line of the cache on.
     pub(super) fn with(&self, len: usize, task: impl FnOnce(&mut [f32])) {
         // A task runs to its end on one thread and starts no others, so that the lock is free.
         let own = rayon::current_thread_index().unwrap_or(0) % self.0.len();
         let mut memory = self.0[own].lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() < len {
-            memory.resize(len, 0.0);
+        if memory.len() < len + LINE {
+            memory.resize(len + LINE, 0.0);
         }
-        task(&mut memory);
+        let start = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        task(&mut memory[start..start + len]);
     }
 }
 

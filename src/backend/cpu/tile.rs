@@ -91,18 +91,32 @@ macro_rules! tile {
                         // One pointer serves three pixels: once and twice the step are part of an address.
                         let start = r.rows[ty].add(x * step + run * r.px);
                         let mut from = [0, 3, 6, 9].map(|i| start.wrapping_add(i * step));
-                        for _ in 0..len {
-                            let mut w = [S::splat(0.0); NV];
-                            vectors!(n => { w[n] = S::load(k.add(n * S::LANES)); });
-                            $(
-                                let v = S::splat(*from[$p / 3].add($p % 3 * step));
-                                vectors!(n => { acc[$p][n] = S::mul_add(v, w[n], acc[$p][n]); });
-                            )*
+                        // Rows of several vectors go two channels at a time: half the steps of the pointers.
+                        let at_once = if NV > 1 { 2 } else { 1 };
+                        macro_rules! channels {
+                            ($first:literal) => {
+                                let mut w = [S::splat(0.0); NV];
+                                vectors!(n => { w[n] = S::load(k.add(($first * NV + n) * S::LANES)); });
+                                $(
+                                    let v = S::splat(*from[$p / 3].add($p % 3 * step + $first));
+                                    vectors!(n => { acc[$p][n] = S::mul_add(v, w[n], acc[$p][n]); });
+                                )*
+                            };
+                        }
+                        for _ in 0..len / at_once {
+                            channels!(0);
+                            if NV > 1 {
+                                channels!(1);
+                            }
+                            k = k.add(at_once * NV * S::LANES);
+                            from[0] = from[0].wrapping_add(at_once);
+                            from[1] = from[1].wrapping_add(at_once);
+                            from[2] = from[2].wrapping_add(at_once);
+                            from[3] = from[3].wrapping_add(at_once);
+                        }
+                        if len % at_once == 1 {
+                            channels!(0);
                             k = k.add(NV * S::LANES);
-                            from[0] = from[0].wrapping_add(1);
-                            from[1] = from[1].wrapping_add(1);
-                            from[2] = from[2].wrapping_add(1);
-                            from[3] = from[3].wrapping_add(1);
                         }
                     }
                 }

@@ -11,13 +11,14 @@
 
 use std::ops::Range;
 
-use super::conv::{Add, row_of_lanes};
+use super::conv::Add;
 use super::instructions::Kernels;
 use super::pack::Packed;
+use super::products::{LINE, Plane, Product};
 use super::simd::{Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
-use super::tile::{Residual, Row, activate};
+use super::tile::{Residual, activate};
 
 /// Outputs of a tile, down and across.
 pub(super) const OUTPUTS: usize = 4;
@@ -51,18 +52,6 @@ const KERNEL: [[f64; 3]; INPUTS] = {
 const TASK_BYTES: usize = 448 << 10;
 /// Fewest and most tiles of a task, where there are so many: fewer would wait on the weights.
 const TASK_TILES: Range<usize> = 6..64;
-/// Values between the coordinates beyond their length, so that they do not fall on the same lines of the cache.
-const GAP: usize = 16;
-/// Alignment of a task's memory in bytes: a line of the cache.
-const LINE: usize = 64;
-
-/// Most channels of a block: 3 vectors of 16.
-const BLOCK: usize = 48;
-/// What a product of one coordinate adds: nothing.
-const NO_BIAS: [f32; BLOCK] = [0.0; BLOCK];
-/// What its activation does: nothing.
-const NO_SLOPE: [f32; BLOCK] = [1.0; BLOCK];
-
 /// Fewest channels on either side for which this is the faster way: with 32 by a quarter, with 16 [`super::narrow`] is.
 pub(super) const CHANNELS: usize = 32;
 
@@ -92,33 +81,8 @@ pub(super) struct WinogradJob<'a> {
     across: usize,
 }
 
-/// Where a task keeps its coordinates: `[coordinate][tile][channel]`.
-#[derive(Clone, Copy)]
-struct Plane {
-    start: *mut f32,
-    /// Values from a coordinate to the next.
-    coordinate: usize,
-    /// Values from a tile to the next.
-    channels: usize,
-}
-
-impl Plane {
-    fn len(tiles: usize, channels: usize) -> usize {
-        COORDINATES * (tiles * channels + GAP)
-    }
-
-    fn new(start: *mut f32, tiles: usize, channels: usize) -> Self {
-        Self { start, coordinate: tiles * channels + GAP, channels }
-    }
-
-    #[inline(always)]
-    fn at(&self, coordinate: usize, tile: usize) -> *mut f32 {
-        self.start.wrapping_add(coordinate * self.coordinate + tile * self.channels)
-    }
-}
-
 /// Input channels with padding.
-fn depth(packed: &Packed) -> usize {
+pub(super) fn depth(packed: &Packed) -> usize {
     packed.cin.next_multiple_of(8)
 }
 
@@ -150,36 +114,16 @@ pub(super) unsafe fn winograd<S: Simd>(
     let sums =
         Plane::new(start.wrapping_add(Plane::len(tiles.len(), depth)), tiles.len(), end - first);
     for (index, tile) in tiles.clone().enumerate() {
-        // SAFETY: the plane has room for the tile; `depth` is a multiple of the lanes taken.
-        unsafe {
-            if depth.is_multiple_of(S::LANES) {
-                S::outline(Forward { job, tile, index, to: inputs });
-            } else {
-                S::Eight::outline(Forward { job, tile, index, to: inputs });
-            }
-        }
+        let (y, x) = (tile / job.across * OUTPUTS, tile % job.across * OUTPUTS);
+        // SAFETY: the plane has room for the tile.
+        unsafe { take_in::<S>(Forward { src: job.src, y, x, index, to: inputs }) };
     }
     for at in 0..COORDINATES {
         for block in &packed.blocks[blocks.clone()] {
-            let weights = block.offset + at * packed.cin * block.vectors * lanes;
-            let row = Row {
-                rows: [inputs.at(at, 0).cast_const(); 3],
-                taps: 1,
-                px: packed.cin,
-                step: depth,
-                cin: packed.cin,
-                weights: packed.weights[weights..].as_ptr(),
-                bias: NO_BIAS.as_ptr(),
-                slope: NO_SLOPE.as_ptr(),
-                residual_at: Residual::None,
-                residual: NO_BIAS.as_ptr(),
-                residual_step: 0,
-                out: sums.at(at, 0).wrapping_add(block.first - first),
-                out_step: sums.channels,
-                w: tiles.len(),
-            };
-            // SAFETY: both planes hold as many tiles as the row is wide.
-            unsafe { row_of_lanes::<S>(lanes, block.vectors, &row) };
+            let to = sums.at(at, 0).wrapping_add(block.first - first);
+            let given = Product { packed, block, at, from: inputs.at(at, 0), inputs, to, sums };
+            // SAFETY: both planes hold as many tiles.
+            unsafe { given.run::<S>(tiles.len()) };
         }
     }
     for (index, tile) in tiles.enumerate() {
@@ -194,21 +138,37 @@ pub(super) unsafe fn winograd<S: Simd>(
     }
 }
 
+/// Takes a tile's inputs to its coordinates in vectors that its channels are a multiple of.
+///
+/// # Safety
+/// The instruction set of `S` is enabled; the plane has room for the tile.
+#[inline(always)]
+pub(super) unsafe fn take_in<S: Simd>(tile: Forward<'_>) {
+    // SAFETY: the caller's promise is the same; every set includes its 8-lane form.
+    unsafe {
+        if tile.to.channels.is_multiple_of(S::LANES) {
+            S::outline(tile);
+        } else {
+            S::Eight::outline(tile);
+        }
+    }
+}
+
 /// Takes the inputs of a tile to its coordinates.
-struct Forward<'a> {
-    job: &'a WinogradJob<'a>,
-    tile: usize,
+pub(super) struct Forward<'a> {
+    pub src: &'a Tensor,
+    /// The tile's first output.
+    pub y: usize,
+    pub x: usize,
     /// Where the tile is in the plane.
-    index: usize,
-    to: Plane,
+    pub index: usize,
+    pub to: Plane,
 }
 
 impl<S: Simd> Work<S> for Forward<'_> {
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { job, tile, index, to } = self;
-        let src = job.src;
-        let (y, x) = (tile / job.across * OUTPUTS, tile % job.across * OUTPUTS);
+        let Self { src, y, x, index, to } = self;
         let mut rows = [src.values().as_ptr(); INPUTS];
         let mut columns = [0; INPUTS];
         for i in 0..INPUTS {
@@ -297,28 +257,63 @@ impl<S: Simd> Work<S> for Back<'_> {
 /// # Safety
 /// The instruction set of `S` is enabled.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
 pub(super) unsafe fn forward<S: Simd>(d: [S::V; INPUTS]) -> [S::V; INPUTS] {
+    // SAFETY: the caller's promise is the same.
+    unsafe {
+        let [near, minus_near] = near::<S>([d[1], d[2], d[3], d[4]]);
+        let [far, minus_far] = far::<S>([d[1], d[2], d[3], d[4]]);
+        let first = end::<S>([d[0], d[2], d[4]]);
+        [first, near, minus_near, far, minus_far, end::<S>([d[1], d[3], d[5]])]
+    }
+}
+
+/// The coordinate at 0 of inputs 0, 2 and 4, and that at infinity of inputs 1, 3 and 5.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn end<S: Simd>([a, b, c]: [S::V; 3]) -> S::V {
     const PRODUCT: f32 = (NEAR_SQUARE * FAR_SQUARE) as f32;
     const SUM: f32 = (NEAR_SQUARE + FAR_SQUARE) as f32;
     // SAFETY: the caller's promise is the same.
+    unsafe { S::mul_add(S::splat(PRODUCT), a, S::mul_add(S::splat(-SUM), b, c)) }
+}
+
+/// The coordinates at the nearer points of inputs 1 to 4.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn near<S: Simd>(d: [S::V; 4]) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
+    unsafe { pair::<S>(d, -FAR_SQUARE as f32, NEAR as f32) }
+}
+
+/// The coordinates at the farther points of inputs 1 to 4.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the factors are exact or rounded once")]
+pub(super) unsafe fn far<S: Simd>(d: [S::V; 4]) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
+    unsafe { pair::<S>(d, -NEAR_SQUARE as f32, FAR as f32) }
+}
+
+/// The coordinates at `point` and its opposite: the polynomial without the factors of the other pair of points, its even
+/// and odd powers apart.
+///
+/// # Safety
+/// The instruction set of `S` is enabled.
+#[inline(always)]
+unsafe fn pair<S: Simd>([a, b, c, d]: [S::V; 4], factor: f32, point: f32) -> [S::V; 2] {
+    // SAFETY: the caller's promise is the same.
     unsafe {
-        let (product, sum) = (S::splat(PRODUCT), S::splat(-SUM));
-        let (near, far) = (NEAR as f32, FAR as f32);
-        let ends = |a, b, c| S::mul_add(product, a, S::mul_add(sum, b, c));
-        // The polynomial without the factors of one pair of points, its even and odd powers apart.
-        let even = |square: f64| S::mul_add(S::splat(-(square as f32)), d[2], d[4]);
-        let odd = |square: f64| S::mul_add(S::splat(-(square as f32)), d[1], d[3]);
-        let (even_near, odd_near) = (even(FAR_SQUARE), odd(FAR_SQUARE));
-        let (even_far, odd_far) = (even(NEAR_SQUARE), odd(NEAR_SQUARE));
-        [
-            ends(d[0], d[2], d[4]),
-            S::mul_add(S::splat(near), odd_near, even_near),
-            S::mul_add(S::splat(-near), odd_near, even_near),
-            S::mul_add(S::splat(far), odd_far, even_far),
-            S::mul_add(S::splat(-far), odd_far, even_far),
-            ends(d[1], d[3], d[5]),
-        ]
+        let even = S::mul_add(S::splat(factor), b, d);
+        let odd = S::mul_add(S::splat(factor), a, c);
+        [S::mul_add(S::splat(point), odd, even), S::mul_add(S::splat(-point), odd, even)]
     }
 }
 

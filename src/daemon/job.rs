@@ -263,9 +263,14 @@ impl Job {
                 (verdict::on_crash(&self.claim), "worker_crashed", why)
             }
         };
-        // A worker that died could not tidy up.
-        publish::remove_temporary(&task.temporary)?;
         let (verdict, code, message) = verdict;
+        // A worker that died could not tidy up.
+        if code == "worker_crashed" {
+            // Taking up the segments may have been what it crashed at.
+            publish::remove_attempts(&task.temporary)?;
+        } else {
+            publish::remove_temporary(&task.temporary)?;
+        }
         let failure = Failure {
             consequence: crate::error::Consequence::Retry,
             exit_code: crate::error::ExitCode::Software,

@@ -4,6 +4,7 @@
 //! once the packets are durable: where it is, the segment is whole. It carries a hash of everything that decides the
 //! result, and one of the packets; a segment that does not match is thrown away with all behind it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -106,6 +107,11 @@ impl Parts {
         advanced: &mut dyn FnMut(u64),
     ) -> Result<(Self, TakenUp), ConvertError> {
         fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+        let is_ours = fs::symlink_metadata(folder).map(|it| it.is_dir());
+        if !is_ours.map_err(|error| unwritable(folder, error))? {
+            // A link could lead to files that are not slomod's.
+            return Err(unwritable(folder, io::ErrorKind::NotADirectory.into()));
+        }
         let mut parts = Self { folder: folder.to_owned(), identity, count: 0 };
         let mut taken = TakenUp { packets: Vec::new(), state: None };
         let mut before = 0;
@@ -180,7 +186,9 @@ impl Parts {
         }
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if !kept.iter().any(|it| **it == entry.file_name()) {
+            // What a NAS or anybody else put there is let be.
+            let is_ours = is_part(&entry.file_name()) && !entry.file_type()?.is_dir();
+            if is_ours && !kept.iter().any(|it| **it == entry.file_name()) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -195,6 +203,16 @@ impl Drop for Parts {
             let _ = fs::remove_dir(&self.folder);
         }
     }
+}
+
+/// Whether a file in a folder of segments has a name that is given here.
+fn is_part(name: &OsStr) -> bool {
+    let path = Path::new(name);
+    let extension = path.extension().and_then(OsStr::to_str);
+    let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    let is_number = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+    let is_list = Path::new(RESUMPTIONS_NAME).file_stem() == path.file_stem();
+    matches!(extension, Some("packets" | "json" | "new")) && (is_number || is_list)
 }
 
 /// Removes a folder of segments with all that is in it; one that is not there is none.

@@ -63,12 +63,15 @@ impl Session<'_> {
             if stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
-            if let Err(error @ MediaError::Read { .. }) = replayed {
+            match replayed {
                 // It was whole a moment ago. The next try begins anew.
-                let _ = parts::remove(folder);
-                return Err(error.into());
+                Err(MediaError::Read { path, source }) if path == *packets => {
+                    let _ = parts::remove(folder);
+                    return Err(ConvertError::Verify { path, reason: source.to_string() });
+                }
+                // The source's sound is read meanwhile: what fails there says nothing of the segments.
+                other => other?,
             }
-            replayed?;
         }
         let now = Resumption {
             started: report::now_rfc3339(),

@@ -44,6 +44,28 @@ fn segments_of_other_settings_weights_or_content_are_thrown_away() {
 }
 
 #[test]
+fn what_others_put_beside_the_segments_is_let_be_and_a_link_in_their_place_is_not_followed() {
+    let place = Place::new();
+    let source = place.shots();
+    let task = place.task(&source, "a.mp4", settings(Codec::H264, Container::Mp4));
+    assert!(run_until(&task, || finished(&task) >= 2).is_none());
+    let folder = task.parts.clone().unwrap();
+    std::fs::create_dir(folder.join("@eaDir")).unwrap();
+    std::fs::write(folder.join("notes.txt"), "x").unwrap();
+    assert_eq!(run(&task).unwrap().timing.resumed.len(), 1);
+    assert!(folder.join("notes.txt").exists() && folder.join("@eaDir").exists());
+
+    let away = folder.with_extension("away");
+    std::fs::rename(&folder, &away).unwrap();
+    std::os::unix::fs::symlink(&away, &folder).unwrap();
+    let before = std::fs::read_dir(&away).unwrap().count();
+    let other = place.task(&source, "a.mp4", settings(Codec::H265, Container::Mp4));
+    let error = run(&other).unwrap_err();
+    assert_eq!(error.code(), "output_unwritable", "{error}");
+    assert_eq!(std::fs::read_dir(&away).unwrap().count(), before, "nothing behind it is touched");
+}
+
+#[test]
 fn a_damaged_segment_is_thrown_away_with_all_behind_it() {
     let place = Place::new();
     let source = place.shots();

@@ -36,7 +36,8 @@ impl Daemon {
         if is_too_deep || !ignore::enters(relative) {
             return Ok(());
         }
-        if watch.ready == Ready::Sentinel && ignore::is_sentinel(relative) {
+        let says_ready = watch.ready == Ready::Sentinel && ignore::is_sentinel(relative);
+        if says_ready && !path.is_dir() {
             return self.sentinel_came(folder, relative);
         }
         let (depth, at_once) = (watch.depth, hint.moved_in && watch.ready == Ready::Rename);
@@ -147,7 +148,7 @@ impl Daemon {
                     let _ = events.blocking_send(Event::Found(folder, page));
                 }
             };
-            let mut enter = |directory: &Path| watches.enter(directory, by);
+            let mut enter = |directory: &Path| watches.enter(&area.root, directory, by);
             let result = match &extent {
                 Extent::Whole => {
                     let begun = watches.begin_scan();
@@ -267,6 +268,11 @@ impl Daemon {
         snapshot: Snapshot,
         sha256: &str,
     ) -> Result<(), DaemonError> {
+        let Some(root) = self.folders.lasting_identity(key.0).map(ToOwned::to_owned) else {
+            // Its folder went meanwhile, and what it was has to be known.
+            self.settler.postpone(&key, Instant::now());
+            return Ok(());
+        };
         let watch = self.folders.list[key.0].watch.clone();
         let identity = self.identities.of(&watch.settings());
         let (settings, settings_sha256) = match identity {
@@ -291,7 +297,12 @@ impl Daemon {
             settings_sha256: &settings_sha256,
         };
         let mut journal = self.shop.journal();
-        let same = journal.seen(&name, &key.1)?.filter(|seen| {
+        let earlier = journal.seen(&name, &key.1)?;
+        if earlier.is_some() {
+            // The journal forgets how the file of this place was before.
+            self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        let same = earlier.filter(|seen| {
             let report_is_there = || seen.report_path.as_ref().is_some_and(|it| it.is_file());
             seen.sha256 == sha256
                 && seen.settings_sha256 == settings_sha256
@@ -301,15 +312,14 @@ impl Daemon {
                     _ => true,
                 }
         });
-        let root = self.folders.lasting_identity(key.0).unwrap_or_default();
         match same {
             Some(seen) => {
                 journal.same_again(seen.job, &new)?;
-                journal.remember_root(seen.job, root)?;
+                journal.remember_root(seen.job, &root)?;
             }
             None => {
                 let job = journal.submit(&new, now_ms())?;
-                journal.remember_root(job, root)?;
+                journal.remember_root(job, &root)?;
                 log_watch(Level::Info, &name, &format!("{}: queued as job {job}", key.1.display()));
             }
         }

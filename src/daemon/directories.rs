@@ -37,15 +37,18 @@ pub struct Directories {
 #[derive(Debug)]
 struct Directory {
     way: Result<(), Why>,
+    /// The watched folder that it belongs to: one may lie in another.
+    root: Arc<Path>,
     /// The generation in which a scan entered it last.
     entered: u64,
 }
 
 impl Directories {
-    /// A scan entered `directory`, which has a watch, or is polled for a reason. Returns whether it had a watch before.
-    pub fn put(&mut self, directory: &Path, way: Result<(), Why>) -> bool {
-        let entered = self.generation;
-        let earlier = self.by_path.insert(directory.into(), Directory { way, entered });
+    /// A scan of the watched folder `root` entered `directory`, which has a watch, or is polled for a reason. Returns
+    /// whether it had a watch before.
+    pub fn put(&mut self, root: &Path, directory: &Path, way: Result<(), Why>) -> bool {
+        let (root, entered) = (root.into(), self.generation);
+        let earlier = self.by_path.insert(directory.into(), Directory { way, root, entered });
         earlier.is_some_and(|it| it.way.is_ok())
     }
 
@@ -58,8 +61,18 @@ impl Directories {
     /// Forgets `directory` and everything below it; returns those that had a watch.
     #[must_use]
     pub fn forget(&mut self, directory: &Path) -> Vec<PathBuf> {
-        let paths: Vec<Arc<Path>> =
-            self.below(directory).map(|(path, _)| Arc::clone(path)).collect();
+        let paths = self.below(directory).map(|(path, _)| Arc::clone(path)).collect();
+        self.remove_all(paths)
+    }
+
+    /// Forgets the directories of the watched folder `root`; returns those that had a watch.
+    #[must_use]
+    pub fn forget_root(&mut self, root: &Path) -> Vec<PathBuf> {
+        let paths = self.of(root).map(|(path, _)| Arc::clone(path)).collect();
+        self.remove_all(paths)
+    }
+
+    fn remove_all(&mut self, paths: Vec<Arc<Path>>) -> Vec<PathBuf> {
         let watched = paths.iter().filter(|path| self.remove(path));
         watched.map(|path| path.to_path_buf()).collect()
     }
@@ -75,11 +88,11 @@ impl Directories {
         self.generation
     }
 
-    /// The directories below `root`, or it itself, that no scan entered since `generation` began.
+    /// The directories of the watched folder `root` that no scan entered since `generation` began.
     #[must_use]
     pub fn unmet(&self, root: &Path, generation: u64) -> Vec<Arc<Path>> {
         let unmet = |(_, directory): &(&Arc<Path>, &Directory)| directory.entered < generation;
-        self.below(root).filter(unmet).map(|(path, _)| Arc::clone(path)).collect()
+        self.of(root).filter(unmet).map(|(path, _)| Arc::clone(path)).collect()
     }
 
     /// Forgets `directory` if no scan entered it since `generation` began; returns whether a watch is left over.
@@ -88,11 +101,11 @@ impl Directories {
         is_unmet && self.remove(directory)
     }
 
-    /// The polled directories below `root`, or it itself, that do not lie in another polled one.
+    /// The polled directories of the watched folder `root` that do not lie in another polled one.
     #[must_use]
     pub fn polled(&self, root: &Path) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
-        for (path, _) in self.below(root).filter(|(_, directory)| directory.way.is_err()) {
+        for (path, _) in self.of(root).filter(|(_, directory)| directory.way.is_err()) {
             // Directories come before what lies in them.
             if found.last().is_none_or(|last| !path.starts_with(last)) {
                 found.push(path.to_path_buf());
@@ -101,17 +114,24 @@ impl Directories {
         found
     }
 
-    /// How the directories of `root` are watched.
+    /// How the directories of the watched folder `root` are watched.
     #[must_use]
     pub fn ways(&self, root: &Path) -> Ways {
         let mut ways = Ways::default();
-        for (_, directory) in self.below(root) {
+        for (_, directory) in self.of(root) {
             match &directory.way {
                 Ok(_) => ways.events += 1,
                 Err(why) => *ways.polled.entry(why.clone()).or_default() += 1,
             }
         }
         ways
+    }
+
+    fn of<'a>(
+        &'a self,
+        root: &'a Path,
+    ) -> impl Iterator<Item = (&'a Arc<Path>, &'a Directory)> + 'a {
+        self.below(root).filter(move |(_, directory)| *directory.root == *root)
     }
 
     fn below<'a>(
@@ -133,12 +153,15 @@ mod tests {
     fn a_directory_is_watched_or_polled_by_itself_and_what_lies_beside_it_is_not_touched() {
         let mut map = Directories::default();
         let [old, new] = [Path::new("/in/old"), Path::new("/in/new")];
-        assert!(!map.put(old, Ok(())));
-        assert!(!map.put(new, Ok(())));
-        assert!(map.put(new, Err(Why::Network("NFS"))), "a share was mounted over it");
+        assert!(!map.put(Path::new("/in"), old, Ok(())));
+        assert!(!map.put(Path::new("/in"), new, Ok(())));
+        assert!(
+            map.put(Path::new("/in"), new, Err(Why::Network("NFS"))),
+            "a share was mounted over it"
+        );
         assert_eq!(map.polled(Path::new("/in")), [new]);
         assert_eq!(map.ways(Path::new("/in")).events, 1);
-        assert!(!map.put(new, Ok(())), "and taken away again");
+        assert!(!map.put(Path::new("/in"), new, Ok(())), "and taken away again");
         assert_eq!(map.ways(Path::new("/in")).events, 2);
     }
 
@@ -146,10 +169,25 @@ mod tests {
     fn names_that_begin_alike_are_not_below_each_other() {
         let mut map = Directories::default();
         for path in ["/in", "/in/a", "/in/a/b", "/in/a-b", "/in2"] {
-            assert!(!map.put(Path::new(path), Ok(())));
+            assert!(!map.put(Path::new("/in"), Path::new(path), Ok(())));
         }
         assert_eq!(map.forget(Path::new("/in/a")), [Path::new("/in/a"), Path::new("/in/a/b")]);
         assert_eq!(map.ways(Path::new("/in")).events, 2);
         assert!(map.holds(Path::new("/in/a-b")) && !map.holds(Path::new("/in/a/b")));
+    }
+
+    #[test]
+    fn a_watched_folder_within_another_is_its_own() {
+        let mut map = Directories::default();
+        let [outer, inner] = [Path::new("/in"), Path::new("/in/nas")];
+        map.put(outer, outer, Ok(()));
+        map.put(inner, inner, Err(Why::Configured));
+        assert_eq!(map.polled(outer), Vec::<PathBuf>::new());
+        assert_eq!(map.polled(inner), [inner]);
+        assert_eq!((map.ways(outer).events, map.ways(outer).polled.len()), (1, 0));
+        let generation = map.begin_generation();
+        assert_eq!(map.unmet(outer, generation).len(), 1);
+        assert_eq!(map.forget_root(outer), [outer]);
+        assert!(map.holds(inner));
     }
 }

@@ -121,7 +121,7 @@ impl Folders {
             match filesystem::identify(&folder.watch) {
                 Ok(root) if folder.root.as_ref() == Some(&root) => {}
                 Ok(root) => {
-                    watches.forget(&folder.watch.path);
+                    watches.forget_root(&folder.watch.path);
                     folder.root = Some(root);
                     folder.offline = None;
                     folder.pause = None;
@@ -167,13 +167,14 @@ impl Folders {
                 let below = |it: PathBuf| {
                     it.strip_prefix(&folder.watch.path).map_or_else(|_| it.clone(), Path::to_owned)
                 };
-                match polled.into_iter().map(below).collect::<Vec<_>>() {
-                    none if none.is_empty() => continue,
-                    // The whole folder; nothing that is not there any more stays listed.
-                    all if all[0].as_os_str().is_empty() => due.push((index, Extent::Whole)),
-                    some => due.push((index, Extent::Polled(some))),
+                let polled: Vec<PathBuf> = polled.into_iter().map(below).collect();
+                if let Some(first) = polled.first() {
+                    folder.scanning = true;
+                    // Of the whole folder, nothing that is not there any more stays listed.
+                    let is_whole = first.as_os_str().is_empty();
+                    let extent = if is_whole { Extent::Whole } else { Extent::Polled(polled) };
+                    due.push((index, extent));
                 }
-                folder.scanning = true;
             }
             if !folder.scanning_parts && !folder.parts.is_empty() {
                 folder.scanning_parts = true;

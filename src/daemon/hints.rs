@@ -109,8 +109,9 @@ impl Hints {
 }
 
 impl Watches {
-    /// A scan is about to read `directory`: from now on its changes give hints, or it is listed as polled.
-    pub fn enter(&self, directory: &Path, by: WatchBy) {
+    /// A scan of the watched folder `root` is about to read `directory`: from now on its changes give hints, or it is
+    /// listed as polled.
+    pub fn enter(&self, root: &Path, directory: &Path, by: WatchBy) {
         // Outside the lock: a share may take its time.
         let network = filesystem::network_name(directory);
         let polled = match (by, network) {
@@ -126,7 +127,7 @@ impl Watches {
             (None, Err(problem)) => Some(Why::Failed(problem.clone())),
             (None, Ok(watcher)) => {
                 // First, so that an event that comes at once finds it.
-                state.map().put(directory, Ok(()));
+                state.map().put(root, directory, Ok(()));
                 match watcher.watch(directory, RecursiveMode::NonRecursive) {
                     Ok(()) => return,
                     Err(error) => match error.kind {
@@ -140,7 +141,7 @@ impl Watches {
             }
         };
         let was_watched = match problem {
-            Some(why) => state.map().put(directory, Err(why)),
+            Some(why) => state.map().put(root, directory, Err(why)),
             None => state.map().remove(directory),
         };
         if was_watched && let Ok(watcher) = watcher.as_mut() {
@@ -153,6 +154,14 @@ impl Watches {
     pub fn forget(&self, directory: &Path) {
         let state = &self.0.state;
         let ended = state.map().forget(directory);
+        state.ended().extend(ended);
+        state.end_watches(&mut self.0.watcher());
+    }
+
+    /// Nothing of the watched folder `root` is watched any more.
+    pub fn forget_root(&self, root: &Path) {
+        let state = &self.0.state;
+        let ended = state.map().forget_root(root);
         state.ended().extend(ended);
         state.end_watches(&mut self.0.watcher());
     }
@@ -326,7 +335,7 @@ mod tests {
         }
 
         fn enter(&self, name: &str) {
-            self.hints.watches().enter(&self.path(name), WatchBy::Auto);
+            self.hints.watches().enter(self.folder.path(), &self.path(name), WatchBy::Auto);
         }
 
         fn ways(&self) -> Ways {
@@ -413,7 +422,7 @@ mod tests {
         fs::create_dir(place.path("a")).unwrap();
         fs::create_dir(place.path("kept")).unwrap();
         let poll = |name: &str| {
-            watches.enter(&place.path(name), WatchBy::Polling);
+            watches.enter(place.folder.path(), &place.path(name), WatchBy::Polling);
         };
         ["", "a", "kept"].into_iter().for_each(poll);
         assert_eq!(watches.polled(place.folder.path()), [place.path("")]);
@@ -433,7 +442,11 @@ mod tests {
         place.enter("");
         let shared = Arc::clone(&place.hints.watches().0);
         for name in ["a", "a/b"] {
-            assert!(!shared.state.map().put(&place.path(name), Err(Why::NoWatchLeft)));
+            assert!(!shared.state.map().put(
+                place.folder.path(),
+                &place.path(name),
+                Err(Why::NoWatchLeft)
+            ));
         }
         assert_eq!(place.hints.watches().polled(place.folder.path()), [place.path("a")]);
         assert_eq!(place.ways().polled, BTreeMap::from([(Why::NoWatchLeft, 2)]));

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -382,6 +382,8 @@ impl Daemon {
 
     /// A folder is there (again): its jobs that waited for it are due.
     fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
+        // Something else may be mounted there, with files of the same names.
+        self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let path = self.folders.list[folder].watch.path.to_string_lossy();
         Ok(self.shop.journal().wake(&path, OFFLINE, now_ms())?)
     }

@@ -185,6 +185,31 @@ fn a_polled_folder_is_read_at_its_interval_and_its_neighbour_keeps_events() {
     assert_eq!(place.states(), ["done", "done"]);
 }
 
+/// W13: a share below a watched folder is a watched folder of its own; its clips are worked once, by its own settings.
+#[test]
+fn a_polled_folder_within_a_watched_one_is_worked_as_itself_alone() {
+    let mut place = Place::with(NO_SCANS, "");
+    let root = place.folder.path().display().to_string();
+    fs::create_dir(place.path("in/nas")).unwrap();
+    let config = fs::read_to_string(place.path("slomod.toml")).unwrap();
+    let inner = format!(
+        "{config}\n[[watch]]\npath = \"{root}/in/nas\"\noutput = \"{root}/out2\"\nfactor = 3\n\
+         preset = \"ultrafast\"\nquality_samples = 0\nwatch_by = \"polling\"\n"
+    );
+    fs::write(place.path("slomod.toml"), inner).unwrap();
+    place.start();
+    place.wait_ready();
+    place.drop_clip(&small(&place, 0), "nas/shared.mp4");
+    place.wait_ended(1);
+    place.drop_clip(&small(&place, 90), "local.mp4");
+    place.wait_ended(2);
+    // The poll comes by a few times more.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(place.states(), ["done", "done"]);
+    assert_eq!(place.listing(), ["local_slow2x.mp4", "local_slow2x.mp4.json"]);
+    assert!(place.path("out2/shared_slow3x.mp4.json").exists());
+}
+
 /// Processes of the namespace in which the daemon of `place` runs.
 fn within(place: &Place, script: &str) {
     let daemon: &Child = place.child.as_ref().unwrap();

@@ -77,6 +77,8 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
             service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
             Ok(())
         }
+        // Of something else that is mounted there just now.
+        Ok(now) if !now.same_content(&worked) && !is_there(shop, watch, claim)? => Ok(()),
         Ok(now) if !now.same_content(&worked) => {
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
             shop.journal().original_kept(claim.job)

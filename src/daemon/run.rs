@@ -322,7 +322,7 @@ impl Daemon {
             let priority = |folder: usize| {
                 let watch = &folders.list[folder].watch;
                 let settle = folders.times(folder, Path::new("")).settle;
-                // What is moved in where that says that it is complete waits for nothing.
+                // Where a rename says that a clip is complete, nothing waits for the others.
                 let allowed = watch.ready == Ready::Rename || reads.allow(folder, settle, now);
                 allowed.then_some(watch.priority)
             };

@@ -23,8 +23,8 @@ const STACK: &[&[&str]] = &[
 /// Lines a source file may have.
 const LINES_MAX: usize = 500;
 
-/// Modules of `ops` with no kernel of their name: `warp.cu` holds the resize, and a tensor is no op.
-const OPS_WITHOUT_KERNEL: &[&str] = &["mod", "resize", "tensor"];
+/// Modules of `ops` with no kernel of their name: `warp.cu` holds the resize, `color.cu` the levels, and a tensor is no op.
+const OPS_WITHOUT_KERNEL: &[&str] = &["levels", "mod", "resize", "tensor"];
 
 /// Kernel files that do the work of several ops in one pass, and those ops.
 const FUSED: &[(&str, &[&str])] =

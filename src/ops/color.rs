@@ -8,55 +8,8 @@
 //! along rows, centred on the chroma column; the mean of two rows. Both keep constants and linear ramps, so nothing
 //! shifts and no mean moves. Edges repeat.
 
-use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Sample};
-
-/// Linear maps between codes and nominal values: `code = value * span + zero`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quantisation {
-    pub(crate) luma_zero: f32,
-    pub(crate) luma_span: f32,
-    pub(crate) chroma_zero: f32,
-    pub(crate) chroma_span: f32,
-    /// The largest code.
-    pub(crate) peak: f32,
-}
-
-impl Quantisation {
-    pub(crate) fn of(format: PictureFormat) -> Self {
-        let (steps, peak) = (f32::from(format.depth.steps()), f32::from(format.depth.peak()));
-        let chroma_zero = 128.0 * steps;
-        let (luma_zero, luma_span, chroma_span) = match format.range {
-            Range::Limited => (16.0 * steps, 219.0 * steps, 224.0 * steps),
-            Range::Full => (0.0, peak, peak),
-        };
-        Self { luma_zero, luma_span, chroma_zero, chroma_span, peak }
-    }
-
-    fn luma(self, code: u16) -> f32 {
-        (f32::from(code) - self.luma_zero) / self.luma_span
-    }
-
-    /// Nominal values of luma, or of samples as coded, clamped to 0..1.
-    fn nominal<S: Sample>(self, samples: &[S], out: &mut [f32]) {
-        for (out, sample) in out.iter_mut().zip(samples) {
-            *out = self.luma(sample.code()).clamp(0.0, 1.0);
-        }
-    }
-
-    fn luma_sample<S: Sample>(self, value: f32) -> S {
-        self.sample(value * self.luma_span + self.luma_zero)
-    }
-
-    fn chroma_sample<S: Sample>(self, value: f32) -> S {
-        self.sample(value * self.chroma_span + self.chroma_zero)
-    }
-
-    /// The nearest code, saturating; NaN is 0.
-    fn sample<S: Sample>(self, value: f32) -> S {
-        // The cast rounds down, saturates and takes NaN to 0.
-        S::from_code(((value + 0.5) as u16).min(self.peak as u16))
-    }
-}
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Sample};
+use crate::ops::levels::Quantisation;
 
 /// Weights of red and blue in luma.
 pub(crate) fn kr_kb(matrix: Matrix) -> (f32, f32) {
@@ -319,6 +272,7 @@ fn down_chroma(full: &[f32], format: PictureFormat) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Range;
 
     const CHROMAS: [Chroma; 5] =
         [Chroma::Gray, Chroma::C420, Chroma::C422, Chroma::C444, Chroma::Gbr];

@@ -6,6 +6,7 @@ pub mod deconv;
 pub mod flow;
 pub mod fusion;
 pub mod head;
+pub(crate) mod levels;
 pub mod metrics;
 pub mod resize;
 pub mod tensor;

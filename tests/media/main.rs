@@ -3,6 +3,7 @@
 
 mod boxes;
 mod complete;
+mod depth;
 mod refusals;
 mod sound;
 mod untrusted;

@@ -6,7 +6,8 @@ use super::driver::{DeviceError, Driver, Launch, Parameters};
 use super::params::ColorParams;
 use super::tensor::Tensor;
 use crate::frame::{Chroma, Depth, Picture, PictureFormat};
-use crate::ops::color::{Quantisation, kr_kb};
+use crate::ops::color::kr_kb;
+use crate::ops::levels::Quantisation;
 
 /// Planes start at multiples of this, so that rows of common widths can be read as words.
 const PLANE_ALIGNMENT: usize = 16;

@@ -391,16 +391,16 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
     place.shop.journal().publishing(&claim, &planned).unwrap();
 
     let other = OutputLocks::default();
-    other.look([out.as_path()].into_iter());
+    other.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     let finish = || {
         let interrupted = place.shop.journal().unpublished().unwrap();
         finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     };
-    place.shop.locks.look([out.as_path()].into_iter());
+    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     finish();
     assert_eq!(place.job().state, "publishing", "not while the other has the folder");
     drop(other);
-    place.shop.locks.look([out.as_path()].into_iter());
+    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     finish();
     let job = place.job();
     assert_eq!(
@@ -409,6 +409,61 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
     );
     assert_eq!(job.report, Some(out.join("a_slow4x.mp4.json").to_string_lossy().into_owned()));
     assert_eq!(place.listing(), [".slomod.lock", "a_slow4x.mp4", "a_slow4x.mp4.json"]);
+}
+
+/// W40: killed behind its rename; another daemon did the same work under the next name in between.
+#[test]
+fn an_output_that_is_visible_gets_its_report_whatever_others_published_meanwhile() {
+    let place = Place::new("");
+    let out = &place.watch.output;
+    fs::create_dir(out).unwrap();
+    let mut ours = good_report(CONTENT);
+    (ours.settings_sha256, ours.report_id) = (Some("s".into()), "ours".into());
+    let planned = Planned {
+        temporary: out.join(".a_slow4x.1.1.slomod-tmp.mp4"),
+        output: out.join("a_slow4x.mp4"),
+        report_path: out.join("a_slow4x.mp4.json"),
+        report: serde_json::to_string(&ours).unwrap(),
+    };
+    fs::write(&planned.output, RESULT).unwrap();
+    fs::write(out.join("a_slow4x~2.mp4"), "theirs").unwrap();
+    let theirs = Report { report_id: "theirs".into(), ..ours };
+    let text = serde_json::to_string(&theirs).unwrap();
+    fs::write(out.join("a_slow4x~2.mp4.json"), text).unwrap();
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().publishing(&claim, &planned).unwrap();
+    let finish = |watches| {
+        let interrupted = place.shop.journal().unpublished().unwrap();
+        finish_publications(&place.shop, watches, interrupted).unwrap();
+    };
+
+    finish(&[]);
+    assert_eq!(place.job().state, "publishing", "nobody has the lock of its folder");
+    finish(std::slice::from_ref(&place.watch));
+    assert_eq!(place.job().state, "done");
+    assert!(planned.report_path.exists());
+}
+
+/// The empty place below a share that is not mounted.
+#[test]
+fn nothing_is_concluded_from_an_empty_folder_in_place_of_the_output_folder() {
+    let place = Place::new("");
+    let out = &place.watch.output;
+    let planned = Planned {
+        temporary: out.join(".a_slow4x.1.1.slomod-tmp.mp4"),
+        output: out.join("a_slow4x.mp4"),
+        report_path: out.join("a_slow4x.mp4.json"),
+        report: serde_json::to_string(&good_report(CONTENT)).unwrap(),
+    };
+    fs::create_dir(out).unwrap();
+    place.shop.journal().remember_output(out, "6969:1:2").unwrap();
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().publishing(&claim, &planned).unwrap();
+    let interrupted = place.shop.journal().unpublished().unwrap();
+    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
+    assert_eq!(place.job().state, "publishing", "it is not worked again");
 }
 
 #[test]

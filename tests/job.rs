@@ -366,6 +366,12 @@ fn a_publication_waits_for_an_output_folder_that_is_offline() {
     let interrupted = place.shop.journal().unpublished().unwrap();
     finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     assert_eq!(place.job().state, "publishing", "nothing is concluded");
+    // The empty place below a share.
+    fs::create_dir(&place.watch.output).unwrap();
+    place.shop.journal().remember_output(&place.watch.output, "6969:1:2").unwrap();
+    let interrupted = place.shop.journal().unpublished().unwrap();
+    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
+    assert_eq!(place.job().state, "publishing", "nor from another in its place");
 }
 
 /// W40: killed before its rename, and another daemon had the folder in between.
@@ -445,25 +451,19 @@ fn an_output_that_is_visible_gets_its_report_whatever_others_published_meanwhile
     assert!(planned.report_path.exists());
 }
 
-/// The empty place below a share that is not mounted.
 #[test]
-fn nothing_is_concluded_from_an_empty_folder_in_place_of_the_output_folder() {
-    let place = Place::new("");
-    let out = &place.watch.output;
-    let planned = Planned {
-        temporary: out.join(".a_slow4x.1.1.slomod-tmp.mp4"),
-        output: out.join("a_slow4x.mp4"),
-        report_path: out.join("a_slow4x.mp4.json"),
-        report: serde_json::to_string(&good_report(CONTENT)).unwrap(),
-    };
-    fs::create_dir(out).unwrap();
-    place.shop.journal().remember_output(out, "6969:1:2").unwrap();
+fn a_job_waits_where_its_earlier_segments_are_offline() {
+    let place = Place::new(&good_worker(CONTENT));
+    let old = place.folder.path().join("old");
     let watch = place.watch.path.to_string_lossy();
     let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
-    place.shop.journal().publishing(&claim, &planned).unwrap();
-    let interrupted = place.shop.journal().unpublished().unwrap();
-    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
-    assert_eq!(place.job().state, "publishing", "it is not worked again");
+    place.shop.journal().writing(&claim, &old.join(".a.1.1.slomod-tmp.mp4")).unwrap();
+    place.shop.journal().requeue_dead("me", 3).unwrap();
+    place.attempt();
+    assert_eq!(place.job().error_code.as_deref(), Some("not_tidied"));
+    fs::create_dir(&old).unwrap();
+    place.attempt();
+    assert_eq!(place.job().state, "done");
 }
 
 #[test]

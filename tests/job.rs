@@ -366,6 +366,12 @@ fn a_publication_waits_for_an_output_folder_that_is_offline() {
     let interrupted = place.shop.journal().unpublished().unwrap();
     finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     assert_eq!(place.job().state, "publishing", "nothing is concluded");
+    // The empty place below a share.
+    fs::create_dir(&place.watch.output).unwrap();
+    place.shop.journal().remember_output(&place.watch.output, "6969:1:2").unwrap();
+    let interrupted = place.shop.journal().unpublished().unwrap();
+    finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
+    assert_eq!(place.job().state, "publishing", "nor from another in its place");
 }
 
 /// W40: killed before its rename, and another daemon had the folder in between.
@@ -391,16 +397,16 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
     place.shop.journal().publishing(&claim, &planned).unwrap();
 
     let other = OutputLocks::default();
-    other.look([out.as_path()].into_iter());
+    other.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     let finish = || {
         let interrupted = place.shop.journal().unpublished().unwrap();
         finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     };
-    place.shop.locks.look([out.as_path()].into_iter());
+    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     finish();
     assert_eq!(place.job().state, "publishing", "not while the other has the folder");
     drop(other);
-    place.shop.locks.look([out.as_path()].into_iter());
+    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
     finish();
     let job = place.job();
     assert_eq!(
@@ -409,6 +415,55 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
     );
     assert_eq!(job.report, Some(out.join("a_slow4x.mp4.json").to_string_lossy().into_owned()));
     assert_eq!(place.listing(), [".slomod.lock", "a_slow4x.mp4", "a_slow4x.mp4.json"]);
+}
+
+/// W40: killed behind its rename; another daemon did the same work under the next name in between.
+#[test]
+fn an_output_that_is_visible_gets_its_report_whatever_others_published_meanwhile() {
+    let place = Place::new("");
+    let out = &place.watch.output;
+    fs::create_dir(out).unwrap();
+    let mut ours = good_report(CONTENT);
+    (ours.settings_sha256, ours.report_id) = (Some("s".into()), "ours".into());
+    let planned = Planned {
+        temporary: out.join(".a_slow4x.1.1.slomod-tmp.mp4"),
+        output: out.join("a_slow4x.mp4"),
+        report_path: out.join("a_slow4x.mp4.json"),
+        report: serde_json::to_string(&ours).unwrap(),
+    };
+    fs::write(&planned.output, RESULT).unwrap();
+    fs::write(out.join("a_slow4x~2.mp4"), "theirs").unwrap();
+    let theirs = Report { report_id: "theirs".into(), ..ours };
+    let text = serde_json::to_string(&theirs).unwrap();
+    fs::write(out.join("a_slow4x~2.mp4.json"), text).unwrap();
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().publishing(&claim, &planned).unwrap();
+    let finish = |watches| {
+        let interrupted = place.shop.journal().unpublished().unwrap();
+        finish_publications(&place.shop, watches, interrupted).unwrap();
+    };
+
+    finish(&[]);
+    assert_eq!(place.job().state, "publishing", "nobody has the lock of its folder");
+    finish(std::slice::from_ref(&place.watch));
+    assert_eq!(place.job().state, "done");
+    assert!(planned.report_path.exists());
+}
+
+#[test]
+fn a_job_waits_where_its_earlier_segments_are_offline() {
+    let place = Place::new(&good_worker(CONTENT));
+    let old = place.folder.path().join("old");
+    let watch = place.watch.path.to_string_lossy();
+    let claim = place.shop.journal().claim("dead", &[&watch], 2, 1).unwrap().unwrap();
+    place.shop.journal().writing(&claim, &old.join(".a.1.1.slomod-tmp.mp4")).unwrap();
+    place.shop.journal().requeue_dead("me", 3).unwrap();
+    place.attempt();
+    assert_eq!(place.job().error_code.as_deref(), Some("not_tidied"));
+    fs::create_dir(&old).unwrap();
+    place.attempt();
+    assert_eq!(place.job().state, "done");
 }
 
 #[test]

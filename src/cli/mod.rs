@@ -45,7 +45,7 @@ enum Command {
     Check(check::CheckArgs),
     /// List the daemon's jobs and their states.
     Status(status::StatusArgs),
-    /// Try a failed or refused job again.
+    /// Try a failed, refused or skipped job again.
     Retry(status::RetryArgs),
     /// What the daemon starts for each clip.
     #[command(hide = true)]

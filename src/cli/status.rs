@@ -63,7 +63,7 @@ pub struct RetryArgs {
     /// Where the journal is.
     #[command(flatten)]
     pub place: JournalPlace,
-    /// Number of a failed or refused job, as `slomod status` lists it.
+    /// Number of a failed, refused or skipped job, as `slomod status` lists it.
     pub job: i64,
 }
 
@@ -137,7 +137,7 @@ fn history_text(history: &History, now_ms: i64) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Makes a failed or refused job wait again.
+/// Makes a failed, refused or skipped job wait again.
 ///
 /// # Errors
 /// Where there is no such job, or it is in another state.

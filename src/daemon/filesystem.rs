@@ -56,6 +56,23 @@ pub fn root_identity(root: &Path) -> io::Result<RootIdentity> {
     Ok(RootIdentity { device: meta.dev(), lasting: format!("{kind:x}:{number:x}:{}", meta.ino()) })
 }
 
+/// What lies at `folder` in place of the output folder that was `root` ([`RootIdentity::lasting`]), a sentence; `None`
+/// where it is that folder, or was removed from a file system that is still there. Network file systems need not keep
+/// inode numbers, so of those the file system alone counts.
+#[must_use]
+pub fn replaced(folder: &Path, root: &str) -> Option<String> {
+    let file_system = |it: &str| it.rsplit_once(':').map(|it| it.0.to_owned());
+    let nearest = folder.ancestors().find(|it| fs::symlink_metadata(it).is_ok())?;
+    let found = match root_identity(nearest) {
+        Ok(found) => found.lasting,
+        Err(error) => return Some(format!("{} cannot be read: {error}", nearest.display())),
+    };
+    let same_inode_counts = nearest == folder && network_name(nearest).is_none();
+    let same =
+        if same_inode_counts { found == root } else { file_system(&found) == file_system(root) };
+    (!same).then(|| format!("{} is {found} now and was {root}", nearest.display()))
+}
+
 /// The identity of a watched folder that is there, with its marker where it has one.
 ///
 /// # Errors

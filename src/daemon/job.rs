@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::config::file::Watch;
 use crate::daemon::DaemonError;
 use crate::daemon::filesystem;
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, Original};
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
 use crate::daemon::names;
 use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, Request, WireTask};
@@ -55,6 +55,16 @@ impl Shop {
     /// The journal. A thread that panicked while holding it left whole statements behind.
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What lies in place of the output folder in which `path` is, as far as the journal knows these.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn replaced(&self, path: &Path) -> Result<Option<String>, JournalError> {
+        let outputs = self.journal().outputs()?;
+        let mut around = outputs.iter().filter(|(folder, _)| path.starts_with(folder));
+        Ok(around.find_map(|(folder, root)| filesystem::replaced(folder, root)))
     }
 }
 
@@ -123,10 +133,16 @@ impl Job {
             return Ok(aftermath);
         }
         let folder = task.output.parent().unwrap_or(Path::new("/"));
+        if let Some(why) = self.shop.replaced(folder)? {
+            let message = format!("{}: the output folder is not there: {why}", folder.display());
+            return Err(Trouble::Passing(message));
+        }
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
-        self.remove_parts_elsewhere(&task)?;
+        if let Some(message) = self.remove_parts_elsewhere(&task)? {
+            return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
+        }
         if let Some(message) = self.space_trouble(folder, &task) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
@@ -154,15 +170,27 @@ impl Job {
         Task { source: self.source(), temporary, parts, segments, output, settings }
     }
 
-    /// Segments that were kept under another name or in another folder, before the configuration changed.
-    fn remove_parts_elsewhere(&self, task: &Task) -> Result<(), DaemonError> {
+    /// Segments that were kept under another name or in another folder, before the configuration changed. They are known
+    /// by the journal's note of that name alone, so the job waits where they cannot be removed: a sentence.
+    fn remove_parts_elsewhere(&self, task: &Task) -> Result<Option<String>, DaemonError> {
         let earlier = self.shop.journal().temporary(&self.claim)?;
-        let elsewhere = |it: &PathBuf| names::parts_of_temporary(it) != task.parts;
-        if let Some(Err(error)) = earlier.filter(elsewhere).map(|it| publish::remove_attempts(&it))
-        {
-            service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
+        let elsewhere = |it: &PathBuf| {
+            // Whatever became of the journal, nothing but temporary files is removed.
+            it.file_name().is_some_and(names::is_temporary)
+                && names::parts_of_temporary(it) != task.parts
+        };
+        let Some(temporary) = earlier.filter(elsewhere) else { return Ok(None) };
+        let folder = temporary.parent().unwrap_or(Path::new("/"));
+        let is_known = self.shop.journal().outputs()?.iter().any(|it| folder.starts_with(&it.0));
+        if let Some(why) = self.shop.replaced(folder)? {
+            let message = format!("{}: segments lie there, but {why}: mount it", folder.display());
+            return Ok(Some(message));
         }
-        Ok(())
+        if !is_known && !folder.is_dir() {
+            let message = format!("{}: segments lie there: mount it or make it", folder.display());
+            return Ok(Some(message));
+        }
+        Ok(publish::remove_attempts(&temporary).err().map(|error| error.to_string()))
     }
 
     /// Where the source is not the file any more that was queued.

@@ -10,7 +10,7 @@ use crate::daemon::job::{Aftermath, Attempt, Job, Shop, blocking};
 use crate::daemon::journal::{Claim, End, Original};
 use crate::daemon::names;
 use crate::daemon::original;
-use crate::daemon::publish::{self, read_report};
+use crate::daemon::publish::{PublishError, read_report};
 use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
 use crate::report::Status;
@@ -52,7 +52,7 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Trouble> {
     let twins = shop.journal().twin(claim)?;
     for twin in twins {
-        if publish::is_report_of(&twin.report_path, &claim.sha256)? {
+        if is_report_of(&twin.report_path, &claim.sha256)? {
             return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
         }
     }
@@ -69,6 +69,11 @@ pub(super) fn known(
     let is_taken = std::fs::symlink_metadata(&task.output).is_ok() || report_path.exists();
     let skips = watch.collision == Collision::Skip && is_taken;
     Ok(skips.then(|| Known::NameTaken(task.output.clone())))
+}
+
+/// Whether the report at `path` is there and about a source with this content: an overwritten one is not.
+fn is_report_of(path: &Path, sha256: &str) -> Result<bool, PublishError> {
+    Ok(read_report(path)?.is_some_and(|it| it.source.sha256.as_deref() == Some(sha256)))
 }
 
 /// Whether the report beside `path` is of an output with this content. Anybody can drop files there, so it is read only

@@ -16,8 +16,9 @@ use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
+use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
-use crate::daemon::journal::Claim;
+use crate::daemon::journal::{Claim, Journal, JournalError};
 use crate::daemon::publish::{PublishError, Step};
 use crate::daemon::service::log_watch;
 use crate::report;
@@ -124,6 +125,19 @@ fn held(folder: &Path, file: File) -> String {
     format!("{}: {holder} works with this output folder", folder.display())
 }
 
+/// Why `folder` is not taken for the one that was `known`.
+fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
+    let why = filesystem::replaced(folder, known?)?;
+    if fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok() {
+        return None;
+    }
+    Some(format!(
+        "{}: not the output folder that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
+         {LOCK_NAME} there",
+        folder.display()
+    ))
+}
+
 /// The locks of all output folders of this daemon, by the folders' names as configured.
 #[derive(Debug, Default)]
 pub struct OutputLocks {
@@ -135,8 +149,18 @@ impl OutputLocks {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the locks that can be had, and finds out which were lost.
-    pub fn look<'a>(&self, folders: impl Iterator<Item = &'a Path>) {
+    /// Takes the locks that can be had, and finds out which were lost. What each folder is, is kept in the journal: the
+    /// empty place below a share that is not mounted is refused, unless somebody made a lock file there.
+    ///
+    /// # Errors
+    /// [`JournalError`] only.
+    pub fn look<'a>(
+        &self,
+        folders: impl Iterator<Item = &'a Path>,
+        journal: &Mutex<Journal>,
+    ) -> Result<(), JournalError> {
+        let journal = || journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs: BTreeMap<_, _> = journal().outputs()?.into_iter().collect();
         let mut places = self.places();
         for folder in folders {
             let before = places.get(folder);
@@ -145,10 +169,17 @@ impl OutputLocks {
             }
             let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
             let shared = places.values().flatten().find(|it| Some(&it.path) == path.as_ref());
-            let found = match shared.filter(|it| it.is_ours()) {
-                Some(lock) => Ok(Arc::clone(lock)),
-                None => OutputLock::take(folder).map(Arc::new),
+            let known = outputs.get(folder);
+            let found = match (unaccepted(folder, known), shared.filter(|it| it.is_ours())) {
+                (Some(why), _) => Err(why),
+                (None, Some(lock)) => Ok(Arc::clone(lock)),
+                (None, None) => OutputLock::take(folder).map(Arc::new),
             };
+            if let (Ok(_), Ok(root)) = (&found, filesystem::root_identity(folder))
+                && known != Some(&root.lasting)
+            {
+                journal().remember_output(folder, &root.lasting)?;
+            }
             let name = folder.to_string_lossy();
             match (&found, before) {
                 (Err(why), Some(Err(said))) if why == said => {}
@@ -158,6 +189,7 @@ impl OutputLocks {
             }
             places.insert(folder.to_owned(), found);
         }
+        Ok(())
     }
 
     /// Why nothing may be written to `folder`; `None` where it may, or where no lock was asked for.
@@ -253,15 +285,57 @@ mod tests {
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let locks = OutputLocks::default();
-        locks.look([real.as_path(), &link, Path::new("/proc/none")].into_iter());
+        let journal = journal_in(folder.path());
+        locks.look([real.as_path(), &link, Path::new("/proc/none")].into_iter(), &journal).unwrap();
         assert!(locks.refusal(&real).is_none() && locks.refusal(&link).is_none());
         assert!(locks.refusal(Path::new("/proc/none")).unwrap().contains("cannot be created"));
         assert_eq!(locks.refusals().len(), 1);
         let other = OutputLocks::default();
-        other.look([real.as_path()].into_iter());
+        other.look([real.as_path()].into_iter(), &journal).unwrap();
         assert!(other.of(&real).is_none());
         drop(locks);
-        other.look([real.as_path()].into_iter());
+        other.look([real.as_path()].into_iter(), &journal).unwrap();
         assert!(other.of(&real).is_some(), "taken over");
+    }
+
+    fn journal_in(folder: &Path) -> Mutex<Journal> {
+        Mutex::new(Journal::open(folder).unwrap())
+    }
+
+    #[test]
+    fn an_empty_place_below_a_share_is_refused_and_stays_empty_until_somebody_accepts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_in(folder.path());
+        let out = folder.path().join("out");
+        journal.lock().unwrap().remember_output(&out, "6969:1:2").unwrap();
+        let locks = OutputLocks::default();
+        let look = || locks.look([out.as_path()].into_iter(), &journal).unwrap();
+        look();
+        assert!(locks.refusal(&out).unwrap().contains("mount it"), "its place is gone with it");
+        assert!(!out.exists(), "nothing is made beside the share");
+        fs::create_dir(&out).unwrap();
+        look();
+        assert!(locks.refusal(&out).unwrap().contains("6969:1:2"));
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+        fs::write(out.join(LOCK_NAME), "").unwrap();
+        look();
+        assert!(locks.of(&out).is_some(), "accepted");
+        drop(locks);
+        let next = OutputLocks::default();
+        next.look([out.as_path()].into_iter(), &journal).unwrap();
+        assert!(next.of(&out).is_some(), "and kept in mind");
+    }
+
+    #[test]
+    fn an_output_folder_that_was_removed_is_made_again_on_the_same_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal_in(folder.path());
+        let out = folder.path().join("out");
+        let locks = OutputLocks::default();
+        let look = || locks.look([out.as_path()].into_iter(), &journal).unwrap();
+        look();
+        fs::remove_dir_all(&out).unwrap();
+        look();
+        assert!(locks.of(&out).is_some_and(|it| it.is_ours()));
     }
 }

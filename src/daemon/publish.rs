@@ -186,6 +186,21 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
     Err(PublishError::NoName(publication.output.clone()))
 }
 
+/// Whether the output of `planned` has its final name already, with its own report or with none.
+///
+/// # Errors
+/// [`PublishError`].
+pub fn is_visible(planned: &Planned) -> Outcome<bool> {
+    let report: Report = serde_json::from_str(&planned.report)?;
+    match report_id(&planned.report_path)? {
+        Some(id) => Ok(id == report.report_id),
+        None => match &report.output {
+            Some(output) => has_content(&planned.output, output.size_bytes, &output.sha256),
+            None => Ok(false),
+        },
+    }
+}
+
 /// Completes what [`publish`] recorded as `planned` before it was interrupted, or finds that it cannot be.
 ///
 /// # Errors
@@ -466,14 +481,6 @@ pub fn read_report(path: &Path) -> Outcome<Option<Report>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(path, "cannot be read")(error)),
     }
-}
-
-/// Whether the report at `path` is there and about a source with this content: an overwritten one is not.
-///
-/// # Errors
-/// [`PublishError::Io`].
-pub fn is_report_of(path: &Path, sha256: &str) -> Outcome<bool> {
-    Ok(read_report(path)?.is_some_and(|it| it.source.sha256.as_deref() == Some(sha256)))
 }
 
 fn report_id(path: &Path) -> Outcome<Option<String>> {

@@ -11,9 +11,7 @@ use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::intake::Identities;
 use crate::daemon::job::{Shop, now_ms};
-use crate::daemon::journal::{
-    Again, Claim, Count, End, Journal, Leftover, Original, Planned, Turn,
-};
+use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
 use crate::daemon::known::report_of;
 use crate::daemon::names;
 use crate::daemon::original;
@@ -53,8 +51,8 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, DaemonError> {
     }
 }
 
-/// Brings the journal of a dead daemon in order: its running jobs wait again, and what their attempts left is removed.
-/// The caller holds the lock. Interrupted publications are for [`finish_publications`].
+/// Brings the journal of a dead daemon in order: its running jobs wait again. The caller holds the lock. What their
+/// attempts left is for [`remove_leftovers`], interrupted publications are for [`finish_publications`].
 ///
 /// # Errors
 /// [`DaemonError`]; a folder that is offline is none, its part is done later.
@@ -68,7 +66,6 @@ pub fn recover(
     if requeued > 0 {
         log::info!("{requeued} interrupted job(s) begin again");
     }
-    remove_leftovers(journal)?;
     let mut identities = Identities::default();
     for watch in &config.watches {
         let identity = identities.of(&watch.settings()).map_err(|source| {
@@ -109,14 +106,26 @@ fn finish(
     claim: &Claim,
     planned: &Planned,
 ) -> Result<(), PublishError> {
-    if let Some(why) = watch.and_then(|it| shop.locks.refusal(&it.output)) {
-        service::log_job(Level::Info, claim, "publication waits", &why);
+    let waits = |why: &str| service::log_job(Level::Info, claim, "publication waits", why);
+    let Some(watch) = watch else {
+        // Nobody holds the lock of its output folder.
+        waits("its folder is not configured any more: configure it again");
+        return Ok(());
+    };
+    let lock = shop.locks.of(&watch.output);
+    let lost = lock.as_ref().filter(|it| !it.is_ours()).map(|_| "the lock was lost".to_owned());
+    let trouble = match shop.locks.refusal(&watch.output).or(lost) {
+        Some(why) => Some(why),
+        None => shop.replaced(&planned.output)?,
+    };
+    if let Some(why) = trouble {
+        waits(&why);
         return Ok(());
     }
-    let collision = match watch.map(|it| it.collision) {
-        Some(Collision::Overwrite) => Collision::Overwrite,
+    let collision = match watch.collision {
+        Collision::Overwrite => Collision::Overwrite,
         // The name was free when it was chosen, and the output is whole: it is not thrown away now.
-        Some(Collision::Rename | Collision::Skip) | None => Collision::Rename,
+        Collision::Rename | Collision::Skip => Collision::Rename,
     };
     let folder = planned.output.parent().unwrap_or(Path::new("/"));
     // Nothing is concluded from an output folder that is not there.
@@ -125,17 +134,19 @@ fn finish(
         action: "cannot be read",
         source,
     })?;
-    if let Some(report) = published_meanwhile(claim, planned) {
-        return end_published(shop, claim, planned, &report);
+    // What is visible already is completed, whatever others did in between.
+    if !publish::is_visible(planned)?
+        && let Some(report) = published_meanwhile(claim, planned)
+    {
+        return end_published(shop, watch, claim, planned, &report);
     }
-    let lock = watch.and_then(|it| shop.locks.of(&it.output));
     let mut witness = record(shop, claim, lock, collision);
     match publish::complete(planned, collision, &mut witness)? {
         Completion::Published(published) => {
             // What cannot be removed now is removed with the leftovers.
             let _ = publish::remove_attempts(&planned.temporary);
-            let original = watch.map_or(Original::Kept, original::intent);
-            shop.journal().done(claim, original, now_ms())?;
+            remove_earlier_reports(watch, claim, planned);
+            shop.journal().done(claim, original::intent(watch), now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
             service::log_job(Level::Info, claim, "done", &message);
         }
@@ -151,6 +162,21 @@ fn finish(
         }
     }
     Ok(())
+}
+
+/// Reports of this very clip that say that an earlier attempt gave no output. What cannot be removed is only untidy.
+fn remove_earlier_reports(watch: &Watch, claim: &Claim, planned: &Planned) {
+    let source = watch.path.join(&claim.relative);
+    for word in ["failed", "refused", "skipped"] {
+        let name = names::report_name_without_output(&claim.relative, word);
+        let path = planned.output.with_file_name(name);
+        let is_of_it = publish::read_report(&path).ok().flatten().is_some_and(|it| {
+            it.source.sha256.as_ref() == Some(&claim.sha256) && Path::new(&it.source.path) == source
+        });
+        if is_of_it && let Err(error) = publish::remove_temporary(&path) {
+            service::log_job(Level::Warn, claim, "report not removed", &error.to_string());
+        }
+    }
 }
 
 /// The report of another daemon that had the output folder in between and did the same work.
@@ -169,6 +195,7 @@ struct ReportId {
 
 fn end_published(
     shop: &Shop,
+    watch: &Watch,
     claim: &Claim,
     planned: &Planned,
     report: &Path,
@@ -181,35 +208,45 @@ fn end_published(
         message: &message,
         report_path: Some(report),
         duplicate_of: None,
-        original: Original::Kept,
+        original: original::intent(watch),
     };
     shop.journal().end(claim, &end, now_ms())?;
     service::log_job(Level::Info, claim, end.state, end.message);
     Ok(())
 }
 
-/// Removes what dead attempts left under temporary names, and the segments of jobs that have ended; what is offline now
-/// is removed by a later call.
+/// Removes the `leftovers` ([`Journal::leftovers`]): what dead attempts left under temporary names, and the segments of
+/// jobs that have ended. What is offline now, or lies in an output folder with something else in its place, is removed by
+/// a later call. The journal is not kept locked meanwhile.
 ///
 /// # Errors
 /// [`DaemonError::Journal`] only.
-pub fn remove_leftovers(journal: &mut Journal) -> Result<(), DaemonError> {
-    for Leftover { job, temporary, turn } in journal.leftovers()? {
+pub fn remove_leftovers(shop: &Shop, leftovers: Vec<Leftover>) -> Result<(), DaemonError> {
+    for leftover in leftovers {
+        let Leftover { job, temporary, turn } = &leftover;
         // Whatever became of the journal, nothing but temporary files is removed.
         if !temporary.file_name().is_some_and(names::is_temporary) {
-            journal.leftover_removed(job)?;
+            shop.journal().leftover_removed(*job)?;
             continue;
         }
-        let folder_is_there = temporary.parent().is_some_and(Path::is_dir);
+        let is_there =
+            temporary.parent().is_some_and(Path::is_dir) && shop.replaced(temporary)?.is_none();
+        // Somebody may have asked for another attempt, whose segments have the same name.
+        if !shop.journal().is_left_over(&leftover)? {
+            continue;
+        }
         let removed = match turn {
-            _ if !folder_is_there => false,
+            _ if !is_there => false,
             // Its segments are for the next attempt; with the name they are found.
-            Turn::Waits => publish::remove_temporary(&temporary).is_ok(),
-            Turn::Over => publish::remove_attempts(&temporary).is_ok(),
+            Turn::Waits => publish::remove_temporary(temporary).is_ok(),
+            Turn::Over => publish::remove_attempts(temporary).is_ok(),
         };
+        let mut journal = shop.journal();
         match (removed, turn) {
-            (true, Turn::Over) => journal.leftover_removed(job)?,
-            (true, Turn::Waits) => {}
+            (true, Turn::Over) if journal.is_left_over(&leftover)? => {
+                journal.leftover_removed(*job)?;
+            }
+            (true, _) => {}
             (false, _) => {
                 let path = service::plain(&temporary.to_string_lossy());
                 log::warn!("{path}: cannot be removed now");

@@ -296,7 +296,7 @@ impl Daemon {
         if now >= self.next_locks {
             self.next_locks = now + self.config.daemon.poll_interval;
             let outputs = self.config.watches.iter().map(|it| it.output.as_path());
-            self.shop.locks.look(outputs);
+            self.shop.locks.look(outputs, &self.shop.journal)?;
         }
         if now >= self.next_housekeeping && !self.housekeeping {
             self.next_housekeeping = now + self.config.daemon.poll_interval;
@@ -337,16 +337,16 @@ impl Daemon {
     fn keep_house(&mut self) -> Result<(), DaemonError> {
         self.housekeeping = true;
         let running = self.running.as_ref().map(|it| it.job);
-        let mut journal = self.shop.journal();
-        recover::remove_leftovers(&mut journal)?;
         // Listed here, so that no job that starts from now on is among them.
-        let mut interrupted = journal.unpublished()?;
+        let journal = self.shop.journal();
+        let (leftovers, mut interrupted) = (journal.leftovers()?, journal.unpublished()?);
         drop(journal);
         interrupted.retain(|(claim, _)| running != Some(claim.job));
         let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
         let watches = self.config.watches.clone();
         tokio::task::spawn_blocking(move || {
-            let result = recover::finish_publications(&shop, &watches, interrupted)
+            let result = recover::remove_leftovers(&shop, leftovers)
+                .and_then(|()| recover::finish_publications(&shop, &watches, interrupted))
                 .and_then(|()| Ok(original::move_pending(&shop, &watches)?));
             // The receiver is gone only where the daemon ends.
             let _ = events.blocking_send(Event::HouseKept(result));

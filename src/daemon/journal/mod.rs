@@ -11,7 +11,8 @@
 //! * **publishing** has its final names and its report in the journal: whatever happens now, a restart completes it
 //!   (the verified output is there under the temporary or the final name) or makes it queued again (it is under
 //!   neither).
-//! * **done, failed, refused, duplicate, skipped, cancelled** are ends. `slomod retry` makes failed and refused jobs queued.
+//! * **done, failed, refused, duplicate, skipped, cancelled** are ends. `slomod retry` makes
+//!   failed, refused and skipped jobs queued.
 //!
 //! `attempt` is a fencing token: every change of a claimed job names the attempt it belongs to and fails if a later
 //! claim took over. Every change of a state appends to the table `events` in the same transaction; nothing is ever

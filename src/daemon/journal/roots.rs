@@ -1,8 +1,12 @@
 //! In which folder a job was queued (a watched folder may have something else mounted later, or nothing), and when what
 //! waits for a folder or for a time is due.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use rusqlite::{OptionalExtension, params};
 
+use super::view::path_column;
 use super::{Journal, Outcome};
 
 impl Journal {
@@ -29,6 +33,33 @@ impl Journal {
         self.sql(|it| {
             it.query_row("SELECT root FROM job_roots WHERE job = ?1", [job], |row| row.get(0))
                 .optional()
+        })
+    }
+
+    /// The output folder `path`, as configured, was `root` (`RootIdentity::lasting`) when its lock was taken.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn remember_output(&mut self, path: &Path, root: &str) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "INSERT INTO outputs (path, root) VALUES (?1, ?2)
+                 ON CONFLICT (path) DO UPDATE SET root = excluded.root",
+                params![path.as_os_str().as_bytes(), root],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// All output folders whose lock was ever taken, with what they were then.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn outputs(&self) -> Outcome<Vec<(PathBuf, String)>> {
+        self.sql(|it| {
+            it.prepare("SELECT path, root FROM outputs ORDER BY path")?
+                .query_map([], |row| Ok((path_column(row, 0)?.unwrap_or_default(), row.get(1)?)))?
+                .collect()
         })
     }
 

@@ -78,7 +78,8 @@ CREATE TABLE daemon (
 );
 ";
 
-/// The state `skipped`, the names and hashes of outputs, an order by age, what the watched folders were, and the history.
+/// The state `skipped`, the names and hashes of outputs, an order by age, what the watched and the output folders were,
+/// and the history.
 const HISTORY: &str = "
 CREATE TABLE jobs_of_2 (
     id              INTEGER PRIMARY KEY,
@@ -136,6 +137,10 @@ CREATE INDEX jobs_with_leftovers ON jobs (id) WHERE temporary_path IS NOT NULL;
 CREATE INDEX jobs_with_originals ON jobs (id) WHERE original = 'pending';
 CREATE TABLE job_roots (
     job             BIGINT  PRIMARY KEY REFERENCES jobs (id),
+    root            TEXT    NOT NULL
+);
+CREATE TABLE outputs (
+    path            BLOB    PRIMARY KEY,
     root            TEXT    NOT NULL
 );
 CREATE TABLE events (

@@ -183,6 +183,14 @@ impl Journal {
         })
     }
 
+    /// Whether `leftover` is still as it was listed: nobody took or asked for its job meanwhile.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn is_left_over(&self, leftover: &Leftover) -> Outcome<bool> {
+        Ok(self.leftovers()?.contains(leftover))
+    }
+
     /// The temporary name of an earlier attempt of the claimed job, if there was one.
     ///
     /// # Errors

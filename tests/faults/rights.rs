@@ -106,7 +106,7 @@ fn w23_an_output_without_rights_pauses_the_folder_until_it_may_be_written() {
     place.start();
     place.wait("reason in the status", || {
         let status = status_line(&place);
-        status.contains("paused") && status.contains("Permission denied")
+        status.contains("/out: cannot be written") && status.contains("Permission denied")
     });
     ledger.check_visible(&place);
     allow(&place.path("out"), 0o755);

@@ -140,7 +140,7 @@ impl Job {
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
-        if let Some(message) = self.remove_parts_elsewhere(&task)? {
+        if let Some(message) = self.remove_earlier(&task)? {
             return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
         }
         if let Some(message) = self.space_trouble(folder, &task) {
@@ -170,16 +170,18 @@ impl Job {
         Task { source: self.source(), temporary, parts, segments, output, settings }
     }
 
-    /// Segments that were kept under another name or in another folder, before the configuration changed. They are known
-    /// by the journal's note of that name alone, so the job waits where they cannot be removed: a sentence.
-    fn remove_parts_elsewhere(&self, task: &Task) -> Result<Option<String>, DaemonError> {
+    /// What an earlier attempt left: its unfinished output, and segments that were kept under another name or in another
+    /// folder, before the configuration changed. They are known by the journal's note of that name alone, so the job waits
+    /// where they cannot be removed: a sentence.
+    fn remove_earlier(&self, task: &Task) -> Result<Option<String>, DaemonError> {
         let earlier = self.shop.journal().temporary(&self.claim)?;
-        let elsewhere = |it: &PathBuf| {
-            // Whatever became of the journal, nothing but temporary files is removed.
-            it.file_name().is_some_and(names::is_temporary)
-                && names::parts_of_temporary(it) != task.parts
-        };
-        let Some(temporary) = earlier.filter(elsewhere) else { return Ok(None) };
+        // Whatever became of the journal, nothing but temporary files is removed.
+        let is_left = |it: &PathBuf| it.file_name().is_some_and(names::is_temporary);
+        let Some(temporary) = earlier.filter(is_left) else { return Ok(None) };
+        if names::parts_of_temporary(&temporary) == task.parts {
+            // Its segments are for this attempt.
+            return Ok(publish::remove_temporary(&temporary).err().map(|it| it.to_string()));
+        }
         let folder = temporary.parent().unwrap_or(Path::new("/"));
         let is_known = self.shop.journal().outputs()?.iter().any(|it| folder.starts_with(&it.0));
         if let Some(why) = self.shop.replaced(folder)? {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// A place whose daemon works the clip `in/a.mp4`, and the clip it was.
 fn at_work() -> (Place, Ledger, PathBuf) {
-    let mut place = Place::with("", "factor = 8");
+    let mut place = Place::with("", "factor = 16");
     let first = large(&place, 0);
     place.drop_clip(&first, "a.mp4");
     place.start();
@@ -43,7 +43,7 @@ fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then()
     file.seek(SeekFrom::End(0)).unwrap();
     file.write_all(b"\0\0\0\x0cfree1234").unwrap();
     drop(file);
-    ledger.dropped("a.mp4", &path, 40 * 8);
+    ledger.dropped("a.mp4", &path, 40 * 16);
     let after = file_sha256(&path).unwrap();
     place.wait_ended(2);
     wait_tidy(&place);
@@ -65,7 +65,7 @@ fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then()
 fn w19_a_file_that_is_replaced_while_it_is_worked_comes_out_as_the_new_one() {
     let (place, mut ledger, _) = at_work();
     let second = clip(place.folder.path(), "64x48", 6, 200);
-    ledger.dropped("a.mp4", &second, 6 * 8);
+    ledger.dropped("a.mp4", &second, 6 * 16);
     place.drop_clip(&second, "a.mp4");
     place.wait_ended(2);
     wait_tidy(&place);
@@ -96,7 +96,7 @@ fn w18_a_deleted_file_that_comes_back_is_done() {
     let (place, mut ledger, first) = at_work();
     fs::remove_file(place.path("in/a.mp4")).unwrap();
     place.wait("end of the first", || place.states() == ["cancelled"]);
-    ledger.dropped("a.mp4", &first, 40 * 8);
+    ledger.dropped("a.mp4", &first, 40 * 16);
     place.drop_clip(&first, "a.mp4");
     place.wait_ended(2);
     wait_tidy(&place);
@@ -108,7 +108,7 @@ fn w18_a_deleted_file_that_comes_back_is_done() {
 fn w18_a_file_that_is_renamed_while_it_is_worked_comes_out_under_its_new_name() {
     let (place, mut ledger, first) = at_work();
     fs::rename(place.path("in/a.mp4"), place.path("in/b.mp4")).unwrap();
-    ledger.dropped("b.mp4", &first, 40 * 8);
+    ledger.dropped("b.mp4", &first, 40 * 16);
     place.wait_ended(2);
     wait_tidy(&place);
     assert_eq!(
@@ -117,7 +117,7 @@ fn w18_a_file_that_is_renamed_while_it_is_worked_comes_out_under_its_new_name() 
         "{}",
         place.log()
     );
-    assert_eq!(place.listing(), ["b_slow8x.mp4", "b_slow8x.mp4.json"]);
+    assert_eq!(place.listing(), ["b_slow16x.mp4", "b_slow16x.mp4.json"]);
     ledger.check_end(&place);
 }
 

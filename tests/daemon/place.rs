@@ -19,6 +19,8 @@ pub const SETTLE: Duration = Duration::from_millis(300);
 pub struct Place {
     pub folder: tempfile::TempDir,
     pub child: Option<Child>,
+    /// How often a daemon had said that it is ready when the last one was started.
+    ready_before: usize,
 }
 
 impl Place {
@@ -39,7 +41,7 @@ impl Place {
              quality_samples = 4\n{factor}{watch}\n"
         );
         fs::write(folder.path().join("slomod.toml"), config).unwrap();
-        Self { folder, child: None }
+        Self { folder, child: None, ready_before: 0 }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -58,18 +60,31 @@ impl Place {
     }
 
     pub fn start_with(&mut self, change: impl FnOnce(&mut Command) -> &mut Command) {
-        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = self.command("daemon");
-        command.stdout(Stdio::null()).stderr(log);
-        self.child = Some(change(&mut command).spawn().unwrap());
+        change(&mut command);
+        self.spawn(command);
+    }
+
+    /// Runs `command`, which becomes the daemon.
+    pub fn spawn(&mut self, mut command: Command) {
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        self.ready_before = self.times_ready();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
     }
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Waits until the daemon that was started last is ready: from then on SIGTERM ends it cleanly. A job that it has
+    /// worked shows the same; jobs that were over before do not.
     pub fn wait_ready(&self) {
-        self.wait("ready", || self.log().contains("is ready"));
+        self.wait("ready", || self.times_ready() > self.ready_before);
+    }
+
+    fn times_ready(&self) -> usize {
+        self.log().matches(" is ready").count()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -121,12 +136,14 @@ impl Place {
 
     /// Waits until there are `count` jobs and all have ended.
     pub fn wait_ended(&self, count: usize) {
-        self.wait("end of all jobs", || {
-            let states = self.states();
-            let ended =
-                |state: &String| !matches!(state.as_str(), "queued" | "running" | "publishing");
-            states.len() == count && states.iter().all(ended)
-        });
+        self.wait("end of all jobs", || self.all_ended(count));
+    }
+
+    /// Whether there are `count` jobs and all have ended.
+    pub fn all_ended(&self, count: usize) -> bool {
+        let states = self.states();
+        let ended = |state: &String| !matches!(state.as_str(), "queued" | "running" | "publishing");
+        states.len() == count && states.iter().all(ended)
     }
 
     pub fn listing(&self) -> Vec<String> {
@@ -177,7 +194,7 @@ pub fn small(place: &Place, hue: u32) -> PathBuf {
     clip(place.folder.path(), "64x48", 6, hue)
 }
 
-/// Takes a second or so, so that a signal meets it at work.
+/// Its output takes hundreds of writes, at one of which its worker can be held. How long it takes is the machine's affair.
 pub fn large(place: &Place, hue: u32) -> PathBuf {
     clip(place.folder.path(), "640x360", 40, hue)
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use slomod::report::Status;
 
 use crate::place::*;
+use crate::shim::{Faults, start_at_work};
 
 /// Short enough to wait for, long enough that several looks fit.
 const GRACE: &str = "grace = \"2s\"";
@@ -65,9 +66,13 @@ fn a_copy_whose_writer_was_killed_is_refused_once_after_grace_and_done_when_made
     writer.kill().unwrap();
     writer.wait().unwrap();
     place.wait("a first doubt", || doubts(&place) >= 1);
-    assert!(place.states().is_empty(), "not before the grace time is over");
     place.wait_ended(1);
     assert_eq!(place.states(), ["refused"]);
+    let written = fs::metadata(&target).unwrap().modified().unwrap();
+    let queued = SystemTime::UNIX_EPOCH + Duration::from_millis(place.jobs()[0].queued_ms as u64);
+    // The journal counts whole milliseconds.
+    let waited = queued.duration_since(written).unwrap() + Duration::from_millis(1);
+    assert!(waited >= Duration::from_secs(2), "{waited:?}: before the grace time is over");
     assert_eq!(place.listing(), ["cut.mp4.refused.json"]);
     let report = place.report("cut.mp4.refused.json");
     assert_eq!(report.errors[0].code, "moov_missing");
@@ -345,17 +350,16 @@ fn an_empty_folder_in_the_place_of_a_share_cancels_nothing() {
     for (number, name) in ["a.mp4", "b.mp4", "c.mp4"].into_iter().enumerate() {
         place.drop_clip(&large(&place, 80 * number as u32), name);
     }
-    place.start();
-    place.wait("a running job and two that wait", || {
-        let states = place.states();
-        states.len() == 3 && states.contains(&"running".to_owned())
-    });
+    let faults = Faults::of(&place);
+    start_at_work(&mut place, &faults);
+    place.wait("two jobs that wait", || place.states().len() == 3);
     fs::create_dir(place.path("below")).unwrap();
     let swap = |place: &Place, away: &str, back: &str| {
         fs::rename(place.path("in"), place.path(away)).unwrap();
         fs::rename(place.path(back), place.path("in")).unwrap();
     };
     swap(&place, "share", "below");
+    faults.let_go();
     place.wait("a job that waits", || place.log().contains("is it mounted?"));
     place.kill();
     let before = place.log().matches("is it mounted?").count();

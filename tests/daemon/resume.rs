@@ -5,11 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::place::*;
+use crate::shim::{Action, Faults, OPEN_WRITE, Rule, WORKER, terminate_at_work};
 
 /// Output frames of a segment at the most: those of the default rule, and one gap of 16.
 const LONGEST_SEGMENT: u64 = 1800 + 16;
 
-/// At 16 times, more than four segments; work for seconds.
+/// At 16 times, more than four segments.
 fn long(place: &Place) -> PathBuf {
     clip(place.folder.path(), "256x144", 500, 0)
 }
@@ -32,13 +33,22 @@ fn parts(place: &Place) -> Option<PathBuf> {
     Some(place.path("out").join(name))
 }
 
-/// A daemon at work on a long clip of which `count` segments are finished.
-fn at_work(count: usize) -> Place {
+/// A daemon at work on a long clip, held where `count` segments are finished.
+fn at_work(count: usize) -> (Place, Faults) {
     let mut place = Place::with("", "factor = 16");
+    let faults = Faults::of(&place);
     place.drop_clip(&long(&place), "long.mp4");
-    place.start();
-    place.wait("finished segments", || finished(&place).len() >= count);
-    place
+    go_on(&mut place, &faults, count);
+    (place, faults)
+}
+
+/// Starts a daemon that is held where `count` segments are finished, as the next begins.
+fn go_on(place: &mut Place, faults: &Faults, count: usize) {
+    let next = format!("/{:04}.packets", count + 1);
+    faults.hold(&Rule::new(OPEN_WRITE, next, Action::Hold).by(WORKER).once(1));
+    place.start_with(|command| faults.enter(command));
+    faults.wait_held(place);
+    assert_eq!(finished(place).len(), count, "{}", place.log());
 }
 
 /// Starts the daemon again and waits for the result, which is like that of a run without a break.
@@ -64,8 +74,8 @@ fn undisturbed() -> String {
 /// W33.
 #[test]
 fn sigterm_in_a_long_clip_loses_one_segment_at_the_most() {
-    let mut place = at_work(2);
-    assert_eq!(place.terminate().code(), Some(0), "{}", place.log());
+    let (mut place, faults) = at_work(2);
+    assert_eq!(terminate_at_work(&mut place, &faults).code(), Some(0), "{}", place.log());
     assert_eq!(place.states(), ["queued"]);
     let kept = finished(&place).len() as u64;
     assert!(kept >= 2);
@@ -88,24 +98,22 @@ fn sigterm_in_a_long_clip_loses_one_segment_at_the_most() {
 /// W33, W32.
 #[test]
 fn sigkill_in_a_long_clip_loses_one_segment_at_the_most() {
-    let mut place = at_work(1);
+    let (mut place, faults) = at_work(1);
     place.kill();
-    let first = finished(&place).len() as u64;
-    place.start();
-    place.wait("further segments", || finished(&place).len() as u64 > first);
+    assert_eq!(finished(&place).len(), 1);
+    go_on(&mut place, &faults, 3);
     place.kill();
-    let second = finished(&place).len() as u64;
-    assert!(second > first);
+    assert_eq!(finished(&place).len(), 3);
     let report = finish(&mut place);
     let behind: Vec<u64> = report.timing.resumed.iter().map(|it| it.segments).collect();
-    assert_eq!(behind, [first, second], "nothing that was finished is made again");
+    assert_eq!(behind, [1, 3], "nothing that was finished is made again");
     assert_eq!(report.output.unwrap().sha256, undisturbed(), "byte for byte");
 }
 
 #[test]
 fn segments_of_a_clip_that_is_taken_away_are_removed() {
-    let mut place = at_work(1);
-    place.terminate();
+    let (mut place, faults) = at_work(1);
+    terminate_at_work(&mut place, &faults);
     assert!(parts(&place).is_some());
     fs::remove_file(place.path("in/long.mp4")).unwrap();
     place.start();
@@ -116,7 +124,7 @@ fn segments_of_a_clip_that_is_taken_away_are_removed() {
 
 #[test]
 fn segments_of_other_settings_are_removed() {
-    let mut place = at_work(1);
+    let (mut place, _) = at_work(1);
     place.kill();
     assert!(parts(&place).is_some());
     let config = fs::read_to_string(place.path("slomod.toml")).unwrap();

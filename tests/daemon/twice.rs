@@ -12,6 +12,7 @@ use slomod::daemon::output_lock::LOCK_NAME;
 use slomod::report::Status;
 
 use crate::place::*;
+use crate::shim::{Faults, start_at_work};
 
 /// How often an output comes back.
 const CYCLES: usize = 100;
@@ -221,9 +222,9 @@ fn two_daemons_on_one_share_work_every_clip_once_and_the_second_takes_over() {
 fn a_daemon_that_is_killed_at_work_is_replaced_and_comes_back_to_a_done_job() {
     let mut first = Place::with("", "factor = 16");
     let mut second = partner(&first);
+    let faults = Faults::of(&first);
     first.drop_clip(&large(&first, 0), "long.mp4");
-    first.start();
-    first.wait("running job", || first.states() == ["running"]);
+    start_at_work(&mut first, &faults);
     second.start();
     second.wait("refusal", || second.log().contains("works with this output folder"));
     first.kill();
@@ -245,10 +246,11 @@ fn a_daemon_that_is_killed_at_work_is_replaced_and_comes_back_to_a_done_job() {
 fn a_daemon_that_slept_while_its_lock_was_taken_away_does_not_publish() {
     let mut first = Place::with("", "factor = 16");
     let mut second = partner(&first);
+    let faults = Faults::of(&first);
     first.drop_clip(&large(&first, 0), "long.mp4");
-    first.start();
-    first.wait("running job", || first.states() == ["running"]);
+    start_at_work(&mut first, &faults);
     first.signal(Signal::STOP);
+    faults.let_go();
     second.start();
     second.wait("refusal", || second.log().contains("works with this output folder"));
     assert!(first.listing().iter().all(|name| name.starts_with('.')), "nothing is published yet");
@@ -281,17 +283,9 @@ fn start_with_mounts(place: &mut Place, mounts: &str) -> Option<()> {
     let script =
         format!("set -e; cd {}; {mounts}; exec \"$0\" \"$@\"", place.folder.path().display());
     let daemon = place.command("daemon");
-    let log = fs::File::options().create(true).append(true).open(place.path("log")).unwrap();
-    let child = Command::new("unshare")
-        .args(["-rm", "sh", "-c", &script])
-        .arg(daemon.get_program())
-        .args(daemon.get_args())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    place.child = Some(child);
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &script]).arg(daemon.get_program()).args(daemon.get_args());
+    place.spawn(command);
     Some(())
 }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::place::*;
+use crate::shim::Faults;
 
 /// No scan finds by chance what events should have told.
 const NO_SCANS: &str = "scan_interval = \"1h\"";
@@ -103,12 +104,15 @@ fn all_files_are_found_though_the_queue_of_events_ran_over() {
 
 /// Runs the daemon behind `sh -c script` in its own user namespace, where it is root.
 fn start_isolated(place: &mut Place, flags: &str, script: &str) {
-    let log = fs::File::options().create(true).append(true).open(place.path("log")).unwrap();
+    let command = isolated(place, flags, script);
+    place.spawn(command);
+}
+
+fn isolated(place: &Place, flags: &str, script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args([flags, "sh", "-c", &format!("{script} && exec \"$0\" daemon --config \"$1\"")]);
     command.arg(env!("CARGO_BIN_EXE_slomod")).arg(place.path("slomod.toml"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    place.child = Some(command.spawn().unwrap());
+    command
 }
 
 /// Whether this machine lets the test have such a namespace.
@@ -237,12 +241,15 @@ fn an_unmounted_share_keeps_its_jobs() {
         script += &format!(" && cp '{}' '{root}/share/sub/{number}.mp4'", clip.display());
     }
     script += &format!(" && mount --bind '{root}/share' '{root}/in'");
-    start_isolated(&mut place, "-rm", &script);
-    place.wait("a running job and two that wait", || {
-        let states = place.states();
-        states.len() == 3 && states.contains(&"running".to_owned())
-    });
+    let faults = Faults::of(&place);
+    faults.hold_worker();
+    let mut command = isolated(&place, "-rm", &script);
+    faults.enter(&mut command);
+    place.spawn(command);
+    faults.wait_held(&place);
+    place.wait("two jobs that wait", || place.states().len() == 3);
     within(&place, &format!("umount -l '{root}/in'"));
+    faults.let_go();
     place.wait("a job that waits", || place.log().contains("is it mounted?"));
     assert!(!place.states().contains(&"cancelled".to_owned()), "{}", place.log());
     within(&place, &format!("mount --bind '{root}/share' '{root}/in'"));

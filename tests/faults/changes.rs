@@ -2,23 +2,20 @@
 
 use crate::ledger::Ledger;
 use crate::place::{Place, clip, large};
-use crate::wait_tidy;
+use crate::shim::{Faults, start_at_work};
+use crate::{faulty, wait_tidy};
 use slomod::daemon::digest::file_sha256;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
-/// A place whose daemon works the clip `in/a.mp4`, and the clip it was.
-fn at_work() -> (Place, Ledger, PathBuf) {
-    let mut place = Place::with("", "factor = 16");
+/// A place whose daemon works the clip `in/a.mp4` and is held in its middle, and the clip it was.
+fn at_work() -> (Place, Faults, Ledger, PathBuf) {
+    let (mut place, faults) = faulty("", "factor = 8");
     let first = large(&place, 0);
     place.drop_clip(&first, "a.mp4");
-    place.start();
-    place.wait("converted frames", || {
-        let converts = |it: &slomod::pipeline::Progress| it.phase == "converting";
-        place.jobs().first().and_then(|it| it.progress.clone()).is_some_and(|it| converts(&it))
-    });
-    (place, Ledger::default(), first)
+    start_at_work(&mut place, &faults);
+    (place, faults, Ledger::default(), first)
 }
 
 fn states_by_age(place: &Place) -> Vec<(String, String)> {
@@ -35,7 +32,7 @@ fn word(state: &str, code: &str) -> (String, String) {
 /// is one new job.
 #[test]
 fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then() {
-    let (mut place, mut ledger, first) = at_work();
+    let (mut place, faults, mut ledger, first) = at_work();
     let path = place.path("in/a.mp4");
     let before = file_sha256(&first).unwrap();
     // The comment of an MP4's `free` box: other content that decodes the same.
@@ -43,8 +40,9 @@ fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then()
     file.seek(SeekFrom::End(0)).unwrap();
     file.write_all(b"\0\0\0\x0cfree1234").unwrap();
     drop(file);
-    ledger.dropped("a.mp4", &path, 40 * 16);
+    ledger.dropped("a.mp4", &path, 40 * 8);
     let after = file_sha256(&path).unwrap();
+    faults.let_go();
     place.wait_ended(2);
     wait_tidy(&place);
     assert_eq!(
@@ -63,10 +61,11 @@ fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then()
 /// W19. Another file takes the name while the first is worked: only the new one comes out.
 #[test]
 fn w19_a_file_that_is_replaced_while_it_is_worked_comes_out_as_the_new_one() {
-    let (place, mut ledger, _) = at_work();
+    let (place, faults, mut ledger, _) = at_work();
     let second = clip(place.folder.path(), "64x48", 6, 200);
-    ledger.dropped("a.mp4", &second, 6 * 16);
+    ledger.dropped("a.mp4", &second, 6 * 8);
     place.drop_clip(&second, "a.mp4");
+    faults.let_go();
     place.wait_ended(2);
     wait_tidy(&place);
     assert_eq!(
@@ -81,8 +80,9 @@ fn w19_a_file_that_is_replaced_while_it_is_worked_comes_out_as_the_new_one() {
 /// W18. The file is deleted while it is worked: its hash cannot be confirmed, so nothing is published and nothing is left.
 #[test]
 fn w18_a_file_that_is_deleted_while_it_is_worked_publishes_nothing() {
-    let (place, mut ledger, _) = at_work();
+    let (place, faults, mut ledger, _) = at_work();
     fs::remove_file(place.path("in/a.mp4")).unwrap();
+    faults.let_go();
     place.wait_ended(1);
     wait_tidy(&place);
     assert_eq!(states_by_age(&place), [word("cancelled", "source_vanished")], "{}", place.log());
@@ -93,10 +93,11 @@ fn w18_a_file_that_is_deleted_while_it_is_worked_publishes_nothing() {
 /// W18. The same, and the file comes back: it is worked to its end, once.
 #[test]
 fn w18_a_deleted_file_that_comes_back_is_done() {
-    let (place, mut ledger, first) = at_work();
+    let (place, faults, mut ledger, first) = at_work();
     fs::remove_file(place.path("in/a.mp4")).unwrap();
+    faults.let_go();
     place.wait("end of the first", || place.states() == ["cancelled"]);
-    ledger.dropped("a.mp4", &first, 40 * 16);
+    ledger.dropped("a.mp4", &first, 40 * 8);
     place.drop_clip(&first, "a.mp4");
     place.wait_ended(2);
     wait_tidy(&place);
@@ -106,9 +107,10 @@ fn w18_a_deleted_file_that_comes_back_is_done() {
 /// W18. The file is renamed while it is worked: it comes out once, under its new name.
 #[test]
 fn w18_a_file_that_is_renamed_while_it_is_worked_comes_out_under_its_new_name() {
-    let (place, mut ledger, first) = at_work();
+    let (place, faults, mut ledger, first) = at_work();
     fs::rename(place.path("in/a.mp4"), place.path("in/b.mp4")).unwrap();
-    ledger.dropped("b.mp4", &first, 40 * 16);
+    faults.let_go();
+    ledger.dropped("b.mp4", &first, 40 * 8);
     place.wait_ended(2);
     wait_tidy(&place);
     assert_eq!(
@@ -117,7 +119,7 @@ fn w18_a_file_that_is_renamed_while_it_is_worked_comes_out_under_its_new_name() 
         "{}",
         place.log()
     );
-    assert_eq!(place.listing(), ["b_slow16x.mp4", "b_slow16x.mp4.json"]);
+    assert_eq!(place.listing(), ["b_slow8x.mp4", "b_slow8x.mp4.json"]);
     ledger.check_end(&place);
 }
 

@@ -2,8 +2,8 @@
 
 use crate::ledger::Ledger;
 use crate::place::{clip, large, small};
-use crate::shim::{Action, ENOSPC, GROWING, Rule};
-use crate::workers::workers;
+use crate::shim::{Action, ENOSPC, GROWING, Rule, start_at_work};
+use crate::workers::worker;
 use crate::{faulty, start, wait_tidy};
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
@@ -40,9 +40,9 @@ fn w12_a_start_with_a_clock_behind_the_journal_goes_on() {
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 16);
     place.drop_clip(&clip, "a.mp4");
-    start(&mut place, &faults);
-    place.wait("running job", || place.states() == ["running"]);
+    start_at_work(&mut place, &faults);
     place.kill();
+    faults.let_go();
     faults.set_clock(-86_400);
     start(&mut place, &faults);
     place.wait_ended(1);
@@ -59,12 +59,11 @@ fn a_service_that_stood_still_does_not_take_its_worker_for_hung() {
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 16);
     place.drop_clip(&clip, "a.mp4");
-    start(&mut place, &faults);
-    place.wait("running job", || place.states() == ["running"]);
-    place.wait("worker", || workers(&place).len() == 1);
-    let worker = workers(&place)[0];
+    start_at_work(&mut place, &faults);
+    let worker = worker(&place);
     kill_process(worker, Signal::STOP).unwrap();
     place.signal(Signal::STOP);
+    faults.let_go();
     // Past the end of the ten seconds, and as much as a timer may be late.
     std::thread::sleep(Duration::from_secs(15));
     place.signal(Signal::CONT);
@@ -85,9 +84,9 @@ fn a_daemon_that_stood_still_goes_on() {
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 16);
     place.drop_clip(&clip, "a.mp4");
-    start(&mut place, &faults);
-    place.wait("running job", || place.states() == ["running"]);
+    start_at_work(&mut place, &faults);
     place.signal(Signal::STOP);
+    faults.let_go();
     let next = small(&place, 60);
     ledger.dropped("b.mp4", &next, 6 * 16);
     place.drop_clip(&next, "b.mp4");

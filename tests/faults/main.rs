@@ -12,18 +12,21 @@ mod mounts;
 #[path = "../daemon/place.rs"]
 mod place;
 mod rights;
+#[allow(dead_code, reason = "other tests use what these do not")]
 mod shim;
 mod soak;
 mod storage;
 mod workers;
 
-use place::Place;
+use ledger::is_abandoned;
+use place::{PATIENCE, Place};
 use shim::Faults;
+use std::time::{Duration, Instant};
 
 /// A place whose daemon runs with the preloaded library.
 fn faulty(daemon: &str, watch: &str) -> (Place, Faults) {
     let place = Place::with(daemon, watch);
-    let faults = Faults::at(&place.path("faults"));
+    let faults = Faults::of(&place);
     (place, faults)
 }
 
@@ -32,11 +35,48 @@ fn start(place: &mut Place, faults: &Faults) {
     place.start_with(|command| faults.enter(command));
 }
 
-/// Waits until the running daemon has tidied up: nothing temporary lies where outputs are written.
+/// Waits until the running daemon has tidied up.
 fn wait_tidy(place: &Place) {
-    place.wait("tidy output folder", || {
-        !place.listing().iter().any(|name| ledger::is_leftover(name))
-    });
+    place.wait("tidy output folder", || is_tidy(place));
+}
+
+/// Nothing temporary lies where outputs are written.
+fn is_tidy(place: &Place) -> bool {
+    !place.listing().iter().any(|name| ledger::is_leftover(name))
+}
+
+/// Waits until there are `count` jobs, all have ended, and nothing temporary is left. A daemon that ends meanwhile is
+/// started again, as the unit does it: the exit codes.
+fn wait_ended_with_restarts(place: &mut Place, count: usize) -> Vec<Option<i32>> {
+    let (begin, mut codes) = (Instant::now(), Vec::new());
+    while !place.all_ended(count) || !is_tidy(place) {
+        if place.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+            codes.push(place.wait_end().code());
+            place.start();
+        }
+        assert!(begin.elapsed() < PATIENCE, "no end of all jobs: {codes:?}\n{}", place.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    codes
+}
+
+/// Whether no job is at work; then those that wait must take no space, and none may have failed.
+fn is_at_rest(place: &Place) -> bool {
+    let waiting = || {
+        let jobs = place.jobs().into_iter().filter(|it| it.state != "done");
+        jobs.map(|it| (it.job, it.attempt, it.state)).collect::<Vec<_>>()
+    };
+    let before = waiting();
+    let is = |state: &str| before.iter().any(|it| it.2 == state);
+    let left: Vec<_> = place.listing().into_iter().filter(|it| is_abandoned(it)).collect();
+    // The next attempt may begin at any moment, and writes again.
+    if is("running") || waiting() != before {
+        return false;
+    }
+    let all_wait = before.iter().all(|it| it.2 == "queued" || it.2 == "publishing");
+    assert!(all_wait, "{before:?}\n{}", place.log());
+    assert!(is("publishing") || left.is_empty(), "{left:?} takes space\n{}", place.log());
+    true
 }
 
 /// What `slomod status` says of the daemon.

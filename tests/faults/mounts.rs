@@ -1,9 +1,9 @@
 //! W25, W26: file systems that are really full, and really read-only.
 
 use crate::elsewhere::{MOUNTS, inside};
-use crate::ledger::{Ledger, is_abandoned};
+use crate::ledger::Ledger;
 use crate::place::{Place, clip};
-use crate::{lossless, status_line, wait_tidy};
+use crate::{is_at_rest, lossless, status_line, wait_ended_with_restarts, wait_tidy};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -84,9 +84,7 @@ fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_spac
         ledger.check_visible(&place);
         let done = place.states().iter().filter(|it| *it == "done").count();
         assert_eq!(done, jobs as usize - 1, "{what}: no success without space\n{}", place.log());
-        let left: Vec<_> = place.listing().into_iter().filter(|it| is_abandoned(it)).collect();
-        let publishing = place.states().iter().any(|it| it == "publishing");
-        assert!(publishing || left.is_empty(), "{what}: {left:?} takes space\n{}", place.log());
+        place.wait("pause", || is_at_rest(&place));
         empty(&out);
         place.wait_ended(jobs as usize);
         println!("{what}: paused and done");
@@ -122,14 +120,8 @@ fn w26_with_a_full_state_folder_nothing_is_lost() {
         assert!(matches!(output.status.code(), Some(73 | 75)), "{:?}: {said}", output.status);
     }
     empty(&state);
-    // Where it ended (the unit starts it again), or goes on by itself.
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    if place.child.as_mut().unwrap().try_wait().unwrap().is_some() {
-        place.wait_end();
-        place.start();
-    }
-    place.wait_ended(3);
-    wait_tidy(&place);
+    // Either it ended, or is about to, or it goes on by itself.
+    wait_ended_with_restarts(&mut place, 3);
     ledger.check_end(&place);
 }
 

@@ -3,6 +3,7 @@
 use crate::elsewhere::{RIGHTS, inside};
 use crate::ledger::Ledger;
 use crate::place::{Place, clip, large};
+use crate::shim::{Faults, start_at_work};
 use crate::{status_line, wait_tidy};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -47,12 +48,13 @@ fn w23_a_queued_file_that_loses_its_rights_is_retried() {
     let first = large(&place, 50);
     ledger.dropped("first.mp4", &first, 80);
     place.drop_clip(&first, "first.mp4");
-    place.start();
-    place.wait("the first", || place.states() == ["running"]);
+    let faults = Faults::of(&place);
+    start_at_work(&mut place, &faults);
     ledger.dropped("a.mp4", &clip, 12);
     place.drop_clip(&clip, "a.mp4");
     place.wait("the second", || place.states().len() == 2);
     allow(&place.path("in/a.mp4"), 0o000);
+    faults.let_go();
     let waits = || place.log().contains("Permission denied (os error 13); again in");
     place.wait("a try without rights", waits);
     assert!(!place.states().iter().any(|it| it == "refused" || it == "failed"));

@@ -1,4 +1,4 @@
-// Makes system calls of the daemon and its workers fail, hang or end the process, as the rules in a shared file say.
+// Makes system calls of the daemon and its workers fail, wait, hang or end the process, as the rules in a shared file say.
 // Preloaded into them by the tests; the layout of the file is that of `faults.rs`.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,12 +28,14 @@
 enum { OPEN_READ = 1, OPEN_WRITE = 2, READ = 4, WRITE = 8, SYNC = 16, RENAME = 32, UNLINK = 64, TRUNCATE = 128,
        MKDIR = 256, STAT = 512 };
 enum { DAEMON = 1, WORKER = 2 };
-enum { ABORT = -1, HANG = -2, KILL = -3 };
+// From SLOW down: a pause of as many milliseconds as it is less than that.
+enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, SLOW = -1000 };
 enum { RULES = 15, RULE_BYTES = 512, PATH_BYTES = 448 };
 
 struct rule {
-    uint32_t active, operations, roles;
-    int32_t action;
+    _Atomic uint32_t active;
+    uint32_t operations, roles;
+    _Atomic int32_t action;
     uint64_t from, count;
     _Atomic uint64_t seen, fired;
     char path[PATH_BYTES];
@@ -75,6 +77,11 @@ static int wanted(uint32_t operation) {
     return 0;
 }
 
+static void nap(long milliseconds) {
+    const struct timespec pause = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
 // 0, or the error that the call is to fail with.
 static int fault(uint32_t operation, const char *path, const char *other) {
     if (!path) return 0;
@@ -85,11 +92,15 @@ static int fault(uint32_t operation, const char *path, const char *other) {
         uint64_t seen = ++rule->seen;
         if (seen < rule->from || seen - rule->from >= rule->count) continue;
         rule->fired++;
-        switch (rule->action) {
+        int action = rule->action;
+        switch (action) {
         case ABORT: abort();
         case HANG: for (;;) pause();
         case KILL: syscall(SYS_kill, getpid(), SIGKILL); for (;;) pause();
-        default: return rule->action;
+        case HOLD: while (rule->active && rule->action == HOLD) nap(2); break;
+        default:
+            if (action > SLOW) return action;
+            nap(SLOW - action);
         }
     }
     return 0;

@@ -1,16 +1,21 @@
-//! The preloaded library that makes system calls fail, and the rules that say which.
+//! The preloaded library that makes system calls fail or wait, and the rules that say which.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
+
+use rustix::process::Signal;
+
+use crate::place::Place;
 
 /// As in `shim.c`.
 const RULES: u64 = 15;
 const RULE_BYTES: u64 = 512;
 const PATH_AT: usize = 48;
 const FIRED_AT: u64 = 40;
+const SLOW: i32 = -1000;
 
 pub const OPEN_READ: u32 = 1;
 pub const OPEN_WRITE: u32 = 2;
@@ -40,7 +45,20 @@ pub enum Action {
     Hang,
     /// The process is killed in this moment.
     Kill,
+    /// Waits until its rule is removed or another takes its place, and then does its work.
+    Hold,
+    /// Does its work this many milliseconds later.
+    Slow(u16),
 }
+
+/// What the daemon says once it asks its worker to stop.
+const STOPPING: &str = "INFO  stopping";
+/// The rule that holds.
+const HOLDING: u64 = RULES - 1;
+/// Write of a worker at which it is held: by then the first pictures are encoded.
+const HELD_WRITE: u64 = 3;
+/// Pause before each write of a worker that is let go slowly: the writes of a large clip are hundreds.
+const SLOW_MS: u16 = 20;
 
 pub const EIO: i32 = 5;
 pub const EACCES: i32 = 13;
@@ -94,6 +112,8 @@ impl Rule {
             Action::Abort => -1,
             Action::Hang => -2,
             Action::Kill => -3,
+            Action::Hold => -4,
+            Action::Slow(milliseconds) => SLOW - i32::from(milliseconds),
         };
         let mut bytes = Vec::new();
         for word in [1, self.operations, self.roles, action as u32] {
@@ -118,11 +138,12 @@ pub struct Faults {
 
 impl Faults {
     /// No rules yet.
-    pub fn at(path: &Path) -> Self {
+    pub fn of(place: &Place) -> Self {
+        let path = place.path("faults");
         let file =
-            File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+            File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         file.set_len(RULE_BYTES * (RULES + 1)).unwrap();
-        Self { file, path: path.to_owned() }
+        Self { file, path }
     }
 
     /// Preloads the library into `command`.
@@ -146,9 +167,35 @@ impl Faults {
         self.file.write_all_at(&[0; 4], RULE_BYTES * (slot + 1)).unwrap();
     }
 
-    /// How many calls rule `slot` has made fail.
+    /// How many calls rule `slot` has met: a call that is held counts while it is.
     pub fn fired(&self, slot: u64) -> u64 {
         self.word(RULE_BYTES * (slot + 1) + FIRED_AT)
+    }
+
+    /// The next conversion is held in its middle. One that is held already stays so, and another is held once that is over.
+    pub fn hold_worker(&self) {
+        self.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(HELD_WRITE));
+    }
+
+    /// The same for the calls of `rule`.
+    pub fn hold(&self, rule: &Rule) {
+        assert_eq!(rule.action, Action::Hold);
+        self.set(HOLDING, rule);
+    }
+
+    /// Waits until a call is held.
+    pub fn wait_held(&self, place: &Place) {
+        place.wait("call that is held", || self.fired(HOLDING) > 0);
+    }
+
+    /// What is held goes on.
+    pub fn let_go(&self) {
+        self.remove(HOLDING);
+    }
+
+    /// What is held goes on, and so slowly that it comes to no end before it is told to stop.
+    pub fn let_go_slowly(&self) {
+        self.set(HOLDING, &Rule::new(WRITE, "/out/", Action::Slow(SLOW_MS)).by(WORKER));
     }
 
     /// The wall clock is this much ahead from now on.
@@ -161,6 +208,24 @@ impl Faults {
         self.file.read_exact_at(&mut bytes, at).unwrap();
         u64::from_le_bytes(bytes)
     }
+}
+
+/// Starts the daemon and waits until its worker is held in the middle of a conversion. There it stays, however fast the
+/// machine is, until [`Faults::let_go`].
+pub fn start_at_work(place: &mut Place, faults: &Faults) {
+    faults.hold_worker();
+    place.start_with(|command| faults.enter(command));
+    faults.wait_held(place);
+}
+
+/// Stops the daemon, whose worker is held, by SIGTERM. Held, the worker could not stop, and let go at once it might have
+/// done all its work before it is asked to.
+pub fn terminate_at_work(place: &mut Place, faults: &Faults) -> ExitStatus {
+    let before = place.log().matches(STOPPING).count();
+    place.signal(Signal::TERM);
+    place.wait("stop", || place.log().matches(STOPPING).count() > before);
+    faults.let_go_slowly();
+    place.wait_end()
 }
 
 /// Compiles the library, once in this process.

@@ -2,8 +2,8 @@
 
 use crate::ledger::Ledger;
 use crate::place::{Place, large, small};
-use crate::shim::{Action, GROWING, OPEN_READ, Rule, WORKER};
-use crate::{faulty, start, wait_tidy};
+use crate::shim::{Action, GROWING, OPEN_READ, Rule, WORKER, start_at_work};
+use crate::{faulty, is_at_rest, start, wait_tidy};
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::report::Status;
 use std::fs;
@@ -20,15 +20,11 @@ pub fn workers(place: &Place) -> Vec<Pid> {
     found
 }
 
-/// Sends `signal` to the worker of the running job.
-fn signal_worker(place: &Place, signal: Signal) {
-    place.wait("converted frames", || {
-        let converts = |it: &slomod::pipeline::Progress| it.phase == "converting";
-        place.jobs().iter().filter_map(|it| it.progress.clone()).any(|it| converts(&it))
-    });
+/// The worker of the running job, which is held.
+pub fn worker(place: &Place) -> Pid {
     let workers = workers(place);
     assert_eq!(workers.len(), 1, "{}", place.log());
-    kill_process(workers[0], signal).unwrap();
+    workers[0]
 }
 
 fn refused_after_two_attempts(place: &Place, source: &str, code: &str) {
@@ -113,13 +109,15 @@ fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_i
 /// the next attempt.
 #[test]
 fn w36_a_worker_that_stands_still_is_killed_and_its_clip_is_done_by_the_next() {
-    let mut place = Place::with("stall_timeout = \"10s\"", "factor = 8");
+    let (mut place, faults) = faulty("stall_timeout = \"10s\"", "factor = 8");
     let mut ledger = Ledger::default();
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 8);
     place.drop_clip(&clip, "a.mp4");
-    place.start();
-    signal_worker(&place, Signal::STOP);
+    start_at_work(&mut place, &faults);
+    kill_process(worker(&place), Signal::STOP).unwrap();
+    // Now only the signal keeps it.
+    faults.let_go();
     place.wait_ended(1);
     wait_tidy(&place);
     let job = &place.jobs()[0];
@@ -131,17 +129,24 @@ fn w36_a_worker_that_stands_still_is_killed_and_its_clip_is_done_by_the_next() {
 /// A worker that the system kills (memory is short) is no fault of its clip: it is tried again, with nothing left behind.
 #[test]
 fn a_worker_that_is_killed_from_outside_does_not_get_its_clip_refused() {
-    let mut place = Place::with("", "factor = 8");
+    let (mut place, faults) = faulty("", "factor = 8");
     let mut ledger = Ledger::default();
     let clip = large(&place, 0);
     ledger.dropped("a.mp4", &clip, 40 * 8);
     place.drop_clip(&clip, "a.mp4");
-    place.start();
+    start_at_work(&mut place, &faults);
     for kills in 1..=2 {
-        signal_worker(&place, Signal::KILL);
+        faults.wait_held(&place);
+        let victim = worker(&place);
+        if kills == 1 {
+            faults.hold_worker();
+        }
+        kill_process(victim, Signal::KILL).unwrap();
         let told = || place.log().matches("signal: 9").count() >= kills;
         place.wait("word of it", told);
-        wait_tidy(&place);
+        // Where the test was so slow that the next attempt is held already, there is nothing to see.
+        let next_began = || place.jobs()[0].attempt > kills as i64;
+        place.wait("look between attempts", || is_at_rest(&place) || next_began());
     }
     place.wait_ended(1);
     let job = &place.jobs()[0];
@@ -152,12 +157,12 @@ fn a_worker_that_is_killed_from_outside_does_not_get_its_clip_refused() {
 /// W32. The workers of a killed daemon die with it, whatever they do.
 #[test]
 fn w32_no_worker_outlives_its_daemon() {
-    let mut place = Place::with("", "factor = 16");
+    let (mut place, faults) = faulty("", "factor = 16");
     let clip = large(&place, 0);
     place.drop_clip(&clip, "a.mp4");
-    place.start();
-    signal_worker(&place, Signal::CONT);
-    let worker = workers(&place)[0].as_raw_nonzero();
+    start_at_work(&mut place, &faults);
+    let worker = worker(&place).as_raw_nonzero();
+    // It never ends by itself: nobody lets it go.
     place.kill();
     place.wait("end of the worker", || {
         // A zombie has ended; who inherits it may not have noticed.

@@ -415,6 +415,8 @@ impl<'a> Round<'a> {
             jobs.iter().all(|it| over(&it.state)) && expected.iter().all(|(hash, _)| ended(hash))
         });
         wait_tidy(place);
+        // All may have been over before this daemon began.
+        place.wait_ready();
         self.ledger.check_end(&self.place);
         for job in self.place.jobs() {
             let what = match job.state.as_str() {

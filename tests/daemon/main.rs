@@ -253,7 +253,6 @@ fn sigterm_ends_a_running_job_cleanly_and_the_next_start_takes_it_up() {
     assert_eq!(place.listing(), ["long_slow16x.mp4", "long_slow16x.mp4.json"]);
 }
 
-/// W33.
 #[test]
 fn sigterm_before_the_journal_is_open_ends_the_start_cleanly() {
     let mut place = Place::new();

@@ -194,7 +194,7 @@ pub fn small(place: &Place, hue: u32) -> PathBuf {
     clip(place.folder.path(), "64x48", 6, hue)
 }
 
-/// Its output takes hundreds of writes, at one of which its worker can be held. How long it takes is the machine's affair.
+/// Its output takes hundreds of writes, so that its worker can be held at one. How long they take depends on the machine.
 pub fn large(place: &Place, hue: u32) -> PathBuf {
     clip(place.folder.path(), "640x360", 40, hue)
 }

@@ -1,5 +1,5 @@
-// Makes system calls of the daemon and its workers fail, wait, hang or end the process, as the rules in a shared file say.
-// Preloaded into them by the tests; the layout of the file is that of `faults.rs`.
+// Makes system calls of the daemon and its workers fail, wait, hang or end the process, as rules in a shared file say.
+// Preloaded into them by the tests; the layout of the file is that of `shim.rs`.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -40,7 +40,7 @@ struct rule {
     _Atomic uint64_t seen, fired;
     char path[PATH_BYTES];
 };
-_Static_assert(sizeof(struct rule) <= RULE_BYTES, "the layout of faults.rs");
+_Static_assert(sizeof(struct rule) <= RULE_BYTES, "the layout of shim.rs");
 
 static unsigned char *shared;
 static uint32_t role;

@@ -172,7 +172,7 @@ impl Faults {
         self.word(RULE_BYTES * (slot + 1) + FIRED_AT)
     }
 
-    /// The next conversion is held in its middle. One that is held already stays so, and another is held once that is over.
+    /// The next conversion is held in its middle. One that is held already stays so, and the one behind it is held too.
     pub fn hold_worker(&self) {
         self.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(HELD_WRITE));
     }

@@ -73,7 +73,7 @@ impl Compiler {
             CString::new(format!("--gpu-architecture={target}")).map_err(|it| it.to_string())?,
             option("-I", &source.folder)?,
         ];
-        options.extend(Source::OPTIONS.iter().map(|it| CString::from(*it)));
+        options.extend(source.options().into_iter().map(CString::from));
         options.extend(self.includes.iter().cloned());
         let program = self.program(source)?;
         let outcome = self.compile_program(program, &options, target);

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
 
 use crate::Target;
 use crate::resources;
+
+/// Of zstd: the highest whose reader needs no more memory than the image.
+const LEVEL: i32 = 19;
 
 /// A compiled source.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +27,7 @@ impl Packed {
     /// # Errors
     /// If it cannot be compressed.
     pub fn new(image: &[u8], log: String) -> Result<Self, String> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        let bytes = encoder.write_all(image).and_then(|()| encoder.finish());
+        let bytes = zstd::bulk::compress(image, LEVEL);
         let bytes = bytes.map_err(|error| format!("compressing: {error}"))?;
         Ok(Self { bytes, image_bytes: image.len() as u64, log })
     }

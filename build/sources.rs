@@ -22,15 +22,24 @@ pub struct Source {
 
 impl Source {
     /// Options of the compiler beside target and folders. `-v` makes the assembler print each kernel's resources.
-    pub const OPTIONS: &[&CStr] = &[c"--std=c++17", c"--ptxas-options=-v"];
+    ///
+    /// Codes of pictures and measures of quality are to be those of the processor, digit for digit: there products and sums
+    /// are rounded one by one.
+    pub fn options(&self) -> Vec<&'static CStr> {
+        let mut options = vec![c"--std=c++17", c"--ptxas-options=-v"];
+        if ["color", "metrics"].contains(&self.name.as_str()) {
+            options.push(c"--fmad=false");
+        }
+        options
+    }
 
-    /// Equal keys: equal images.
+    /// Equal keys: equal images, compressed in the same way.
     pub fn key(&self, compiler: &str, target: &str) -> String {
         let mut hash = Sha256::new();
-        for part in [compiler, target, &self.name, &self.text] {
+        for part in ["zstd", compiler, target, &self.name, &self.text] {
             add(&mut hash, part);
         }
-        for option in Self::OPTIONS {
+        for option in self.options() {
             add(&mut hash, &option.to_string_lossy());
         }
         for (name, text) in &self.headers {

@@ -4,9 +4,6 @@
 //! and those of the same major number after it; PTX is for chips that come later, whose driver compiles it at start.
 
 use std::fmt;
-use std::io::Read as _;
-
-use flate2::read::ZlibDecoder;
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
@@ -154,10 +151,10 @@ fn preference(target: Target) -> (u32, Capability) {
 }
 
 fn unpack(packed: &Packed) -> Image {
-    let mut bytes = Vec::with_capacity(packed.image_bytes);
-    let unpacked = ZlibDecoder::new(&BYTES[packed.start..packed.end]).read_to_end(&mut bytes);
+    let packed_bytes = &BYTES[packed.start..packed.end];
+    let bytes = zstd::bulk::decompress(packed_bytes, packed.image_bytes).unwrap_or_default();
     assert!(
-        unpacked.is_ok() && bytes.len() == packed.image_bytes,
+        bytes.len() == packed.image_bytes,
         "the embedded kernels of {} for {} are damaged: this program's file is not as it was built",
         packed.source,
         packed.target

@@ -8,10 +8,11 @@
 #pragma once
 #include "tile.cuh"
 
-// acc += the tile's own pixels, for the pair of n-tiles whose channels are those of this chunk; none if `pair` is outside.
+// warp: of those that share the tile's pixels. acc += the tile's own pixels, for the pair of n-tiles whose channels are those of this chunk; none if `pair` is outside.
 template <class T>
-__device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo, int pair) {
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
+__device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo, int pair,
+                                           int warp) {
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     int row = warp * (T::M_TILES / T::COLUMN_BLOCKS) + 1;
 #pragma unroll
     for (int n = 0; n < T::N_TILES / 2; n++) {
@@ -32,12 +33,11 @@ __device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][
 __device__ __forceinline__ float activate(float v, float slope) { return v > 0 ? v : v * slope; }
 
 // Adds the bias, applies the activation and leaves the tile in shared memory as [pixel][NB], swizzled. affine: of the
-// block's first channel.
+// block's first channel. The caller makes sure that nobody reads there any more, and waits before it is read.
 template <class T>
 __device__ __forceinline__ void stage_output(unsigned char* shared, const float (&acc)[T::M_TILES][T::N_TILES][4],
                                              const float2* __restrict__ affine) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
-    __syncthreads();  // the tile has been read for the last time
 #pragma unroll
     for (int n = 0; n < T::N_TILES; n++) {
         float4 a = __ldg((const float4*)(affine + n * 8 + q * 2));
@@ -50,7 +50,6 @@ __device__ __forceinline__ void stage_output(unsigned char* shared, const float 
                     activate(acc[m][n][half * 2] + a.x, a.y), activate(acc[m][n][half * 2 + 1] + a.z, a.w));
             }
     }
-    __syncthreads();
 }
 
 // Writes the staged tile. dst: the block's first channel of the picture [out_h, out_w, cout].
@@ -74,7 +73,7 @@ __device__ __forceinline__ void convolve(float (&acc)[T::M_TILES][T::N_TILES][4]
                                          int cin, int stages, int first_pair) {
     int y0 = (int)blockIdx.y * T::TILE_H * T::STRIDE - 1, x0 = (int)blockIdx.x * T::TILE_W * T::STRIDE - 1;
     int column[T::WINDOW];
-    lane_columns<T>(column);
+    lane_columns<T>(column, threadIdx.x >> 5);
     clear<T>(acc);
     for_each_chunk(
         shared, T::STAGE_BYTES, stages, cin / 16,
@@ -84,6 +83,6 @@ __device__ __forceinline__ void convolve(float (&acc)[T::M_TILES][T::N_TILES][4]
         },
         [&](int chunk, const unsigned char* stage) {
             multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);
-            if constexpr (T::STRIDE == 1) add_center<T>(acc, stage, chunk - first_pair);
+            if constexpr (T::STRIDE == 1) add_center<T>(acc, stage, chunk - first_pair, threadIdx.x >> 5);
         });
 }

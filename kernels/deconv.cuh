@@ -19,7 +19,7 @@ __device__ __forceinline__ void convolve_phase(float (&acc)[T::M_TILES][T::N_TIL
     static_assert(T::WINDOW == 2 && T::TAPS == 4, "a phase by itself");
     int y0 = (int)blockIdx.y * T::TILE_H - 1 + py, x0 = (int)blockIdx.x * T::TILE_W - 1 + px;
     int column[T::WINDOW];
-    lane_columns<T>(column);
+    lane_columns<T>(column, threadIdx.x >> 5);
     clear<T>(acc);
     for_each_chunk(
         shared, T::STAGE_BYTES, stages, cin / 16,

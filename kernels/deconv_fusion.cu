@@ -6,8 +6,9 @@
 // mask pass through shared memory, and the warp that made them blends them while the next two phases' weights come in.
 // Weights, phases and the order of channels as in the transposed convolution alone, and the mask is rounded to half as
 // there: bit for bit the same picture. block (x, y, z) -> input tile column, row, picture;
-// warp -> 2 input rows: 4 rows of 64 pixels for each row of phases; lane -> pixels lane, lane + 32 of those rows.
+// warp -> 2 input rows: 4 rows of 64 pixels for each row of phases; lane -> a square of four pixels of each pair of rows.
 #include "fusion.cuh"
+#include "quad.cuh"
 #include "tile.cuh"
 
 // Flow and mask of one row of phases: [warp][input row, sub-row][pixel].
@@ -36,23 +37,29 @@ __device__ __forceinline__ void stage_phase(float4* flow, float* mask, const flo
 
 template <class T>
 __device__ __forceinline__ void blend_staged(const FusionParams& p, const float4* flow, const float* mask, int phase_row) {
+    static_assert(Staged<T>::COLUMNS == 64, "a lane has a square of four pixels of each input row");
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, picture = blockIdx.z;
     const View view = p.views[picture];
+    // Where masks are not summed the last one counts, and that is this block's.
     int first_mask = p.mask_sum ? 0 : p.earlier_count;
 #pragma unroll 1
-    for (int i = 0; i < Staged<T>::ROWS * Staged<T>::COLUMNS / 32; i++) {
-        int row = i / (Staged<T>::COLUMNS / 32), column = i % (Staged<T>::COLUMNS / 32) * 32 + lane;
-        int y = 4 * ((int)blockIdx.y * T::TILE_H + warp * T::M_TILES + (row >> 1)) + 2 * phase_row + (row & 1);
-        int x = 4 * (int)blockIdx.x * T::TILE_W + column;
+    for (int m = 0; m < T::M_TILES; m++) {
+        int y = 4 * ((int)blockIdx.y * T::TILE_H + warp * T::M_TILES + m) + 2 * phase_row;
+        int x = 4 * (int)blockIdx.x * T::TILE_W + 2 * lane;
         if (y >= p.frame_h || x >= p.frame_w) continue;
-        Motion motion = motion_at(p.earlier, p.earlier_count, first_mask, picture, y, x, 1.0f);
-        float4 last = flow[row * Staged<T>::COLUMNS + column];
-        motion.flow.x += last.x;
-        motion.flow.y += last.y;
-        motion.flow.z += last.z;
-        motion.flow.w += last.w;
-        motion.mask += mask[row * Staged<T>::COLUMNS + column];
-        ((uint2*)p.image)[((size_t)picture * p.frame_h + y) * p.frame_w + x] = pack_half4(blend(p, view, motion, y, x));
+        const int rows[2] = {y, y + 1}, columns[2] = {x, x + 1};
+        Motion motion[4];
+        motions_at<true>(motion, p.earlier, p.earlier_count, first_mask, picture, rows, columns, 1.0f);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int at = (2 * m + (i >> 1)) * Staged<T>::COLUMNS + 2 * lane + (i & 1);
+            add_scaled(motion[i].flow, flow[at], 1.0f);
+            motion[i].mask += mask[at];
+            if (rows[i >> 1] >= p.frame_h || columns[i & 1] >= p.frame_w) continue;
+            float4 rgb = blend(p, view, motion[i], rows[i >> 1], columns[i & 1]);
+            size_t to = ((size_t)picture * p.frame_h + rows[i >> 1]) * p.frame_w + columns[i & 1];
+            ((uint2*)p.image)[to] = pack_half4(rgb);
+        }
     }
 }
 
@@ -75,7 +82,7 @@ template <class T> __device__ __forceinline__ void deconvolve_and_blend(const De
                   warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
     const __half* src = p.src + (size_t)blockIdx.z * p.h * p.w * p.cin;
     int y0 = (int)blockIdx.y * T::TILE_H - 1, x0 = (int)blockIdx.x * T::TILE_W - 1, column[T::WINDOW];
-    lane_columns<T>(column);
+    lane_columns<T>(column, threadIdx.x >> 5);
     for (int chunk = 0; chunk < chunks; chunk++)
         load_halo<T>(halo + chunk * T::HALO_BYTES, src + chunk * 16, p.cin, y0, x0, p.h, p.w);
 #pragma unroll 1

@@ -56,7 +56,9 @@ template <class T> __device__ __forceinline__ void head_first(const HeadFirstPar
                 mma_16816(acc[m][2 * n + 1], a, b.z, b.w);
             }
         }
+    __syncthreads();  // the tile has been read for the last time
     stage_output<T>(rows, acc, p.affine + blockIdx.z * T::NB);
+    __syncthreads();
     store_tile<T>(rows, p.dst + blockIdx.z * T::NB, (p.h + 1) / 2, (p.w + 1) / 2, gridDim.z * T::NB);
 }
 

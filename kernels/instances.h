@@ -9,6 +9,9 @@
 #ifndef CONV
 #define CONV(...)
 #endif
+#ifndef CONV_SPLIT
+#define CONV_SPLIT(...)
+#endif
 #ifndef DECONV
 #define DECONV(...)
 #endif
@@ -57,6 +60,19 @@ CONV(conv_3x3_s2_n48_8x16, 2, 48, 8, 16, 4)
 CONV(conv_3x3_s2_n64_8x16, 2, 64, 8, 16, 4)
 CONV(conv_3x3_s2_n96_8x16, 2, 96, 8, 16, 4)
 
+// Long sums over few pixels: groups of warps that share the channels of a tile. Columns: as CONV, warps of a group, groups.
+CONV_SPLIT(conv_3x3_n16_4x16_g4, 1, 16, 4, 16, 4, 4)
+CONV_SPLIT(conv_3x3_n32_4x16_g2, 1, 32, 4, 16, 4, 2)
+CONV_SPLIT(conv_3x3_n32_4x16_g4, 1, 32, 4, 16, 4, 4)
+CONV_SPLIT(conv_3x3_n48_4x16_g2, 1, 48, 4, 16, 4, 2)
+CONV_SPLIT(conv_3x3_n64_4x16_g2, 1, 64, 4, 16, 4, 2)
+CONV_SPLIT(conv_3x3_n32_8x16_g2, 1, 32, 8, 16, 4, 2)
+CONV_SPLIT(conv_3x3_n48_8x16_g2, 1, 48, 8, 16, 4, 2)
+CONV_SPLIT(conv_3x3_n64_8x16_g2, 1, 64, 8, 16, 4, 2)
+CONV_SPLIT(conv_3x3_s2_n16_4x16_g4, 2, 16, 4, 16, 4, 4)
+CONV_SPLIT(conv_3x3_s2_n32_4x16_g2, 2, 32, 4, 16, 4, 2)
+CONV_SPLIT(conv_3x3_s2_n48_4x16_g2, 2, 48, 4, 16, 4, 2)
+
 // lastconv with pixel shuffle, a phase a block. NB = 64: flow, mask and features; 32: no features.
 DECONV(deconv_4x4_n32_4x16, 1, 32, 4, 16, 4)
 DECONV(deconv_4x4_n32_8x16, 1, 32, 8, 16, 4)
@@ -87,37 +103,37 @@ STAGE(stage_f8_h8_whole, 8, 8, 1)
 STAGE(stage_f16_h8, 16, 8, 0)
 STAGE(stage_f16_h8_whole, 16, 8, 1)
 
-// The same and the first convolution. Columns: as STAGE, then NB = cout, tile rows, tile columns, warps.
-STAGE_CONV(stage_conv_f0_h0_n16_8x16, 0, 0, 0, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f0_h0_n16_8x16_whole, 0, 0, 1, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f0_h0_n32_8x16, 0, 0, 0, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f0_h0_n32_8x16_whole, 0, 0, 1, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f0_h0_n48_8x16, 0, 0, 0, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f0_h0_n48_8x16_whole, 0, 0, 1, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n16_8x16, 4, 0, 0, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n16_8x16_whole, 4, 0, 1, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n32_8x16, 4, 0, 0, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n32_8x16_whole, 4, 0, 1, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n48_8x16, 4, 0, 0, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h0_n48_8x16_whole, 4, 0, 1, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n16_8x16, 4, 8, 0, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n16_8x16_whole, 4, 8, 1, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n32_8x16, 4, 8, 0, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n32_8x16_whole, 4, 8, 1, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n48_8x16, 4, 8, 0, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f4_h8_n48_8x16_whole, 4, 8, 1, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n16_8x16, 8, 0, 0, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n16_8x16_whole, 8, 0, 1, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n32_8x16, 8, 0, 0, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n32_8x16_whole, 8, 0, 1, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n48_8x16, 8, 0, 0, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h0_n48_8x16_whole, 8, 0, 1, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n16_8x16, 8, 8, 0, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n16_8x16_whole, 8, 8, 1, 16, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n32_8x16, 8, 8, 0, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n32_8x16_whole, 8, 8, 1, 32, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n48_8x16, 8, 8, 0, 48, 8, 16, 8)
-STAGE_CONV(stage_conv_f8_h8_n48_8x16_whole, 8, 8, 1, 48, 8, 16, 8)
+// The same and the first convolution. Columns: as STAGE, then NB = cout, tile rows, tile columns, warps of the block.
+STAGE_CONV(stage_conv_f0_h0_n16_8x16, 0, 0, 0, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f0_h0_n16_8x16_whole, 0, 0, 1, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f0_h0_n32_8x16, 0, 0, 0, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f0_h0_n32_8x16_whole, 0, 0, 1, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f0_h0_n48_8x16, 0, 0, 0, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f0_h0_n48_8x16_whole, 0, 0, 1, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n16_8x16, 4, 0, 0, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n16_8x16_whole, 4, 0, 1, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n32_8x16, 4, 0, 0, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n32_8x16_whole, 4, 0, 1, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n48_8x16, 4, 0, 0, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h0_n48_8x16_whole, 4, 0, 1, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n16_8x16, 4, 8, 0, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n16_8x16_whole, 4, 8, 1, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n32_8x16, 4, 8, 0, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n32_8x16_whole, 4, 8, 1, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n48_8x16, 4, 8, 0, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f4_h8_n48_8x16_whole, 4, 8, 1, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n16_8x16, 8, 0, 0, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n16_8x16_whole, 8, 0, 1, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n32_8x16, 8, 0, 0, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n32_8x16_whole, 8, 0, 1, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n48_8x16, 8, 0, 0, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h0_n48_8x16_whole, 8, 0, 1, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n16_8x16, 8, 8, 0, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n16_8x16_whole, 8, 8, 1, 16, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n32_8x16, 8, 8, 0, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n32_8x16_whole, 8, 8, 1, 32, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n48_8x16, 8, 8, 0, 48, 8, 16, 5)
+STAGE_CONV(stage_conv_f8_h8_n48_8x16_whole, 8, 8, 1, 48, 8, 16, 5)
 // For devices with little shared memory.
 STAGE_CONV(stage_conv_f8_h8_n16_4x16, 8, 8, 0, 16, 4, 16, 4)
 STAGE_CONV(stage_conv_f8_h8_n16_4x16_whole, 8, 8, 1, 16, 4, 16, 4)
@@ -128,6 +144,7 @@ STAGE_CONV(stage_conv_f8_h8_n32_4x16_whole, 8, 8, 1, 32, 4, 16, 4)
 DECONV_FUSION(deconv_fusion, 32, 8, 16, 4)
 
 #undef CONV
+#undef CONV_SPLIT
 #undef DECONV
 #undef DECONV_PLAIN
 #undef HEAD_FIRST

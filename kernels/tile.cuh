@@ -73,8 +73,9 @@ __device__ __forceinline__ void load_weights(unsigned char* dst, const __half* _
 }
 
 // Where this lane reads the first m-tile of its warp in a halo chunk, for each column of the window. All else is constant.
-template <class T> __device__ __forceinline__ void lane_columns(int (&column)[T::WINDOW]) {
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+// warp: of those that share the tile's pixels.
+template <class T> __device__ __forceinline__ void lane_columns(int (&column)[T::WINDOW], int warp) {
+    int lane = threadIdx.x & 31;
 #pragma unroll
     for (int c = 0; c < T::WINDOW; c++)
         column[c] = halo_offset<T>(warp * (T::M_TILES / T::COLUMN_BLOCKS) * T::STRIDE, (lane & 15) * T::STRIDE + c, lane >> 4);

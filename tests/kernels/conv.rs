@@ -231,7 +231,7 @@ fn the_sum_of_two_tensors_is_rounded_once() {
 }
 
 /// Instances that the planted faults are compiled for.
-pub const FAULTY: [&str; 2] = ["conv_3x3_n32_8x16", "conv_3x3_s2_n16_4x16"];
+pub const FAULTY: [&str; 3] = ["conv_3x3_n32_8x16", "conv_3x3_s2_n16_4x16", "conv_3x3_n32_4x16_g2"];
 
 fn check_faulty(shim: &Arc<ShimDriver>) -> Result<(), String> {
     let instances = conv_instances().into_iter().filter(|it| FAULTY.contains(&it.name));
@@ -312,15 +312,40 @@ pub fn faults() -> Vec<Fault> {
         ),
         fault(
             "the output is gathered over a tile still in use",
-            "conv.cuh",
-            "__syncthreads();  // the tile has",
-            "// the tile has",
+            "conv.cu",
+            "__syncthreads();  // the tile has been read for the last time\n    stage_output",
+            "stage_output",
         ),
         fault(
             "the output is stored before it is gathered",
-            "conv.cuh",
-            "            }\n    }\n    __syncthreads();",
-            "            }\n    }",
+            "conv.cu",
+            "p.affine + group * T::NB);\n    __syncthreads();",
+            "p.affine + group * T::NB);",
+        ),
+        fault(
+            "sums of groups are left in a tile still in use",
+            "conv.cu",
+            "__syncthreads();  // the tile has been read for the last time\n    if (group)",
+            "if (group)",
+        ),
+        fault(
+            "sums of groups are taken before they are there",
+            "conv.cu",
+            "make_float4(v[0], v[1], v[2], v[3]);\n        }\n    __syncthreads();",
+            "make_float4(v[0], v[1], v[2], v[3]);\n        }",
+        ),
+        fault(
+            "the output is gathered over sums still in use",
+            "conv.cu",
+            "__syncthreads();  // before the output",
+            "// before the output",
+        ),
+        fault("a group without a chunk multiplies", "conv.cu", "if (chunk >= chunks) return;", ""),
+        fault(
+            "all groups take one chunk",
+            "conv.cu",
+            "int chunk = round * T::GROUPS + group;",
+            "int chunk = round * T::GROUPS;",
         ),
         fault("the last column is not written", "conv.cuh", "x < out_w)", "x < out_w - 1)"),
         fault(
@@ -333,8 +358,8 @@ pub fn faults() -> Vec<Fault> {
         fault(
             "every picture of a batch is the first",
             "conv.cu",
-            "p.src + (size_t)n *",
-            "p.src + (size_t)0 *",
+            "shared, p.src + (size_t)n *",
+            "shared, p.src + (size_t)0 *",
         ),
     ]
 }

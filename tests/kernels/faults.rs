@@ -59,7 +59,7 @@ fn copy_kernels(name: &str) -> PathBuf {
     let list = fs::read_to_string(copy.join("instances.h")).unwrap();
     let kept = |line: &&str| {
         let faulty = crate::conv::FAULTY.iter().chain(crate::fused::FAULTY);
-        let is_conv = line.starts_with("CONV(") || line.starts_with("STAGE_CONV(");
+        let is_conv = ["CONV(", "CONV_SPLIT(", "STAGE_CONV("].iter().any(|it| line.starts_with(it));
         !is_conv || faulty.into_iter().any(|name| line.contains(name))
     };
     let kept: Vec<_> = list.lines().filter(kept).collect();

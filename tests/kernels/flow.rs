@@ -140,6 +140,33 @@ fn block_inputs_are_as_defined_for_every_network_and_factor() {
     }
 }
 
+/// Outputs as networks have them, each at twice the size of the one before: reads are shared between pixels.
+#[test]
+fn block_inputs_behind_halving_outputs_are_as_defined() {
+    let shim = ShimDriver::new();
+    let mut random = Random::new(3);
+    let mut seed = 0;
+    for (features, handed_on) in PAIRS {
+        for factor in [1.0, 2.0, 4.0, 8.0] {
+            for count in 1..=4 {
+                let factors = halving(factor, count);
+                let full = size_for(&factors, [1 + random.below(3), 1 + random.below(3)]);
+                let mask = [MaskRule::Sum, MaskRule::Last][random.below(2)];
+                let motion = MOTIONS[seed % MOTIONS.len()];
+                let n = 1 + seed % 2;
+                let recipe = Recipe { n, full, features, handed_on, mask, factors, motion };
+                seed += 1;
+                check(&shim, &recipe, factor, seed as u64).unwrap();
+            }
+        }
+    }
+}
+
+/// Factors of `count` outputs that double up to a block of that factor.
+pub fn halving(factor: f32, count: usize) -> Vec<f32> {
+    (1..=count as i32).rev().map(|step| factor * 2.0_f32.powi(step)).collect()
+}
+
 #[test]
 fn block_inputs_of_tiny_and_odd_pictures_are_as_defined() {
     let shim = ShimDriver::new();
@@ -177,10 +204,18 @@ fn positions_are_exact_in_pictures_wider_than_half_precision_counts() {
 
 /// What planted faults must not pass.
 fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
-    for (seed, factor) in [1.0, 0.5, 4.0].into_iter().enumerate() {
-        let (factors, motion) = (vec![4.0, 2.0], Motion::Leaving);
+    let cases = [
+        (1.0, [4.0, 2.0]),
+        (0.5, [4.0, 2.0]),
+        (4.0, [4.0, 2.0]),
+        (2.0, [8.0, 4.0]),
+        (1.0, [2.0, 2.0]),
+        (1.0, [4.0, 0.5]),
+    ];
+    for (seed, (factor, factors)) in cases.into_iter().enumerate() {
+        let (factors, motion) = (factors.to_vec(), Motion::Leaving);
         let mask = if seed == 0 { MaskRule::Sum } else { MaskRule::Last };
-        let full = [12, 40];
+        let full = [16, 40];
         let recipe = Recipe { n: 2, full, features: 4, handed_on: 8, mask, factors, motion };
         check(shim, &recipe, factor, seed as u64)?;
     }
@@ -190,7 +225,7 @@ fn check_some(shim: &Arc<ShimDriver>) -> Result<(), String> {
 pub fn faults() -> Vec<Fault> {
     let fault =
         |title, file, old, new| Fault { title, file, old, new, unit: "flow.cu", check: check_some };
-    let (flow, sample) = ("flow.cuh", "sample.cuh");
+    let (flow, sample, quad) = ("flow.cuh", "sample.cuh", "quad.cuh");
     vec![
         fault(
             "flow's x and y exchanged",
@@ -207,15 +242,48 @@ pub fn faults() -> Vec<Fault> {
         fault(
             "features handed on read at full resolution",
             flow,
-            "add_handed(handed, p, picture, at_y, at_x, factor,",
-            "add_handed(handed, p, picture, at_y, at_x, 1.0f,",
+            "add_handed(handed, p, picture, y, x, p.factor,",
+            "add_handed(handed, p, picture, y, x, 1.0f,",
         ),
-        fault("flow in picture pixels", flow, "inverse = 1.0f / p.factor", "inverse = 1.0f"),
+        fault("flow in picture pixels", flow, "inverse = 1.0f / factor", "inverse = 1.0f"),
         fault(
             "the cell's first pixel for its center",
             flow,
-            "int at_y = point & 2 ? row.second",
-            "int at_y = point & 2 ? row.first",
+            "rows[2] = {row.first, row.second}",
+            "rows[2] = {row.first, row.first}",
+        ),
+        fault(
+            "a square's lower row moved as the upper",
+            flow,
+            "row ? full[2 + column]",
+            "row ? full[column]",
+        ),
+        fault("cells taken for shared that are not", quad, "found >= 4", "found >= 2"),
+        fault("an output read as if it were the last", quad, "found == 2", "found <= 2"),
+        fault("the pair's second pixel in the first's cell", quad, "right ? b : a", "a"),
+        fault(
+            "the pair's second row in the first's cell",
+            quad,
+            "down ? side[column][1]",
+            "down ? side[column][0]",
+        ),
+        fault(
+            "one weight for both columns",
+            quad,
+            "float x = columns.at[column].weight",
+            "float x = columns.at[0].weight",
+        ),
+        fault(
+            "masks summed that are not",
+            quad,
+            "if (j >= first_mask) add_masks<false>",
+            "add_masks<false>",
+        ),
+        fault(
+            "the first picture's shared flow for all",
+            quad,
+            "e.flow + (size_t)picture",
+            "e.flow + 0 * (size_t)picture",
         ),
         fault(
             "coordinates in half precision",

@@ -66,8 +66,12 @@ impl Inputs<'_> {
         format!("f{}_h{handed_on}", self.features)
     }
 
+    fn is_whole(&self) -> bool {
+        self.factor == 1.0
+    }
+
     fn whole(&self) -> &'static str {
-        if self.factor == 1.0 { "_whole" } else { "" }
+        if self.is_whole() { "_whole" } else { "" }
     }
 
     fn params(&self, dst: u64) -> StageParams {
@@ -153,9 +157,11 @@ pub fn stage(
     let [h, w] = inputs.size();
     let channels = inputs.channels();
     output.reshape(driver, [inputs.n, h, w, channels], channels.next_multiple_of(16))?;
+    // At full resolution a thread makes a square of four.
+    let side = if inputs.is_whole() { 2 } else { 1 };
     driver.launch(&Launch {
         kernel: &format!("stage_{}{}", inputs.kind(), inputs.whole()),
-        grid: gather_grid(inputs.n, [h, w]),
+        grid: gather_grid(inputs.n, [h, w].map(|n: usize| n.div_ceil(side))),
         block: GATHER_THREADS,
         shared_bytes: 0,
         params: inputs.params(output.address()).as_bytes(),
@@ -171,7 +177,7 @@ struct FusedTile {
 
 /// The larger is used where shared memory suffices.
 const FUSED_TILES: [FusedTile; 2] =
-    [FusedTile { rows: 8, warps: 8 }, FusedTile { rows: 4, warps: 4 }];
+    [FusedTile { rows: 8, warps: 5 }, FusedTile { rows: 4, warps: 4 }];
 /// Columns of an output tile.
 const TILE_COLUMNS: usize = 16;
 /// Output channels that fused kernels make.

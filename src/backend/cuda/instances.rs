@@ -20,8 +20,9 @@ pub enum Kind {
     HeadLast,
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 6] = [
     ("CONV", Kind::Conv),
+    ("CONV_SPLIT", Kind::Conv),
     ("DECONV", Kind::Deconv),
     ("DECONV_PLAIN", Kind::DeconvPlain),
     ("HEAD_FIRST", Kind::HeadFirst),
@@ -41,8 +42,10 @@ pub struct Instance {
     pub nb: usize,
     /// Rows and columns of a block's tile.
     pub tile: [usize; 2],
-    /// Warps of a block.
+    /// Warps that share the pixels of a tile.
     pub warps: usize,
+    /// Groups of so many warps that share its input channels.
+    pub groups: usize,
 }
 
 /// How an instance is launched.
@@ -85,14 +88,15 @@ fn parse(line: &'static str) -> Option<Instance> {
     let name = columns.next()?;
     let mut number = || columns.next()?.parse().ok();
     let (stride, nb) = (number()?, number()?);
-    Some(Instance { kind, name, stride, nb, tile: [number()?, number()?], warps: number()? })
+    let (tile, warps) = ([number()?, number()?], number()?);
+    Some(Instance { kind, name, stride, nb, tile, warps, groups: number().unwrap_or(1) })
 }
 
 impl Instance {
     /// Threads of a block.
     #[must_use]
     pub fn threads(&self) -> u32 {
-        32 * self.warps as u32
+        (32 * self.warps * self.groups) as u32
     }
 
     /// Blocks along columns and rows for a picture of `size`.
@@ -118,6 +122,12 @@ impl Instance {
         (h * w * 2 * CHUNK).next_multiple_of(128) + taps * self.nb * 2 * CHUNK
     }
 
+    /// Stages that are of use for so many input channels.
+    #[must_use]
+    pub fn stages_max(&self, cin: usize) -> usize {
+        (cin / CHUNK).div_ceil(self.groups).clamp(1, STAGES_MAX)
+    }
+
     /// Bytes in which a block gathers what it writes.
     fn output_bytes(&self) -> usize {
         match self.kind {
@@ -129,11 +139,16 @@ impl Instance {
         }
     }
 
-    /// Dynamic shared memory of a block with that many stages, in bytes.
+    /// Bytes in which the sums of all groups but the first wait.
+    fn sums_bytes(&self) -> usize {
+        4 * (self.groups - 1) * self.pixels() * self.nb
+    }
+
+    /// Dynamic shared memory of a block with that many stages, each a chunk for every group, in bytes.
     #[must_use]
     pub fn shared_bytes(&self, stages: usize) -> usize {
-        let staged = if self.kind == Kind::HeadFirst { 0 } else { stages * self.stage_bytes() };
-        staged.max(self.output_bytes())
+        let stages = if self.kind == Kind::HeadFirst { 0 } else { stages * self.groups };
+        (stages * self.stage_bytes()).max(self.output_bytes()).max(self.sums_bytes())
     }
 
     fn cycles(&self, stages: usize, work: &Work, device: &DeviceDescription) -> f64 {
@@ -146,7 +161,7 @@ impl Instance {
         // Blocks that fit a multiprocessor at a time; a thread needs its sums and some 96 registers more.
         let by_memory = (device.shared_bytes as usize + 1024) / (self.shared_bytes(stages) + 1024);
         let registers = (4 * m_tiles * n_tiles + 96).min(255);
-        let by_registers = 65536 / (32 * self.warps * registers);
+        let by_registers = 65536 / (32 * self.warps * self.groups * registers);
         let resident = by_memory.min(by_registers).clamp(1, busiest);
 
         let products = (taps * m_tiles * n_tiles * self.warps) as f64;
@@ -157,38 +172,49 @@ impl Instance {
             self.stage_bytes() as f64 / L2_BYTES_PER_CYCLE,
         ];
         let rate = not_hidden(parts);
-        // One block by itself waits for its own chain of reads and products, and for loads that came too late.
-        let own = rate.max(taps as f64 * CYCLES_OF_TAP);
-        let chunks = work.cin / CHUNK;
-        let hidden = if stages >= chunks {
+        // One block by itself waits for its own chain of reads and products, and for loads that came too late. In a round
+        // each group has a chunk.
+        let chain =
+            taps as f64 * (CYCLES_OF_TAP + (m_tiles * n_tiles) as f64 * CYCLES_OF_TAP_PRODUCT);
+        let own = (rate * self.groups as f64).max(chain);
+        let (chunks, rounds) = (work.cin / CHUNK, (work.cin / CHUNK).div_ceil(self.groups));
+        let hidden = if stages >= rounds {
             CYCLES_OF_LOAD
         } else {
-            (stages - 1) as f64 * own * resident as f64
+            (stages - 1) as f64 * own * resident as f64 * HIDING
         };
         let (late, chunks) = ((CYCLES_OF_LOAD - hidden).max(0.0), chunks as f64);
-        let alone = CYCLES_OF_LOAD + chunks * (own + late) + CYCLES_OF_END;
+        let sums = self.sums_bytes() as f64 * CYCLES_OF_SUMS_BYTE;
+        let alone = CYCLES_OF_LOAD + rounds as f64 * (own + late) + sums + CYCLES_OF_END;
         let store = self.pixels() as f64 * self.nb as f64 * 2.0 / L2_BYTES_PER_CYCLE;
         let together = busiest as f64 * (chunks * rate + store);
         not_hidden([together, busiest.div_ceil(resident) as f64 * alone])
     }
 }
 
-// A model, not a measurement: rates of one multiprocessor of an H200 for `mma.sync`. It ranks shapes of one product, and
-// ranks them alike on other chips, whose parts are in similar proportion.
-/// Cycles for a product of 16x8x16 (2560 operations a cycle).
-const CYCLES_OF_PRODUCT: f64 = 1.6;
+// Times of a model of one multiprocessor, chosen so that the shapes it picks are fast, not so that its cycles are those of a
+// clock: with these the convolutions of v4.6, v4.22 and v4.26 at 1920x1080, alone and in batches of four, take 1.7 % longer
+// on an H200 than with the fastest shape for each (`--bench sweep`; benches/results/gpu.md). It ranks shapes of one product,
+// and ranks them alike on other chips, whose parts are in similar proportion.
+/// Cycles for a product of 16x8x16.
+const CYCLES_OF_PRODUCT: f64 = 0.8;
 /// Shared memory.
-const SHARED_BYTES_PER_CYCLE: f64 = 128.0;
+const SHARED_BYTES_PER_CYCLE: f64 = 200.0;
 /// What the second-level cache delivers to each multiprocessor.
-const L2_BYTES_PER_CYCLE: f64 = 40.0;
+const L2_BYTES_PER_CYCLE: f64 = 50.0;
 /// Share of shorter parts (products, reads of shared memory, loads) that the longest does not hide.
-const NOT_HIDDEN: f64 = 0.25;
-/// From one tap to the next where a warp is alone.
-const CYCLES_OF_TAP: f64 = 40.0;
+const NOT_HIDDEN: f64 = 0.45;
+/// From one tap to the next where a warp is alone, and more for each of its products.
+const CYCLES_OF_TAP: f64 = 10.0;
+const CYCLES_OF_TAP_PRODUCT: f64 = 9.5;
+/// To hand a byte of sums from group to group.
+const CYCLES_OF_SUMS_BYTE: f64 = 0.2;
 /// From the start of a load to its end.
-const CYCLES_OF_LOAD: f64 = 800.0;
-/// Last barrier, activation, store.
-const CYCLES_OF_END: f64 = 1500.0;
+const CYCLES_OF_LOAD: f64 = 2600.0;
+/// Share of the work on a chunk that hides the load of a later one.
+const HIDING: f64 = 0.33;
+/// Start, last barrier, activation, store.
+const CYCLES_OF_END: f64 = 4500.0;
 
 /// The longest of times that overlap, and what it leaves of the others.
 fn not_hidden<const N: usize>(parts: [f64; N]) -> f64 {
@@ -200,10 +226,9 @@ fn not_hidden<const N: usize>(parts: [f64; N]) -> f64 {
 /// device's shared memory.
 #[must_use]
 pub fn choose(candidates: &[Instance], work: &Work, device: &DeviceDescription) -> Option<Choice> {
-    let stages_max = (work.cin / CHUNK).clamp(1, STAGES_MAX);
     let mut best: Option<(f64, Choice)> = None;
     for instance in candidates.iter().filter(|it| work.cout.is_multiple_of(it.nb)) {
-        for stages in 1..=stages_max {
+        for stages in 1..=instance.stages_max(work.cin) {
             let shared_bytes = instance.shared_bytes(stages);
             if shared_bytes > device.shared_bytes as usize {
                 break;
@@ -240,14 +265,20 @@ impl Choice {
         depth: usize,
         params: &[u8],
     ) -> Result<(), DeviceError> {
+        driver.launch(&self.launch_of(size, depth, params))
+    }
+
+    /// The launch that [`Self::launch`] starts.
+    #[must_use]
+    pub fn launch_of<'a>(&self, size: [usize; 2], depth: usize, params: &'a [u8]) -> Launch<'a> {
         let [across, down] = self.instance.tiles(size);
-        driver.launch(&Launch {
+        Launch {
             kernel: self.instance.name,
             grid: [across, down, depth as u32],
             block: [self.instance.threads(), 1, 1],
             shared_bytes: self.shared_bytes as u32,
             params,
-        })
+        }
     }
 }
 
@@ -275,7 +306,8 @@ mod tests {
 
     #[test]
     fn an_instance_fits_the_least_device_with_one_stage() {
-        for instance in all() {
+        // Those with groups are a choice beside others.
+        for instance in all().into_iter().filter(|it| it.groups == 1) {
             assert!(instance.shared_bytes(1) <= 64 << 10, "{} on sm_75", instance.name);
         }
     }

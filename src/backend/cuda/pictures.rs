@@ -84,7 +84,8 @@ impl Downloads {
         let idle = |lane: &Arc<Lane>| Arc::strong_count(lane) == 1;
         let at = self.lanes.iter().position(idle).unwrap_or(self.lanes.len());
         if self.lanes.get(at).is_none_or(|lane| lane.memory.bytes() < bytes) {
-            let memory = Buffer::new(driver, bytes)?;
+            // All of it is copied, and between planes there are gaps that no kernel writes.
+            let memory = Buffer::with_content(driver, &vec![0; bytes])?;
             let lane = Arc::new(Lane { index: at, memory });
             match self.lanes.get_mut(at) {
                 Some(place) => *place = lane,

@@ -55,6 +55,7 @@ clock=$(nvidia-smi --query-gpu=clocks.max.sm --format=csv,noheader,nounits 2>/de
 cp REVISION "$out/revision" 2>/dev/null
 step network ./gpu --bench network --json "$out/network.json"
 step kernels ./gpu --bench kernels --json "$out/kernels.json"
+step sweep ./gpu --bench sweep --json "$out/sweep.json"
 step pipeline ./gpu --bench pipeline --json "$out/pipeline.json" clip.*
 for clip in clip.*; do
     if [ -f "$clip" ]; then

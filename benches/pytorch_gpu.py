@@ -1,9 +1,12 @@
 """The same networks in PyTorch f16 on the GPU, eager and compiled: `python pytorch_gpu.py OUT.json [WIDTHxHEIGHT ...]`.
 
+COMPILED names the networks that are compiled as well (all of them: v4.6,v4.22,v4.26): each takes a minute and more.
+
 Channels-last tensors, random weights and pictures; the features of both frames are computed for every picture. Medians
 over CUDA events. Lines go to standard output as they come, all of them as JSON to OUT.json.
 """
 import json
+import os
 import statistics
 import sys
 
@@ -50,6 +53,8 @@ def main():
             timestep = torch.tensor([0.5], device="cuda", dtype=torch.float16)
             net = IFNet(widths, head).eval().to(**form)
             for mode in ("eager", "compiled"):
+                if mode == "compiled" and name not in os.environ.get("COMPILED", ",".join(NETWORKS)).split(","):
+                    continue
                 run = torch.compile(net, mode="max-autotune") if mode == "compiled" else net
                 try:
                     with torch.inference_mode():

@@ -112,7 +112,7 @@ fn digits(name: &str) -> f64 {
 }
 
 /// The parameter struct of a launch.
-fn read<T: Parameters>(launch: &OwnedLaunch) -> T {
+pub fn read<T: Parameters>(launch: &OwnedLaunch) -> T {
     assert_eq!(launch.params.len(), size_of::<T>(), "parameters of {}", launch.kernel);
     #[expect(unsafe_code, reason = "the struct as the kernel takes it")]
     // SAFETY: plain data of that length; any bytes are a value.

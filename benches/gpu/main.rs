@@ -12,6 +12,7 @@ mod device;
 mod listener;
 mod pictures;
 mod summary;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,11 +23,13 @@ use slomod::backend::cuda::driver::Driver;
 const USAGE: &str = "\
 gpu --bench network  [--json FILE]        pictures a second of each network and size, with and without the copies
 gpu --bench kernels  [--json FILE]        time of every launch of a picture at 1920x1080
+gpu --bench sweep    [--json FILE]        every compiled shape for every convolution, beside the one that is chosen
+gpu --bench once                          the launches of a picture and of a batch at 1920x1080 one by one, for profilers
 gpu --bench small                         a small network, for compute-sanitizer
 gpu --bench pipeline [--json FILE] [CLIP] decode, network, picture thrown away; CPU and GPU pictures compared
 gpu --bench summary FOLDER                one table and results.json of what gpu-check wrote
 SLOMOD_TEST_DEVICE=cuda:N chooses a device; BENCH_CLOCK_MHZ is the clock that shares of the peak rate refer to;\n\
-BENCH_SIZES=64x64,96x64,128x64 rehearses without measuring";
+BENCH_SIZES=1920x1080,... are the sizes; BENCH_REHEARSAL=1 with small ones tries everything without measuring";
 
 /// Networks that are measured.
 const KINDS: [networks::Kind; 3] = [networks::V4_6, networks::V4_22, networks::V4_26];
@@ -54,6 +57,8 @@ fn bench() {
     let result = match rest.first().map(String::as_str) {
         Some("network") => pictures::networks(&KINDS),
         Some("kernels") => pictures::kernels(&KINDS),
+        Some("sweep") => sweep::sweep(&KINDS),
+        Some("once") => pictures::once(&networks::V4_26),
         Some("small") => pictures::small(),
         Some("pipeline") => clip::pipeline(rest.get(1).map(PathBuf::from)),
         Some("summary") => {

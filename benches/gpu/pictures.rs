@@ -20,10 +20,10 @@ use crate::networks::{self, Kind, network};
 /// Sizes, unless `BENCH_SIZES` (`1280x720,...`) says otherwise; the launches are measured at the last but one.
 const SIZES: &str = "1280x720,1920x1080,3840x2160";
 /// Pictures of a measurement, and measurements of which the median counts.
-const PICTURES: usize = 120;
-const MEASUREMENTS: usize = 5;
+const PICTURES: usize = 80;
+const MEASUREMENTS: usize = 3;
 /// Launches of one kind in a graph, so that starting it weighs little.
-const COPIES: usize = 20;
+const COPIES: usize = 10;
 /// Dense f16 operations with f32 sums of one multiprocessor in one clock, by compute capability. Source: NVIDIA's
 /// white papers of Turing, Ampere, Ada, Hopper and Blackwell. On 8.6, 8.9 and 12.0 of consumer cards it is half.
 const PEAK_FLOP: [((u32, u32), f64); 7] = [
@@ -43,6 +43,12 @@ fn sizes() -> Vec<(usize, usize)> {
         (width.parse().unwrap(), height.parse().unwrap())
     };
     text.split(',').map(size).collect()
+}
+
+/// The size at which launches are measured.
+pub fn measured_size() -> (usize, usize) {
+    let all = sizes();
+    all[all.len().saturating_sub(2)]
 }
 
 /// A clip without an end: three pictures that come again under new numbers.
@@ -66,6 +72,9 @@ impl Clip {
     }
 }
 
+/// Pictures of one batch, where several are measured together.
+pub const BATCH: usize = 4;
+
 fn rife(driver: Arc<dyn Driver>, kind: &Kind, batch: Option<usize>) -> Rife<Cuda> {
     let cuda = match batch {
         Some(batch) => Cuda::with_batch(driver, batch),
@@ -78,18 +87,20 @@ fn rife(driver: Arc<dyn Driver>, kind: &Kind, batch: Option<usize>) -> Rife<Cuda
 pub fn networks(kinds: &[Kind]) -> Value {
     println!("pictures a second; one timestep a pair, the features of one new frame each\n");
     println!(
-        "| network | size | device only | one at a time | ahead | ahead, batches | MB of device |"
+        "| network | size | device only | device only, batches | one at a time | ahead | ahead, batches | MB of device |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let mut rows = vec![];
     for kind in kinds {
         for (width, height) in sizes() {
             let device = device::open();
             let free = device.free_bytes().unwrap();
-            let seconds = {
-                let (launches, _kept) = steady_launches(device.clone(), kind, (width, height));
-                graph_seconds(&*device, &launches, 1)
+            let seconds = |batch| {
+                let (launches, _kept) =
+                    steady_launches(device.clone(), kind, (width, height), batch);
+                graph_seconds(&*device, &launches, 1) / batch as f64
             };
+            let (alone, together) = (seconds(1), seconds(BATCH));
             let single =
                 rate(&mut rife(device.clone(), kind, Some(1)), (width, height), Way::Waiting);
             let ahead = rate(&mut rife(device.clone(), kind, Some(1)), (width, height), Way::Ahead);
@@ -97,19 +108,21 @@ pub fn networks(kinds: &[Kind]) -> Value {
             let batched = rate(&mut engine, (width, height), Way::Ahead);
             let megabytes = free.saturating_sub(device.free_bytes().unwrap()) / 1_000_000;
             println!(
-                "| {} | {width}x{height} | {:.0} | {single:.0} | {ahead:.0} | {batched:.0} | {megabytes} |",
+                "| {} | {width}x{height} | {:.0} | {:.0} | {single:.0} | {ahead:.0} | {batched:.0} | {megabytes} |",
                 kind.name,
-                1.0 / seconds
+                1.0 / alone,
+                1.0 / together,
             );
             rows.push(json!({
-                "network": kind.name, "size": format!("{width}x{height}"), "device_ms": seconds * 1e3,
-                "device_fps": 1.0 / seconds, "one_at_a_time_fps": single, "ahead_fps": ahead,
+                "network": kind.name, "size": format!("{width}x{height}"), "device_ms": alone * 1e3,
+                "device_fps": 1.0 / alone, "device_batched_fps": 1.0 / together, "one_at_a_time_fps": single, "ahead_fps": ahead,
                 "ahead_batched_fps": batched, "device_megabytes": megabytes,
             }));
         }
     }
     println!(
-        "\ndevice only: all launches of a picture as one graph, frames and pictures stay on the device"
+        "\ndevice only: all launches of a picture as one graph, frames and pictures stay on the device; in \
+         batches: {BATCH} pictures of {BATCH} pairs"
     );
     Value::Array(rows)
 }
@@ -153,19 +166,31 @@ fn rate(engine: &mut Rife<Cuda>, (width, height): (usize, usize), way: Way) -> f
     rates[measurements / 2]
 }
 
-/// The launches of one picture of a clip; what they read lives as long as the engine.
-fn steady_launches(
+/// The launches of `batch` pictures of a clip, one between each two frames; what they read lives as long as the engine.
+pub fn steady_launches(
     device: Arc<dyn Driver>,
     kind: &Kind,
     (width, height): (usize, usize),
+    batch: usize,
 ) -> (Vec<OwnedLaunch>, Rife<Cuda>) {
     let listener = Arc::new(Listener::new(device));
-    let mut engine = rife(listener.clone(), kind, Some(1));
+    let mut engine = rife(listener.clone(), kind, Some(batch));
     let mut clip = Clip::new(width, height);
-    let (a, b, c) = (clip.next(), clip.next(), clip.next());
-    engine.interpolate(&a, &b, &[0.5]).unwrap();
+    let mut before = clip.next();
+    let mut pictures = |count: usize| {
+        for _ in 0..count {
+            let next = clip.next();
+            engine.ahead().unwrap().submit(&before, &next, &[0.5]).unwrap();
+            before = next;
+        }
+        let ahead = engine.ahead().unwrap();
+        while ahead.waiting() > 0 {
+            ahead.collect().unwrap();
+        }
+    };
+    pictures(batch);
     listener.take();
-    engine.interpolate(&b, &c, &[0.5]).unwrap();
+    pictures(batch);
     (listener.take(), engine)
 }
 
@@ -173,8 +198,7 @@ fn steady_launches(
 pub fn kernels(kinds: &[Kind]) -> Value {
     let clock_mhz: Option<f64> =
         std::env::var("BENCH_CLOCK_MHZ").ok().and_then(|text| text.trim().parse().ok());
-    let all = sizes();
-    let (width, height) = all[all.len().saturating_sub(2)];
+    let (width, height) = measured_size();
     let mut rows = vec![];
     for kind in kinds {
         let device = device::open();
@@ -183,35 +207,38 @@ pub fn kernels(kinds: &[Kind]) -> Value {
         let peak = known
             .zip(clock_mhz)
             .map(|((_, flop), mhz)| flop * f64::from(about.multiprocessors) * mhz * 1e6);
-        let (launches, _kept) = steady_launches(device.clone(), kind, (width, height));
-        println!("\n{} {width}x{height}\n", kind.name);
-        println!(
-            "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s |"
-        );
-        println!("|---|---|---|---|---|---|---|---|");
-        let mut sum = 0.0;
-        for (launch, count) in grouped(&launches) {
-            let one = std::slice::from_ref(&launch);
-            let seconds = graph_seconds(&*device, one, COPIES);
-            let Cost { flop, bytes } = cost::of(&launch, 1);
-            let blocks: u32 = launch.grid.iter().product();
-            let share = peak.map(|peak| 100.0 * flop / seconds / peak);
-            sum += seconds * count as f64;
+        for batch in [1, BATCH] {
+            let (launches, _kept) = steady_launches(device.clone(), kind, (width, height), batch);
+            println!("\n{} {width}x{height}, pictures of a batch: {batch}\n", kind.name);
             println!(
-                "| {} | {count} | {blocks} | {:.1} | {:.1} | {:.1} | {} | {:.0} |",
-                launch.kernel,
-                seconds * 1e6,
-                seconds * 1e6 * count as f64,
-                flop / seconds / 1e12,
-                share.map_or("-".to_owned(), |share| format!("{share:.0}")),
-                bytes / seconds / 1e9,
+                "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s |"
             );
-            rows.push(json!({
-                "network": kind.name, "size": format!("{width}x{height}"), "kernel": launch.kernel, "launches": count, "blocks": blocks,
-                "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": share,
-            }));
+            println!("|---|---|---|---|---|---|---|---|");
+            let mut sum = 0.0;
+            for (launch, count) in grouped(&launches) {
+                let one = std::slice::from_ref(&launch);
+                let seconds = graph_seconds(&*device, one, COPIES);
+                let Cost { flop, bytes } = cost::of(&launch, batch);
+                let blocks: u32 = launch.grid.iter().product();
+                let share = peak.map(|peak| 100.0 * flop / seconds / peak);
+                sum += seconds * count as f64;
+                println!(
+                    "| {} | {count} | {blocks} | {:.1} | {:.1} | {:.1} | {} | {:.0} |",
+                    launch.kernel,
+                    seconds * 1e6,
+                    seconds * 1e6 * count as f64,
+                    flop / seconds / 1e12,
+                    share.map_or("-".to_owned(), |share| format!("{share:.0}")),
+                    bytes / seconds / 1e9,
+                );
+                rows.push(json!({
+                    "network": kind.name, "size": format!("{width}x{height}"), "batch": batch,
+                    "kernel": launch.kernel, "launches": count, "blocks": blocks,
+                    "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": share,
+                }));
+            }
+            println!("\nall launches one after the other: {:.3} ms", sum * 1e3);
         }
-        println!("\nall launches one after the other: {:.3} ms", sum * 1e3);
     }
     println!(
         "\nEach launch again and again on the same tensors, so that small ones come from the cache; bytes: every tensor once."
@@ -220,7 +247,7 @@ pub fn kernels(kinds: &[Kind]) -> Value {
 }
 
 /// Launches that differ in addresses alone count as one.
-fn grouped(launches: &[OwnedLaunch]) -> Vec<(OwnedLaunch, usize)> {
+pub fn grouped(launches: &[OwnedLaunch]) -> Vec<(OwnedLaunch, usize)> {
     let mut groups: Vec<(OwnedLaunch, usize)> = vec![];
     for launch in launches {
         let same = |it: &(OwnedLaunch, usize)| {
@@ -235,6 +262,15 @@ fn grouped(launches: &[OwnedLaunch]) -> Vec<(OwnedLaunch, usize)> {
         }
     }
     groups
+}
+
+/// The launches of one picture and of a batch, each once and by itself.
+pub fn once(kind: &Kind) -> Value {
+    for batch in [1, BATCH] {
+        let (launches, _kept) = steady_launches(device::open(), kind, measured_size(), batch);
+        println!("{} launches for {batch}", launches.len());
+    }
+    Value::Null
 }
 
 /// A few small pictures through every path, for tools that slow everything down.

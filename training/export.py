@@ -1,0 +1,41 @@
+"""Weights as files: safetensors in f16, with what they are in the header."""
+import os
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ifnet import SCALES, IFNet
+
+DATA = ("drawn scenes; textures: procedural, public-domain and CC0 pictures of scikit-image, "
+        "a clip of Intel IoT DevKit (CC BY 4.0)")
+
+
+def write(path, state, widths, step, seed):
+    """Writes a state dict. Refuses numbers that are not finite in f16, and then leaves the old file."""
+    tensors = {k: v.detach().half().cpu().contiguous() for k, v in state.items()}
+    bad = [k for k, v in tensors.items() if not v.isfinite().all()]
+    if bad:
+        raise ValueError(f"{path}: not written, {len(bad)} tensors are not finite, such as {bad[0]}")
+    header = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": ",".join(map(str, widths)),
+              "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": DATA, "slomod.license": "MIT"}
+    partial = f"{path}.partial"
+    save_file(tensors, partial, header)
+    os.replace(partial, path)
+
+
+def read_state(path):
+    return {k: v.float() for k, v in load_file(path).items()}
+
+
+def read_network(path):
+    """The network of a file, widths taken from its shapes."""
+    state = read_state(path)
+    net = IFNet([state[f"block{i}.conv0.1.0.weight"].shape[0] for i in range(len(SCALES))])
+    net.load_state_dict(state)
+    return net
+
+
+def read_header(path):
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}

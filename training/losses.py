@@ -1,0 +1,51 @@
+"""What the network is held to: the true frame at every block, the exact flow (annealed away), details of the last block."""
+import torch
+import torch.nn.functional as F
+
+# A block counts this much less than the next.
+DECAY = 0.8
+LAPLACIAN = 0.5
+LEVELS = 4
+
+_kernels = {}
+
+
+def _kernel(channels, device):
+    key = (channels, str(device))
+    if key not in _kernels:
+        k = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=device)
+        _kernels[key] = ((k[:, None] * k[None]) / 256).expand(channels, 1, 5, 5).contiguous()
+    return _kernels[key]
+
+
+def pyramid(x):
+    """Laplacian pyramid, fine to coarse, the rest last."""
+    k = _kernel(x.shape[1], x.device)
+    out = []
+    for _ in range(LEVELS):
+        small = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), k, stride=2, groups=x.shape[1])
+        out.append(x - F.interpolate(small, size=x.shape[2:], mode="bilinear", align_corners=False))
+        x = small
+    return out + [x]
+
+
+def end_point_error(flow, truth):
+    """[b, 2, h, w] in pixels, for both flows."""
+    b, _, h, w = flow.shape
+    return ((flow - truth).view(b, 2, 2, h, w).square().sum(2) + 1e-4).sqrt()
+
+
+def loss(outs, truth, flow, flow_weight):
+    """(loss, [4] loss, squared error, error of the last flow in pixels, weight of the flow term)."""
+    total = 0
+    for i, (merged, estimate, _) in enumerate(outs):
+        l1 = ((merged - truth).square() + 1e-6).sqrt().mean()
+        error = end_point_error(estimate, flow).mean()
+        total = total + DECAY ** (len(outs) - 1 - i) * (l1 + flow_weight * error)
+    merged = outs[-1][0]
+    with torch.no_grad():
+        levels = pyramid(truth)
+    details = sum(2 ** k * (x - y).abs().mean() for k, (x, y) in enumerate(zip(pyramid(merged), levels)))
+    total = total + LAPLACIAN * details
+    squared = (merged.detach() - truth).square().mean()
+    return total, torch.stack((total.detach(), squared, error.detach(), flow_weight))

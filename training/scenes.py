@@ -1,0 +1,283 @@
+"""Draws training scenes: textured layers before a moving camera, at any instant, with the exact flow between the instants.
+
+A scene is a background and LAYERS outlined layers before it. In coordinates from the middle of the picture, a point of a
+layer that rests at x0 is at X(s) = H(s) (x0 + p(s) D(x0)) at time s: H holds the camera's roll, zoom and shift (more for
+near layers) and the layer's own turn, growth, shift and tilt; D is a smooth relief; p(s) is the layer's clock, and
+X(0) = x0. A frame looks x0 up for each pixel, so H is inverted in closed form and D by a few fixed-point steps.
+
+All scenes of a batch are drawn at once, with random numbers of the device and without waiting for it, so that the drawing
+can be captured in a CUDA graph: no shape depends on data, and constants are made once.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+
+LAYERS = 4
+# The first layers have a relief: the background and the one before it.
+RELIEFS = 2
+RELIEF_CELLS = 6
+RELIEF_STEPS = 3
+# Speeds in pixels between the frames that a scene may have; a share of small ones, since most motion is small.
+SPEEDS = (1.5, 3, 5, 7, 10, 14, 18, 24, 32, 44)
+# Of a batch, one scene in this many has motion blur, drawn as the mean over BLUR_SAMPLES instants.
+BLUR_EVERY = 12
+BLUR_SAMPLES = 7
+# One scene in this many may have block artefacts.
+BLOCKS_EVERY = 4
+
+
+class Scenes:
+    """Draws batches of scenes with sides of `crop` pixels."""
+
+    def __init__(self, textures, softness, masks, crop, batch):
+        self.textures, self.softness, self.masks = textures, softness, masks
+        self.crop, self.batch, self.device = crop, batch, textures.device
+        # A row and a column: what depends on one of them alone is worked out on it alone.
+        self.x = torch.arange(crop, device=self.device).float()[None] - (crop - 1) / 2
+        self.y = self.x.T.contiguous()
+        self.half = torch.full((), 0.5, device=self.device)
+        speeds = [min(s, crop / 4) for s in SPEEDS]
+        self.speeds = torch.tensor(speeds, device=self.device)
+        k = torch.arange(8.0)
+        dct = torch.cos(math.pi / 8 * (k[None] + 0.5) * k[:, None]) * 0.5
+        dct[0] *= 0.5 ** 0.5
+        self.dct = dct.to(self.device)
+        # Coarser steps for higher frequencies, as JPEG's tables have them.
+        self.steps = ((1 + 0.45 * (k[:, None] + k[None]))).to(self.device)
+
+    # Random numbers.
+
+    def _rand(self, low, high, *shape):
+        return torch.rand(self.batch, *shape, device=self.device) * (high - low) + low
+
+    def _normal(self, *shape):
+        return torch.randn(self.batch, *shape, device=self.device).clamp(-2.5, 2.5)
+
+    def _chance(self, p, *shape):
+        return (torch.rand(self.batch, *shape, device=self.device) < p).float()
+
+    def _direction(self, *shape):
+        a = self._rand(0, 2 * math.pi, *shape)
+        return torch.stack((a.cos(), a.sin()), -1)
+
+    def _plan(self):
+        """What every scene holds: tensors with the scene first and, mostly, the layer second."""
+        n, c, count = 1 + LAYERS, self.crop, self.textures.shape[0]
+        near = torch.cat((torch.ones(1, device=self.device), torch.linspace(1.15, 1.8, LAYERS, device=self.device)))
+        front = torch.arange(n, device=self.device) > 0
+        speed = self.speeds[torch.randint(0, len(SPEEDS), (self.batch,), device=self.device)]
+        wild = (speed / 10).clamp(max=2)
+        p = {}
+        # The camera: shift, roll and zoom.
+        camera = self._direction() * (speed * self._rand(0, 1) * self._chance(0.85))[:, None]
+        p["roll"] = self._normal() * 0.025 * wild * self._chance(0.4)
+        p["zoom"] = self._normal() * 0.025 * wild * self._chance(0.4)
+        # Layers: place, size, own motion.
+        small = self._chance(0.18, n) * front
+        size = torch.lerp(c * torch.exp(self._rand(-1.7, 0.35, n)), self._rand(10, 40, n), small)
+        fast = (small + self._chance(0.05, n) * front).clamp(max=1) * self._chance(0.6, n)
+        own = self._direction(n) * (speed[:, None] * self._rand(0, 1, n) * self._chance(0.65, n) * front)[..., None]
+        own = torch.lerp(own, self._direction(n) * (self._rand(0.2, 1, n) * c / 4)[..., None], fast[..., None])
+        parallax = 1 + (near - 1) * self._rand(0, 1.2)[:, None]
+        move = camera[:, None] * parallax[..., None] + own
+        # Nothing moves further than a quarter of the picture.
+        length = move.norm(dim=-1, keepdim=True)
+        p["move"] = move * (c / 4 / (length + 1e-6)).clamp(max=1)
+        p["spin"] = self._normal(n) * 0.09 * wild[:, None] * self._chance(0.3, n) * front
+        p["grow"] = self._normal(n) * 0.04 * wild[:, None] * self._chance(0.3, n) * front
+        p["tilt"] = self._normal(n, 2) * 0.03 * wild[:, None, None] * self._chance(0.5, n, 1) / c
+        p["hurry"] = self._rand(-0.35, 0.35, n) * self._chance(0.2, n)
+        p["bend"] = p["move"].flip(-1) * (self._rand(-0.12, 0.12, n) * self._chance(0.2, n))[..., None]
+        p["place"] = self._rand(-0.5, 0.5, n, 2) * c
+        # A static overlay: the last layer of some scenes.
+        still = self._chance(0.08)[:, None] * (torch.arange(n, device=self.device) == n - 1)
+        for key in ("move", "spin", "grow", "tilt", "hurry", "bend"):
+            p[key] = p[key] * (1 - still).view(self.batch, n, *[1] * (p[key].dim() - 2))
+        p["free"] = 1 - still
+        # Reliefs lie along the motion mostly: depth; else they are a wobble.
+        amount = (p["move"][:, :RELIEFS].norm(dim=-1) * 0.35 + 0.5).clamp(max=0.035 * c) * self._chance(0.6, RELIEFS)
+        along = torch.lerp(p["move"][:, :RELIEFS] / (p["move"][:, :RELIEFS].norm(dim=-1, keepdim=True) + 1e-6),
+                           self._direction(RELIEFS), self._chance(0.3, RELIEFS, 1))
+        depth = self._rand(-1, 1, RELIEFS, 1, RELIEF_CELLS, RELIEF_CELLS)
+        p["relief"] = (amount[..., None] * along)[..., None, None] * depth
+        # Looks.
+        p["texture"] = torch.randint(0, count, (self.batch, n), device=self.device)
+        turn, scale = self._rand(0, 2 * math.pi, n) * self._chance(0.5, n), torch.exp(self._rand(-0.35, 0.2, n))
+        p["look"] = torch.stack((turn.cos() * scale, turn.sin() * scale), -1)
+        p["from"] = self._rand(-0.3, 0.3, n, 2) * self.textures.shape[-1]
+        p["mask"] = torch.randint(0, self.masks.shape[0], (self.batch, n), device=self.device)
+        turn = self._rand(0, 2 * math.pi, n)
+        p["outline"] = torch.stack((turn.cos(), turn.sin()), -1) / size[..., None] * 2
+        soft = torch.lerp(self._rand(1, 1.6, n), self.softness[p["texture"]], (self.softness[p["texture"]] > 1).float())
+        shadow, glass = self._chance(0.1, n) * (1 - small) * front, self._chance(0.08, n)
+        soft = torch.lerp(soft, self._rand(3, 16, n), shadow)
+        p["edge"] = size / 2 / soft
+        opacity = torch.lerp(torch.lerp(torch.ones_like(size), self._rand(0.3, 0.7, n), glass), self._rand(0.15, 0.5, n), shadow)
+        p["opacity"] = opacity * self._chance(0.62, n)
+        contrast = torch.exp(self._rand(-0.5, 0.15, n)) * (1 - shadow)
+        p["contrast"] = contrast
+        p["bright"] = torch.lerp((1 - contrast) * self._rand(0.2, 0.8, n), torch.zeros_like(size), shadow)
+        return p
+
+    # Geometry. Times are [rows, instants]; what is returned has [rows, layers, instants] first.
+
+    def _clock(self, p, s):
+        s, k = s[:, None], p["hurry"][..., None]
+        return s + k * (s * s - s)
+
+    def _homography(self, p, s):
+        """[rows, layers, instants] nine numbers."""
+        clock, free = self._clock(p, s), p["free"][..., None]
+        swing = (4 * s * (1 - s))[:, None]
+        # The layer about its place ...
+        k, a = torch.exp(p["grow"][..., None] * clock), p["spin"][..., None] * clock
+        c, d = k * a.cos(), k * a.sin()
+        px, py = p["place"][..., 0:1], p["place"][..., 1:2]
+        bx = px + p["move"][..., 0:1] * clock + p["bend"][..., 0:1] * swing - (c * px - d * py)
+        by = py + p["move"][..., 1:2] * clock + p["bend"][..., 1:2] * swing - (d * px + c * py)
+        # ... then the camera about the middle of the picture.
+        k, a = torch.exp(p["zoom"][:, None, None] * s[:, None] * free), p["roll"][:, None, None] * s[:, None] * free
+        e, f = k * a.cos(), k * a.sin()
+        gx, gy = p["tilt"][..., 0:1] * clock, p["tilt"][..., 1:2] * clock
+        one = torch.ones_like(c)
+        return (e * c - f * d, -(e * d + f * c), e * bx - f * by,
+                f * c + e * d, e * c - f * d, f * bx + e * by, gx, gy, one)
+
+    @staticmethod
+    def _inverse(h):
+        """Inverse up to a factor, which a homography does not need."""
+        a, b, c, d, e, f, g, i, j = h
+        return (e * j - f * i, c * i - b * j, b * f - c * e,
+                f * g - d * j, a * j - c * g, c * d - a * f,
+                d * i - e * g, b * g - a * i, a * e - b * d)
+
+    @staticmethod
+    def _apply(h, x, y):
+        h = [v[..., None, None] for v in h]
+        w = h[6] * x + (h[7] * y + h[8])
+        return (h[0] * x + (h[1] * y + h[2])) / w, (h[3] * x + (h[4] * y + h[5])) / w
+
+    def _relief(self, p, x, y):
+        """D at rest points [rows, RELIEFS, instants, crop, crop]."""
+        rows, n, t, c, _ = x.shape
+        grid = torch.stack((x, y), -1).view(rows * n, t * c, c, 2).mul_(1 / (0.75 * c))
+        cells = p["relief"].reshape(rows * n, 2, RELIEF_CELLS, RELIEF_CELLS)
+        d = F.grid_sample(cells, grid, mode="bicubic", padding_mode="border", align_corners=True)
+        return d[:, 0].reshape(x.shape), d[:, 1].reshape(x.shape)
+
+    def _rest(self, p, s):
+        """Rest points [rows, layers, instants, crop, crop] seen at each pixel, x and y."""
+        x, y = self._apply(self._inverse(self._homography(p, s)), self.x, self.y)
+        clock = self._clock(p, s)[:, :RELIEFS, :, None, None]
+        ux, uy = x[:, :RELIEFS].contiguous(), y[:, :RELIEFS].contiguous()
+        vx, vy = ux, uy
+        for _ in range(RELIEF_STEPS):
+            dx, dy = self._relief(p, vx, vy)
+            vx, vy = torch.addcmul(ux, clock, dx, value=-1), torch.addcmul(uy, clock, dy, value=-1)
+        return torch.cat((vx, x[:, RELIEFS:]), 1), torch.cat((vy, y[:, RELIEFS:]), 1)
+
+    def _flow(self, p, x, y):
+        """Flow [rows, layers, 4, crop, crop] from rest points [rows, layers, crop, crop] seen at t to times 0 and 1."""
+        rows = x.shape[0]
+        x, y = x[:, :, None], y[:, :, None]
+        dx, dy = self._relief(p, x[:, :RELIEFS].contiguous(), y[:, :RELIEFS].contiguous())
+        mx, my = torch.cat((x[:, :RELIEFS] + dx, x[:, RELIEFS:]), 1), torch.cat((y[:, :RELIEFS] + dy, y[:, RELIEFS:]), 1)
+        end = self._homography(p, torch.ones(rows, 1, device=self.device))
+        ex, ey = self._apply(end, mx, my)
+        return torch.cat((x - self.x, y - self.y, ex - self.x, ey - self.y), 2)
+
+    # Pictures.
+
+    @staticmethod
+    def _turned(x, y, turn, at):
+        """Rest points turned and scaled by `turn`, then shifted by `at`: a grid for sampling."""
+        rows, n, t, c, _ = x.shape
+        tx, ty, ax, ay = (v[..., None, None, None] for v in (turn[..., 0], turn[..., 1], at[..., 0], at[..., 1]))
+        u = torch.addcmul(torch.addcmul(ax, x, tx), y, ty, value=-1)
+        v = torch.addcmul(torch.addcmul(ay, x, ty), y, tx)
+        return torch.stack((u, v), -1).view(rows * n, t * c, c, 2)
+
+    def _look_up(self, p, x, y):
+        """Colours [rows, layers, 3, instants, crop, crop]; opacity [rows, layers before the ground, 1, instants, ...]."""
+        rows, n, t, c, _ = x.shape
+        part = lambda v: v[..., None, None, None, None]
+        unit = 2 / self.textures.shape[-1]
+        grid = self._turned(x, y, p["look"] * unit, p["from"] * unit)
+        texture = self.textures[p["texture"].reshape(-1)].float()
+        rgb = F.grid_sample(texture, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+        rgb = torch.addcmul(part(p["bright"]), rgb.view(rows, n, 3, t, c, c), part(p["contrast"] / 255))
+        x, y, n = x[:, 1:], y[:, 1:], n - 1
+        turn, place, edge, opacity, mask = (p[k][:, 1:] for k in ("outline", "place", "edge", "opacity", "mask"))
+        ox, oy, px, py = turn[..., 0], turn[..., 1], place[..., 0], place[..., 1]
+        grid = self._turned(x, y, turn, torch.stack((oy * py - ox * px, -oy * px - ox * py), -1))
+        field = self.masks[mask.reshape(-1)].float()
+        d = F.grid_sample(field, grid, mode="bilinear", padding_mode="border", align_corners=True).view(rows, n, 1, t, c, c)
+        return rgb, torch.addcmul(self.half, d, part(edge)).clamp_(0, 1).mul_(part(opacity))
+
+    def _render(self, p, s):
+        """Frames [rows, 3, instants, crop, crop], opacities (`_look_up`) and rest points."""
+        x, y = self._rest(p, s)
+        rgb, alpha = self._look_up(p, x, y)
+        img = rgb[:, 0]
+        for layer in range(1, 1 + LAYERS):
+            img = torch.lerp(img, rgb[:, layer], alpha[:, layer - 1])
+        return img.clamp(0, 1), alpha, x, y
+
+    def _blocks(self, img):
+        """Block artefacts: coefficients of 8x8 blocks rounded to steps, in some scenes."""
+        rows, f, _, c, _ = img.shape
+        blocks = img.reshape(rows, f * 3, c // 8, 8, c // 8, 8).permute(0, 1, 2, 4, 3, 5)
+        step = torch.exp(torch.rand(rows, 1, 1, 1, 1, 1, device=self.device) * 2.3 - 5) * self.steps
+        coefficients = self.dct @ blocks @ self.dct.T
+        coded = self.dct.T @ ((coefficients / step).round() * step) @ self.dct
+        coded = coded.permute(0, 1, 2, 4, 3, 5).reshape(img.shape)
+        used = (torch.rand(rows, 1, 1, 1, 1, device=self.device) < 0.4).float()
+        return torch.lerp(img, coded, used)
+
+    @torch.no_grad()
+    def draw(self):
+        """pair [b, 2, 3, c, c], truth [b, 3, c, c], flow [b, 4, c, c], t [b]."""
+        b, c = self.batch, self.crop
+        t = torch.lerp(self._rand(0.05, 0.95), torch.full((b,), 0.5, device=self.device), self._chance(0.6))
+        times = torch.stack((torch.zeros_like(t), t, torch.ones_like(t)), 1)
+        p = self._plan()
+        blurred = max(1, b // BLUR_EVERY)
+        # Motion blur: the first scenes, as means over the time that the shutter is open.
+        head = {k: v[:blurred] for k, v in p.items()}
+        open_for = torch.rand(blurred, 1, 1, device=self.device) * 0.5 + 0.05
+        spread = torch.linspace(-0.5, 0.5, BLUR_SAMPLES, device=self.device)
+        instants = (times[:blurred, :, None] + open_for * spread).reshape(blurred, 3 * BLUR_SAMPLES)
+        img, alpha, x, y = self._render(head, instants)
+        img = img.view(blurred, 3, 3, BLUR_SAMPLES, c, c).mean(3)
+        middle = BLUR_SAMPLES + BLUR_SAMPLES // 2
+        seen = [(alpha[:, :, 0, middle], x[:, :, middle], y[:, :, middle])]
+        tail = {k: v[blurred:] for k, v in p.items()}
+        sharp, alpha, x, y = self._render(tail, times[blurred:])
+        seen.append((alpha[:, :, 0, 1], x[:, :, 1], y[:, :, 1]))
+        img = torch.cat((img, sharp)).transpose(1, 2)
+        alpha, x, y = (torch.cat(v) for v in zip(*seen))
+        layers = self._flow(p, x, y)
+        flow = layers[:, 0]
+        for layer in range(1, 1 + LAYERS):
+            flow = torch.where(alpha[:, layer - 1, None] > 0.5, layers[:, layer], flow)
+        return self._camera(img, flow, times)
+
+    def _camera(self, img, flow, times):
+        """Light, lens and sensor; artefacts are on the frames only, never on the truth."""
+        b, c = self.batch, self.crop
+        part = lambda v: v.view(b, 1, 1, 1, 1)
+        change = part(self._rand(-0.06, 0.06) * self._chance(0.2)) * (times - 0.5).view(b, 3, 1, 1, 1)
+        radius = (self.x ** 2 + self.y ** 2) / (c * c)
+        shade = 1 - part(self._rand(0, 0.6) * self._chance(0.15)) * radius
+        img = (img * (1 + change) * shade).clamp(0, 1)
+        pair, truth = img[:, ::2], img[:, 1]
+        coded = max(1, b // BLOCKS_EVERY)
+        pair = torch.cat((self._blocks(pair[-coded:]), pair[:-coded]))
+        # The coded scenes were moved to the front; the rest follows them.
+        order = lambda v: torch.cat((v[-coded:], v[:-coded]))
+        level = part(self._rand(0, 0.012) * self._chance(0.35))
+        pair = pair + torch.randn_like(pair) * level * (0.3 + pair.clamp(0, 1)).sqrt()
+        # Eight bits, as files have them.
+        pair = (pair.clamp(0, 1) * 255).round() / 255
+        return pair.contiguous(), order(truth).contiguous(), order(flow).contiguous(), order(times[:, 1]).contiguous()

@@ -1,0 +1,111 @@
+"""One minute on a CPU: `python selftest.py [--slomod PATH]`.
+
+Checks that the flow of drawn scenes takes both frames to the true one, that a few steps lower the loss, that a run with
+the same seed gives the same weights, that the exported file carries its metadata and, where a slomod program is given,
+that slomod makes the same picture from it as PyTorch.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from PIL import Image
+
+from export import read_header, read_network
+from ifnet import warp_pair
+from masks import mask_bank
+from measure import interpolate, read_picture
+from scenes import Scenes
+from textures import texture_bank
+from trainee import Trainee
+
+WIDTHS = (16, 16, 16, 16, 16)
+STEPS = 60
+# Between 8-bit pictures: f16 arithmetic and another order of sums; a sample at an edge may differ by more than one level.
+MEAN_TOLERANCE = 0.1
+MAX_TOLERANCE = 4
+
+
+def check(name, passed, detail):
+    print(f"{'ok' if passed else 'FAILED'}: {name} ({detail})", flush=True)
+    if not passed:
+        sys.exit(1)
+
+
+def scenes(batch):
+    device = torch.device("cpu")
+    textures, softness = texture_bank([], 20, 96, 5, device)
+    return Scenes(textures, softness, mask_bank(16, 96, 6, device), 64, batch)
+
+
+def train(batch):
+    torch.manual_seed(7)
+    trainee = Trainee("selftest", WIDTHS, 2e-3, torch.device("cpu"))
+    trainee.prepare(batch, graph=False)
+    losses = []
+    for _ in range(STEPS):
+        trainee.step(1, 0.01)
+        losses.append(trainee.stats[0].item())
+    return trainee, losses
+
+
+def flow_is_exact():
+    torch.manual_seed(8)
+    pair, truth, flow, _ = scenes(24).draw()
+    warped = warp_pair(pair, flow)
+    # The better of both directions: what only one frame shows is not the flow's fault.
+    best = torch.minimum((warped[:, :3] - truth).abs(), (warped[:, 3:] - truth).abs()).mean().item()
+    mean = (pair.mean(1) - truth).abs().mean().item()
+    check("flow takes the frames to the truth", best < 0.5 * mean, f"difference {best:.4f}, of the mean of both {mean:.4f}")
+
+
+def same_picture(slomod, file, folder):
+    torch.manual_seed(9)
+    pair = scenes(1).draw()[0][0]
+    wide = torch.nn.functional.interpolate(pair, size=(100, 150), mode="bicubic", align_corners=False).clamp(0, 1)
+    names = [folder / "img0.png", folder / "img1.png"]
+    for image, name in zip(wide, names):
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(name)
+    with torch.no_grad():
+        ours = interpolate(read_network(file).eval(), *(read_picture(name, "cpu") for name in names), 0.3)
+    ours = (ours * 255).round().permute(1, 2, 0).numpy()
+    out = folder / "between.png"
+    subprocess.run([slomod, "interpolate", *map(str, names), "--timestep", "0.3", "--output", str(out), "--model", str(file),
+                    "--scale", "1", "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
+    difference = np.abs(np.asarray(Image.open(out).convert("RGB")).astype(float) - ours)
+    check("slomod makes the same picture", difference.mean() <= MEAN_TOLERANCE and difference.max() <= MAX_TOLERANCE,
+          f"levels of 255: mean {difference.mean():.4f}, most {difference.max():.0f}")
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("--slomod", type=pathlib.Path, help="program to compare with")
+    args = ap.parse_args()
+    torch.set_num_threads(1)
+    flow_is_exact()
+    torch.manual_seed(10)
+    batch = scenes(4).draw()
+    trainee, losses = train(batch)
+    check("a few steps lower the loss", losses[-1] < 0.8 * losses[0], f"{losses[0]:.4f} to {losses[-1]:.4f}")
+    again, _ = train(batch)
+    same = all(torch.equal(p, q) for p, q in zip(trainee.average, again.average))
+    check("the same seed gives the same weights", same, f"{len(again.average)} tensors")
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "selftest.safetensors"
+        trainee.export(file, 7)
+        header = read_header(file)
+        check("the header says what it is", header["slomod.step"] == str(STEPS) and header["slomod.widths"] == "16,16,16,16,16",
+              header["slomod.layout"])
+        close = all(torch.allclose(p, q, atol=1e-3, rtol=1e-3) for p, q in zip(trainee.average, read_network(file).parameters()))
+        check("the file holds the averaged weights", close, "in f16")
+        if args.slomod:
+            same_picture(args.slomod.resolve(), file, pathlib.Path(folder))
+        else:
+            print("skipped: no slomod program given (--slomod PATH)")
+
+
+if __name__ == "__main__":
+    main()

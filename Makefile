@@ -32,7 +32,7 @@ test: ## everything that decides whether a change lands
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny
-	cargo test --locked
+	cargo test --locked --no-fail-fast
 	fuzz/run
 
 fuzz: ## run every fuzz target for SECONDS (60)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use num_rational::Ratio;
 use serde_json::{Value, json};
-use slomod::backend::cuda::backend::Cuda;
+use slomod::backend::cuda::backend::{BATCH, Cuda};
 use slomod::backend::cuda::driver::{Driver, OwnedLaunch};
 use slomod::config::settings::Scale;
 use slomod::engine::Interpolator;
@@ -71,9 +71,6 @@ impl Clip {
         Frame { index, pts, duration: None, picture }
     }
 }
-
-/// Pictures of one batch, where several are measured together.
-pub const BATCH: usize = 4;
 
 fn rife(driver: Arc<dyn Driver>, kind: &Kind, batch: Option<usize>) -> Rife<Cuda> {
     let cuda = match batch {

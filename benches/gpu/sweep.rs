@@ -2,6 +2,7 @@
 //! `backend/cuda/instances.rs`, which is made by a model, costs against the fastest.
 
 use serde_json::{Value, json};
+use slomod::backend::cuda::backend::BATCH;
 use slomod::backend::cuda::driver::{Driver, OwnedLaunch, Parameters};
 use slomod::backend::cuda::instances::{self, Choice, Instance, Kind};
 use slomod::backend::cuda::params::{ConvParams, DeconvParams};
@@ -9,7 +10,7 @@ use slomod::backend::cuda::params::{ConvParams, DeconvParams};
 use crate::cost;
 use crate::device::{self, roughly};
 use crate::networks;
-use crate::pictures::{BATCH, grouped, measured_size, steady_launches};
+use crate::pictures::{grouped, measured_size, steady_launches};
 
 /// Launches of one kind in a graph.
 const COPIES: usize = 10;

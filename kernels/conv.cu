@@ -16,7 +16,7 @@ template <class T> __device__ __forceinline__ void convolve_and_store(const Conv
 
 // Coarse blocks have few pixels and many channels: a tile for each multiprocessor, and long sums. GROUPS groups of T's warps
 // share a tile: group g takes every GROUPS'th chunk of 16 channels from chunk g on, and the sums meet in shared memory, in
-// the order of groups. A round is GROUPS chunks, one stage of the ring each; the last may have fewer.
+// the order of groups. A round is a chunk for each group, loaded by the group itself; the last may have fewer.
 template <class T, int GROUPS_> struct Split : T {
     static constexpr int GROUPS = GROUPS_, GROUP_THREADS = T::THREADS, THREADS = GROUP_THREADS * GROUPS;
     static constexpr int ROUND_BYTES = T::STAGE_BYTES * GROUPS, SUMS = T::M_TILES * T::N_TILES;
@@ -58,20 +58,20 @@ template <class T> __device__ __forceinline__ void convolve_split(const ConvPara
     int column[T::WINDOW];
     lane_columns<T>(column, thread >> 5);
     clear<T>(acc);
+    unsigned char* ring = shared + group * T::STAGE_BYTES;
+    HaloPieces<T> pieces = halo_pieces<T>(ring, T::ROUND_BYTES, p.stages, thread, p.cin, y0, x0, p.h, p.w);
+    WeightRows<T> rows = weight_rows<T>(thread);
     for_each_chunk(
-        shared, T::ROUND_BYTES, p.stages, (chunks + T::GROUPS - 1) / T::GROUPS,
-        [&](int round, unsigned char* stage) {
-#pragma unroll 1
-            for (int g = 0; g < T::GROUPS && round * T::GROUPS + g < chunks; g++) {
-                int chunk = round * T::GROUPS + g;
-                load_halo<T>(stage + g * T::STAGE_BYTES, src + chunk * 16, p.cin, y0, x0, p.h, p.w);
-                load_weights<T>(stage + g * T::STAGE_BYTES + T::HALO_BYTES, weights, chunk, chunks);
-            }
-        },
-        [&](int round, const unsigned char* stage) {
+        kept(shared_address(ring)), T::ROUND_BYTES, p.stages, (chunks + T::GROUPS - 1) / T::GROUPS,
+        [&](int round, Shared stage) {
             int chunk = round * T::GROUPS + group;
             if (chunk >= chunks) return;
-            stage += group * T::STAGE_BYTES;
+            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, chunks, rows);
+            load_halo<T>(stage, src + chunk * 16, pieces);
+        },
+        [&](int round, Shared stage) {
+            int chunk = round * T::GROUPS + group;
+            if (chunk >= chunks) return;
             multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);
             if constexpr (T::STRIDE == 1) add_center<T>(acc, stage, chunk - first_pair, thread >> 5);
         });

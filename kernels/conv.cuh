@@ -10,7 +10,7 @@
 
 // warp: of those that share the tile's pixels. acc += the tile's own pixels, for the pair of n-tiles whose channels are those of this chunk; none if `pair` is outside.
 template <class T>
-__device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo, int pair,
+__device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][4], Shared halo, int pair,
                                            int warp) {
     int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     int row = warp * (T::M_TILES / T::COLUMN_BLOCKS) + 1;
@@ -23,7 +23,8 @@ __device__ __forceinline__ void add_center(float (&acc)[T::M_TILES][T::N_TILES][
             for (int i = 0; i < 4; i++) {
                 int half = i >> 1, piece = i & 1, col = m % T::COLUMN_BLOCKS * 16 + half * 8 + g + 1;
                 int at = halo_offset<T>(row + m / T::COLUMN_BLOCKS, col, piece) + 4 * q;
-                float2 v = __half22float2(*(const __half2*)(halo + at));
+                unsigned raw = load_shared_4(halo + at);
+                float2 v = __half22float2(*(const __half2*)&raw);
                 acc[m][2 * n + piece][half * 2] += v.x;
                 acc[m][2 * n + piece][half * 2 + 1] += v.y;
             }
@@ -56,12 +57,27 @@ __device__ __forceinline__ void stage_output(unsigned char* shared, const float 
 template <class T>
 __device__ __forceinline__ void store_tile(const unsigned char* shared, __half* __restrict__ dst, int out_h, int out_w,
                                            int cout) {
-    for (int i = threadIdx.x; i < T::PIXELS * T::N_TILES; i += T::THREADS) {
-        int pixel = i / T::N_TILES, piece = i % T::N_TILES;
-        int y = blockIdx.y * T::TILE_H + pixel / T::TILE_W, x = blockIdx.x * T::TILE_W + pixel % T::TILE_W;
-        if (y < out_h && x < out_w)
-            *(uint4*)(dst + ((size_t)y * out_w + x) * cout + piece * 8) =
-                *(const uint4*)(shared + 16 * swizzled<T::N_TILES>(pixel, piece));
+    constexpr int STEP = T::THREADS / T::N_TILES, COUNT = T::PIXELS * T::N_TILES / T::THREADS;
+    int first_y = blockIdx.y * T::TILE_H, first_x = blockIdx.x * T::TILE_W;
+    if constexpr (T::THREADS % T::N_TILES == 0 && STEP % T::TILE_W == 0 && COUNT * T::THREADS == T::PIXELS * T::N_TILES) {
+        // A thread keeps its piece and its column: from one to the next it goes whole rows down.
+        constexpr int ROWS = STEP / T::TILE_W;
+        int pixel = threadIdx.x / T::N_TILES, piece = threadIdx.x % T::N_TILES;
+        int y = first_y + pixel / T::TILE_W, x = first_x + pixel % T::TILE_W;
+        const uint4* from = (const uint4*)shared + swizzled<T::N_TILES>(pixel, piece);
+        __half* to = dst + ((size_t)y * out_w + x) * cout + piece * 8;
+        size_t down = (size_t)ROWS * out_w * cout;
+#pragma unroll
+        for (int k = 0; k < COUNT; k++, to += down)
+            if (y + k * ROWS < out_h && x < out_w) *(uint4*)to = from[k * STEP * T::N_TILES];
+    } else {
+        for (int i = threadIdx.x; i < T::PIXELS * T::N_TILES; i += T::THREADS) {
+            int pixel = i / T::N_TILES, piece = i % T::N_TILES;
+            int y = first_y + pixel / T::TILE_W, x = first_x + pixel % T::TILE_W;
+            if (y < out_h && x < out_w)
+                *(uint4*)(dst + ((size_t)y * out_w + x) * cout + piece * 8) =
+                    *(const uint4*)(shared + 16 * swizzled<T::N_TILES>(pixel, piece));
+        }
     }
 }
 
@@ -75,13 +91,15 @@ __device__ __forceinline__ void convolve(float (&acc)[T::M_TILES][T::N_TILES][4]
     int column[T::WINDOW];
     lane_columns<T>(column, threadIdx.x >> 5);
     clear<T>(acc);
+    HaloPieces<T> pieces = halo_pieces<T>(shared, T::STAGE_BYTES, stages, threadIdx.x, cin, y0, x0, h, w);
+    WeightRows<T> rows = weight_rows<T>(threadIdx.x);
     for_each_chunk(
-        shared, T::STAGE_BYTES, stages, cin / 16,
-        [&](int chunk, unsigned char* stage) {
-            load_halo<T>(stage, src + chunk * 16, cin, y0, x0, h, w);
-            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16);
+        kept(shared_address(shared)), T::STAGE_BYTES, stages, cin / 16,
+        [&](int chunk, Shared stage) {
+            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16, rows);
+            load_halo<T>(stage, src + chunk * 16, pieces);
         },
-        [&](int chunk, const unsigned char* stage) {
+        [&](int chunk, Shared stage) {
             multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);
             if constexpr (T::STRIDE == 1) add_center<T>(acc, stage, chunk - first_pair, threadIdx.x >> 5);
         });

@@ -21,13 +21,15 @@ __device__ __forceinline__ void convolve_phase(float (&acc)[T::M_TILES][T::N_TIL
     int column[T::WINDOW];
     lane_columns<T>(column, threadIdx.x >> 5);
     clear<T>(acc);
+    HaloPieces<T> pieces = halo_pieces<T>(shared, T::STAGE_BYTES, stages, threadIdx.x, cin, y0, x0, h, w);
+    WeightRows<T> rows = weight_rows<T>(threadIdx.x);
     for_each_chunk(
-        shared, T::STAGE_BYTES, stages, cin / 16,
-        [&](int chunk, unsigned char* stage) {
-            load_halo<T>(stage, src + chunk * 16, cin, y0, x0, h, w);
-            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16);
+        kept(shared_address(shared)), T::STAGE_BYTES, stages, cin / 16,
+        [&](int chunk, Shared stage) {
+            load_weights<T>(stage + T::HALO_BYTES, weights, chunk, cin / 16, rows);
+            load_halo<T>(stage, src + chunk * 16, pieces);
         },
-        [&](int, const unsigned char* stage) { multiply_chunk<T, 2>(acc, stage, column, stage + T::HALO_BYTES); });
+        [&](int, Shared stage) { multiply_chunk<T, 2>(acc, stage, column, stage + T::HALO_BYTES); });
 }
 
 // Floats from one pixel to the next where sums are staged: rows of eight pixels hit all banks.

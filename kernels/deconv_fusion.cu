@@ -65,26 +65,29 @@ __device__ __forceinline__ void blend_staged(const FusionParams& p, const float4
 
 // The weights of the two phases of a row of phases, one behind the other.
 template <class T>
-__device__ __forceinline__ void load_phases(unsigned char* dst, const __half* __restrict__ weights, int chunks, int phase_row) {
+__device__ __forceinline__ void load_phases(Shared dst, const __half* __restrict__ weights, int chunks, int phase_row) {
+    WeightRows<T> rows = weight_rows<T>(threadIdx.x);
 #pragma unroll 1
     for (int i = 0; i < 2 * chunks; i++) {
         int phase = 2 * phase_row + (i >= chunks), chunk = i >= chunks ? i - chunks : i;
-        load_weights<T>(dst + i * T::WEIGHT_BYTES, weights + (size_t)phase * chunks * (T::WEIGHT_BYTES / 2), chunk, chunks);
+        load_weights<T>(dst + i * T::WEIGHT_BYTES, weights + (size_t)phase * chunks * (T::WEIGHT_BYTES / 2), chunk, chunks,
+                        rows);
     }
 }
 
 template <class T> __device__ __forceinline__ void deconvolve_and_blend(const DeconvFusionParams& p) {
     int chunks = p.cin / 16, warp = threadIdx.x >> 5;
-    unsigned char* halo = shared_memory();
-    unsigned char* weights = halo + chunks * T::HALO_BYTES;
-    float4* flow = (float4*)(weights + 2 * chunks * T::WEIGHT_BYTES) + warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
-    float* mask = (float*)(weights + 2 * chunks * T::WEIGHT_BYTES + Staged<T>::PIXELS * 16) +
-                  warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
+    unsigned char* shared = shared_memory();
+    unsigned char* staged = shared + chunks * (T::HALO_BYTES + 2 * T::WEIGHT_BYTES);
+    float4* flow = (float4*)staged + warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
+    float* mask = (float*)(staged + Staged<T>::PIXELS * 16) + warp * Staged<T>::ROWS * Staged<T>::COLUMNS;
+    Shared halo = shared_address(shared), weights = halo + chunks * T::HALO_BYTES;
     const __half* src = p.src + (size_t)blockIdx.z * p.h * p.w * p.cin;
     int y0 = (int)blockIdx.y * T::TILE_H - 1, x0 = (int)blockIdx.x * T::TILE_W - 1, column[T::WINDOW];
     lane_columns<T>(column, threadIdx.x >> 5);
-    for (int chunk = 0; chunk < chunks; chunk++)
-        load_halo<T>(halo + chunk * T::HALO_BYTES, src + chunk * 16, p.cin, y0, x0, p.h, p.w);
+    HaloPieces<T> pieces = halo_pieces<T>(shared, T::HALO_BYTES, chunks, threadIdx.x, p.cin, y0, x0, p.h, p.w);
+#pragma unroll 1
+    for (int chunk = 0; chunk < chunks; chunk++) load_halo<T>(halo + chunk * T::HALO_BYTES, src + chunk * 16, pieces);
 #pragma unroll 1
     for (int phase_row = 0; phase_row < 2; phase_row++) {
         if (phase_row == 0) load_phases<T>(weights, p.weights, chunks, 0);
@@ -109,8 +112,15 @@ template <class T> __device__ __forceinline__ void deconvolve_and_blend(const De
     }
 }
 
+// Blocks that a multiprocessor is to hold: as many as leave registers enough that none is spilled.
+#if __CUDA_ARCH__ >= 1200
+#define FUSION_BLOCKS 2
+#else
+#define FUSION_BLOCKS 4
+#endif
+
 #define DECONV_FUSION(name, nb, tile_h, tile_w, warps)      \
-    KERNEL(name, DeconvFusionParams, 32 * warps) {          \
+    KERNEL(name, DeconvFusionParams, 32 * warps, FUSION_BLOCKS) {          \
         deconvolve_and_blend<Tile<1, nb, tile_h, tile_w, warps, 3, 4>>(p); \
     }
 #include "instances.h"

@@ -3,7 +3,9 @@
 // KERNEL        opens a kernel: its name, its parameter struct (named p inside), threads of a block[, blocks of an SM]
 // ldmatrix_x4   four 8x8 half matrices; lane l gives the address of row l % 8 of matrix l / 8
 // mma_16816     d[16x8] += a[16x16] * b[16x8]; half in, float out; on sm_75 two m16n8k8 steps
-// cp_async_16   16 bytes global -> shared; bytes = 0 writes zeros (the picture's border); on sm_75 a plain copy
+// Shared        an address in shared memory: 32 bits, where a pointer would take 64; shared_address makes it of a pointer
+// cp_async_16   16 bytes global -> shared; on sm_75 a plain copy
+// kept          the value, as one that the compiler cannot work out again: it tends to do so in every round of a loop
 //
 // Fragment layout (lane = 4 g + q): a = rows g, g+8 at k 2q, 2q+1 then k+8; b = column g at k 2q, 2q+1 then k+8;
 // d[0..1] = row g, columns 2q, 2q+1; d[2..3] = row g + 8. Source: PTX ISA, "Matrix fragments for mma.m16n8k16".
@@ -15,12 +17,28 @@
 
 #define KERNEL(name, Params, ...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Params p)
 
-__device__ __forceinline__ unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
+typedef unsigned Shared;
+__device__ __forceinline__ Shared shared_address(const void* p) { return (Shared)__cvta_generic_to_shared(p); }
 
-__device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* p) {
+__device__ __forceinline__ unsigned load_shared_4(Shared from) {
+    unsigned v;
+    asm volatile("ld.shared.b32 %0, [%1];\n" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ uint4 load_shared_16(Shared from) {
+    uint4 v;
+    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];\n" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+    return v;
+}
+
+// All lanes of a warp call it.
+template <class T> __device__ __forceinline__ T kept(T v) { return __shfl_sync(~0u, v, threadIdx.x & 31); }
+
+__device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], Shared from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(p)) : "memory");
+                 : "r"(from) : "memory");
 }
 
 // Not volatile: it only computes, and the compiler may move it.
@@ -37,12 +55,13 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], const unsigned (&a)[4],
 #endif
 }
 
-__device__ __forceinline__ void cp_async_16(void* dst, const void* src, int bytes) {
+__device__ __forceinline__ void cp_async_16(Shared dst, const void* src) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
-                 :: "r"(shared_address(dst)), "l"(__cvta_generic_to_global(src)), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n"
+                 :: "r"(dst), "l"(__cvta_generic_to_global(src)) : "memory");
 #else
-    *(uint4*)dst = bytes ? *(const uint4*)src : make_uint4(0, 0, 0, 0);
+    uint4 v = *(const uint4*)src;
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};\n" :: "r"(dst), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 #endif
 }
 

@@ -48,7 +48,8 @@ template <class T> __device__ __forceinline__ void head_first(const HeadFirstPar
 #pragma unroll
         for (int m = 0; m < T::M_TILES; m++) {
             unsigned a[4];
-            ldmatrix_x4(a, rows + 16 * swizzled<4>((warp * T::M_TILES + m) * 16 + (lane & 15), step * 2 + (lane >> 4)));
+            int at = swizzled<4>((warp * T::M_TILES + m) * 16 + (lane & 15), step * 2 + (lane >> 4));
+            ldmatrix_x4(a, shared_address(rows) + 16 * at);
 #pragma unroll
             for (int n = 0; n < T::N_TILES / 2; n++) {
                 uint4 b = __ldg(weights + (n * 2 + step) * 32 + lane);
@@ -100,7 +101,7 @@ template <class T> __device__ __forceinline__ void head_last(const HeadLastParam
         head_first<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                    \
     }
 #define HEAD_LAST(name, stride, nb, tile_h, tile_w, warps)                                         \
-    KERNEL(name, HeadLastParams, BOUNDS(nb, tile_h, tile_w, warps)) {                              \
+    KERNEL(name, HeadLastParams, 32 * warps, nb == 16 ? 7 : blocks_for(tile_h * tile_w * nb / (32 * warps))) {                              \
         head_last<Tile<stride, nb, tile_h, tile_w, warps>>(p);                                     \
     }
 #include "instances.h"

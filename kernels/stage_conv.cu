@@ -12,7 +12,7 @@
 
 // A tile that four warps multiply and all warps of the block load.
 template <int NB, int TILE_H, int TILE_W, int WARPS_> struct StageTile : Tile<2, NB, TILE_H, TILE_W, 4> {
-    static constexpr int THREADS = 32 * WARPS_, MULTIPLIERS = 4;
+    static constexpr int THREADS = 32 * WARPS_, LOADERS = THREADS, MULTIPLIERS = 4;
     static_assert(WARPS_ >= MULTIPLIERS, "warps that multiply load as well");
 };
 
@@ -62,9 +62,10 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
     constexpr int CHUNKS = S::PIECES / 2;
     static_assert(CHUNKS * T::STAGE_BYTES >= T::PIXELS * T::NB * 2, "the epilogue stages its output in the same memory");
     unsigned char* shared = shared_memory();
+    WeightRows<T> rows = weight_rows<T>(threadIdx.x);
 #pragma unroll 1
     for (int chunk = 0; chunk < CHUNKS; chunk++)
-        load_weights<T>(shared + chunk * T::STAGE_BYTES + T::HALO_BYTES, p.weights, chunk, CHUNKS);
+        load_weights<T>(shared_address(shared) + chunk * T::STAGE_BYTES + T::HALO_BYTES, p.weights, chunk, CHUNKS, rows);
     cp_async_commit();
     gather_halo<T, S>(shared, p.stage);
     cp_async_wait<0>();
@@ -77,7 +78,7 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
         clear<T>(acc);
 #pragma unroll 1
         for (int chunk = 0; chunk < CHUNKS; chunk++) {
-            const unsigned char* stage = shared + chunk * T::STAGE_BYTES;
+            Shared stage = shared_address(shared) + chunk * T::STAGE_BYTES;
             multiply_chunk<T, 3>(acc, stage, column, stage + T::HALO_BYTES);
         }
     }
@@ -91,7 +92,7 @@ template <class T, class S> __device__ __forceinline__ void stage_convolve(const
 // of the source for a chip.
 __device__ constexpr int blocks(int features, int handed, int whole) {
 #if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890
-    return features < 8 ? 3 : 2;
+    return features == 4 || (features == 0 && !whole) ? 3 : 2;
 #elif __CUDA_ARCH__ == 900
     return features == 0 || (features == 4 && handed) ? 3 : 2;
 #elif __CUDA_ARCH__ >= 1200

@@ -20,7 +20,7 @@
 template <int STRIDE_, int NB_, int TILE_H_, int TILE_W_, int WARPS_, int WINDOW_ = 3, int TAPS_ = 9>
 struct Tile {
     static constexpr int STRIDE = STRIDE_, NB = NB_, TILE_H = TILE_H_, TILE_W = TILE_W_, WINDOW = WINDOW_, TAPS = TAPS_;
-    static constexpr int THREADS = 32 * WARPS_, PIXELS = TILE_H * TILE_W, COLUMN_BLOCKS = TILE_W / 16;
+    static constexpr int THREADS = 32 * WARPS_, LOADERS = THREADS, PIXELS = TILE_H * TILE_W, COLUMN_BLOCKS = TILE_W / 16;
     static constexpr int HALO_H = (TILE_H - 1) * STRIDE + WINDOW, HALO_W = (TILE_W - 1) * STRIDE + WINDOW;
     static constexpr int M_TILES = PIXELS / 16 / WARPS_, N_TILES = NB / 8;
     static constexpr int HALO_ROW_BYTES = HALO_W * 32, HALO_BYTES = (HALO_H * HALO_ROW_BYTES + 127) / 128 * 128;
@@ -45,30 +45,76 @@ template <class T> __device__ __forceinline__ int halo_offset(int row, int col, 
     return row * T::HALO_ROW_BYTES + stored * 32 + ((piece ^ (stored >> 2)) & 1) * 16;
 }
 
-// Starts the load of one chunk of the halo tile whose first pixel is (y0, x0). src: that chunk of the picture
-// [h, w, cin]; pixels outside are zero.
+// What a thread loads of a chunk of a halo tile, worked out once for all chunks: for each of its 16-byte pieces, where it
+// comes from in a picture and goes to in a chunk, in bytes. Threads count from 0 to LOADERS - 1.
+template <class T> struct HaloPieces {
+    static constexpr int PIECES = T::HALO_H * T::HALO_W * 2, COUNT = (PIECES + T::LOADERS - 1) / T::LOADERS;
+    static constexpr unsigned NOTHING = ~0u;
+    unsigned from[COUNT];  // NOTHING behind the last piece and outside of the picture
+    int to[COUNT];
+};
+
+// Of the halo tile whose first pixel is (y0, x0), in a picture [h, w, cin] of less than 4 GiB. Pieces outside of the picture
+// are zero in every chunk: here they are written, once, to all `slots` where chunks will come, `slot_bytes` apart.
 template <class T>
-__device__ __forceinline__ void load_halo(unsigned char* halo, const __half* __restrict__ src, int cin, int y0, int x0,
-                                          int h, int w) {
-#pragma unroll 2  // all of them would take registers from the sums
-    for (int i = threadIdx.x; i < T::HALO_H * T::HALO_W * 2; i += T::THREADS) {
-        int piece = i & 1, col = i / 2 % T::HALO_W, row = i / 2 / T::HALO_W;
+__device__ __forceinline__ HaloPieces<T> halo_pieces(unsigned char* slots, int slot_bytes, int slot_count, int thread, int cin,
+                                                     int y0, int x0, int h, int w) {
+    using Pieces = HaloPieces<T>;
+    Pieces pieces;
+#pragma unroll
+    for (int k = 0; k < Pieces::COUNT; k++) {
+        int i = thread + k * T::LOADERS, piece = i & 1, col = i / 2 % T::HALO_W, row = i / 2 / T::HALO_W;
         int y = y0 + row, x = x0 + col;
-        bool inside = y >= 0 && y < h && x >= 0 && x < w;
-        size_t from = inside ? ((size_t)y * w + x) * cin + piece * 8 : 0;
-        cp_async_16(halo + halo_offset<T>(row, col, piece), src + from, inside ? 16 : 0);
+        bool there = i < Pieces::PIECES, inside = there && y >= 0 && y < h && x >= 0 && x < w;
+        pieces.from[k] = inside ? 2u * (((unsigned)y * w + x) * cin + piece * 8) : Pieces::NOTHING;
+        pieces.to[k] = halo_offset<T>(row, col, piece);
+        if (there && !inside)
+#pragma unroll 1
+            for (int slot = 0; slot < slot_count; slot++)
+                *(uint4*)(slots + slot * slot_bytes + pieces.to[k]) = make_uint4(0, 0, 0, 0);
     }
+    return pieces;
+}
+
+// Starts the load of a chunk of the halo tile. src: that chunk of the picture.
+template <class T>
+__device__ __forceinline__ void load_halo(Shared halo, const __half* __restrict__ src, const HaloPieces<T>& pieces) {
+#pragma unroll
+    for (int k = 0; k < HaloPieces<T>::COUNT; k++)
+        if (pieces.from[k] != HaloPieces<T>::NOTHING)
+            cp_async_16(halo + pieces.to[k], (const unsigned char*)src + pieces.from[k]);
+}
+
+__host__ __device__ constexpr int common_divisor(int a, int b) { return b ? common_divisor(b, a % b) : a; }
+
+// How warps share the weights of a chunk, groups of 16 channels with a row of 512 bytes for each tap: SETS of warps take
+// every SETS'th group, and the WARPS of a set every WARPS'th row. So rows are constants apart, and a lane has one place.
+template <class T> struct WeightRows {
+    static constexpr int GROUPS = T::NB / 16, SETS = common_divisor(GROUPS, T::LOADERS / 32), WARPS = T::LOADERS / 32 / SETS;
+    static constexpr int COUNT = (T::TAPS + WARPS - 1) / WARPS;
+    int group, row, at;  // at: bytes from the first group's first row
+};
+
+template <class T> __device__ __forceinline__ WeightRows<T> weight_rows(int thread) {
+    int warp = thread >> 5, row = warp / WeightRows<T>::SETS;
+    return {warp % WeightRows<T>::SETS, row, row * 512 + (thread & 31) * 16};
 }
 
 // Starts the load of one chunk's weights for NB output channels. weights: from the first of those channels on; chunks: of
 // all input channels.
 template <class T>
-__device__ __forceinline__ void load_weights(unsigned char* dst, const __half* __restrict__ weights, int chunk, int chunks) {
-    const unsigned char* src = (const unsigned char*)weights + (size_t)chunk * T::GROUP_BYTES;
-#pragma unroll 2  // all of them would take registers from the sums
-    for (int i = threadIdx.x; i < T::WEIGHT_BYTES / 16; i += T::THREADS) {
-        int group = i / (T::GROUP_BYTES / 16);
-        cp_async_16(dst + 16 * i, src + (size_t)group * (chunks - 1) * T::GROUP_BYTES + 16 * i, 16);
+__device__ __forceinline__ void load_weights(Shared dst, const __half* __restrict__ weights, int chunk, int chunks,
+                                             const WeightRows<T>& rows) {
+    using Rows = WeightRows<T>;
+    const unsigned char* src = (const unsigned char*)weights + rows.at + ((size_t)rows.group * chunks + chunk) * T::GROUP_BYTES;
+    dst += rows.at + rows.group * T::GROUP_BYTES;
+#pragma unroll
+    for (int i = 0; i < Rows::GROUPS / Rows::SETS; i++) {
+#pragma unroll
+        for (int k = 0; k < Rows::COUNT; k++)
+            if ((k + 1) * Rows::WARPS <= T::TAPS || rows.row + k * Rows::WARPS < T::TAPS)
+                cp_async_16(dst + i * Rows::SETS * T::GROUP_BYTES + k * Rows::WARPS * 512, src + k * Rows::WARPS * 512);
+        src += (size_t)Rows::SETS * chunks * T::GROUP_BYTES;
     }
 }
 
@@ -78,17 +124,16 @@ template <class T> __device__ __forceinline__ void lane_columns(int (&column)[T:
     int lane = threadIdx.x & 31;
 #pragma unroll
     for (int c = 0; c < T::WINDOW; c++)
-        column[c] = halo_offset<T>(warp * (T::M_TILES / T::COLUMN_BLOCKS) * T::STRIDE, (lane & 15) * T::STRIDE + c, lane >> 4);
+        column[c] = kept(halo_offset<T>(warp * (T::M_TILES / T::COLUMN_BLOCKS) * T::STRIDE, (lane & 15) * T::STRIDE + c, lane >> 4));
 }
 
 // acc += (tile as one tap sees it) x (the tap's weights). halo: chunk + column[tap's column] + tap's row * HALO_ROW_BYTES;
 // weights: the chunk's, + 512 * tap + 16 * lane.
 template <class T>
-__device__ __forceinline__ void multiply_tap(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo,
-                                             const unsigned char* weights) {
+__device__ __forceinline__ void multiply_tap(float (&acc)[T::M_TILES][T::N_TILES][4], Shared halo, Shared weights) {
     uint4 b[T::N_TILES / 2];
 #pragma unroll
-    for (int n = 0; n < T::N_TILES / 2; n++) b[n] = *(const uint4*)(weights + T::GROUP_BYTES * n);
+    for (int n = 0; n < T::N_TILES / 2; n++) b[n] = load_shared_16(weights + T::GROUP_BYTES * n);
 #pragma unroll
     for (int m = 0; m < T::M_TILES; m++) {
         unsigned a[4];
@@ -104,8 +149,8 @@ __device__ __forceinline__ void multiply_tap(float (&acc)[T::M_TILES][T::N_TILES
 // All SIDE x SIDE taps of a chunk. column: as lane_columns gives it, from the window's first column in use; halo: the chunk,
 // from the window's first row in use.
 template <class T, int SIDE, int COLUMNS>
-__device__ __forceinline__ void multiply_chunk(float (&acc)[T::M_TILES][T::N_TILES][4], const unsigned char* halo,
-                                               const int (&column)[COLUMNS], const unsigned char* weights) {
+__device__ __forceinline__ void multiply_chunk(float (&acc)[T::M_TILES][T::N_TILES][4], Shared halo,
+                                               const int (&column)[COLUMNS], Shared weights) {
     static_assert(SIDE * SIDE == T::TAPS && SIDE <= COLUMNS, "the window has room for the taps");
     weights += 16 * (threadIdx.x & 31);
 #pragma unroll
@@ -123,7 +168,7 @@ __device__ __forceinline__ void wait_for_all_but(int newer) {
 // `stages` (1 to 4) is loaded stages - 1 ahead with one barrier a chunk. All threads call it; no barrier follows the last
 // body.
 template <class Load, class Body>
-__device__ __forceinline__ void for_each_chunk(unsigned char* ring, int stage_bytes, int stages, int chunks, Load load,
+__device__ __forceinline__ void for_each_chunk(Shared ring, int stage_bytes, int stages, int chunks, Load load,
                                                Body body) {
     for (int c = 0; c < stages - 1; c++) {
         if (c < chunks) load(c, ring + c * stage_bytes);

@@ -42,18 +42,27 @@ impl Shape for Tensor {
 
 /// Parts of an output start at multiples of this.
 const PART_ALIGNMENT: usize = 256;
+/// Bytes of a picture of [`Layout::Half`]: kernels count them with 32 bits (`halo_pieces` in `kernels/tile.cuh`).
+const PICTURE_BYTES_MAX: usize = u32::MAX as usize;
 
 impl Tensor {
     /// Takes a shape of [`Layout::Half`]; the memory is kept where it suffices. The content is unspecified afterwards.
     ///
     /// # Errors
-    /// As [`Driver::allocate`].
+    /// As [`Driver::allocate`]; as if memory had run out where a picture takes 4 GiB or more.
     pub fn reshape(
         &mut self,
         driver: &Arc<dyn Driver>,
         [n, h, w, c]: [usize; 4],
         stored: usize,
     ) -> Result<(), DeviceError> {
+        if 2 * h * w * stored >= PICTURE_BYTES_MAX {
+            return Err(DeviceError::MemoryRanOut {
+                device: driver.description().name.clone(),
+                doing: format!("making a tensor of {w}x{h} with {stored} channels, 4 GiB or more"),
+                free_bytes: driver.free_bytes()?,
+            });
+        }
         (self.n, self.h, self.w, self.c, self.stored) = (n, h, w, c, stored);
         self.layout = Layout::Half;
         self.reserve(driver, 2 * n * h * w * stored)
@@ -113,5 +122,28 @@ impl Tensor {
 
     fn handed_offset(&self) -> usize {
         (self.mask_offset() + 2 * self.n * self.h * self.w).next_multiple_of(PART_ALIGNMENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::counter::Counter;
+    use super::super::driver::DeviceDescription;
+    use super::*;
+
+    #[test]
+    fn a_picture_that_kernels_cannot_count_is_refused_as_too_large() {
+        let driver: Arc<dyn Driver> = Arc::new(Counter::of(DeviceDescription {
+            name: "counter".into(),
+            capability: (9, 0),
+            multiprocessors: 132,
+            shared_bytes: 227 << 10,
+            memory_bytes: 64 << 30,
+            driver_version: 0,
+        }));
+        let mut tensor = Tensor::default();
+        let refused = tensor.reshape(&driver, [1, 1 << 14, 1 << 13, 16], 16);
+        assert!(matches!(refused, Err(DeviceError::MemoryRanOut { .. })), "{refused:?}");
+        tensor.reshape(&driver, [2, 1 << 14, (1 << 13) - 1, 16], 16).unwrap();
     }
 }

@@ -108,17 +108,13 @@ void block_sync() {
     cur->waiting = false;
 }
 
-static void copy(const Copy& c) {
-    memset(c.dst, 0, 16);
-    memcpy(c.dst, c.src, c.bytes);
-}
+static void copy(const Copy& c) { memcpy(c.dst, c.src, 16); }
 
-void cp_async_16(void* dst, const void* src, int bytes) {
+void cp_async_16(void* dst, const void* src) {
     if ((uintptr_t)dst % 16 || (uintptr_t)src % 16) fail("cp.async address is not aligned to 16 bytes");
-    if (immediate) copy({dst, src, bytes, 0});
-    else cur->copies.push_back({dst, src, bytes, cur->group});
+    if (immediate) copy({dst, src, 0});
+    else cur->copies.push_back({dst, src, cur->group});
     counters.cp_async++;
-    counters.cp_async_zero += bytes == 0;
 }
 
 void cp_async_wait(unsigned long newer) {

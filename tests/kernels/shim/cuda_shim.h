@@ -71,7 +71,7 @@ using std::max;
 using std::min;
 
 namespace shim {
-struct Copy { void* dst; const void* src; int bytes; unsigned long group; };
+struct Copy { void* dst; const void* src; unsigned long group; };
 struct Fiber {
     void* sp; char* stack; dim3 tid; int lane, warp; bool done, waiting; unsigned long waits_for, group;
     std::vector<Copy> copies;
@@ -79,7 +79,7 @@ struct Fiber {
 struct Warp {
     int arrived, n; unsigned long gen; unsigned a[32][4], b[32][2]; float c[32][4]; const void* addr[32]; uint64_t exchanged[32];
 };
-struct Counters { unsigned long mma, ldmatrix_rows8, ldmatrix_cycles, cp_async, cp_async_zero; };
+struct Counters { unsigned long mma, ldmatrix_rows8, ldmatrix_cycles, cp_async; };
 
 // A kernel by name; one is made for each KERNEL before the library is used.
 struct Kernel {
@@ -100,7 +100,7 @@ void block_sync();
 void fail(const char* what);
 void ldmatrix_x4(unsigned (&r)[4], const void* p);
 void mma_16816(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
-void cp_async_16(void* dst, const void* src, int bytes);
+void cp_async_16(void* dst, const void* src);
 void cp_async_wait(unsigned long newer);
 
 template <class F> void warp_meet(Warp& w, F last) {
@@ -138,9 +138,17 @@ template <class T> inline T __shfl_down_sync(unsigned, T v, int by) {
     return shim::exchange(v, std::min(shim::cur->lane + by, 31));
 }
 template <class T> inline T atomicAdd(T* p, T v) { T old = *p; *p = old + v; return old; }
-inline void ldmatrix_x4(unsigned (&r)[4], const void* p) { shim::ldmatrix_x4(r, p); }
+typedef unsigned char* Shared;
+inline Shared shared_address(const void* p) { return (Shared)p; }
+inline unsigned load_shared_4(Shared from) { unsigned v; memcpy(&v, from, sizeof v); return v; }
+inline uint4 load_shared_16(Shared from) {
+    if ((uintptr_t)from % 16) shim::fail("load_shared_16 address is not aligned to 16 bytes");
+    return *(const uint4*)from;
+}
+template <class T> inline T kept(T v) { return shim::exchange(v, shim::cur->lane); }
+inline void ldmatrix_x4(unsigned (&r)[4], Shared from) { shim::ldmatrix_x4(r, from); }
 inline void mma_16816(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) { shim::mma_16816(d, a, b0, b1); }
-inline void cp_async_16(void* dst, const void* src, int bytes) { shim::cp_async_16(dst, src, bytes); }
+inline void cp_async_16(Shared dst, const void* src) { shim::cp_async_16(dst, src); }
 inline void cp_async_commit() { shim::cur->group++; }
 template <int NEWER> inline void cp_async_wait() { shim::cp_async_wait(NEWER); }
 inline unsigned char* shared_memory() { return shim::dynamic_shared; }

@@ -50,8 +50,6 @@ pub struct Counters {
     pub ldmatrix_cycles: u64,
     /// Copies by cp.async.
     pub cp_async: u64,
-    /// Those of them that write zeros.
-    pub cp_async_zero: u64,
 }
 
 impl Counters {
@@ -61,7 +59,6 @@ impl Counters {
         self.ldmatrix_reads += other.ldmatrix_reads;
         self.ldmatrix_cycles += other.ldmatrix_cycles;
         self.cp_async += other.cp_async;
-        self.cp_async_zero += other.cp_async_zero;
     }
 }
 
@@ -233,14 +230,14 @@ impl Library {
 
 /// What was counted since the last call.
 fn counters(library: &libloading::Library) -> Counters {
-    let mut raw: [c_ulong; 5] = [0; 5];
+    let mut raw: [c_ulong; 4] = [0; 4];
     #[expect(unsafe_code, reason = "the functions are C's")]
-    // SAFETY: the type is the one in `cuda_shim.cpp`, which writes five numbers.
+    // SAFETY: the type is the one in `cuda_shim.cpp`, which writes four numbers.
     unsafe {
         library.get::<ReadCounters>("shim_read_counters").unwrap()(raw.as_mut_ptr());
     }
-    let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero] = raw;
-    Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async, cp_async_zero }
+    let [mma, ldmatrix_reads, ldmatrix_cycles, cp_async] = raw;
+    Counters { mma, ldmatrix_reads, ldmatrix_cycles, cp_async }
 }
 
 /// Objects of the shim and of the files, on all processors.

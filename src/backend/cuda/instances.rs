@@ -193,28 +193,28 @@ impl Instance {
 }
 
 // Times of a model of one multiprocessor, chosen so that the shapes it picks are fast, not so that its cycles are those of a
-// clock: with these the convolutions of v4.6, v4.22 and v4.26 at 1920x1080, alone and in batches of four, take 1.7 % longer
+// clock: with these the convolutions of v4.6, v4.22 and v4.26 at 1920x1080, alone and in batches of four, take 2.4 % longer
 // on an H200 than with the fastest shape for each (`--bench sweep`; benches/results/gpu.md). It ranks shapes of one product,
 // and ranks them alike on other chips, whose parts are in similar proportion.
 /// Cycles for a product of 16x8x16.
-const CYCLES_OF_PRODUCT: f64 = 0.8;
+const CYCLES_OF_PRODUCT: f64 = 2.16;
 /// Shared memory.
-const SHARED_BYTES_PER_CYCLE: f64 = 200.0;
+const SHARED_BYTES_PER_CYCLE: f64 = 155.0;
 /// What the second-level cache delivers to each multiprocessor.
-const L2_BYTES_PER_CYCLE: f64 = 50.0;
+const L2_BYTES_PER_CYCLE: f64 = 15.3;
 /// Share of shorter parts (products, reads of shared memory, loads) that the longest does not hide.
-const NOT_HIDDEN: f64 = 0.45;
+const NOT_HIDDEN: f64 = 0.554;
 /// From one tap to the next where a warp is alone, and more for each of its products.
-const CYCLES_OF_TAP: f64 = 10.0;
-const CYCLES_OF_TAP_PRODUCT: f64 = 9.5;
+const CYCLES_OF_TAP: f64 = 14.0;
+const CYCLES_OF_TAP_PRODUCT: f64 = 20.8;
 /// To hand a byte of sums from group to group.
-const CYCLES_OF_SUMS_BYTE: f64 = 0.2;
+const CYCLES_OF_SUMS_BYTE: f64 = 0.0435;
 /// From the start of a load to its end.
-const CYCLES_OF_LOAD: f64 = 2600.0;
-/// Share of the work on a chunk that hides the load of a later one.
-const HIDING: f64 = 0.33;
+const CYCLES_OF_LOAD: f64 = 258.0;
+/// How much of a later load the work on a chunk hides, by its own length.
+const HIDING: f64 = 1.25;
 /// Start, last barrier, activation, store.
-const CYCLES_OF_END: f64 = 4500.0;
+const CYCLES_OF_END: f64 = 140.0;
 
 /// The longest of times that overlap, and what it leaves of the others.
 fn not_hidden<const N: usize>(parts: [f64; N]) -> f64 {

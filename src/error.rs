@@ -55,6 +55,18 @@ pub fn io_consequence(error: &std::io::Error) -> Consequence {
     }
 }
 
+/// What to do about a read-only file system, to be put behind the error; empty for other errors.
+#[must_use]
+pub fn read_only_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "; it is mounted read-only, or the unit does not let slomod write there: `slomod systemd-dropin` prints what \
+             opens it"
+        }
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crate::cli::CliError;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
 use crate::engine::open;
-use crate::error::{Classify, ExitCode};
+use crate::error::{Classify, ExitCode, read_only_hint};
 use crate::media;
 
 /// Free space below which a folder is warned about.
@@ -142,12 +142,12 @@ fn check_folder(path: &Path, need: Need, role: &str, findings: &mut Findings) {
     if need == Need::Write
         && let Err(error) = tempfile::tempfile_in(path)
     {
-        let advice = "give the user that runs slomod the right to write there (under systemd: ReadWritePaths=)";
-        findings.fail(
-            "folder",
-            format!("{place}: cannot be written: {error}; {advice}"),
-            ExitCode::CannotCreate,
-        );
+        let advice = match read_only_hint(&error) {
+            "" => "; give the user that runs slomod the right to write there",
+            hint => hint,
+        };
+        let message = format!("{place}: cannot be written: {error}{advice}");
+        findings.fail("folder", message, ExitCode::CannotCreate);
         return;
     }
     let system = file_system(path);

@@ -11,6 +11,7 @@ mod picture_file;
 mod progress;
 mod signals;
 pub mod status;
+pub mod systemd_dropin;
 pub mod work;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +51,8 @@ enum Command {
     /// What the daemon starts for each clip.
     #[command(hide = true)]
     Work(work::WorkArgs),
+    /// Print what the systemd unit must be told about the folders of a configuration.
+    SystemdDropin(systemd_dropin::SystemdDropinArgs),
     /// Turn an official PyTorch state dict into checked safetensors.
     Import(import::ImportArgs),
 }
@@ -100,6 +103,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Demo(args) => demo::run::run(args),
         Command::Check(args) => check::run(args),
+        Command::SystemdDropin(args) => systemd_dropin::run(args),
         Command::Import(args) => import::run(args),
     };
     match result {

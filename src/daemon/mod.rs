@@ -20,18 +20,20 @@
 //!  ├ recover  what a daemon that died left behind
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there
+//!  ├ dropin   what systemd must be told about the folders
 //!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
 //! ```
 
 use std::path::PathBuf;
 
-use crate::error::{Classify, Consequence, ExitCode};
+use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 
 mod arrivals;
 mod describe;
 pub mod digest;
 pub mod directories;
 mod dispatch;
+pub mod dropin;
 pub mod filesystem;
 pub mod folders;
 mod hand_over;
@@ -63,7 +65,7 @@ pub mod worker;
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// A folder or file of the daemon's own cannot be used.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {source}{}", path.display(), read_only_hint(source))]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -21,6 +21,7 @@ use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, Journal, JournalError};
 use crate::daemon::publish::{PublishError, Step};
 use crate::daemon::service::log_watch;
+use crate::error::read_only_hint;
 use crate::report;
 
 /// File name of the lock in the output folder.
@@ -53,8 +54,9 @@ impl OutputLock {
     /// # Errors
     /// A sentence: who has the lock, or why there can be none.
     pub fn take(folder: &Path) -> Result<Self, String> {
-        let failed =
-            |what: &str, error: io::Error| format!("{}: {what}: {error}", folder.display());
+        let failed = |what: &str, error: io::Error| {
+            format!("{}: {what}: {error}{}", folder.display(), read_only_hint(&error))
+        };
         fs::create_dir_all(folder).map_err(|error| failed("cannot be created", error))?;
         let folder = fs::canonicalize(folder).map_err(|error| failed("cannot be read", error))?;
         let path = folder.join(LOCK_NAME);

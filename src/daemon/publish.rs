@@ -17,7 +17,7 @@ use crate::config::file::Collision;
 use crate::daemon::digest::file_sha256;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
-use crate::error::{Classify, Consequence, ExitCode};
+use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::pipeline::parts;
 use crate::report::Report;
 use crate::report::json::ReportError;
@@ -29,7 +29,7 @@ const MOST_NAMES: u32 = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The system says no.
-    #[error("{}: {action}: {source}{}", path.display(), hint(source))]
+    #[error("{}: {action}: {source}{}", path.display(), read_only_hint(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -57,15 +57,6 @@ pub enum PublishError {
     /// The step could not be recorded.
     #[error(transparent)]
     Record(#[from] JournalError),
-}
-
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => {
-            " (a service with ProtectSystem=strict sees folders read-only unless ReadWritePaths= names them)"
-        }
-        _ => "",
-    }
 }
 
 impl Classify for PublishError {

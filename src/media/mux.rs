@@ -12,6 +12,7 @@ use super::raw;
 use super::raw_input;
 use super::raw_output;
 use crate::config::settings::Container;
+use crate::error::read_only_hint;
 use crate::frame::Seconds;
 
 /// Ticks a second of MP4's movie clock, in which the start of a track is written.
@@ -137,13 +138,14 @@ impl Muxer {
 }
 
 pub(super) fn write_io(path: &Path, source: std::io::Error) -> MediaError {
-    MediaError::Write { path: path.to_owned(), reason: source.to_string(), source: Some(source) }
+    let reason = format!("{source}{}", read_only_hint(&source));
+    MediaError::Write { path: path.to_owned(), reason, source: Some(source) }
 }
 
 pub(super) fn write_error(path: &Path, what: &str, error: ffmpeg::Error) -> MediaError {
     let source = raw::system_error(error);
     let reason = match &source {
-        Some(system) => format!("{what}: {system}"),
+        Some(system) => format!("{what}: {system}{}", read_only_hint(system)),
         None => format!("{what}: {error}"),
     };
     MediaError::Write { path: path.to_owned(), reason, source }

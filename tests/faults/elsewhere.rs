@@ -7,10 +7,10 @@ const INSIDE: &str = "SLOMOD_TEST_INSIDE";
 
 /// A program that gives another what the test needs.
 pub struct Wrapper {
-    program: &'static str,
-    arguments: &'static [&'static str],
+    pub program: &'static str,
+    pub arguments: &'static [&'static str],
     /// Succeeds within the wrapper only.
-    proof: &'static str,
+    pub proof: &'static str,
 }
 
 /// Its own mounts, as root or as a user who may make namespaces.

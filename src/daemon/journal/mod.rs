@@ -27,7 +27,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Classify, Consequence, ExitCode};
+use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::report;
 
 mod claims;
@@ -194,7 +194,8 @@ impl Journal {
             found => return Err(JournalError::Newer { path: journal.path, found }),
         }
         std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
-            JournalError::Unwritable { path: marker.clone(), reason: error.to_string() }
+            let reason = format!("{error}{}", read_only_hint(&error));
+            JournalError::Unwritable { path: marker.clone(), reason }
         })?;
         Ok(journal)
     }

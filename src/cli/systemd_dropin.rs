@@ -1,0 +1,37 @@
+//! `slomod systemd-dropin`: what the unit must be told about the folders of a configuration.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::CliError;
+use crate::config::file;
+use crate::daemon::dropin::{self, Mounts};
+use crate::error::ExitCode;
+
+/// Arguments of `slomod systemd-dropin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+slomod.service may write to /srv/slomod and its own state only. For other folders, as root:
+  mkdir -p /etc/systemd/system/slomod.service.d
+  slomod systemd-dropin > /etc/systemd/system/slomod.service.d/folders.conf
+  systemctl daemon-reload && systemctl restart slomod
+Run it while shares are mounted: it opens a share by its mount point, so that the service also sees it when it was mounted
+anew, and does not make the service wait for a share that is away.")]
+pub struct SystemdDropinArgs {
+    /// The daemon's configuration.
+    #[arg(short, long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// Prints the drop-in.
+///
+/// # Errors
+/// Those of loading the configuration; exit code 78 for a path that a unit file cannot hold.
+pub fn run(args: &SystemdDropinArgs) -> Result<(), CliError> {
+    let config = file::load(&args.config).map_err(|error| CliError::of(&error))?;
+    let text = dropin::text(&config, &args.config, &Mounts::of_this_process())
+        .map_err(|error| CliError::new(ExitCode::Config, error.to_string()))?;
+    print!("{text}");
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! What systemd must be told about the folders of a configuration: the text of a drop-in for the unit.
+//!
+//! The unit shows the service everything read-only (`ProtectSystem=strict`), no homes and no `/tmp` of others. A folder of
+//! a local file system is opened by its own path. A share is opened by its mount point: a path below it would keep the
+//! service at what was mounted when it started, also after the share was mounted anew.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::config::file::{Config, OnSuccess};
+
+/// The state folder that the unit provides (`StateDirectory=`).
+const STATE_OF_UNIT: &str = "/var/lib/slomod";
+/// What `ProtectHome=` hides.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+/// What `PrivateTmp=` hides.
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+/// Types of file systems that other machines serve, as the kernel names them; `fuse.` and more is one, too.
+const SHARES: [&str; 12] = [
+    "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "autofs", "virtiofs", "lustre",
+    "fuse",
+];
+
+/// A path that no unit file can hold.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: a unit file cannot hold this path (it has a control character, a backslash, or both kinds of quotes): \
+         use a folder with another name", .0.display())]
+pub struct Unwritable(pub PathBuf);
+
+/// Mount points and types of what is mounted, in the order of mounting.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts(Vec<(PathBuf, String)>);
+
+impl Mounts {
+    /// Those that this process sees; none where the kernel does not say.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self::parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// Reads the text of `/proc/self/mountinfo` (see `proc_pid_mountinfo(5)`).
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mount = |line: &str| {
+            let (before, after) = line.split_once(" - ")?;
+            let point = unescape_octal(before.split(' ').nth(4)?);
+            Some((point, after.split(' ').next()?.to_owned()))
+        };
+        Self(text.lines().filter_map(mount).collect())
+    }
+
+    /// The mount point of the share on which `path` lies; `None` on a local file system.
+    fn share_of(&self, path: &Path) -> Option<&Path> {
+        let covering = self.0.iter().filter(|(point, _)| path.starts_with(point));
+        // Of those with equally many parts the last one lies on top.
+        let (point, kind) = covering.max_by_key(|(point, _)| point.components().count())?;
+        let is_share = SHARES.contains(&kind.as_str()) || kind.starts_with("fuse.");
+        is_share.then_some(point.as_path())
+    }
+}
+
+/// `\040` and the like, as the kernel writes spaces, tabs, newlines and backslashes.
+fn unescape_octal(text: &str) -> PathBuf {
+    let (bytes, mut plain, mut at) = (text.as_bytes(), Vec::new(), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 4).filter(|_| byte == b'\\');
+        let digits = digits.and_then(|it| std::str::from_utf8(it).ok());
+        match digits.and_then(|it| u8::from_str_radix(it, 8).ok()) {
+            Some(value) => {
+                plain.push(value);
+                at += 4;
+            }
+            None => {
+                plain.push(byte);
+                at += 1;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(plain).into()
+}
+
+/// What the service does in a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Reads,
+    Writes,
+}
+
+/// What goes into the drop-in: each set becomes lines of one kind.
+#[derive(Default)]
+struct Needs {
+    required_mounts: BTreeSet<String>,
+    wanted_mounts: BTreeSet<String>,
+    read_write: BTreeSet<String>,
+    read_only: BTreeSet<String>,
+    bound: BTreeSet<String>,
+    bound_read_only: BTreeSet<String>,
+    homes: Homes,
+    remarks: BTreeSet<String>,
+}
+
+/// Whether folders in homes are used.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Homes {
+    #[default]
+    Unused,
+    Used,
+}
+
+impl Needs {
+    fn folder(&mut self, path: &Path, purpose: Use, mounts: &Mounts) -> Result<(), Unwritable> {
+        let value = value(path)?;
+        let optional = optional(&value);
+        let below = |tops: &[&str]| tops.iter().any(|top| path.starts_with(top));
+        let is_hidden = below(&HOMES) || below(&TEMPORARY);
+        if below(&HOMES) {
+            self.homes = Homes::Used;
+        }
+        if below(&TEMPORARY) {
+            self.remarks
+                .insert(format!("# {}: what lies there is removed at times.", path.display()));
+        }
+        if !path.exists() {
+            let what = "is not there: make it (or mount it) before the service starts";
+            self.remarks.insert(format!("# {} {what}.", path.display()));
+        }
+        let share = mounts.share_of(path);
+        match share {
+            Some(point) => self.wanted_mounts.insert(mount_unit(point)),
+            None => self.required_mounts.insert(value.clone()),
+        };
+        match (purpose, is_hidden, share) {
+            (Use::Writes, true, _) => self.bound.insert(optional),
+            (Use::Reads, true, _) => self.bound_read_only.insert(optional),
+            (Use::Writes, false, None) => self.read_write.insert(optional),
+            (Use::Writes, false, Some(point)) => {
+                self.read_write.insert(self::optional(&self::value(point)?))
+            }
+            (Use::Reads, false, None) => self.read_only.insert(optional),
+            // All that is mounted is read-only already.
+            (Use::Reads, false, Some(_)) => true,
+        };
+        Ok(())
+    }
+}
+
+/// The drop-in for `config`, which was read from `origin`. Folders are looked up to say which are not there.
+///
+/// # Errors
+/// [`Unwritable`], where a path cannot be written into a unit file.
+pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, Unwritable> {
+    let mut needs = Needs::default();
+    if !config.daemon.state_dir.starts_with(STATE_OF_UNIT) {
+        needs.folder(&config.daemon.state_dir, Use::Writes, mounts)?;
+    }
+    for watch in &config.watches {
+        let purpose = if watch.on_success == OnSuccess::Keep { Use::Reads } else { Use::Writes };
+        needs.folder(&watch.path, purpose, mounts)?;
+        needs.folder(&watch.output, Use::Writes, mounts)?;
+        if let OnSuccess::Move(originals) = &watch.on_success {
+            needs.folder(originals, Use::Writes, mounts)?;
+        }
+        for folder in &watch.links_to {
+            needs.folder(folder, Use::Reads, mounts)?;
+        }
+        let weights = watch.settings.model.as_ref().and_then(|it| it.parent());
+        if let Some(folder) = weights.filter(|it| it.is_absolute()) {
+            needs.folder(folder, Use::Reads, mounts)?;
+        }
+    }
+    // What is written in one place may be read in another.
+    needs.read_only = needs.read_only.difference(&needs.read_write).cloned().collect();
+    needs.bound_read_only = needs.bound_read_only.difference(&needs.bound).cloned().collect();
+    Ok(lines(&needs, origin).join("\n") + "\n")
+}
+
+fn lines(needs: &Needs, origin: &Path) -> Vec<String> {
+    let origin = origin.display().to_string();
+    let mut lines = vec![format!(
+        "# slomod.service with the folders of {}, printed by `slomod systemd-dropin`.",
+        origin.escape_debug()
+    )];
+    lines.extend(needs.remarks.iter().map(|remark| remark.escape_debug().to_string()));
+    let mut section = |name: &str, entries: Vec<String>| {
+        if !entries.is_empty() {
+            lines.extend([String::new(), format!("[{name}]")]);
+            lines.extend(entries);
+        }
+    };
+    let of = |key: &str, values: &BTreeSet<String>| {
+        values.iter().map(|it| format!("{key}={it}")).collect::<Vec<_>>()
+    };
+    let mut unit = of("RequiresMountsFor", &needs.required_mounts);
+    if !needs.wanted_mounts.is_empty() {
+        unit.push(
+            "# Shares: slomod starts after them, and without them too. Their jobs then wait."
+                .into(),
+        );
+        unit.extend(of("Wants", &needs.wanted_mounts));
+        unit.extend(of("After", &needs.wanted_mounts));
+    }
+    section("Unit", unit);
+    let mut service = of("ReadWritePaths", &needs.read_write);
+    service.extend(of("ReadOnlyPaths", &needs.read_only));
+    if needs.homes == Homes::Used {
+        service.push("# Of all homes the service sees what is bound here.".into());
+        service.push("ProtectHome=tmpfs".into());
+    }
+    service.extend(of("BindPaths", &needs.bound));
+    service.extend(of("BindReadOnlyPaths", &needs.bound_read_only));
+    section("Service", service);
+    lines
+}
+
+/// The service starts where the folder is not there: a share may come later.
+fn optional(value: &str) -> String {
+    match value.strip_prefix(['"', '\'']) {
+        Some(rest) => format!("{}-{rest}", &value[..1]),
+        None => format!("-{value}"),
+    }
+}
+
+/// `path` as a word of a unit file: quoted where need be, `%` doubled.
+fn value(path: &Path) -> Result<String, Unwritable> {
+    let unwritable = || Unwritable(path.to_owned());
+    let text = path.to_str().ok_or_else(unwritable)?.replace('%', "%%");
+    let has = |wanted: char| text.contains(wanted);
+    if text.chars().any(char::is_control) || has('\\') || (has('"') && has('\'')) {
+        return Err(unwritable());
+    }
+    let is_plain = |c: char| !c.is_whitespace() && !['"', '\'', ':'].contains(&c);
+    Ok(match (text.chars().all(is_plain), has('"')) {
+        (true, _) => text,
+        (false, false) => format!("\"{text}\""),
+        (false, true) => format!("'{text}'"),
+    })
+}
+
+/// Name of the unit of a mount point, as `systemd-escape --path --suffix=mount` makes it.
+fn mount_unit(point: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let trimmed: PathBuf = point.components().skip(1).collect();
+    let mut name = String::new();
+    for (at, &byte) in trimmed.as_os_str().as_bytes().iter().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if at == 0 => name.push_str("\\x2e"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'_' | b'.' => name.push(byte as char),
+            _ => {
+                // Writing to a string never fails.
+                let _ = write!(name, "\\x{byte:02x}");
+            }
+        }
+    }
+    match name.as_str() {
+        "" => "-.mount".into(),
+        _ => name + ".mount",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_as_the_kernel_writes_them() {
+        let text = "26 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
+                    40 26 0:40 / /mnt/my\\040nas rw shared:2 - cifs //nas/v rw\n\
+                    41 40 0:41 / /mnt/my\\040nas/fast rw - ext4 /dev/b rw\n\
+                    42 26 0:42 / /srv/auto rw - autofs systemd-1 rw\n\
+                    43 42 0:43 / /srv/auto rw - nfs4 nas:/v rw\nrubbish\n";
+        let mounts = Mounts::parse(text);
+        let share = |path: &str| mounts.share_of(Path::new(path));
+        assert_eq!(share("/mnt/my nas/drop"), Some(Path::new("/mnt/my nas")));
+        assert_eq!(share("/mnt/my nas/fast/drop"), None);
+        assert_eq!(share("/mnt/my"), None);
+        assert_eq!(share("/srv/auto/x"), Some(Path::new("/srv/auto")));
+        assert_eq!(Mounts::default().share_of(Path::new("/a")), None);
+    }
+
+    #[test]
+    fn paths_are_quoted_as_unit_files_want_it() {
+        let value = |path: &str| value(Path::new(path)).map(|it| optional(&it));
+        assert_eq!(value("/srv/설정").unwrap(), "-/srv/설정");
+        assert_eq!(value("/srv/my 100%").unwrap(), "\"-/srv/my 100%%\"");
+        assert_eq!(value("/srv/12\"").unwrap(), "'-/srv/12\"'");
+        for path in ["/a\nb", "/a\\b", "/a\"'b"] {
+            assert_eq!(value(path), Err(Unwritable(path.into())));
+        }
+    }
+
+    #[test]
+    fn units_of_mount_points_have_systemds_names() {
+        for (point, name) in [
+            ("/", "-.mount"),
+            ("/mnt/nas", "mnt-nas.mount"),
+            ("/mnt/my nas-1", "mnt-my\\x20nas\\x2d1.mount"),
+            ("/.mnt/a.b:_", "\\x2emnt-a.b:_.mount"),
+            ("/영상", "\\xec\\x98\\x81\\xec\\x83\\x81.mount"),
+        ] {
+            assert_eq!(mount_unit(Path::new(point)), name);
+            let run = std::process::Command::new("systemd-escape")
+                .args(["--path", "--suffix=mount", point])
+                .output();
+            if let Ok(output) = run {
+                assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), name);
+            }
+        }
+    }
+}

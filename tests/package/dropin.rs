@@ -1,0 +1,153 @@
+//! `slomod systemd-dropin`: systemd understands what it prints, and a read-only file system names it.
+
+use std::fs;
+use std::process::Command;
+
+use crate::elsewhere::{MOUNTS, inside};
+use crate::place::{Place, clip};
+use crate::{SLOMOD, installed, root, text};
+
+/// Highest exposure that is accepted, in tenths: 1.0.
+const MOST_EXPOSURE: &str = "--threshold=10";
+
+/// The drop-in for a file with these folders.
+fn dropin(config: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slomod.toml");
+    fs::write(&path, config).unwrap();
+    let output =
+        Command::new(SLOMOD).arg("systemd-dropin").arg("--config").arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn watch(path: &str, output: &str, more: &str) -> String {
+    format!("[[watch]]\npath = '''{path}'''\noutput = '''{output}'''\n{more}\n")
+}
+
+/// S13.
+#[test]
+fn s13_folders_are_opened_as_far_as_they_are_used() {
+    let config = "[daemon]\nstate_dir = \"/srv/state\"\n".to_owned()
+        + &watch("/srv/drop", "/srv/out", "")
+        + &watch("/srv/cards", "/srv/out", "on_success = \"move\"\noriginals = \"/srv/done\"");
+    let said = dropin(&config);
+    let lines: Vec<&str> = said.lines().collect();
+    for line in [
+        "[Unit]",
+        "RequiresMountsFor=/srv/drop",
+        "RequiresMountsFor=/srv/out",
+        "RequiresMountsFor=/srv/cards",
+        "RequiresMountsFor=/srv/done",
+        "RequiresMountsFor=/srv/state",
+        "[Service]",
+        "ReadWritePaths=-/srv/out",
+        "ReadWritePaths=-/srv/cards",
+        "ReadWritePaths=-/srv/done",
+        "ReadWritePaths=-/srv/state",
+        "ReadOnlyPaths=-/srv/drop",
+    ] {
+        assert!(lines.contains(&line), "no {line}\n{said}");
+    }
+    assert!(said.contains("# /srv/cards is not there"), "{said}");
+    let state = dropin(&watch("/srv/drop", "/srv/out", ""));
+    assert!(!state.contains("/var/lib/slomod"), "the unit has it: {state}");
+}
+
+/// S13. Folders in homes are shown one by one.
+#[test]
+fn s13_folders_in_homes_are_bound_into_the_service() {
+    let config = watch("/home/kim/drop", "/home/kim/my out", "")
+        + &watch("/home/kim/cards", "/srv/out", "on_success = \"trash\"");
+    let said = dropin(&config);
+    let lines: Vec<&str> = said.lines().collect();
+    for line in [
+        "ProtectHome=tmpfs",
+        "BindPaths=\"-/home/kim/my out\"",
+        "BindPaths=-/home/kim/cards",
+        "BindReadOnlyPaths=-/home/kim/drop",
+        "ReadWritePaths=-/srv/out",
+    ] {
+        assert!(lines.contains(&line), "no {line}\n{said}");
+    }
+}
+
+/// S13, S06. Names with everything that unit files treat in their own way.
+#[test]
+fn s13_systemd_understands_the_dropin_and_the_service_stays_closed() {
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let config = "[daemon]\nstate_dir = \"/data/state\"\n".to_owned()
+        + &watch("/srv/my drop", "/srv/100% 영상:a", "")
+        + &watch(
+            "/srv/12\"",
+            "/home/it's/out",
+            "on_success = \"move\"\noriginals = \"/srv/$HOME\"",
+        );
+    let said = dropin(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("slomod.service");
+    let shipped = fs::read_to_string(root().join("systemd/slomod.service")).unwrap();
+    fs::write(&unit, shipped.replace("/usr/bin/slomod", SLOMOD)).unwrap();
+    fs::create_dir(folder.path().join("slomod.service.d")).unwrap();
+    let file = folder.path().join("slomod.service.d/folders.conf");
+    let verify = || {
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        let complaints = text(&output);
+        complaints.lines().filter(|it| it.contains("slomod")).map(String::from).collect::<Vec<_>>()
+    };
+    fs::write(&file, said.replace("BindPaths=", "BindPaths=relative ")).unwrap();
+    assert!(!verify().is_empty(), "the drop-in is read");
+    fs::write(&file, &said).unwrap();
+    assert!(verify().is_empty(), "{:?}\n{said}", verify());
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", MOST_EXPOSURE])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn a_path_that_no_unit_file_can_hold_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slomod.toml");
+    fs::write(&path, watch("/srv/a\\b", "/srv/out", "")).unwrap();
+    let output =
+        Command::new(SLOMOD).arg("systemd-dropin").arg("--config").arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{}", text(&output));
+    assert!(text(&output).contains("/srv/a\\b"), "{}", text(&output));
+}
+
+/// S13. What a service meets whose unit does not open a folder.
+#[test]
+fn s13_a_read_only_output_names_the_command_that_opens_it() {
+    let name = "dropin::s13_a_read_only_output_names_the_command_that_opens_it";
+    if !inside(&MOUNTS, name) {
+        return;
+    }
+    let mut place = Place::new();
+    fs::create_dir(place.path("out")).unwrap();
+    for arguments in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
+        let mut mount = Command::new("mount");
+        mount.args(arguments);
+        if arguments[0] == "--bind" {
+            mount.arg(place.path("out"));
+        }
+        assert!(mount.arg(place.path("out")).status().unwrap().success());
+    }
+    let clip = clip(place.folder.path(), "64x48", 6, 0);
+    place.drop_clip(&clip, "a.mp4");
+    place.start();
+    let status = || text(&place.command("status").output().unwrap());
+    place.wait("the command in the status", || status().contains("slomod systemd-dropin"));
+    place.wait("the command in the log", || place.log().contains("slomod systemd-dropin"));
+    let check = place.command("check").output().unwrap();
+    assert_eq!(check.status.code(), Some(73));
+    assert!(text(&check).contains("slomod systemd-dropin"), "{}", text(&check));
+}

@@ -1,0 +1,33 @@
+//! What an administrator meets: the unit's drop-in.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod dropin;
+#[allow(dead_code, reason = "other tests use what these do not")]
+#[path = "../faults/elsewhere.rs"]
+mod elsewhere;
+#[allow(dead_code, reason = "other tests use what these do not")]
+#[path = "../daemon/place.rs"]
+mod place;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The program under test.
+const SLOMOD: &str = env!("CARGO_BIN_EXE_slomod");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Whether `program` is installed; says that the test is skipped where it is not.
+fn installed(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        println!("skipped: no {program}");
+    }
+    there
+}

@@ -7,6 +7,8 @@ pub mod demo;
 pub mod evaluate;
 pub mod import;
 pub mod interpolate;
+mod manual;
+pub mod package_files;
 mod picture_file;
 mod progress;
 mod signals;
@@ -53,6 +55,9 @@ enum Command {
     Work(work::WorkArgs),
     /// Print what the systemd unit must be told about the folders of a configuration.
     SystemdDropin(systemd_dropin::SystemdDropinArgs),
+    /// Write manual pages and completions, for whoever makes a package.
+    #[command(hide = true)]
+    PackageFiles(package_files::PackageFilesArgs),
     /// Turn an official PyTorch state dict into checked safetensors.
     Import(import::ImportArgs),
 }
@@ -104,6 +109,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Demo(args) => demo::run::run(args),
         Command::Check(args) => check::run(args),
         Command::SystemdDropin(args) => systemd_dropin::run(args),
+        Command::PackageFiles(args) => package_files::run(args),
         Command::Import(args) => import::run(args),
     };
     match result {

@@ -1,22 +1,27 @@
-//! What an administrator meets: the unit's drop-in.
+//! What an administrator meets: the unit's drop-in, manual pages, completions.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod dropin;
 #[allow(dead_code, reason = "other tests use what these do not")]
 #[path = "../faults/elsewhere.rs"]
 mod elsewhere;
+mod manual;
 #[allow(dead_code, reason = "other tests use what these do not")]
 #[path = "../daemon/place.rs"]
 mod place;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// The program under test.
 const SLOMOD: &str = env!("CARGO_BIN_EXE_slomod");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn slomod(arguments: &[&str]) -> Output {
+    Command::new(SLOMOD).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -30,4 +35,13 @@ fn installed(program: &str) -> bool {
         println!("skipped: no {program}");
     }
     there
+}
+
+/// What `slomod package-files` makes, in a folder that is removed at the end.
+fn package_files() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("package");
+    let output = slomod(&["package-files", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output));
+    (folder, path)
 }

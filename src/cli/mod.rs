@@ -6,6 +6,8 @@ pub mod daemon;
 pub mod demo;
 pub mod evaluate;
 pub mod import;
+pub mod init;
+mod init_folders;
 pub mod interpolate;
 mod manual;
 pub mod package_files;
@@ -44,6 +46,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Draw a short clip (or take yours), drop it into a folder that a daemon watches, and show what comes out.
     Demo(demo::run::DemoArgs),
+    /// Write a configuration by asking a few questions, and make its folders.
+    Init(init::InitArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
     /// List the daemon's jobs and their states.
@@ -107,6 +111,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Demo(args) => demo::run::run(args),
+        Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::SystemdDropin(args) => systemd_dropin::run(args),
         Command::PackageFiles(args) => package_files::run(args),

@@ -6,7 +6,7 @@ DEMO_DIR ?= demo-out
 SOAK_MINUTES ?= 30
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle install clean
+.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle deb deb-test tarball tarball-test install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -16,7 +16,7 @@ help: ## list the targets
 	@echo "  make demo CLIP=/path/to/video.mp4   the same with a clip of yours"
 
 # A build without the CUDA kernels is an error here; a plain `cargo build` warns and goes on.
-build test demo gpu-bundle: export SLOMOD_REQUIRE_KERNELS = 1
+build test demo gpu-bundle deb tarball: export SLOMOD_REQUIRE_KERNELS = 1
 
 setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
 	@.ci/setup build
@@ -32,6 +32,7 @@ test: ## everything that decides whether a change lands
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny
+	@.ci/cargo-deb >/dev/null
 	cargo test --locked --no-fail-fast
 	fuzz/run
 
@@ -55,12 +56,39 @@ gpu-bundle: ## one folder with the GPU tests and benchmarks, to run ./gpu-check 
 	@.ci/setup bundle
 	GOLDEN="$(GOLDEN)" CLIP="$(CLIP)" benches/gpu_bundle.sh
 
-install: ## install what `make build` built, configuration and unit under DESTDIR (default /)
+deb: build ## make a Debian package of what `make build` built, in target/debian
+	@.ci/setup deb
+	packaging/deb/build
+
+deb-test: deb ## install, upgrade, remove and purge that package in a Debian of its own that is booted (needs root)
+	@.ci/setup deb-test
+	packaging/deb/test
+
+tarball: build ## make an archive with all libraries, for other distributions, in target/tarball
+	@.ci/setup tarball
+	packaging/tarball/build
+
+tarball-test: tarball ## let that archive work in a newer Debian without FFmpeg (needs root)
+	@.ci/setup deb-test
+	packaging/tarball/test
+
+install: ## install what `make build` built, with configuration, units, manual and completions, under DESTDIR (default /)
 	install -D -m 755 target/release/slomod $(DESTDIR)/usr/bin/slomod
+	rm -rf target/package && target/release/slomod package-files target/package
+	for page in target/package/man/*; do \
+		install -D -m 644 $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	install -D -m 644 target/package/completions/slomod.bash $(DESTDIR)/usr/share/bash-completion/completions/slomod
+	install -D -m 644 target/package/completions/_slomod $(DESTDIR)/usr/share/zsh/vendor-completions/_slomod
+	install -D -m 644 target/package/completions/slomod.fish $(DESTDIR)/usr/share/fish/vendor_completions.d/slomod.fish
 	install -D -m 644 README.md $(DESTDIR)/usr/share/doc/slomod/README.md
+	install -D -m 644 config/report.schema.json $(DESTDIR)/usr/share/slomod/report.schema.json
 	install -D -m 644 systemd/slomod.service $(DESTDIR)/usr/lib/systemd/system/slomod.service
+	install -D -m 644 systemd/slomod.sysusers $(DESTDIR)/usr/lib/sysusers.d/slomod.conf
+	install -D -m 644 systemd/slomod.tmpfile $(DESTDIR)/usr/lib/tmpfiles.d/slomod.conf
+	install -D -m 644 systemd/slomod.modules-load $(DESTDIR)/usr/lib/modules-load.d/slomod.conf
 	test -e $(DESTDIR)/etc/slomod/slomod.toml || \
 		install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
+	test -n "$(DESTDIR)" || { systemd-sysusers slomod.conf && systemd-tmpfiles --create slomod.conf; }
 
 clean: ## remove what was built
 	cargo clean

@@ -11,6 +11,7 @@ mod manual;
 #[allow(dead_code, reason = "other tests use what these do not")]
 #[path = "../daemon/place.rs"]
 mod place;
+mod readme;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

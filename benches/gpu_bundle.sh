@@ -29,7 +29,7 @@ mkdir -p "$bundle/golden"
 } | executables | sort -u | grep -v "^slomod " | while read -r name path; do
     strip -o "$bundle/$name" "$path"
 done
-cp benches/pytorch.py benches/pytorch_gpu.py "$bundle/"
+cp benches/pytorch.py benches/pytorch_gpu.py benches/confined.py "$bundle/"
 cp benches/gpu_check.sh "$bundle/gpu-check"
 git rev-parse HEAD >"$bundle/REVISION" 2>/dev/null || true
 size=$(du -sm "$bundle" | cut -f1)

@@ -1,6 +1,7 @@
 //! What an administrator meets: the first configuration, the unit's drop-in, manual pages, completions, the package.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod confined;
 mod deb;
 mod dropin;
 #[allow(dead_code, reason = "other tests use what these do not")]

@@ -80,10 +80,14 @@ fn unescape_octal(text: &str) -> PathBuf {
     std::ffi::OsString::from_vec(plain).into()
 }
 
-/// What the service does in a folder.
+/// What the service does with a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
+    /// Reads one file.
+    Opens,
+    /// Reads what lies in a folder.
     Reads,
+    /// Writes into a folder.
     Writes,
 }
 
@@ -109,7 +113,7 @@ enum Homes {
 }
 
 impl Needs {
-    fn folder(&mut self, path: &Path, purpose: Use, mounts: &Mounts) -> Result<(), Unwritable> {
+    fn add(&mut self, path: &Path, purpose: Use, mounts: &Mounts) -> Result<(), Unwritable> {
         let value = value(path)?;
         let optional = optional(&value);
         let below = |tops: &[&str]| tops.iter().any(|top| path.starts_with(top));
@@ -132,14 +136,14 @@ impl Needs {
         };
         match (purpose, is_hidden, share) {
             (Use::Writes, true, _) => self.bound.insert(optional),
-            (Use::Reads, true, _) => self.bound_read_only.insert(optional),
+            (Use::Reads | Use::Opens, true, _) => self.bound_read_only.insert(optional),
             (Use::Writes, false, None) => self.read_write.insert(optional),
             (Use::Writes, false, Some(point)) => {
                 self.read_write.insert(self::optional(&self::value(point)?))
             }
             (Use::Reads, false, None) => self.read_only.insert(optional),
             // All that is mounted is read-only already.
-            (Use::Reads, false, Some(_)) => true,
+            (Use::Reads, false, Some(_)) | (Use::Opens, false, _) => true,
         };
         Ok(())
     }
@@ -152,21 +156,20 @@ impl Needs {
 pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, Unwritable> {
     let mut needs = Needs::default();
     if !config.daemon.state_dir.starts_with(STATE_OF_UNIT) {
-        needs.folder(&config.daemon.state_dir, Use::Writes, mounts)?;
+        needs.add(&config.daemon.state_dir, Use::Writes, mounts)?;
     }
     for watch in &config.watches {
         let purpose = if watch.on_success == OnSuccess::Keep { Use::Reads } else { Use::Writes };
-        needs.folder(&watch.path, purpose, mounts)?;
-        needs.folder(&watch.output, Use::Writes, mounts)?;
+        needs.add(&watch.path, purpose, mounts)?;
+        needs.add(&watch.output, Use::Writes, mounts)?;
         if let OnSuccess::Move(originals) = &watch.on_success {
-            needs.folder(originals, Use::Writes, mounts)?;
+            needs.add(originals, Use::Writes, mounts)?;
         }
         for folder in &watch.links_to {
-            needs.folder(folder, Use::Reads, mounts)?;
+            needs.add(folder, Use::Reads, mounts)?;
         }
-        let weights = watch.settings.model.as_ref().and_then(|it| it.parent());
-        if let Some(folder) = weights.filter(|it| it.is_absolute()) {
-            needs.folder(folder, Use::Reads, mounts)?;
+        if let Some(weights) = watch.settings.model.as_ref().filter(|it| it.is_absolute()) {
+            needs.add(weights, Use::Opens, mounts)?;
         }
     }
     // What is written in one place may be read in another.

@@ -58,7 +58,11 @@ fn s13_folders_are_opened_as_far_as_they_are_used() {
 #[test]
 fn s13_folders_in_homes_are_bound_into_the_service() {
     let config = watch("/home/kim/drop", "/home/kim/my out", "")
-        + &watch("/home/kim/cards", "/srv/out", "on_success = \"trash\"");
+        + &watch(
+            "/home/kim/cards",
+            "/srv/out",
+            "on_success = \"trash\"\nmodel = \"/home/kim/rife.safetensors\"",
+        );
     let said = dropin(&config);
     let lines: Vec<&str> = said.lines().collect();
     for line in [
@@ -66,6 +70,7 @@ fn s13_folders_in_homes_are_bound_into_the_service() {
         "BindPaths=\"-/home/kim/my out\"",
         "BindPaths=-/home/kim/cards",
         "BindReadOnlyPaths=-/home/kim/drop",
+        "BindReadOnlyPaths=-/home/kim/rife.safetensors",
         "ReadWritePaths=-/srv/out",
     ] {
         assert!(lines.contains(&line), "no {line}\n{said}");

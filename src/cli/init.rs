@@ -19,7 +19,7 @@ it since it was installed.
 
 Examples:
   sudo slomod init
-  slomod init --yes --watch ~/Videos/drop --output ~/Videos/slow --config ~/slomod.toml --state-dir ~/.local/state/slomod")]
+  slomod init --yes --watch ~/Videos/drop --output ~/Videos/slow --config ~/slomod.toml")]
 pub struct InitArgs {
     /// The configuration to write.
     #[arg(short, long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
@@ -39,7 +39,7 @@ pub struct InitArgs {
     /// auto, cpu, cuda or cuda:N. [default: auto]
     #[arg(long)]
     pub device: Option<Device>,
-    /// Folder of the journal. [default: /var/lib/slomod]
+    /// Folder of the journal. [default: /var/lib/slomod, or ~/.local/state/slomod for a FILE of your own]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Ask nothing: what no flag says has its default.
@@ -192,11 +192,22 @@ fn answers(args: &InitArgs, asker: &mut Asker) -> Result<Answers, CliError> {
         Some(device) => device,
         None => asker.ask("Device: auto, cpu, cuda or cuda:N?", "auto", str::parse)?,
     };
-    let state_dir = args.state_dir.as_ref().map(|path| {
+    let state_dir = args.state_dir.clone().or_else(|| own_state_dir(&args.config)).map(|path| {
         folder_of(path.to_str().unwrap_or_default())
             .map_err(|problem| CliError::new(ExitCode::Usage, problem))
     });
     Ok(Answers { watch, output, mode, factor, device, state_dir: state_dir.transpose()? })
+}
+
+/// Where a person's own daemon keeps its journal (XDG Base Directory Specification); `None` for the service's file.
+fn own_state_dir(config: &Path) -> Option<PathBuf> {
+    if config == Path::new(file::DEFAULT_PATH) {
+        return None;
+    }
+    let folder =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
+    let states = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    states.map(|it| it.join("slomod"))
 }
 
 /// An absolute path from what a person wrote; a relative one counts from here.
@@ -258,8 +269,11 @@ fn next_steps(args: &InitArgs, config: &file::Config, made: &[Made]) -> String {
         if not_given {
             step("let user slomod write to the folders (chown slomod:slomod FOLDER)".into());
         }
-        let below = Path::new("/srv/slomod");
-        if !watch.path.starts_with(below) || !watch.output.starts_with(below) {
+        let is_open = |path: &Path, to: &str| path.starts_with(to);
+        if !is_open(&watch.path, "/srv/slomod")
+            || !is_open(&watch.output, "/srv/slomod")
+            || !is_open(&config.daemon.state_dir, "/var/lib/slomod")
+        {
             step("let the service see the folders: `slomod systemd-dropin --help` says how".into());
         }
         step(format!("see that all is well:  sudo -u slomod slomod check --config {file}"));

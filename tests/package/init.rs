@@ -31,6 +31,7 @@ impl Home {
         let mut child = Command::new(SLOMOD)
             .args(["init", "--config", &self.text("slomod.toml")])
             .args(arguments)
+            .env("XDG_STATE_HOME", self.path("states"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -81,7 +82,9 @@ fn questions_are_asked_again_until_an_answer_is_understood_and_flags_are_not_ask
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(!said.contains("Folder for the results?"), "{said}");
-    let settings = load(&home.path("slomod.toml")).unwrap().watches[0].settings();
+    let config = load(&home.path("slomod.toml")).unwrap();
+    assert_eq!(config.daemon.state_dir, home.path("states/slomod"), "a person's own daemon");
+    let settings = config.watches[0].settings();
     assert_eq!((settings.mode, settings.factor), (Mode::Slow, Some(8)));
 }
 

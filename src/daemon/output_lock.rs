@@ -70,7 +70,10 @@ impl OutputLock {
                 // Anybody may write to a share: a link there leads nowhere.
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
-                .map_err(|error| failed("cannot be written", error))?;
+                .map_err(|error| {
+                    let whose = whose(&path, &error);
+                    failed("cannot be written", error) + whose
+                })?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&folder, file)),
@@ -116,6 +119,17 @@ impl Drop for OutputLock {
     }
 }
 
+/// What to do where a person made the lock file at `path` as somebody else.
+fn whose(path: &Path, error: &io::Error) -> &'static str {
+    let is_there = fs::symlink_metadata(path).is_ok();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if is_there => {
+            "; its file .slomod.lock is somebody else's: give it to the user that runs slomod (chown)"
+        }
+        _ => "",
+    }
+}
+
 fn held(folder: &Path, file: File) -> String {
     let mut text = String::new();
     // Some shares do not let a locked file be read: then the holder is not known.
@@ -135,7 +149,7 @@ fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
     }
     Some(format!(
         "{}: not the output folder that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
-         {LOCK_NAME} there",
+         {LOCK_NAME} there, as the user that runs slomod",
         folder.display()
     ))
 }

@@ -1,9 +1,12 @@
 //! `slomod systemd-dropin`: systemd understands what it prints, and a read-only file system names it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::elsewhere::{MOUNTS, inside};
+use slomod::daemon::output_lock::{LOCK_NAME, OutputLock};
+
+use crate::elsewhere::{MOUNTS, RIGHTS, inside};
 use crate::place::{Place, clip};
 use crate::{SLOMOD, installed, root, text};
 
@@ -155,4 +158,17 @@ fn s13_a_read_only_output_names_the_command_that_opens_it() {
     let check = place.command("check").output().unwrap();
     assert_eq!(check.status.code(), Some(73));
     assert!(text(&check).contains("slomod systemd-dropin"), "{}", text(&check));
+}
+
+#[test]
+fn a_lock_file_that_somebody_else_made_is_named() {
+    if !inside(&RIGHTS, "dropin::a_lock_file_that_somebody_else_made_is_named") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join(LOCK_NAME);
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o444)).unwrap();
+    let said = OutputLock::take(folder.path()).unwrap_err();
+    assert!(said.contains("cannot be written") && said.contains("chown"), "{said}");
 }

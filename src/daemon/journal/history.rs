@@ -1,14 +1,14 @@
 //! The history of every job: what became of it, when, and by which machine and version. It is only ever appended to.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::claims::Claim;
 use super::view::{COLUMNS, JobView, job_view};
 use super::{Journal, JournalError, Outcome};
 
 /// One line of a job's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// Milliseconds since 1970, by the clock of the machine that wrote it.
     pub at_ms: i64,
@@ -26,7 +26,7 @@ pub struct EventView {
 }
 
 /// A job and all that happened to it, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// As it is now.
     pub job: JobView,

@@ -32,6 +32,8 @@ pub struct Seen {
     pub job: i64,
     /// Its state, as in the table.
     pub state: String,
+    /// Why it is in that state, where there is a reason.
+    pub error_code: Option<String>,
     /// SHA-256 of the content it was for.
     pub sha256: String,
     /// SHA-256 of its settings.
@@ -67,7 +69,7 @@ impl Journal {
     pub fn seen(&self, watch: &str, relative: &Path) -> Outcome<Option<Seen>> {
         self.sql(|it| {
             it.query_row(
-                "SELECT jobs.id, state, sha256, settings_sha256, report_path
+                "SELECT jobs.id, state, sha256, settings_sha256, report_path, error_code
                  FROM files JOIN jobs ON jobs.id = files.job
                  WHERE files.watch = ?1 AND files.relative_path = ?2",
                 params![watch, relative.as_os_str().as_bytes()],
@@ -78,6 +80,7 @@ impl Journal {
                         sha256: row.get(2)?,
                         settings_sha256: row.get(3)?,
                         report_path: super::view::path_column(row, 4)?,
+                        error_code: row.get(5)?,
                     })
                 },
             )

@@ -12,7 +12,7 @@
 //!   (the verified output is there under the temporary or the final name) or makes it queued again (it is under
 //!   neither).
 //! * **done, failed, refused, duplicate, skipped, cancelled** are ends. `slomod retry` makes
-//!   failed, refused and skipped jobs queued.
+//!   failed, refused and skipped jobs queued, and those that `slomod cancel` cancelled.
 //!
 //! `attempt` is a fencing token: every change of a claimed job names the attempt it belongs to and fails if a later
 //! claim took over. Every change of a state appends to the table `events` in the same transaction; nothing is ever
@@ -34,6 +34,7 @@ mod claims;
 pub mod history;
 mod intake;
 mod known;
+mod requests;
 mod roots;
 mod schema;
 mod upkeep;
@@ -41,6 +42,7 @@ pub mod view;
 
 pub use claims::{Again, Claim, Count, End, LONGEST_WAIT_MS, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
+pub use requests::{CANCELLED_BY_REQUEST, EndedRow};
 use schema::VERSION;
 pub use upkeep::{Leftover, Turn};
 

@@ -1,12 +1,12 @@
-//! What a start, a change of the configuration and a person do to jobs that are not being worked.
+//! What a start and a change of the configuration do to jobs that are not being worked.
 
 use std::path::PathBuf;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
 use super::view::path_column;
-use super::{Journal, JournalError, Outcome};
+use super::{Journal, Outcome};
 
 /// What an attempt may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Journal {
     /// but `owner`.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn requeue_dead(&mut self, owner: &str, now_ms: i64) -> Outcome<usize> {
         let scribe = self.scribe();
         self.transaction(|it| {
@@ -51,7 +51,7 @@ impl Journal {
     /// The jobs whose publication a dead daemon began.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn unpublished(&self) -> Outcome<Vec<(Claim, Planned)>> {
         let query = format!(
             "SELECT {CLAIM_COLUMNS}, temporary_path, output_path, report FROM jobs
@@ -76,7 +76,7 @@ impl Journal {
     /// The ended jobs whose source is still to be moved.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn originals_pending(&self) -> Outcome<Vec<Claim>> {
         let query = format!(
             "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' ORDER BY id LIMIT 100"
@@ -87,7 +87,7 @@ impl Journal {
     /// The source of the job was moved, and its place is free for another file.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn original_moved(&mut self, job: i64) -> Outcome<()> {
         let scribe = self.scribe();
         self.transaction(|it| {
@@ -100,48 +100,16 @@ impl Journal {
     /// The source of the job stays after all: it is not the file that was worked any more.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn original_kept(&mut self, job: i64) -> Outcome<()> {
         self.sql(|it| it.execute("UPDATE jobs SET original = 'kept' WHERE id = ?1", [job]))
             .map(|_| ())
     }
 
-    /// Makes a failed, refused or skipped job queued, with its counts at zero.
-    ///
-    /// # Errors
-    /// [`JournalError::Refused`] where there is no such job or it is in another state.
-    pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
-        let scribe = self.scribe();
-        let changed = self.transaction(|it| {
-            let ended = "id = ?1 AND state IN ('failed', 'refused', 'skipped')";
-            scribe.note_all(it, ("retry", "asked for"), ended, &[&job])?;
-            it.execute(
-                "UPDATE jobs SET state = 'queued', next_try_ms = ?2, failures = 0, crashes = 0, delays = 0,
-                        finished_ms = NULL
-                 WHERE id = ?1 AND state IN ('failed', 'refused', 'skipped')",
-                params![job, now_ms],
-            )
-        })?;
-        if changed == 1 {
-            return Ok(());
-        }
-        let state: Option<String> = self.sql(|it| {
-            it.query_row("SELECT state FROM jobs WHERE id = ?1", [job], |row| row.get(0)).optional()
-        })?;
-        Err(JournalError::Refused(match state {
-            Some(state) => {
-                format!(
-                    "job {job} is {state}: only failed, refused and skipped jobs can be tried again"
-                )
-            }
-            None => format!("there is no job {job}: `slomod status` lists them"),
-        }))
-    }
-
     /// Gives the waiting jobs of a folder the settings that are configured now.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn update_settings(
         &mut self,
         watch: &str,
@@ -164,7 +132,7 @@ impl Journal {
     /// The temporary names of attempts that are over, by job.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn leftovers(&self) -> Outcome<Vec<Leftover>> {
         self.sql(|it| {
             it.prepare(
@@ -186,7 +154,7 @@ impl Journal {
     /// Whether `leftover` is still as it was listed: nobody took or asked for its job meanwhile.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn is_left_over(&self, leftover: &Leftover) -> Outcome<bool> {
         Ok(self.leftovers()?.contains(leftover))
     }
@@ -194,7 +162,7 @@ impl Journal {
     /// The temporary name of an earlier attempt of the claimed job, if there was one.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn temporary(&self, claim: &Claim) -> Outcome<Option<PathBuf>> {
         let query = "SELECT temporary_path FROM jobs WHERE id = ?1";
         self.sql(|it| it.query_row(query, [claim.job], |row| path_column(row, 0)))
@@ -203,7 +171,7 @@ impl Journal {
     /// Nothing is left of the attempts of the job.
     ///
     /// # Errors
-    /// [`JournalError`].
+    /// [`super::JournalError`].
     pub fn leftover_removed(&mut self, job: i64) -> Outcome<()> {
         self.sql(|it| {
             it.execute(

@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Journal, Outcome};
 use crate::pipeline::Progress;
 
 /// A job as listed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
     /// Its number.
     pub job: i64,
@@ -46,7 +46,7 @@ pub struct JobView {
 }
 
 /// How many jobs are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Waiting.
     pub queued: u64,
@@ -67,7 +67,7 @@ pub struct Counts {
 }
 
 /// The daemon as it last described itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonView {
     /// Process number.
     pub pid: u32,

@@ -86,6 +86,8 @@ install: ## install what `make build` built, with configuration, units, manual a
 	install -D -m 644 systemd/slomod.sysusers $(DESTDIR)/usr/lib/sysusers.d/slomod.conf
 	install -D -m 644 systemd/slomod.tmpfile $(DESTDIR)/usr/lib/tmpfiles.d/slomod.conf
 	install -D -m 644 systemd/slomod.modules-load $(DESTDIR)/usr/lib/modules-load.d/slomod.conf
+	install -D -m 644 systemd/slomod.catalog $(DESTDIR)/usr/lib/systemd/catalog/slomod.catalog
+	install -D -m 755 config/hooks/mail $(DESTDIR)/usr/share/slomod/hooks/mail
 	test -e $(DESTDIR)/etc/slomod/slomod.toml || \
 		install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
 	test -n "$(DESTDIR)" || { systemd-sysusers slomod.conf && systemd-tmpfiles --create slomod.conf; }

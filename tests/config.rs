@@ -8,9 +8,9 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
 use slomod::config::file::{
-    Collision, Config, ConfigError, OnSuccess, Ready, WatchBy, load, parse,
+    Collision, Config, ConfigError, HookState, HookTarget, OnSuccess, Ready, WatchBy, load, parse,
 };
-use slomod::config::raw::{RawDaemon, RawWatch};
+use slomod::config::raw::{RawDaemon, RawHook, RawWatch};
 use slomod::config::settings::{Codec, Mode, Scale};
 
 const MINIMAL: &str = "[[watch]]\npath = \"/srv/slomod/drop\"\noutput = \"/srv/slomod/out\"\n";
@@ -75,6 +75,7 @@ fn the_shipped_file_is_the_defaults() {
 fn the_shipped_file_shows_every_key() {
     let text = std::fs::read_to_string(shipped()).unwrap();
     let (daemon, watch) = text.split_once("[[watch]]").unwrap();
+    let (watch, hook) = watch.split_once("# [[hook]]").unwrap();
     let shows = |part: &str, key: &str| {
         part.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")))
     };
@@ -83,6 +84,9 @@ fn the_shipped_file_shows_every_key() {
     }
     for key in keys::<RawWatch>() {
         assert!(shows(watch, key), "[[watch]] {key} is not in config/slomod.toml");
+    }
+    for key in keys::<RawHook>() {
+        assert!(shows(hook, key), "[[hook]] {key} is not in config/slomod.toml");
     }
 }
 
@@ -103,6 +107,40 @@ fn the_documented_shape_is_understood() {
     let watch = &read(text).unwrap().watches[0];
     assert_eq!(watch.settings().factor, Some(4));
     assert_eq!(watch.settle, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn hooks_and_the_address_of_the_metrics_are_understood_and_wrong_ones_refused() {
+    let config = read(&format!(
+        "[daemon]\nmetrics = \"127.0.0.1:9464\"\ncontrol = \"/run/x/c.sock\"\n{MINIMAL}\
+         [[hook]]\ncommand = [\"/bin/mail\", \"$(x)\"]\non = [\"failed\"]\ntimeout = \"5s\"\n\
+         [[hook]]\nurl = \"http://localhost/a\"\n"
+    ))
+    .unwrap();
+    assert_eq!(config.daemon.metrics.unwrap().port(), 9464);
+    assert_eq!(config.daemon.control.as_deref(), Some(Path::new("/run/x/c.sock")));
+    let [mail, web] = &config.hooks[..] else { panic!("{:?}", config.hooks) };
+    assert_eq!(mail.target, HookTarget::Command(vec!["/bin/mail".into(), "$(x)".into()]));
+    assert_eq!((&mail.on[..], mail.timeout), (&[HookState::Failed][..], Duration::from_secs(5)));
+    assert_eq!((web.on.len(), web.timeout), (3, Duration::from_secs(30)));
+    for (line, column, said) in [
+        ("", 1, "`command` or `url`"),
+        ("command = [\"mail\"]", 11, "absolute"),
+        ("command = []", 11, "absolute"),
+        ("url = \"https://example.org\"", 7, "curl"),
+        ("url = \"/tmp\"", 7, "http://host"),
+        ("command = [\"/a\"]\nurl = \"http://a/\"", 7, "not both"),
+        ("url = \"http://a/\"\non = []", 6, "done, failed or refused"),
+        ("url = \"http://a/\"\non = [\"queued\"]", 7, "queued"),
+    ] {
+        let found = problem(&format!("{MINIMAL}[[hook]]\n{line}\n"));
+        assert!(found.1 == column && found.2.contains(said), "{line}: {found:?}");
+    }
+    for address in ["0.0.0.0:9464", "9464", "192.168.1.2:80", "127.0.0.1:0"] {
+        let (line, column, said) =
+            problem(&format!("[daemon]\nmetrics = \"{address}\"\n{MINIMAL}"));
+        assert!((line, column) == (2, 11) && said.contains("127.0.0.1:9464"), "{said}");
+    }
 }
 
 #[test]

@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slomod::config::file::{Watch, parse};
 use slomod::daemon::digest::{file_sha256, text_sha256};
-use slomod::daemon::job::{Aftermath, Shop, now_ms, work};
+use slomod::daemon::job::{Aftermath, Rules, Shop, now_ms, work};
 use slomod::daemon::journal::view::JobView;
 use slomod::daemon::journal::{Journal, NewJob, Planned};
 use slomod::daemon::output_lock::OutputLocks;
@@ -24,6 +24,11 @@ use support::report;
 
 const CONTENT: &str = "a clip";
 const RESULT: &str = "a result";
+
+const RULES: Rules = Rules {
+    limits: Limits { stall: Duration::from_secs(20), stop: Duration::from_secs(20) },
+    reserve_bytes: 0,
+};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -43,13 +48,7 @@ impl Place {
         }
         fs::write(folder.path().join("in/a.mp4"), CONTENT).unwrap();
         let journal = Journal::open(&folder.path().join("state")).unwrap();
-        let shop = Shop {
-            journal: Mutex::new(journal),
-            command: worker(script),
-            limits: Limits { stall: Duration::from_secs(20), stop: Duration::from_secs(20) },
-            reserve_bytes: 0,
-            locks: OutputLocks::default(),
-        };
+        let shop = Shop::new(journal, worker(script), RULES);
         let place = Self { folder, watch, shop: Arc::new(shop) };
         place.submit("a.mp4");
         place
@@ -192,7 +191,8 @@ fn a_clip_that_crashes_two_workers_is_refused_with_a_report() {
 #[test]
 fn a_worker_that_hangs_is_ended_and_its_job_tried_again() {
     let mut place = Place::new(&(write_result() + "kill -STOP $$"));
-    place.shop_mut().limits.stall = Duration::from_millis(500);
+    let limits = Limits { stall: Duration::from_millis(500), ..RULES.limits };
+    place.shop.set_rules(Rules { limits, ..RULES });
     place.attempt();
     let job = place.job();
     assert_eq!((job.state.as_str(), job.error_code.as_deref()), ("queued", Some("worker_hung")));
@@ -282,11 +282,11 @@ fn a_vanished_source_is_cancelled_and_an_offline_folder_waits() {
 
 #[test]
 fn work_waits_where_space_is_short_or_the_output_folder_cannot_be_made() {
-    let mut place = Place::new(&good_worker(CONTENT));
-    place.shop_mut().reserve_bytes = u64::MAX;
+    let place = Place::new(&good_worker(CONTENT));
+    place.shop.set_rules(Rules { reserve_bytes: u64::MAX, ..RULES });
     assert!(matches!(place.attempt(), Aftermath::Pause(why) if why.contains("MiB")));
     assert_eq!(place.job().error_code.as_deref(), Some("no_space"));
-    place.shop_mut().reserve_bytes = 0;
+    place.shop.set_rules(RULES);
     place.attempt();
     assert_eq!(place.job().state, "done", "and goes on by itself");
 

@@ -1,11 +1,9 @@
 //! The unit file: systemd understands it, it is locked down, and it fits the program and its configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slomod::config::file::{Daemon, load};
 
@@ -63,77 +61,6 @@ fn the_commands_of_the_unit_exist() {
         assert!(output.status.success(), "{line}");
         assert!(text(&output).contains(words[2]), "{line}: no {}", words[2]);
     }
-}
-
-/// Runs the program in a mount namespace with a journal socket of the test's own.
-#[test]
-fn log_lines_reach_the_journal_with_fields() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    std::fs::create_dir(path("journal")).unwrap();
-    let socket = UnixDatagram::bind(path("journal/socket")).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let root_of_test = folder.path().display();
-    let text = format!(
-        "[daemon]\nstate_dir = \"{root_of_test}/state\"\nmodel = \"blend\"\ndevice = \"cpu\"\nsettle = \"100ms\"\n\
-         grace = \"100ms\"\nreserve = 0\n\
-         [[watch]]\npath = \"{root_of_test}/in\"\noutput = \"{root_of_test}/out\"\n"
-    );
-    std::fs::create_dir(path("in")).unwrap();
-    std::fs::write(path("slomod.toml"), text).unwrap();
-    std::fs::write(path("in/bad.mp4"), "no video").unwrap();
-    let log = std::fs::File::create(path("log")).unwrap();
-    let meta = log.metadata().unwrap();
-    let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && \
-                  mount --bind \"$0\" /run/systemd/journal || exit 99; exec \"$@\"";
-    let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script])
-        .arg(path("journal"))
-        .args([env!("CARGO_BIN_EXE_slomod"), "daemon", "--config"])
-        .arg(path("slomod.toml"))
-        .env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino()))
-        .stderr(log)
-        .spawn();
-    let Ok(mut child) = child else {
-        println!("skipped: no unshare");
-        return;
-    };
-    let begin = Instant::now();
-    let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
-    let has_job = |all: &[Vec<u8>]| {
-        let text = |it: &Vec<u8>| String::from_utf8_lossy(it).into_owned();
-        all.iter().map(text).find(|it| it.contains("SLOMOD_STATE") && it.contains("refused"))
-    };
-    let entry = loop {
-        while let Ok(length) = socket.recv(&mut buffer) {
-            all.push(buffer[..length].to_vec());
-        }
-        if let Some(entry) = has_job(&all) {
-            break entry;
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            println!("skipped: no mount namespace here ({status})");
-            return;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "{} entries", all.len());
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    child.kill().unwrap();
-    child.wait().unwrap();
-    for field in [
-        "SYSLOG_IDENTIFIER",
-        "PRIORITY",
-        "MESSAGE",
-        "SLOMOD_JOB",
-        "SLOMOD_WATCH",
-        "SLOMOD_SRC_SHA256",
-    ] {
-        assert!(
-            entry.lines().any(|line| line == field || line.starts_with(&format!("{field}="))),
-            "{field}: {entry:?}"
-        );
-    }
-    assert_eq!(std::fs::read_to_string(path("log")).unwrap(), "", "nothing twice");
 }
 
 #[test]

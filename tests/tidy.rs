@@ -30,6 +30,9 @@ const OPS_WITHOUT_KERNEL: &[&str] = &["levels", "mod", "resize", "tensor"];
 const FUSED: &[(&str, &[&str])] =
     &[("deconv_fusion", &["deconv", "fusion"]), ("stage_conv", &["flow", "conv"])];
 
+/// Cases of the service that must be mapped.
+const SERVICE_CASES: &[u32] = &[1, 2, 3, 4, 5, 8, 9, 10];
+
 /// The Rust side of what kernels take.
 const PARAMS: &str = "src/backend/cuda/params.rs";
 
@@ -217,22 +220,34 @@ fn rust_field(line: &str) -> String {
 
 #[test]
 fn every_case_of_ingest_is_mapped_to_tests_that_exist() {
-    let page = read(Path::new("tests/INGEST.md"));
-    let rows: BTreeMap<&str, &str> = page
+    check_cases("tests/INGEST.md", 'W', &(1..=40).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_case_of_the_service_is_mapped_to_tests_that_exist() {
+    check_cases("tests/SERVICE.md", 'S', SERVICE_CASES);
+}
+
+/// Whether `page` has a row for each of `cases`, and every row names tests that exist.
+fn check_cases(page: &str, letter: char, cases: &[u32]) {
+    let text = read(Path::new(page));
+    let rows: BTreeMap<&str, &str> = text
         .lines()
-        .filter_map(|line| line.strip_prefix("| W")?.split_once(" | "))
+        .filter_map(|line| line.strip_prefix(&format!("| {letter}"))?.split_once(" | "))
         .filter(|(case, _)| case.len() == 2)
         .rev()
         .collect();
-    for case in 1..=40 {
-        let row = rows.get(format!("{case:02}").as_str());
-        let row = row.unwrap_or_else(|| panic!("W{case:02} is not in tests/INGEST.md"));
+    for case in cases {
+        let case = format!("{case:02}");
+        assert!(rows.contains_key(case.as_str()), "{letter}{case} is not in {page}");
+    }
+    for (case, row) in rows {
         let tests: Vec<&str> = row.split('`').filter(|it| it.contains("::")).collect();
-        assert!(!tests.is_empty(), "W{case:02} has no test");
+        assert!(!tests.is_empty(), "{letter}{case} has no test");
         for test in tests {
             let (path, name) = test.split_once("::").unwrap();
             let source = read(Path::new(path));
-            assert!(source.contains(&format!("fn {name}()")), "W{case:02}: there is no {test}");
+            assert!(source.contains(&format!("fn {name}()")), "{letter}{case}: there is no {test}");
         }
     }
 }

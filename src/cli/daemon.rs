@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::CliError;
 use crate::config::file;
+use crate::daemon::events::Kind;
 use crate::daemon::run;
 use crate::daemon::service;
 use crate::daemon::worker::WorkerCommand;
@@ -14,7 +15,8 @@ use crate::error::Classify;
 /// Arguments of `slomod daemon`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGTERM or Ctrl-C stops it: the running clip goes back into the queue and is worked at the next start.
+SIGTERM or Ctrl-C stops it: the running clip goes back into the queue and is worked at the next start. SIGHUP, or
+`slomod reload`, reads the configuration again.
 Under systemd it says when it is ready, what it does, and that it lives. Its log goes to the journal, with fields
 (`journalctl -u slomod SLOMOD_JOB=7`), or to the terminal; SLOMOD_LOG=debug makes it say more.")]
 pub struct DaemonArgs {
@@ -31,9 +33,9 @@ pub fn run(args: &DaemonArgs) -> Result<(), CliError> {
     service::start_log();
     let logged = |error: &dyn Classify| {
         // In the system's journal with its level, not as a plain line of standard error.
-        log::error!("{}", service::plain(&error.to_string()));
+        log::error!(MESSAGE_ID = Kind::Fatal.id(); "{}", service::plain(&error.to_string()));
         CliError::new(error.exit_code(), "")
     };
     let config = file::load(&args.config).map_err(|error| logged(&error))?;
-    run::run(config, WorkerCommand::own()).map_err(|error| logged(&error))
+    run::run(&args.config, config, WorkerCommand::own()).map_err(|error| logged(&error))
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Exit codes are those of sysexits.h ([`ExitCode`]).
 
 pub mod check;
+pub mod control;
 pub mod convert;
 pub mod daemon;
 pub mod demo;
@@ -12,6 +13,7 @@ pub mod interpolate;
 mod manual;
 pub mod package_files;
 mod picture_file;
+pub mod place;
 mod progress;
 mod signals;
 pub mod status;
@@ -20,6 +22,7 @@ pub mod work;
 
 use clap::{Parser, Subcommand};
 
+use crate::daemon::control::Ask;
 use crate::error::{Classify, ExitCode};
 use crate::media;
 
@@ -50,10 +53,22 @@ enum Command {
     Init(init::InitArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
     Check(check::CheckArgs),
-    /// List the daemon's jobs and their states.
+    /// Show how the daemon is, its jobs and their states; without a daemon, what its journal says.
     Status(status::StatusArgs),
-    /// Try a failed, refused or skipped job again.
-    Retry(status::RetryArgs),
+    /// Begin no other clip until `resume`, also after a restart; the running one goes on.
+    Pause(control::PlainArgs),
+    /// Begin clips again.
+    Resume(control::PlainArgs),
+    /// Take a job out of the queue, or stop the running one. Its file stays, and is not worked until `retry`.
+    Cancel(control::CancelArgs),
+    /// Try a failed, refused, skipped or cancelled job again.
+    Retry(control::RetryArgs),
+    /// Read all folders now.
+    Rescan(control::PlainArgs),
+    /// Read the configuration again and say what came of it; running clips are not disturbed.
+    Reload(control::PlainArgs),
+    /// Print the daemon's figures as OpenMetrics text.
+    Metrics(control::PlainArgs),
     /// What the daemon starts for each clip.
     #[command(hide = true)]
     Work(work::WorkArgs),
@@ -105,7 +120,13 @@ pub fn run() -> std::process::ExitCode {
     let result = match &cli.command {
         Command::Daemon(args) => daemon::run(args),
         Command::Status(args) => status::run(args),
-        Command::Retry(args) => status::run_retry(args),
+        Command::Pause(args) => control::run(&args.place, &Ask::Pause),
+        Command::Resume(args) => control::run(&args.place, &Ask::Resume),
+        Command::Cancel(args) => control::cancel(args),
+        Command::Retry(args) => control::retry(args),
+        Command::Rescan(args) => control::run(&args.place, &Ask::Rescan),
+        Command::Reload(args) => control::run(&args.place, &Ask::Reload),
+        Command::Metrics(args) => control::run(&args.place, &Ask::Metrics),
         Command::Work(args) => work::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Interpolate(args) => interpolate::run(args),

@@ -1,49 +1,36 @@
-//! `slomod status` and `slomod retry`: what the journal says, and a failed job again.
+//! `slomod status`: what the running daemon says, or the journal where none runs.
 
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::CliError;
-use crate::config::file;
+use crate::cli::place::DaemonPlace;
+use crate::daemon::control::{Answer, Ask};
 use crate::daemon::job::now_ms;
-use crate::daemon::journal::Journal;
 use crate::daemon::journal::history::History;
 use crate::daemon::journal::view::{Counts, DaemonView, JobView};
-use crate::daemon::service::{plain, progress_text};
+use crate::daemon::journal::{Journal, JournalError};
+use crate::daemon::live::{Details, WatchView};
+use crate::daemon::service::{device_name, plain, progress_text};
 use crate::error::ExitCode;
 
-/// Where the journal is.
-#[derive(Debug, Args)]
-pub struct JournalPlace {
-    /// The daemon's configuration, which names the state folder.
-    #[arg(short, long, value_name = "FILE", default_value = file::DEFAULT_PATH)]
-    pub config: PathBuf,
-    /// The state folder itself, instead of a configuration.
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    pub state_dir: Option<PathBuf>,
-}
-
-impl JournalPlace {
-    fn open(&self) -> Result<Journal, CliError> {
-        let state_dir = match &self.state_dir {
-            Some(folder) => folder.clone(),
-            None => {
-                let config = file::load(&self.config).map_err(|error| CliError::of(&error))?;
-                config.daemon.state_dir
-            }
-        };
-        Journal::open_existing(&state_dir).map_err(|error| CliError::of(&error))
-    }
-}
+/// How often `--watch` asks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Moves the cursor of a terminal to its beginning and empties it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+/// Width of the column of folders, at the most.
+const WIDEST_FOLDER: usize = 48;
 
 /// Arguments of `slomod status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Where the journal is.
+    /// Which daemon.
     #[command(flatten)]
-    pub place: JournalPlace,
+    pub place: DaemonPlace,
     /// One job and its history: what became of it, when, by which machine and version.
     pub job: Option<i64>,
     /// How many of the waiting jobs are listed.
@@ -52,19 +39,12 @@ pub struct StatusArgs {
     /// How many of the jobs that are over are listed.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub ended: u32,
-    /// As JSON, with everything the journal says.
+    /// As JSON, with everything that is known.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `slomod retry`.
-#[derive(Debug, Args)]
-pub struct RetryArgs {
-    /// Where the journal is.
-    #[command(flatten)]
-    pub place: JournalPlace,
-    /// Number of a failed, refused or skipped job, as `slomod status` lists it.
-    pub job: i64,
+    /// Again every second, until Ctrl-C; with --json one line each time.
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,53 +53,87 @@ struct StatusView {
     running: bool,
     counts: Counts,
     jobs: Vec<JobView>,
+    /// What only a running daemon can say.
+    live: Option<Details>,
 }
 
-/// Prints the journal's jobs and their states.
+/// Prints the daemon's jobs and their states.
 ///
 /// # Errors
-/// Where there is no journal, or it cannot be read.
+/// Where neither a daemon nor a journal can be asked.
 pub fn run(args: &StatusArgs) -> Result<(), CliError> {
-    let journal = args.place.open()?;
-    if let Some(job) = args.job {
-        let history = history(&journal, job)?;
-        match args.json {
-            true => println!("{}", json(&history)?),
-            false => print!("{}", history_text(&history, now_ms())),
+    loop {
+        let text = once(args)?;
+        let mut out = std::io::stdout().lock();
+        let clear = if args.watch && !args.json && out.is_terminal() { CLEAR } else { "" };
+        // Whoever read it has enough where it cannot be written.
+        if write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err() || !args.watch {
+            return Ok(());
         }
-        return Ok(());
+        drop(out);
+        std::thread::sleep(WATCH_EVERY);
     }
-    let read = || {
-        let daemon = journal.daemon()?;
-        let running = daemon.as_ref().is_some_and(|it| is_alive(it.pid));
-        Ok(StatusView {
-            running,
-            daemon,
-            counts: journal.counts()?,
-            jobs: journal.list(args.queued, args.ended)?,
-        })
+}
+
+fn once(args: &StatusArgs) -> Result<String, CliError> {
+    if let Some(job) = args.job {
+        let history = history(args, job)?;
+        return match args.json {
+            true => json(&history, args),
+            false => Ok(history_text(&history, now_ms())),
+        };
+    }
+    let view = view(args)?;
+    if args.json { json(&view, args) } else { Ok(text(&view, now_ms())) }
+}
+
+/// Asks the daemon; where it runs and cannot be asked, the journal may still say something.
+fn ask(args: &StatusArgs, ask: &Ask) -> Result<Option<Answer>, CliError> {
+    match args.place.ask_if_there(ask) {
+        Err(error) if error.exit == ExitCode::Unavailable => {
+            eprintln!("slomod: {}; this is what the journal says", error.message);
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn history(args: &StatusArgs, job: i64) -> Result<History, CliError> {
+    if let Some(Answer::Job(history)) = ask(args, &Ask::Job(job))? {
+        return Ok(*history);
+    }
+    args.place.journal()?.history_of(job).map_err(|error| CliError::of(&error))
+}
+
+fn view(args: &StatusArgs) -> Result<StatusView, CliError> {
+    let (queued, ended) = (args.queued, args.ended);
+    if let Some(Answer::Status(live)) = ask(args, &Ask::Status { queued, ended })? {
+        return Ok(StatusView {
+            daemon: Some(live.daemon),
+            running: true,
+            counts: live.counts,
+            jobs: live.jobs,
+            live: Some(live.details),
+        });
+    }
+    let journal = args.place.journal()?;
+    in_journal(&journal, queued, ended).map_err(|error| CliError::of(&error))
+}
+
+fn in_journal(journal: &Journal, queued: u32, ended: u32) -> Result<StatusView, JournalError> {
+    let daemon = journal.daemon()?;
+    let running = daemon.as_ref().is_some_and(|it| is_alive(it.pid));
+    let (counts, jobs) = (journal.counts()?, journal.list(queued, ended)?);
+    Ok(StatusView { daemon, running, counts, jobs, live: None })
+}
+
+fn json(view: &impl Serialize, args: &StatusArgs) -> Result<String, CliError> {
+    let text = match args.watch {
+        true => serde_json::to_string(view),
+        false => serde_json::to_string_pretty(view),
     };
-    let view =
-        read().map_err(|error: crate::daemon::journal::JournalError| CliError::of(&error))?;
-    if args.json {
-        println!("{}", json(&view)?);
-    } else {
-        print!("{}", text(&view, now_ms()));
-    }
-    Ok(())
-}
-
-fn json(view: &impl Serialize) -> Result<String, CliError> {
-    serde_json::to_string_pretty(view)
-        .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))
-}
-
-fn history(journal: &Journal, job: i64) -> Result<History, CliError> {
-    let found = journal.history(job).map_err(|error| CliError::of(&error))?;
-    found.ok_or_else(|| {
-        let message = format!("there is no job {job}: `slomod status` lists them");
-        CliError::new(ExitCode::Usage, message)
-    })
+    let text = text.map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
+    Ok(text + "\n")
 }
 
 fn history_text(history: &History, now_ms: i64) -> String {
@@ -137,27 +151,22 @@ fn history_text(history: &History, now_ms: i64) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Makes a failed, refused or skipped job wait again.
-///
-/// # Errors
-/// Where there is no such job, or it is in another state.
-pub fn run_retry(args: &RetryArgs) -> Result<(), CliError> {
-    let mut journal = args.place.open()?;
-    journal.retry(args.job, now_ms()).map_err(|error| CliError::of(&error))?;
-    println!("job {} is queued", args.job);
-    Ok(())
-}
-
 fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn text(view: &StatusView, now_ms: i64) -> String {
-    let mut lines = vec![match &view.daemon {
-        Some(daemon) if view.running => format!("daemon {}: {}", daemon.pid, plain(&daemon.status)),
-        Some(_) => "the daemon died; it goes on where it was when it is started".into(),
-        None => "no daemon is running".into(),
-    }];
+    let mut lines = Vec::new();
+    match (&view.live, &view.daemon) {
+        (Some(live), Some(daemon)) => lines.extend(live_lines(live, daemon, now_ms)),
+        (None, Some(daemon)) if view.running => {
+            lines.push(format!("daemon {}: {}", daemon.pid, plain(&daemon.status)));
+        }
+        (_, Some(_)) => {
+            lines.push("the daemon died; it goes on where it was when it is started".into());
+        }
+        (_, None) => lines.push("no daemon is running".into()),
+    }
     let counts = &view.counts;
     lines.push(format!(
         "done {}, queued {}, running {}, failed {}, refused {}, duplicate {}, skipped {}, cancelled {}",
@@ -176,6 +185,33 @@ fn text(view: &StatusView, now_ms: i64) -> String {
         lines.push(format!("        and {} more that wait (--queued N)", counts.queued - listed));
     }
     lines.join("\n") + "\n"
+}
+
+/// What a running daemon says of itself: what does not work first, then its folders.
+fn live_lines(live: &Details, daemon: &DaemonView, now_ms: i64) -> Vec<String> {
+    let up = Duration::from_secs((now_ms - daemon.started_ms).max(0).unsigned_abs() / 1000);
+    let up = humantime::format_duration(up);
+    let device = live.device.as_ref().map(device_name).unwrap_or_default();
+    let mut lines =
+        vec![format!("daemon {}: slomod {}, up {up}, {device}", daemon.pid, plain(&live.version))];
+    if let Some(since) = &live.paused_since {
+        lines.push(format!("PAUSED since {}: `slomod resume` goes on", plain(since)));
+    }
+    lines.extend(live.degraded.iter().map(|it| format!("DEGRADED: {}", plain(it))));
+    let length = |it: &WatchView| plain(&it.path).chars().count();
+    let width = live.watches.iter().map(length).max().unwrap_or(0).min(WIDEST_FOLDER);
+    lines.extend(live.watches.iter().map(|watch| {
+        let mut line = format!("  {:<width$}  {:<8}", plain(&watch.path), watch.state);
+        line += &format!("  {} waiting  -> {}", watch.queued, plain(&watch.output));
+        if let Some(reason) = &watch.reason {
+            line += &format!("  ({})", plain(reason));
+        }
+        line
+    }));
+    if live.settling > 0 {
+        lines.push(format!("files that settle: {}", live.settling));
+    }
+    lines
 }
 
 fn job_line(job: &JobView, now_ms: i64) -> String {
@@ -221,5 +257,37 @@ mod tests {
         };
         let line = job_line(&job, 2_000);
         assert_eq!(line, "     7  queued     /in/a\\nb.mp4: no space (again in 7 s)");
+    }
+
+    #[test]
+    fn what_does_not_work_comes_before_the_folders_and_names_stay_on_their_lines() {
+        let watch = WatchView {
+            path: "/in\n1 done".into(),
+            output: "/out".into(),
+            state: "offline".into(),
+            reason: Some("not mounted".into()),
+            queued: 3,
+        };
+        let live = Details {
+            version: "1".into(),
+            now_ms: 0,
+            degraded: vec!["running on the CPU: no driver".into()],
+            paused_since: Some("today".into()),
+            device: None,
+            watches: vec![watch],
+            settling: 2,
+            oldest_queued_ms: None,
+        };
+        let daemon = DaemonView { pid: 7, started_ms: 0, seen_ms: 0, status: String::new() };
+        assert_eq!(
+            live_lines(&live, &daemon, 61_000),
+            [
+                "daemon 7: slomod 1, up 1m 1s, ",
+                "PAUSED since today: `slomod resume` goes on",
+                "DEGRADED: running on the CPU: no driver",
+                "  /in\\n1 done  offline   3 waiting  -> /out  (not mounted)",
+                "files that settle: 2",
+            ]
+        );
     }
 }

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::cli::CliError;
 use crate::config::settings::Settings;
-use crate::daemon::protocol::{Failure, Message, Request};
+use crate::daemon::protocol::{EngineNow, Failure, Message, Request};
 use crate::engine::open;
 use crate::error::{Classify, ExitCode};
 use crate::media;
@@ -86,6 +86,10 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
         // Before a device is taken, and while memory can still be bounded.
         media::probe_untrusted(&task.source)?;
         let mut engine = open::open(&task.settings)?;
+        let free_bytes = engine.device_free_bytes();
+        let engine_now = EngineNow { description: engine.description(), free_bytes };
+        // As above: a daemon that does not listen is dead.
+        let _ = say(&Message::Engine(Box::new(engine_now)));
         convert(task, &mut *engine, stop, &mut progress)
     };
     match work() {

@@ -10,6 +10,7 @@ use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Ready, Wa
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
+use crate::config::service::{hook, metrics};
 use crate::config::settings::{
     Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Scale, Settings,
 };
@@ -22,7 +23,7 @@ pub struct Problem {
     pub message: String,
 }
 
-type Checked<T> = Result<T, Problem>;
+pub(super) type Checked<T> = Result<T, Problem>;
 
 /// Longest duration that a key may have: a longer one is a slip of the pen.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -42,7 +43,7 @@ const X26X_PRESETS: [&str; 10] = [
     "placebo",
 ];
 
-fn wrong<T, V>(at: &Spanned<V>, message: String) -> Checked<T> {
+pub(super) fn wrong<T, V>(at: &Spanned<V>, message: String) -> Checked<T> {
     Err(Problem { offset: at.span().start, message })
 }
 
@@ -58,7 +59,8 @@ pub fn check(raw: RawFile) -> Checked<Config> {
     for (index, each) in raw.watch.iter().enumerate() {
         folders_apart(&watches, index, each.get_ref())?;
     }
-    Ok(Config { daemon, watches })
+    let hooks = raw.hook.iter().map(hook).collect::<Checked<Vec<_>>>()?;
+    Ok(Config { daemon, watches, hooks })
 }
 
 fn daemon(raw: RawDaemon) -> Checked<Daemon> {
@@ -90,6 +92,11 @@ fn daemon(raw: RawDaemon) -> Checked<Daemon> {
             None => default.extensions,
             Some(list) => extensions(list)?,
         },
+        control: match &raw.control {
+            Some(text) if text.get_ref() != "auto" => Some(absolute("control", text)?),
+            _ => None,
+        },
+        metrics: raw.metrics.as_ref().map_or(Ok(None), metrics)?,
     })
 }
 
@@ -360,7 +367,7 @@ fn scale(value: &Option<Spanned<Scalar>>) -> Checked<Scale> {
     }
 }
 
-fn duration(key: &str, text: &Spanned<String>) -> Checked<Duration> {
+pub(super) fn duration(key: &str, text: &Spanned<String>) -> Checked<Duration> {
     match humantime::parse_duration(text.get_ref()) {
         Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
         Ok(_) => wrong(text, format!("`{key}`: use more than 0 and at the most 7 days")),

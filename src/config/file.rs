@@ -1,5 +1,6 @@
 //! The daemon's configuration file, checked once at load: whoever holds a [`Config`] need not check again.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// The folders, at least one; their paths differ and no output lies in a watched folder.
     pub watches: Vec<Watch>,
+    /// Who hears of ended jobs.
+    pub hooks: Vec<Hook>,
 }
 
 /// What holds for all folders.
@@ -86,6 +89,10 @@ pub struct Daemon {
     pub reserve_bytes: u64,
     /// Lower-case file name extensions that are taken; empty takes every file.
     pub extensions: Vec<String>,
+    /// The control socket; `None` is in the service manager's runtime directory, or in `state_dir` where there is none.
+    pub control: Option<PathBuf>,
+    /// Loopback address at which metrics can be fetched over HTTP, besides the control socket.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for Daemon {
@@ -108,6 +115,8 @@ impl Default for Daemon {
             stop_timeout: Duration::from_secs(90),
             reserve_bytes: 1 << 30,
             extensions: extensions.map(str::to_owned).into(),
+            control: None,
+            metrics: None,
         }
     }
 }
@@ -146,6 +155,51 @@ impl Watch {
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.settings.clone()
+    }
+}
+
+/// Somebody who hears of ended jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Who.
+    pub target: HookTarget,
+    /// Of which ends.
+    pub on: Vec<HookState>,
+    /// How long it may take; then it is ended.
+    pub timeout: Duration,
+}
+
+/// Who hears of ended jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookTarget {
+    /// A program, by its absolute path, and its arguments. No shell looks at them. It gets the report on standard input.
+    Command(Vec<String>),
+    /// An `http` address, which gets the report as the body of a POST.
+    Url(String),
+}
+
+/// An end of a job that hooks can hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookState {
+    /// With output and report.
+    Done,
+    /// Given up.
+    Failed,
+    /// Not usable.
+    Refused,
+}
+
+impl HookState {
+    /// The state as the journal has it; `None` for a state that hooks do not hear of.
+    #[must_use]
+    pub fn of(state: &str) -> Option<Self> {
+        match state {
+            "done" => Some(Self::Done),
+            "failed" => Some(Self::Failed),
+            "refused" => Some(Self::Refused),
+            _ => None,
+        }
     }
 }
 
@@ -212,6 +266,21 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse(path, &text)
+}
+
+/// Where the daemon of a file is that may be wrong otherwise: its state folder and its control socket, as far as the file
+/// can be read at all.
+#[must_use]
+pub fn place(path: &Path) -> Option<Daemon> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let table: toml::Table = toml::from_str(&text).ok()?;
+    let key = |name: &str| {
+        let value = table.get("daemon")?.get(name)?.as_str().map(PathBuf::from);
+        value.filter(|it| it.is_absolute())
+    };
+    let default = Daemon::default();
+    let state_dir = key("state_dir").unwrap_or(default.state_dir);
+    Some(Daemon { state_dir, control: key("control"), ..Daemon::default() })
 }
 
 /// Checks `text`, naming it `path` in errors.

@@ -3,4 +3,5 @@
 mod check;
 pub mod file;
 pub mod raw;
+mod service;
 pub mod settings;

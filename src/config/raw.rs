@@ -4,7 +4,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::config::file::{Ready, WatchBy};
+use crate::config::file::{HookState, Ready, WatchBy};
 use crate::config::settings::{Audio, Codec, Container, Device, Mode};
 
 /// The whole file.
@@ -17,6 +17,9 @@ pub struct RawFile {
     /// `[[watch]]`, one for each folder.
     #[serde(default)]
     pub watch: Vec<Spanned<RawWatch>>,
+    /// `[[hook]]`, one for each program or address that hears of ended jobs.
+    #[serde(default)]
+    pub hook: Vec<Spanned<RawHook>>,
 }
 
 /// `[daemon]`: what holds for all folders. The keys are explained in `config/slomod.toml`.
@@ -40,6 +43,22 @@ pub struct RawDaemon {
     pub stop_timeout: Option<Spanned<String>>,
     pub reserve: Option<Spanned<Scalar>>,
     pub extensions: Option<Spanned<Vec<String>>>,
+    pub control: Option<Spanned<String>>,
+    pub metrics: Option<Spanned<String>>,
+}
+
+/// `[[hook]]`: who hears of ended jobs. The keys are explained in `config/slomod.toml`.
+#[expect(
+    missing_docs,
+    reason = "config/slomod.toml explains every key, and a test holds it to that"
+)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHook {
+    pub command: Option<Spanned<Vec<String>>>,
+    pub url: Option<Spanned<String>>,
+    pub on: Option<Spanned<Vec<HookState>>>,
+    pub timeout: Option<Spanned<String>>,
 }
 
 /// `[[watch]]`: one folder. The keys are explained in `config/slomod.toml`.

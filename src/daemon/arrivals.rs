@@ -9,14 +9,15 @@ use log::Level;
 
 use crate::config::file::{Depth, Ready};
 use crate::daemon::DaemonError;
+use crate::daemon::events::Kind;
 use crate::daemon::folders::Extent;
 use crate::daemon::hints::Hint;
 use crate::daemon::ignore;
 use crate::daemon::intake::{self, Checked};
 use crate::daemon::job::now_ms;
-use crate::daemon::journal::NewJob;
+use crate::daemon::journal::{CANCELLED_BY_REQUEST, NewJob};
 use crate::daemon::run::{Daemon, Event, FileKey};
-use crate::daemon::service::log_watch;
+use crate::daemon::service::{log_received, log_watch};
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, look, scan};
@@ -53,7 +54,7 @@ impl Daemon {
             Ok(Look::Nothing) => self.forget(&key),
             Ok(Look::Outside) => {
                 let message = format!("{}: {LEADS_OUT}", relative.display());
-                log_watch(Level::Warn, &root, &message);
+                log_watch(Level::Warn, Kind::FileWaits, &root, &message);
             }
             Ok(Look::Folder) => {}
             // A scan of its directory meets it again.
@@ -101,7 +102,8 @@ impl Daemon {
 
     /// A look at a file: it settles, unless the journal knows it as it is.
     pub(super) fn seen(&mut self, key: FileKey, snapshot: Snapshot) -> Result<(), DaemonError> {
-        if ignore::reason(&key.1, &self.config.daemon.extensions).is_some() {
+        let is_gone = self.folders.list[key.0].retired;
+        if is_gone || ignore::reason(&key.1, &self.config.daemon.extensions).is_some() {
             return Ok(());
         }
         let watch = &self.folders.list[key.0].watch;
@@ -134,6 +136,7 @@ impl Daemon {
         }
         let area = self.folders.list[folder].area.clone();
         let by = self.folders.list[folder].watch.watch_by;
+        let of = (folder, self.folders.list[folder].generation);
         let (events, known) = (self.events.clone(), Arc::clone(&self.known_files));
         let watches = self.hints.watches().clone();
         tokio::task::spawn_blocking(move || {
@@ -145,7 +148,7 @@ impl Daemon {
                 drop(known);
                 if !page.is_empty() {
                     // The receiver is gone only where the daemon ends.
-                    let _ = events.blocking_send(Event::Found(folder, page));
+                    let _ = events.blocking_send(Event::Found { folder: of, files: page });
                 }
             };
             let mut enter = |directory: &Path| watches.enter(&area.root, directory, by);
@@ -173,8 +176,22 @@ impl Daemon {
                     Ok(problems)
                 }
             };
-            let _ = events.blocking_send(Event::Scanned { folder, extent, result });
+            let _ = events.blocking_send(Event::Scanned { folder: of, extent, result });
         });
+    }
+
+    /// Whether what was found of a folder is about the folder as it is configured.
+    pub(super) fn is_current(&self, (folder, generation): (usize, u64)) -> bool {
+        let folder = &self.folders.list[folder];
+        !folder.retired && folder.generation == generation
+    }
+
+    /// A scan that began before a reload is over. What it watched in a folder that is not watched any more is forgotten.
+    pub(super) fn left_by_scan(&self, folder: usize) {
+        let folder = &self.folders.list[folder];
+        if folder.retired {
+            self.hints.watches().forget_root(&folder.watch.path);
+        }
     }
 
     pub(super) fn scanned(
@@ -236,7 +253,12 @@ impl Daemon {
         let now = Instant::now();
         let watch = self.folders.list[key.0].watch.path.to_string_lossy().into_owned();
         let note = |level, what: &str, why: &str| {
-            log_watch(level, &watch, &format!("{}: {what}: {why}", key.1.display()));
+            log_watch(
+                level,
+                Kind::FileWaits,
+                &watch,
+                &format!("{}: {what}: {why}", key.1.display()),
+            );
         };
         match checked {
             Checked::Ready(sha256) if self.settler.confirmed(&key, &snapshot) => {
@@ -307,7 +329,7 @@ impl Daemon {
             seen.sha256 == sha256
                 && seen.settings_sha256 == settings_sha256
                 && match seen.state.as_str() {
-                    "cancelled" => false,
+                    "cancelled" => seen.error_code.as_deref() == Some(CANCELLED_BY_REQUEST),
                     "done" => report_is_there(),
                     _ => true,
                 }
@@ -320,7 +342,7 @@ impl Daemon {
             None => {
                 let job = journal.submit(&new, now_ms())?;
                 journal.remember_root(job, &root)?;
-                log_watch(Level::Info, &name, &format!("{}: queued as job {job}", key.1.display()));
+                log_received(job, &name, &key.1.to_string_lossy(), sha256);
             }
         }
         drop(journal);

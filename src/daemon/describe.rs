@@ -1,21 +1,26 @@
-//! Tells the service manager and `slomod status` how the daemon is.
+//! Tells the service manager and the journal how the daemon is, and looks again for a device that is missed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::daemon::DaemonError;
+use crate::daemon::engines;
+use crate::daemon::events::Kind;
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::view::DaemonView;
-use crate::daemon::run::{Daemon, TICK};
+use crate::daemon::run::{Daemon, Event, TICK};
 use crate::daemon::service::{self, StatusParts};
+use crate::engine::EngineDescription;
 
 /// How often an unchanged description is written, to show that the daemon lives.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
+/// A missed GPU is looked for once in so many poll intervals: that starts a process and reads weights.
+const PROBE_POLLS: u32 = 10;
 
 impl Daemon {
     /// Tells the service manager and `slomod status` how things are.
     pub(super) fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
-        let patience = self.config.daemon.stall_timeout + self.config.daemon.stop_timeout;
-        if self.running.as_ref().is_none_or(|it| now.duration_since(it.advanced) < patience) {
+        if self.running.as_ref().is_none_or(|it| it.pulse.beats(now)) {
             self.notifier.alive(now);
         }
         if now < self.next_description {
@@ -26,19 +31,17 @@ impl Daemon {
         let counts = self.shop.journal().counts()?;
         self.may_start = counts.queued > 0;
         let (polling, offline) = self.folders.counts();
-        let mut degraded: Vec<String> =
-            self.fallback.iter().map(|why| format!("running on the CPU: {why}")).collect();
-        degraded.extend(self.folders.degraded());
-        degraded.extend(self.shop.locks.refusals());
         let line = service::status_line(&StatusParts {
-            degraded,
-            watches: self.folders.list.len(),
+            degraded: self.degraded(),
+            paused_since: self.paused.clone(),
+            watches: self.folders.watched().count(),
             polling,
             offline,
             running: self.running.as_ref().map(|it| (it.job, it.name.clone(), it.progress.clone())),
             settling: self.settler.len(),
             queued: counts.queued,
             failed: counts.failed + counts.refused,
+            device: self.device.as_ref().map(service::device_name).unwrap_or_default(),
         });
         self.notifier.status(&line);
         if line != self.described.0 || since.is_none_or(|since| since >= DESCRIBE_EVERY) {
@@ -51,5 +54,51 @@ impl Daemon {
             self.described = (line, Some(now));
         }
         Ok(())
+    }
+
+    /// Where `auto` did not get a GPU: from time to time, whether there is one now. Not beside a clip, which has the
+    /// processors, and which looks for itself when it begins.
+    pub(super) fn look_for_device(&mut self, now: Instant) {
+        let missed = self.device.as_ref().is_some_and(|it| it.fallback_reason.is_some());
+        if !missed || self.probing || self.running.is_some() || now < self.next_probe {
+            return;
+        }
+        self.probing = true;
+        let (config, shop) = (self.config.clone(), Arc::clone(&self.shop));
+        let (events, stop) = (self.events.clone(), self.stop.subscribe());
+        tokio::spawn(async move {
+            let limits = shop.rules().limits;
+            let opened = engines::open(&config, &[], &shop.command, limits, stop).await;
+            // The receiver is gone only where the daemon ends.
+            let _ = events.send(Event::Probed(opened)).await;
+        });
+    }
+
+    /// The missed device was looked for.
+    pub(super) fn probed(&mut self, result: Result<Vec<EngineDescription>, DaemonError>) {
+        self.probing = false;
+        self.next_probe = Instant::now() + self.config.daemon.poll_interval * PROBE_POLLS;
+        // What cannot be opened at all shows with the next clip.
+        if let Ok(Some(found)) = result.map(engines::foremost) {
+            self.device_is(found);
+        }
+    }
+
+    /// The network runs on this from now on.
+    pub(super) fn device_is(&mut self, found: EngineDescription) {
+        let before = self.device.as_ref().map(|it| &it.fallback_reason);
+        if before != Some(&found.fallback_reason) {
+            let device = service::device_name(&found);
+            match &found.fallback_reason {
+                Some(why) => {
+                    log::warn!(MESSAGE_ID = Kind::DeviceFallback.id(), SLOMOD_DEVICE = device.as_str(); "the network runs on the CPU: {}", service::plain(why));
+                }
+                None if before.is_some() => {
+                    log::info!(MESSAGE_ID = Kind::DeviceBack.id(), SLOMOD_DEVICE = device.as_str(); "the network runs on {device} again");
+                }
+                None => {}
+            }
+        }
+        self.device = Some(found);
     }
 }

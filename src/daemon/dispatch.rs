@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use crate::daemon::DaemonError;
 use crate::daemon::job::{self, Aftermath, now_ms};
 use crate::daemon::order;
+use crate::daemon::pulse::Pulse;
 use crate::daemon::run::{Daemon, Event, Running};
 use crate::daemon::watch::{Look, look};
 use crate::pipeline::Progress;
@@ -27,23 +30,26 @@ impl Daemon {
         let Some(claim) = claim else { return Ok(()) };
         let Some(folder) = self.folders.named(&claim.watch) else { return Ok(()) };
         self.turns.took(folder);
+        let (stop, stopped) = watch::channel(false);
         self.running = Some(Running {
             job: claim.job,
             key: (folder, claim.relative.clone()),
             name: claim.relative.to_string_lossy().into_owned(),
             progress: Progress::default(),
-            advanced: now,
+            pulse: Pulse::begin(self.shop.rules().limits, now),
+            stop,
+            cancelled_for: Vec::new(),
+            reloads: self.reload.count,
         });
         let watch = self.folders.list[folder].watch.clone();
-        let (shop, events, stop) =
-            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
+        let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
         tokio::spawn(async move {
             let sender = events.clone();
-            let mut on_progress = move |progress| {
+            let mut on_news = move |news| {
                 // A full queue loses a step of progress; the next one says more.
-                let _ = sender.try_send(Event::Progress(progress));
+                let _ = sender.try_send(Event::News(news));
             };
-            let result = job::work(shop, watch, claim, stop, &mut on_progress).await;
+            let result = job::work(shop, watch, claim, stopped, &mut on_news).await;
             let _ = events.send(Event::JobEnded(result)).await;
         });
         Ok(())
@@ -71,7 +77,11 @@ impl Daemon {
         self.may_start = true;
         // A job that was cancelled frees its place.
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let Some(Running { key, .. }) = running else { return Ok(()) };
+        let Some(mut running) = running else { return Ok(()) };
+        self.cancel_ended(&mut running);
+        self.renew_settings(&running)?;
+        self.look_after(running.job);
+        let key = running.key;
         match aftermath {
             Aftermath::Next => self.folders.works(key.0),
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),

@@ -8,6 +8,7 @@ use log::Level;
 
 use crate::config::file::{Config, Watch};
 use crate::daemon::directories::{Ways, Why};
+use crate::daemon::events::Kind;
 use crate::daemon::filesystem::{self, RootIdentity};
 use crate::daemon::hints::Watches;
 use crate::daemon::service::log_watch;
@@ -43,6 +44,10 @@ pub struct Folder {
     scanning: bool,
     /// Whether a scan of parts is.
     scanning_parts: bool,
+    /// Changes when the configuration of the folder does: what an earlier scan found means nothing then.
+    pub generation: u64,
+    /// It is not configured any more. Its number stays its own, for what is still under way.
+    pub retired: bool,
 }
 
 #[derive(Debug)]
@@ -79,28 +84,8 @@ impl Folders {
     /// All folders of `config`, none looked at yet.
     #[must_use]
     pub fn new(config: &Config, now: Instant) -> Self {
-        let folder = |watch: &Watch| Folder {
-            watch: watch.clone(),
-            area: Area {
-                root: watch.path.clone(),
-                depth: watch.depth,
-                extensions: config.daemon.extensions.clone(),
-                links_to: watch.links_to.clone(),
-            },
-            root: None,
-            ways: Ways::default(),
-            offline: None,
-            problem: None,
-            pause: None,
-            next_look: now,
-            next_scan: now,
-            next_poll: now,
-            parts: BTreeSet::new(),
-            scanning: false,
-            scanning_parts: false,
-        };
         Self {
-            list: config.watches.iter().map(folder).collect(),
+            list: config.watches.iter().map(|watch| Folder::new(watch, config, 0, now)).collect(),
             poll_interval: config.daemon.poll_interval,
             scan_interval: config.daemon.scan_interval,
             settle: config.daemon.settle,
@@ -109,12 +94,63 @@ impl Folders {
         }
     }
 
+    /// The folders are those of `config` from now on. Those that are configured as before are not touched, and every folder
+    /// keeps its number.
+    pub fn reload(&mut self, config: &Config, watches: &Watches, now: Instant) -> Changes {
+        let Self { poll_interval, scan_interval, settle, network_settle, grace, .. } =
+            Self::new(config, now);
+        let mut changes = Changes::default();
+        for (index, folder) in self.list.iter_mut().enumerate() {
+            let watch = config.watches.iter().find(|it| it.path == folder.watch.path);
+            let Some(watch) = watch else {
+                if !folder.retired {
+                    watches.forget_root(&folder.watch.path);
+                    log_watch(
+                        Level::Info,
+                        Kind::FolderNote,
+                        &folder.watch.path.to_string_lossy(),
+                        "not watched any more",
+                    );
+                    folder.retired = true;
+                    folder.generation += 1;
+                    folder.lose_silently();
+                    changes.removed.push(index);
+                }
+                continue;
+            };
+            let fresh = Folder::new(watch, config, folder.generation + 1, now);
+            if folder.retired {
+                *folder = fresh;
+                changes.added.push(index);
+            } else if folder.watch != fresh.watch || folder.area != fresh.area {
+                watches.forget_root(&folder.watch.path);
+                *folder = fresh;
+                changes.changed.push(index);
+            }
+            folder.next_look = now;
+        }
+        for watch in &config.watches {
+            if !self.list.iter().any(|it| it.watch.path == watch.path) {
+                changes.added.push(self.list.len());
+                self.list.push(Folder::new(watch, config, 0, now));
+            }
+        }
+        let list = std::mem::take(&mut self.list);
+        *self = Self { list, poll_interval, scan_interval, settle, network_settle, grace };
+        changes
+    }
+
+    /// The folders that are configured.
+    pub fn watched(&self) -> impl Iterator<Item = &Folder> {
+        self.list.iter().filter(|it| !it.retired)
+    }
+
     /// Looks which folders are there. Those that came (or came back, or have something else mounted) are to be scanned,
     /// which watches them; their numbers are returned.
     pub fn look(&mut self, watches: &Watches, now: Instant) -> Vec<usize> {
         let mut came = Vec::new();
         for (index, folder) in self.list.iter_mut().enumerate() {
-            if now < folder.next_look {
+            if folder.retired || now < folder.next_look {
                 continue;
             }
             folder.next_look = now + self.poll_interval;
@@ -210,14 +246,19 @@ impl Folders {
         let name = folder.watch.path.to_string_lossy().into_owned();
         if problem.is_some() || *extent == Extent::Whole {
             if let Some(problem) = problem.as_ref().filter(|_| problem != folder.problem) {
-                log_watch(Level::Warn, &name, &format!("some of it cannot be read: {problem}"));
+                log_watch(
+                    Level::Warn,
+                    Kind::FolderNote,
+                    &name,
+                    &format!("some of it cannot be read: {problem}"),
+                );
             }
             folder.problem = problem;
         }
         let ways = watches.ways(&folder.watch.path);
         let poll_interval = humantime::format_duration(self.poll_interval).to_string();
         for (level, message) in changes(&folder.ways, &ways, &poll_interval) {
-            log_watch(level, &name, &message);
+            log_watch(level, Kind::FolderNote, &name, &message);
         }
         folder.ways = ways;
     }
@@ -225,6 +266,14 @@ impl Folders {
     /// Something was missed: every folder is scanned at once.
     pub fn scan_all(&mut self, now: Instant) {
         for folder in &mut self.list {
+            folder.next_scan = now;
+        }
+    }
+
+    /// Every folder is looked for and read at once.
+    pub fn look_all_soon(&mut self, now: Instant) {
+        for folder in &mut self.list {
+            folder.next_look = now;
             folder.next_scan = now;
         }
     }
@@ -246,7 +295,9 @@ impl Folders {
     /// The folder that `path` lies in, or is, by its number: the innermost where one lies in another.
     #[must_use]
     pub fn of(&self, path: &Path) -> Option<usize> {
-        let lies_in = |(_, folder): &(usize, &Folder)| path.starts_with(&folder.watch.path);
+        let lies_in = |(_, folder): &(usize, &Folder)| {
+            !folder.retired && path.starts_with(&folder.watch.path)
+        };
         let depth = |(_, folder): &(usize, &Folder)| folder.watch.path.components().count();
         self.list.iter().enumerate().filter(lies_in).max_by_key(depth).map(|(index, _)| index)
     }
@@ -281,7 +332,12 @@ impl Folders {
         let length = Duration::from_millis(verdict::pause_ms(count).unsigned_abs());
         let name = folder.watch.path.to_string_lossy();
         let length_text = humantime::format_duration(length);
-        log_watch(Level::Warn, &name, &format!("paused for {length_text}: {reason}"));
+        log_watch(
+            Level::Warn,
+            Kind::FolderPaused,
+            &name,
+            &format!("paused for {length_text}: {reason}"),
+        );
         folder.pause = Some(Pause { until: now + length, reason, count });
     }
 
@@ -295,14 +351,14 @@ impl Folders {
     pub fn counts(&self) -> (usize, usize) {
         let polling = |folder: &&Folder| folder.root.is_some() && !folder.ways.polled.is_empty();
         let offline = |folder: &&Folder| folder.root.is_none();
-        (self.list.iter().filter(polling).count(), self.list.iter().filter(offline).count())
+        (self.watched().filter(polling).count(), self.watched().filter(offline).count())
     }
 
     /// What does not work as it should, a sentence each.
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let mut sentences = Vec::new();
-        for folder in &self.list {
+        for folder in self.watched() {
             let name = folder.watch.path.display();
             if let Some(why) = &folder.offline {
                 sentences.push(format!("{name} is offline: {why}"));
@@ -317,14 +373,65 @@ impl Folders {
     }
 }
 
+/// Numbers of folders that a reload touched.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New, or configured again.
+    pub added: Vec<usize>,
+    /// Configured otherwise.
+    pub changed: Vec<usize>,
+    /// Not configured any more.
+    pub removed: Vec<usize>,
+}
+
 impl Folder {
+    fn new(watch: &Watch, config: &Config, generation: u64, now: Instant) -> Self {
+        Self {
+            watch: watch.clone(),
+            area: Area {
+                root: watch.path.clone(),
+                depth: watch.depth,
+                extensions: config.daemon.extensions.clone(),
+                links_to: watch.links_to.clone(),
+            },
+            root: None,
+            ways: Ways::default(),
+            offline: None,
+            problem: None,
+            pause: None,
+            next_look: now,
+            next_scan: now,
+            next_poll: now,
+            parts: BTreeSet::new(),
+            scanning: false,
+            scanning_parts: false,
+            generation,
+            retired: false,
+        }
+    }
+
+    /// `events`, `polling`, `offline` or `paused`, and why it is not worked where it is not.
+    #[must_use]
+    pub fn standing(&self) -> (&'static str, Option<String>) {
+        match (&self.root, &self.pause) {
+            (None, _) => ("offline", self.offline.clone()),
+            (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
+            _ if !self.ways.polled.is_empty() => ("polling", self.problem.clone()),
+            _ => ("events", self.problem.clone()),
+        }
+    }
+
     /// The folder is not there. Nothing is concluded about its files.
     pub fn lose(&mut self, why: &str) {
         if self.offline.as_deref() != Some(why) {
             let name = self.watch.path.to_string_lossy();
-            log_watch(Level::Warn, &name, &format!("offline: {why}"));
+            log_watch(Level::Warn, Kind::FolderOffline, &name, &format!("offline: {why}"));
             self.offline = Some(why.to_owned());
         }
+        self.lose_silently();
+    }
+
+    fn lose_silently(&mut self) {
         self.root = None;
         self.ways = Ways::default();
     }

@@ -9,7 +9,7 @@ use crate::daemon::journal::Count;
 use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Publication, PublishError, Step};
-use crate::daemon::service;
+use crate::daemon::service::{self, Speed};
 use crate::pipeline::Task;
 use crate::report::{Report, Resumption};
 
@@ -37,6 +37,7 @@ impl Job {
             collision: self.watch.collision,
             report,
         };
+        let speed = Speed::of(&publication.report);
         let resumed = publication.report.timing.resumed.last().cloned();
         let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
         let collision = self.watch.collision;
@@ -87,7 +88,7 @@ impl Job {
             message +=
                 &format!(" (taken up behind {segments} segment(s), at frame {source_frame})");
         }
-        service::log_job(Level::Info, &self.claim, "done", &message);
+        service::log_done(&self.claim, &message, &speed);
         if let Some(earlier) = &self.claim.report_path
             // It said that an earlier attempt failed.
             && let Err(error) = publish::remove_temporary(earlier)

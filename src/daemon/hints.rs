@@ -55,7 +55,7 @@ struct Shared {
 /// What the thread that brings the events works with.
 #[derive(Debug, Default)]
 struct State {
-    extensions: Vec<String>,
+    extensions: Mutex<Vec<String>>,
     map: Mutex<Directories>,
     /// Directories that went: their watches are to be ended, where the watcher has not done so.
     ended: Mutex<Vec<PathBuf>>,
@@ -73,11 +73,17 @@ impl Hints {
     /// Starts listening. Names that `extensions` and [`ignore`] rule out give no hints.
     #[must_use]
     pub fn start(extensions: &[String]) -> Self {
-        let state = Arc::new(State { extensions: extensions.to_owned(), ..State::default() });
+        let state =
+            Arc::new(State { extensions: Mutex::new(extensions.to_owned()), ..State::default() });
         let handler = Arc::clone(&state);
         let watcher = notify::recommended_watcher(move |event| handler.take_in(event))
             .map_err(|error| format!("no change events ({error}; fs.inotify.max_user_instances)"));
         Self { watches: Watches(Arc::new(Shared { watcher: Mutex::new(watcher), state })) }
+    }
+
+    /// From now on names that these `extensions` and [`ignore`] rule out give no hints.
+    pub fn set_extensions(&self, extensions: &[String]) {
+        extensions.clone_into(&mut locked(&self.state().extensions));
     }
 
     /// Waits until there are hints or some were lost.
@@ -273,7 +279,10 @@ impl State {
                 && ignore::enters(name)
                 && path.symlink_metadata().is_ok_and(|it| it.is_dir())
         };
-        if is_directory || ignore::gives_hints(name, &self.extensions) || is_new_directory() {
+        if is_directory
+            || ignore::gives_hints(name, &locked(&self.extensions))
+            || is_new_directory()
+        {
             self.tell(Hint { path: path.to_owned(), moved_in });
         }
     }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::Level;
 use tokio::sync::watch;
 
-use crate::config::file::Watch;
+use crate::config::file::{Daemon, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
 use crate::daemon::names;
 use crate::daemon::output_lock::{OutputLock, OutputLocks};
-use crate::daemon::protocol::{Failure, Request, WireTask};
+use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish::{self, PublishError};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
@@ -26,7 +26,7 @@ use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
 use crate::pipeline::parts;
 use crate::pipeline::segments::Rule;
-use crate::pipeline::{ConvertError, Progress, Task};
+use crate::pipeline::{ConvertError, Task};
 use crate::report::{Notice, Report, Status};
 
 /// How often progress is written to the journal.
@@ -43,15 +43,47 @@ pub struct Shop {
     pub journal: Mutex<Journal>,
     /// How workers are started.
     pub command: WorkerCommand,
-    /// How long they may take.
+    /// Which output folders are this daemon's.
+    pub locks: OutputLocks,
+    rules: Mutex<Rules>,
+}
+
+/// What a reload may change for the jobs that begin after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How long workers may take.
     pub limits: Limits,
     /// Bytes that stay free.
     pub reserve_bytes: u64,
-    /// Which output folders are this daemon's.
-    pub locks: OutputLocks,
+}
+
+impl Rules {
+    /// As configured.
+    #[must_use]
+    pub fn of(daemon: &Daemon) -> Self {
+        let limits = Limits { stall: daemon.stall_timeout, stop: daemon.stop_timeout };
+        Self { limits, reserve_bytes: daemon.reserve_bytes }
+    }
 }
 
 impl Shop {
+    /// A shop without locks yet.
+    #[must_use]
+    pub fn new(journal: Journal, command: WorkerCommand, rules: Rules) -> Self {
+        let (journal, rules) = (Mutex::new(journal), Mutex::new(rules));
+        Self { journal, command, locks: OutputLocks::default(), rules }
+    }
+
+    /// The rules as they are now.
+    pub fn rules(&self) -> Rules {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Jobs that begin from now on go by these rules.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
     /// The journal. A thread that panicked while holding it left whole statements behind.
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,11 +127,11 @@ pub async fn work(
     watch: Watch,
     claim: Claim,
     stop: watch::Receiver<bool>,
-    on_progress: &mut (dyn FnMut(Progress) + Send),
+    on_news: &mut (dyn FnMut(News) + Send),
 ) -> Result<Aftermath, DaemonError> {
     let lock = shop.locks.of(&watch.output);
     let job = Job { shop, watch, claim, lock };
-    match job.attempt(stop, on_progress).await {
+    match job.attempt(stop, on_news).await {
         // The folder's fault, or the system's: it may pass.
         Err(Trouble::Passing(message)) => {
             job.delay("io", &message, Aftermath::Pause(message.clone()))
@@ -123,7 +155,7 @@ impl Job {
     async fn attempt(
         &self,
         stop: watch::Receiver<bool>,
-        on_progress: &mut (dyn FnMut(Progress) + Send),
+        on_news: &mut (dyn FnMut(News) + Send),
     ) -> Attempt {
         if let Some(aftermath) = self.source_trouble()? {
             return Ok(aftermath);
@@ -148,7 +180,7 @@ impl Job {
         }
         self.shop.journal().writing(&self.claim, &task.temporary)?;
         service::log_job(Level::Info, &self.claim, "running", "");
-        let ended = self.run_worker(&task, stop, on_progress).await?;
+        let ended = self.run_worker(&task, stop, on_news).await?;
         let aftermath = self.conclude(&task, ended).await?;
         Ok(aftermath)
     }
@@ -238,27 +270,29 @@ impl Job {
     fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
         let output = space::output_bytes(self.claim.size_bytes, &task.settings);
         let kept = task.parts.as_deref().map_or(0, parts::size_bytes);
-        space::trouble(folder, space::needed(output, kept, self.shop.reserve_bytes))
+        space::trouble(folder, space::needed(output, kept, self.shop.rules().reserve_bytes))
     }
 
     async fn run_worker(
         &self,
         task: &Task,
         stop: watch::Receiver<bool>,
-        on_progress: &mut (dyn FnMut(Progress) + Send),
+        on_news: &mut (dyn FnMut(News) + Send),
     ) -> Result<Ended, DaemonError> {
         let (mut written, mut problem) = (Instant::now(), None);
-        let mut note = |progress: Progress| {
-            if written.elapsed() >= PROGRESS_EVERY {
+        let mut note = |news: News| {
+            if let News::Progress(progress) = &news
+                && written.elapsed() >= PROGRESS_EVERY
+            {
                 let result =
-                    self.shop.journal().progress(&self.claim, &progress, now_ms(), LEASE_MS);
+                    self.shop.journal().progress(&self.claim, progress, now_ms(), LEASE_MS);
                 problem = problem.take().or(result.err());
                 written = Instant::now();
             }
-            on_progress(progress);
+            on_news(news);
         };
         let request = Request::Convert(Box::new(WireTask::from(task)));
-        let (command, limits) = (&self.shop.command, self.shop.limits);
+        let (command, limits) = (&self.shop.command, self.shop.rules().limits);
         let ended = worker::run(command, &request, limits, stop, &mut note).await;
         match problem {
             Some(error) => Err(error.into()),
@@ -274,7 +308,7 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                let why = "the daemon was stopped";
+                let why = "it was asked to stop";
                 return Ok(self.again(Count::Nothing, 0, "stopped", why, Aftermath::Next)?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),

@@ -21,6 +21,11 @@
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there
 //!  ├ dropin   what systemd must be told about the folders
+//!  ├ engines  whether device and weights open
+//!  ├ reload   a changed configuration, taken over whole or not at all
+//!  ├ control  the socket behind `slomod status` and its like; asked and live answer, metrics are for machines
+//!  ├ hooks    who hears of ended jobs
+//!  ├ events   the kinds of events that the log tells apart
 //!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
 //! ```
 
@@ -28,29 +33,40 @@ use std::path::PathBuf;
 
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 
+mod after;
 mod arrivals;
+mod asked;
+pub mod control;
 mod describe;
 pub mod digest;
 pub mod directories;
 mod dispatch;
 pub mod dropin;
+mod engines;
+pub mod events;
 pub mod filesystem;
 pub mod folders;
 mod hand_over;
 pub mod hints;
+mod hooks;
 pub mod ignore;
 pub mod intake;
 pub mod job;
 pub mod journal;
 pub mod known;
 mod known_files;
+pub mod live;
+mod metrics;
 pub mod names;
 pub mod order;
 pub mod original;
 pub mod output_lock;
+mod pause;
 pub mod protocol;
 pub mod publish;
+mod pulse;
 pub mod recover;
+mod reload;
 pub mod run;
 pub mod service;
 pub mod settle;

@@ -77,6 +77,11 @@ impl FirstReads {
         }
     }
 
+    /// The folder is another one now, or none: its next read is its first.
+    pub fn forget(&mut self, folder: usize) {
+        self.reads.remove(&folder);
+    }
+
     /// Whether its oldest file can be among those that were still for `settle`. A folder that takes long to be read is
     /// not waited for.
     #[must_use]

@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
+use crate::daemon::events::Kind;
 use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, Journal, JournalError};
@@ -197,10 +198,11 @@ impl OutputLocks {
                 journal().remember_output(folder, &root.lasting)?;
             }
             let name = folder.to_string_lossy();
+            let kind = Kind::OutputFolder;
             match (&found, before) {
                 (Err(why), Some(Err(said))) if why == said => {}
-                (Err(why), _) => log_watch(Level::Warn, &name, &format!("not worked: {why}")),
-                (Ok(_), Some(_)) => log_watch(Level::Info, &name, "taken over"),
+                (Err(why), _) => log_watch(Level::Warn, kind, &name, &format!("not worked: {why}")),
+                (Ok(_), Some(_)) => log_watch(Level::Info, kind, &name, "taken over"),
                 (Ok(_), None) => {}
             }
             places.insert(folder.to_owned(), found);
@@ -218,6 +220,11 @@ impl OutputLocks {
     #[must_use]
     pub fn of(&self, folder: &Path) -> Option<Arc<OutputLock>> {
         self.places().get(folder)?.as_ref().ok().cloned()
+    }
+
+    /// Gives back those of folders that are not wanted any more; a job that is under way there keeps its own.
+    pub fn keep(&self, wanted: impl Fn(&Path) -> bool) {
+        self.places().retain(|folder, _| wanted(folder));
     }
 
     /// Gives all of them back.

@@ -26,10 +26,12 @@ pub enum Request {
     Open(Box<Settings>),
 }
 
-/// What a worker answers: any number of `Progress`, then one of the others.
+/// What a worker answers: any number of `Engine` and `Progress`, then one of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
+    /// What the network runs on.
+    Engine(Box<EngineNow>),
     /// How far the conversion is.
     Progress(Progress),
     /// The output is verified and waits under its temporary name.
@@ -40,6 +42,24 @@ pub enum Message {
     Opened(EngineDescription),
     /// It did not work.
     Failed(Box<Failure>),
+}
+
+/// An engine that was opened for a clip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EngineNow {
+    /// What it is.
+    pub description: EngineDescription,
+    /// Free memory of its device, where that has memory of its own.
+    pub free_bytes: Option<u64>,
+}
+
+/// What a worker says before its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// What the network runs on.
+    Engine(Box<EngineNow>),
+    /// How far the conversion is.
+    Progress(Progress),
 }
 
 /// Why a request failed.

@@ -17,7 +17,7 @@ use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Completion, PublishError};
-use crate::daemon::service;
+use crate::daemon::service::{self, Speed};
 
 /// File whose lock says that a daemon works with the state folder.
 const LOCK_NAME: &str = "daemon.lock";
@@ -148,7 +148,9 @@ fn finish(
             remove_earlier_reports(watch, claim, planned);
             shop.journal().done(claim, original::intent(watch), now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
-            service::log_job(Level::Info, claim, "done", &message);
+            let report = serde_json::from_str(&planned.report).ok();
+            let speed = report.as_ref().map(Speed::of).unwrap_or_default();
+            service::log_done(claim, &message, &speed);
         }
         Completion::Undone => {
             let again = Again {

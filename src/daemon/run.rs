@@ -9,28 +9,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::file::{Config, Ready};
 use crate::daemon::DaemonError;
+use crate::daemon::after::EndedJob;
+use crate::daemon::asked::Control;
+use crate::daemon::control::{Answer, server};
+use crate::daemon::engines;
+use crate::daemon::events::Kind;
 use crate::daemon::folders::{Extent, Folders};
 use crate::daemon::hints::Hints;
+use crate::daemon::hooks::Hooks;
 use crate::daemon::intake::{Checked, Identities};
-use crate::daemon::job::{Aftermath, OFFLINE, Shop, now_ms};
+use crate::daemon::job::{Aftermath, OFFLINE, Rules, Shop, now_ms};
 use crate::daemon::journal::Journal;
 use crate::daemon::known_files::KnownFiles;
+use crate::daemon::metrics::Tally;
 use crate::daemon::order::{Checks, FirstReads, Turns};
 use crate::daemon::original;
-use crate::daemon::output_lock::OutputLocks;
-use crate::daemon::protocol::Request;
+use crate::daemon::pause;
+use crate::daemon::protocol::News;
+use crate::daemon::pulse::Pulse;
 use crate::daemon::recover;
-use crate::daemon::service::Notifier;
+use crate::daemon::reload::{Prepared, Reload};
+use crate::daemon::service::{self, Notifier};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
 use crate::daemon::watch::{Found, ScanProblems};
-use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
-use crate::error::{Consequence, ExitCode};
+use crate::daemon::worker::WorkerCommand;
+use crate::engine::EngineDescription;
 use crate::pipeline::Progress;
 
 /// Events that wait; each may be a page of files.
@@ -56,11 +65,14 @@ pub(super) type Finding = (FileKey, Snapshot, Checked);
 
 /// What reports back to the loop.
 pub(super) enum Event {
-    Found(usize, Vec<Found>),
-    Scanned { folder: usize, extent: Extent, result: std::io::Result<ScanProblems> },
+    Found { folder: (usize, u64), files: Vec<Found> },
+    Scanned { folder: (usize, u64), extent: Extent, result: std::io::Result<ScanProblems> },
     Checked { number: u64, finding: Finding },
-    Progress(Progress),
-    HouseKept(Result<(), DaemonError>),
+    News(News),
+    HouseKept { result: Result<(), DaemonError>, interrupted: Vec<i64> },
+    Ended(Option<Box<EndedJob>>),
+    Reloaded(Box<Result<Prepared, String>>),
+    Probed(Result<Vec<EngineDescription>, DaemonError>),
     JobEnded(Result<Aftermath, DaemonError>),
 }
 
@@ -70,7 +82,14 @@ pub(super) struct Running {
     pub(super) key: FileKey,
     pub(super) name: String,
     pub(super) progress: Progress,
-    pub(super) advanced: Instant,
+    /// Whether its work advances.
+    pub(super) pulse: Pulse,
+    /// Asks its worker to stop.
+    pub(super) stop: watch::Sender<bool>,
+    /// Who wants it cancelled.
+    pub(super) cancelled_for: Vec<oneshot::Sender<Answer>>,
+    /// How many reloads there had been when it began.
+    pub(super) reloads: u64,
 }
 
 /// All that the loop keeps.
@@ -99,7 +118,22 @@ pub(super) struct Daemon {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) notifier: Notifier,
-    pub(super) fallback: Option<String>,
+    /// What the network runs on, as far as is known.
+    pub(super) device: Option<EngineDescription>,
+    /// Its free memory when the last clip began, where it has memory of its own.
+    pub(super) device_free_bytes: Option<u64>,
+    pub(super) next_probe: Instant,
+    pub(super) probing: bool,
+    pub(super) control: Control,
+    pub(super) reload: Reload,
+    /// Since when no clip is begun.
+    pub(super) paused: Option<String>,
+    /// Waiting jobs by folders that are not configured.
+    pub(super) orphans: Vec<(String, u64)>,
+    pub(super) tally: Tally,
+    pub(super) hooks: Hooks,
+    /// Ended jobs whose reports are being read.
+    pub(super) looking_after: usize,
     pub(super) started_ms: i64,
     /// The same instant by the monotonic clock and by the system's.
     pub(super) clock: (Instant, i64),
@@ -110,17 +144,17 @@ pub(super) struct Daemon {
     pub(super) housekeeping: bool,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, with `config`, which was read from `path` and is read again at SIGHUP.
 ///
 /// # Errors
 /// [`DaemonError`] where it cannot begin or go on.
-pub fn run(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+pub fn run(path: &Path, config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
     // One thread runs the loop and starts all workers: they are told to die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| io_error("the daemon cannot start", source))?;
-    let result = runtime.block_on(serve(config, command));
+    let result = runtime.block_on(serve(path, config, command));
     // A hash of a large file or a scan of a share that hangs does not hold the end up.
     runtime.shutdown_background();
     result
@@ -138,34 +172,40 @@ fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
     DaemonError::Io { path: PathBuf::from("slomod"), action, source }
 }
 
-async fn serve(config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
     let catch = |kind| signal(kind).map_err(|source| io_error("signals cannot be caught", source));
     let mut signals = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    let mut hangup = catch(SignalKind::hangup())?;
     let state_dir = config.daemon.state_dir.clone();
     let _lock = recover::lock(&state_dir)?;
     let journal = Journal::open(&state_dir)?;
-    let limits = Limits { stall: config.daemon.stall_timeout, stop: config.daemon.stop_timeout };
-    let reserve_bytes = config.daemon.reserve_bytes;
-    let locks = OutputLocks::default();
-    let shop = Shop { journal: Mutex::new(journal), command, limits, reserve_bytes, locks };
+    let rules = Rules::of(&config.daemon);
+    let shop = Shop::new(journal, command, rules);
     let (stop, stopped) = watch::channel(false);
-    let fallback = tokio::select! {
-        result = open_engines(&config, &shop, stopped) => result?,
+    service::starting("opening device and weights");
+    let opened = tokio::select! {
+        result = engines::open(&config, &[], &shop.command, rules.limits, stopped) => result?,
         () = first(&mut signals) => return Ok(()),
     };
     let hints = Hints::start(&config.daemon.extensions);
     let (events, mut inbox) = mpsc::channel(EVENTS);
-    let mut daemon = Daemon::begin(config, shop, hints, events, stop)?;
-    daemon.fallback = fallback;
+    let mut asked = server::Inbox::default();
+    let outside = (Control::new(asked.sender()), Reload::of(path.to_owned()));
+    let mut daemon = Daemon::begin(config, shop, hints, outside, (events, stop))?;
+    if let Some(device) = engines::foremost(opened) {
+        daemon.device_is(device);
+    }
     daemon.turn()?;
     daemon.notifier.ready();
-    log::info!("slomod {} is ready", env!("CARGO_PKG_VERSION"));
+    log::info!(MESSAGE_ID = Kind::Ready.id(); "slomod {} is ready", env!("CARGO_PKG_VERSION"));
     loop {
         let pause = daemon.pause();
         tokio::select! {
             () = first(&mut signals) => break,
             () = daemon.hints.news() => {}
             Some(event) = inbox.recv() => daemon.event(event)?,
+            Some(asked) = asked.next() => daemon.asked(asked)?,
+            _ = hangup.recv() => daemon.reload_asked(None),
             () = tokio::time::sleep(pause) => {}
         }
         for hint in daemon.hints.take() {
@@ -183,48 +223,14 @@ async fn first(signals: &mut (Signal, Signal)) {
     }
 }
 
-/// Opens device and weights of every folder once, so that what is wrong with them shows at the start. Returns why a GPU
-/// is not used where it might have been.
-async fn open_engines(
-    config: &Config,
-    shop: &Shop,
-    stop: watch::Receiver<bool>,
-) -> Result<Option<String>, DaemonError> {
-    let (mut opened, mut fallback) = (Vec::new(), None);
-    for watch in &config.watches {
-        let settings = watch.settings();
-        let engine = (settings.model.clone(), settings.device, settings.scale);
-        if opened.contains(&engine) {
-            continue;
-        }
-        opened.push(engine);
-        let request = Request::Open(Box::new(settings));
-        let unfit = |reason, consequence, exit_code| {
-            Err(DaemonError::Engine { reason, consequence, exit_code })
-        };
-        let (command, limits) = (&shop.command, shop.limits);
-        match worker::run(command, &request, limits, stop.clone(), &mut |_| {}).await {
-            Ended::Opened(description) => fallback = fallback.or(description.fallback_reason),
-            Ended::Failed(failure) => {
-                return unfit(failure.message, failure.consequence, failure.exit_code);
-            }
-            other => {
-                let reason = format!("the network cannot be opened: {other:?}");
-                return unfit(reason, Consequence::Retry, ExitCode::Software);
-            }
-        }
-    }
-    Ok(fallback)
-}
-
 impl Daemon {
     /// Brings the journal in order.
     fn begin(
         config: Config,
         shop: Shop,
         hints: Hints,
-        events: mpsc::Sender<Event>,
-        stop: watch::Sender<bool>,
+        (control, reload): (Control, Reload),
+        (events, stop): (mpsc::Sender<Event>, watch::Sender<bool>),
     ) -> Result<Self, DaemonError> {
         let (now, started_ms) = (Instant::now(), now_ms());
         let owner = format!("{}-{started_ms}", std::process::id());
@@ -232,7 +238,8 @@ impl Daemon {
         recover::recover(&mut journal, &config, &owner, started_ms)?;
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
-        Ok(Self {
+        let paused = pause::read(&config.daemon.state_dir)?;
+        let mut daemon = Self {
             folders: Folders::new(&config, now),
             shop: Arc::new(shop),
             owner,
@@ -251,7 +258,17 @@ impl Daemon {
             events,
             stop,
             notifier: Notifier::new(now),
-            fallback: None,
+            device: None,
+            device_free_bytes: None,
+            next_probe: now,
+            probing: false,
+            control,
+            reload,
+            paused,
+            orphans: Vec::new(),
+            tally: Tally::new(),
+            hooks: Hooks::start(),
+            looking_after: 0,
             started_ms,
             clock: (now, started_ms),
             described: (String::new(), None),
@@ -259,7 +276,9 @@ impl Daemon {
             next_housekeeping: now,
             housekeeping: false,
             config,
-        })
+        };
+        daemon.find_orphans()?;
+        Ok(daemon)
     }
 
     /// How long the loop may sleep.
@@ -273,7 +292,7 @@ impl Daemon {
     fn turn(&mut self) -> Result<(), DaemonError> {
         let now = Instant::now();
         if let Some(step_ms) = set_back_by(self.clock, (now, now_ms())) {
-            log::warn!("the clock was set back by {} s", step_ms / 1000);
+            log::warn!(MESSAGE_ID = Kind::ClockSetBack.id(); "the clock was set back by {} s", step_ms / 1000);
             self.shop.journal().clock_set_back(step_ms)?;
             self.clock = (now, now_ms());
         }
@@ -282,6 +301,7 @@ impl Daemon {
             self.overflows += overflows;
             let total = self.overflows;
             log::warn!(
+                MESSAGE_ID = Kind::EventsLost.id();
                 "change events were lost ({total} times since the start): all folders are read"
             );
             self.folders.scan_all(now);
@@ -297,14 +317,16 @@ impl Daemon {
             self.next_locks = now + self.config.daemon.poll_interval;
             let outputs = self.config.watches.iter().map(|it| it.output.as_path());
             self.shop.locks.look(outputs, &self.shop.journal)?;
+            self.control.look(&self.config.daemon);
         }
         if now >= self.next_housekeeping && !self.housekeeping {
             self.next_housekeeping = now + self.config.daemon.poll_interval;
             self.keep_house()?;
         }
-        if self.running.is_none() {
+        if self.running.is_none() && self.paused.is_none() {
             self.start_job(now)?;
         }
+        self.look_for_device(now);
         self.describe(now)
     }
 
@@ -344,38 +366,52 @@ impl Daemon {
         interrupted.retain(|(claim, _)| running != Some(claim.job));
         let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
         let watches = self.config.watches.clone();
+        let jobs = interrupted.iter().map(|(claim, _)| claim.job).collect();
         tokio::task::spawn_blocking(move || {
             let result = recover::remove_leftovers(&shop, leftovers)
                 .and_then(|()| recover::finish_publications(&shop, &watches, interrupted))
                 .and_then(|()| Ok(original::move_pending(&shop, &watches)?));
             // The receiver is gone only where the daemon ends.
-            let _ = events.blocking_send(Event::HouseKept(result));
+            let _ = events.blocking_send(Event::HouseKept { result, interrupted: jobs });
         });
         Ok(())
     }
 
     fn event(&mut self, event: Event) -> Result<(), DaemonError> {
         match event {
-            Event::Found(folder, files) => {
+            Event::Found { folder, files } if self.is_current(folder) => {
                 for file in files {
-                    self.seen((folder, file.relative), file.snapshot)?;
+                    self.seen((folder.0, file.relative), file.snapshot)?;
                 }
             }
-            Event::Scanned { folder, extent, result } => self.scanned(folder, &extent, result),
+            Event::Scanned { folder, extent, result } if self.is_current(folder) => {
+                self.scanned(folder.0, &extent, result);
+            }
+            // The folder was configured otherwise meanwhile.
+            Event::Found { .. } => {}
+            Event::Scanned { folder, .. } => self.left_by_scan(folder.0),
             Event::Checked { number, finding } => self.checks.finish(number, finding),
-            Event::Progress(progress) => {
+            Event::News(News::Engine(engine)) => {
+                self.device_free_bytes = engine.free_bytes;
+                self.device_is(engine.description);
+            }
+            Event::News(News::Progress(progress)) => {
                 if let Some(running) = &mut self.running {
-                    if running.progress != progress {
-                        running.advanced = Instant::now();
-                    }
+                    running.pulse.note(&running.progress, &progress, Instant::now());
                     running.progress = progress;
                 }
             }
-            Event::HouseKept(result) => {
+            Event::HouseKept { result, interrupted } => {
                 self.housekeeping = false;
                 result?;
+                for job in interrupted {
+                    self.look_after(job);
+                }
             }
+            Event::Ended(job) => self.ended(job),
             Event::JobEnded(result) => self.job_ended(result)?,
+            Event::Reloaded(result) => self.reloaded(*result)?,
+            Event::Probed(result) => self.probed(result),
         }
         Ok(())
     }
@@ -392,22 +428,30 @@ impl Daemon {
     async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<(), DaemonError> {
         log::info!("stopping");
         self.notifier.stopping();
+        self.control.close();
         self.stop.send_replace(true);
+        if let Some(running) = &self.running {
+            running.stop.send_replace(true);
+        }
         let deadline = tokio::time::Instant::now() + self.config.daemon.stop_timeout + END_TIME;
         while self.running.is_some() {
             match tokio::time::timeout_at(deadline, inbox.recv()).await {
                 Ok(Some(Event::JobEnded(result))) => {
-                    self.running = None;
+                    let ended = self.running.take();
                     result?;
+                    // It may have come to its end just now.
+                    ended.iter().for_each(|it| self.look_after(it.job));
                 }
+                Ok(Some(Event::Ended(ended))) => self.ended(ended),
                 Ok(Some(_)) => {}
                 // What is left is found by the next start.
                 Ok(None) | Err(_) => break,
             }
         }
+        self.look_after_last(inbox).await;
         self.shop.journal().forget_daemon()?;
         self.shop.locks.release();
-        log::info!("stopped");
+        log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
         Ok(())
     }
 }

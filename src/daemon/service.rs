@@ -8,13 +8,30 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use sd_notify::NotifyState;
 use systemd_journal_logger::JournalLog;
 
+use crate::daemon::events::Kind;
 use crate::daemon::journal::Claim;
+use crate::engine::EngineDescription;
 use crate::pipeline::Progress;
+use crate::report::Report;
 
 /// Environment variable with the level of the log: `error`, `warn`, `info` (if unset), `debug`.
 pub const LEVEL_VARIABLE: &str = "SLOMOD_LOG";
 /// What the fields of slomod begin with in the system's journal.
 const FIELD_PREFIX: &str = "SLOMOD_";
+
+/// The start goes on with `what`.
+pub fn starting(what: &str) {
+    send(&[NotifyState::Status(&format!("starting: {what}"))]);
+}
+
+/// A start or a reload takes this much longer than the service manager waits for.
+pub fn extend_timeout(by: Duration) {
+    let usec = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+    send(&[NotifyState::ExtendTimeoutUsec(usec)]);
+}
+
+/// The journal's field for the kind of an event; people need no number.
+const MESSAGE_ID: &str = "MESSAGE_ID";
 
 /// Talks to the service manager; says nothing where there is none.
 #[derive(Debug)]
@@ -36,6 +53,17 @@ impl Notifier {
     /// Configuration, journal and device are there.
     pub fn ready(&self) {
         send(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is read again; [`Self::ready`] ends that, whatever came of it. In one message, as the service
+    /// manager wants to know since when.
+    pub fn reloading(&mut self) {
+        let status = NotifyState::Status("reading the configuration again");
+        self.status.clear();
+        match NotifyState::monotonic_usec_now() {
+            Ok(since) => send(&[NotifyState::Reloading, since, status]),
+            Err(error) => log::warn!("the service manager is not told of the reload: {error}"),
+        }
     }
 
     /// One line for `systemctl status`; sent where it differs from the last.
@@ -73,6 +101,8 @@ fn send(states: &[NotifyState<'_>]) {
 pub struct StatusParts {
     /// What does not work as it should, such as `running on the CPU: no driver`.
     pub degraded: Vec<String>,
+    /// Since when no clip is begun, where that was asked for.
+    pub paused_since: Option<String>,
     /// Folders watched.
     pub watches: usize,
     /// Of these, without events.
@@ -87,14 +117,34 @@ pub struct StatusParts {
     pub queued: u64,
     /// Failed and refused jobs.
     pub failed: u64,
+    /// What the network runs on; empty where it is not known.
+    pub device: String,
+}
+
+/// What the network runs on, in a few words: `cpu`, `cuda NVIDIA H100`.
+#[must_use]
+pub fn device_name(description: &EngineDescription) -> String {
+    short_name(&description.device_kind, &description.device_name)
+}
+
+fn short_name(kind: &str, name: &str) -> String {
+    match (kind, name) {
+        ("cpu", _) => "cpu".to_owned(),
+        (kind, "") => kind.to_owned(),
+        (kind, name) => format!("{kind} {}", plain(name)),
+    }
 }
 
 /// The line for `systemctl status` and `slomod status`: what is degraded first.
 #[must_use]
 pub fn status_line(parts: &StatusParts) -> String {
     let mut line = String::new();
-    for degraded in &parts.degraded {
-        let _ = write!(line, "{} | ", plain(degraded));
+    if !parts.degraded.is_empty() {
+        let all: Vec<String> = parts.degraded.iter().map(|it| plain(it)).collect();
+        let _ = write!(line, "DEGRADED: {} | ", all.join("; "));
+    }
+    if let Some(since) = &parts.paused_since {
+        let _ = write!(line, "PAUSED since {} | ", plain(since));
     }
     let plural = if parts.watches == 1 { "watch" } else { "watches" };
     let _ = write!(line, "{} {plural}", parts.watches);
@@ -118,6 +168,9 @@ pub fn status_line(parts: &StatusParts) -> String {
         if count > 0 {
             let _ = write!(line, ", {word} {count}");
         }
+    }
+    if !parts.device.is_empty() {
+        let _ = write!(line, " | {}", parts.device);
     }
     line
 }
@@ -159,17 +212,68 @@ pub fn plain(text: &str) -> String {
     line
 }
 
+/// What is known of a job besides its claim, once it is done.
+#[derive(Clone, Debug, Default)]
+pub struct Speed {
+    fps: Option<f64>,
+    device: Option<String>,
+}
+
+impl Speed {
+    /// Of the job with this report.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        let device = report.device.as_ref();
+        Self {
+            fps: report.timing.end_to_end_fps.filter(|it| it.is_finite()),
+            device: device.map(|it| short_name(&it.kind, &it.name)),
+        }
+    }
+}
+
+/// Logs that a file became a job.
+pub fn log_received(job: i64, watch: &str, relative: &str, sha256: &str) {
+    log::info!(
+        MESSAGE_ID = Kind::JobQueued.id(),
+        SLOMOD_JOB = job,
+        SLOMOD_STATE = "queued",
+        SLOMOD_WATCH = watch,
+        SLOMOD_SOURCE_SHA256 = sha256;
+        "{}: {}: queued as job {job}", plain(watch), plain(relative)
+    );
+}
+
+/// Logs that a job is done, with its fields.
+pub fn log_done(claim: &Claim, message: &str, speed: &Speed) {
+    let source = format!("{}/{}", claim.watch, claim.relative.display());
+    let fps = speed.fps.map(|it| format!("{it:.2}")).unwrap_or_default();
+    let device = speed.device.as_deref().unwrap_or_default();
+    log::info!(
+        MESSAGE_ID = Kind::JobDone.id(),
+        SLOMOD_JOB = claim.job,
+        SLOMOD_ATTEMPT = claim.attempt,
+        SLOMOD_STATE = "done",
+        SLOMOD_WATCH = claim.watch.as_str(),
+        SLOMOD_SOURCE = source.as_str(),
+        SLOMOD_SOURCE_SHA256 = claim.sha256.as_str(),
+        SLOMOD_FPS = fps.as_str(),
+        SLOMOD_DEVICE = device;
+        "job {}: done: {}: {}", claim.job, plain(&source), plain(message)
+    );
+}
+
 /// Logs what became of a job, with its fields.
 pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
     let source = format!("{}/{}", claim.watch, claim.relative.display());
     log::log!(
         level,
+        MESSAGE_ID = Kind::of_state(state).id(),
         SLOMOD_JOB = claim.job,
         SLOMOD_ATTEMPT = claim.attempt,
         SLOMOD_STATE = state,
         SLOMOD_WATCH = claim.watch.as_str(),
         SLOMOD_SOURCE = source.as_str(),
-        SLOMOD_SRC_SHA256 = claim.sha256.as_str();
+        SLOMOD_SOURCE_SHA256 = claim.sha256.as_str();
         "job {}: {state}: {}{}{}",
         claim.job,
         plain(&source),
@@ -179,8 +283,10 @@ pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
 }
 
 /// Logs what happens to a folder, with its fields.
-pub fn log_watch(level: Level, watch: &str, message: &str) {
-    log::log!(level, SLOMOD_WATCH = watch; "{}: {}", plain(watch), plain(message));
+pub fn log_watch(level: Level, kind: Kind, watch: &str, message: &str) {
+    log::log!(
+        level, MESSAGE_ID = kind.id(), SLOMOD_WATCH = watch; "{}: {}", plain(watch), plain(message)
+    );
 }
 
 /// Sends the log to the system's journal where standard error is connected to it, else to standard error. A second call
@@ -221,7 +327,7 @@ fn terminal_line(time: &str, record: &Record<'_>) -> String {
     impl<'kvs> VisitSource<'kvs> for Fields<'_> {
         fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
             let value = plain(&value.to_string());
-            if !self.0.contains(&value) {
+            if key.as_str() != MESSAGE_ID && !self.0.contains(&value) {
                 let key = key.as_str().trim_start_matches(FIELD_PREFIX).to_lowercase();
                 let _ = write!(self.0, " {key}={value}");
             }
@@ -251,7 +357,8 @@ mod tests {
             eta_s: Some(41.2),
         };
         let parts = StatusParts {
-            degraded: vec!["running on the CPU: no driver".into()],
+            degraded: vec!["running on the CPU: no driver".into(), "/in is offline".into()],
+            paused_since: Some("2026-01-01T00:00:00Z".into()),
             watches: 3,
             polling: 1,
             offline: 1,
@@ -259,11 +366,13 @@ mod tests {
             settling: 2,
             queued: 12,
             failed: 1,
+            device: "cpu".into(),
         };
         assert_eq!(
             status_line(&parts),
-            "running on the CPU: no driver | 3 watches (1 polling, 1 offline) | run 7: 20120730_093000.mp4 62% \
-             41.3 fps ETA 00:41 | queue 12, settling 2, failed 1"
+            "DEGRADED: running on the CPU: no driver; /in is offline | PAUSED since 2026-01-01T00:00:00Z | 3 watches \
+             (1 polling, 1 offline) | run 7: 20120730_093000.mp4 62% 41.3 fps ETA 00:41 | queue 12, settling 2, \
+             failed 1 | cpu"
         );
         let idle = StatusParts { watches: 1, ..StatusParts::default() };
         assert_eq!(status_line(&idle), "1 watch | idle | queue 0");
@@ -285,7 +394,7 @@ mod tests {
         let record = Record::builder()
             .level(Level::Info)
             .args(format_args!("/in/a\n2026-01-01 INFO all is well\x1b[2J.mp4"))
-            .key_values(&[("SLOMOD_JOB", 7)])
+            .key_values(&[("SLOMOD_JOB", "7"), ("MESSAGE_ID", "4b2d")])
             .build();
         let line = terminal_line("2026-01-01T00:00:00.123Z", &record);
         assert!(!line.contains(['\n', '\x1b']), "{line}");

@@ -183,6 +183,12 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         self.entries.remove(key);
     }
 
+    /// No file of this folder is any business of ours any more.
+    pub fn forget_group(&mut self, group: usize) {
+        let of = self.group;
+        self.entries.retain(|key, _| of(key) != group);
+    }
+
     /// Whether the file is settling and looked like this at the last look: then [`observe`](Self::observe) changes
     /// nothing.
     #[must_use]

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::daemon::protocol::{Failure, Message, Request};
+use crate::daemon::protocol::{Failure, Message, News, Request};
 use crate::engine::EngineDescription;
 use crate::pipeline::Progress;
 use crate::report::Report;
@@ -89,7 +89,7 @@ pub async fn run(
     request: &Request,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
-    on_progress: &mut (dyn FnMut(Progress) + Send),
+    on_news: &mut (dyn FnMut(News) + Send),
 ) -> Ended {
     let (mut child, stdin) = match start(command, request).await {
         Ok(started) => started,
@@ -114,7 +114,13 @@ pub async fn run(
                         deadline = Instant::now() + limits.stall;
                     }
                     last = progress.clone();
-                    on_progress(progress);
+                    on_news(News::Progress(progress));
+                }
+                Some(Ok(Message::Engine(engine))) => {
+                    if stdin.is_some() {
+                        deadline = Instant::now() + limits.stall;
+                    }
+                    on_news(News::Engine(engine));
                 }
                 Some(Ok(last)) => break final_message(last),
                 Some(Err(nonsense)) => break Ended::Crashed(nonsense),
@@ -188,7 +194,9 @@ async fn start(command: &WorkerCommand, request: &Request) -> io::Result<(Child,
     }
 }
 
-fn moved(last: &Progress, next: &Progress) -> bool {
+/// Whether work advanced between two messages: speeds and guesses alone are no advance.
+#[must_use]
+pub fn moved(last: &Progress, next: &Progress) -> bool {
     let place = |it: &Progress| (it.step, it.frames_in, it.frames_out);
     last.phase != next.phase || place(last) != place(next)
 }
@@ -199,7 +207,7 @@ fn final_message(message: Message) -> Ended {
         Message::Probed => Ended::Probed,
         Message::Opened(description) => Ended::Opened(description),
         Message::Failed(failure) => Ended::Failed(failure),
-        Message::Progress(_) => Ended::Crashed("progress is no end".into()),
+        Message::Progress(_) | Message::Engine(_) => Ended::Crashed("progress is no end".into()),
     }
 }
 
@@ -242,7 +250,7 @@ async fn read_messages(
 }
 
 /// The last part of all that the worker wrote to standard error.
-async fn read_tail(mut stderr: impl AsyncRead + Unpin) -> String {
+pub(super) async fn read_tail(mut stderr: impl AsyncRead + Unpin) -> String {
     let (mut tail, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
         tail.extend_from_slice(&buffer[..count]);
@@ -287,8 +295,10 @@ mod tests {
     fn run_script(script: &str, limits: Limits) -> (Ended, Vec<u64>) {
         let mut seen = Vec::new();
         let (_stop, stopped) = watch::channel(false);
-        let ended = block_on(run(&shell(script), &request(), limits, stopped, &mut |progress| {
-            seen.push(progress.frames_out);
+        let ended = block_on(run(&shell(script), &request(), limits, stopped, &mut |news| {
+            if let News::Progress(progress) = news {
+                seen.push(progress.frames_out);
+            }
         }));
         (ended, seen)
     }

@@ -110,6 +110,11 @@ pub trait Interpolator: Send {
         None
     }
 
+    /// Bytes of its device's own memory that are free now; `None` where there is no such memory, or it does not say.
+    fn device_free_bytes(&mut self) -> Option<u64> {
+        None
+    }
+
     /// What it is, for the report.
     fn description(&self) -> EngineDescription;
 }

@@ -82,7 +82,7 @@ fn is_at_rest(place: &Place) -> bool {
 /// What `slomod status` says of the daemon.
 fn status_line(place: &Place) -> String {
     let output = place.command("status").output().unwrap();
-    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Makes the outputs of `place` lossless, and so far larger than their sources.

@@ -332,6 +332,10 @@ impl Interpolator for Steady {
         scores.then_some(self)
     }
 
+    fn device_free_bytes(&mut self) -> Option<u64> {
+        (self.room.as_mut()?.free)().ok()
+    }
+
     fn description(&self) -> EngineDescription {
         let now = self.engine.as_ref().map(|engine| engine.description());
         let now = now.unwrap_or_else(|| self.description.clone());

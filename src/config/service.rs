@@ -1,0 +1,78 @@
+//! Raw file → [`Config`](crate::config::file::Config): what concerns the running service, not clips.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+use ureq::http::Uri;
+
+use crate::config::check::{Checked, Problem, duration, wrong};
+use crate::config::file::{Hook, HookState, HookTarget};
+use crate::config::raw::RawHook;
+
+/// How long a hook may take where the file does not say.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Checks the address of the metrics: `off`, or one that only this machine can reach.
+pub fn metrics(text: &Spanned<String>) -> Checked<Option<SocketAddr>> {
+    let found = text.get_ref();
+    match found.parse::<SocketAddr>() {
+        _ if found == "off" => Ok(None),
+        Ok(address) if address.ip().is_loopback() && address.port() > 0 => Ok(Some(address)),
+        _ => {
+            let advice = "use off, or a port of this machine alone, as 127.0.0.1:9464";
+            wrong(text, format!("`metrics` is `{found}`: {advice}"))
+        }
+    }
+}
+
+/// Checks one hook.
+pub fn hook(raw: &Spanned<RawHook>) -> Checked<Hook> {
+    let hook = raw.get_ref();
+    let target = match (&hook.command, &hook.url) {
+        (Some(words), None) => command(words)?,
+        (None, Some(text)) => url(text)?,
+        (Some(_), Some(text)) => {
+            return wrong(text, "a hook has `command` or `url`, not both: write two".into());
+        }
+        (None, None) => {
+            let message = "a hook needs `command` or `url`".into();
+            return Err(Problem { offset: raw.span().start, message });
+        }
+    };
+    let on = match &hook.on {
+        None => vec![HookState::Done, HookState::Failed, HookState::Refused],
+        Some(list) if list.get_ref().is_empty() => {
+            return wrong(list, "`on` is empty: name done, failed or refused".into());
+        }
+        Some(list) => list.get_ref().clone(),
+    };
+    let timeout =
+        hook.timeout.as_ref().map_or(Ok(HOOK_TIMEOUT), |text| duration("timeout", text))?;
+    Ok(Hook { target, on, timeout })
+}
+
+fn command(words: &Spanned<Vec<String>>) -> Checked<HookTarget> {
+    let program = words.get_ref().first().map_or("", String::as_str);
+    if !Path::new(program).is_absolute() {
+        let message = format!("`command` begins with `{program}`: use the program's absolute path");
+        return wrong(words, message);
+    }
+    if words.get_ref().iter().any(|word| word.contains('\0')) {
+        return wrong(words, "`command` holds a NUL character".into());
+    }
+    Ok(HookTarget::Command(words.get_ref().clone()))
+}
+
+fn url(text: &Spanned<String>) -> Checked<HookTarget> {
+    let found = text.get_ref();
+    let uri = found.parse::<Uri>().ok();
+    match uri.filter(|it| it.scheme_str() == Some("http") && it.host().is_some()) {
+        Some(_) => Ok(HookTarget::Url(found.clone())),
+        None => {
+            let advice = "use http://host:port/path; for https let a `command` call curl";
+            wrong(text, format!("`url` is `{found}`: {advice}"))
+        }
+    }
+}

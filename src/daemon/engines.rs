@@ -1,0 +1,108 @@
+//! Opens device and weights to see whether they work: at the start, at a reload, and again while a GPU is missed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::file::{Config, Watch};
+use crate::config::settings::{Device, Scale};
+use crate::daemon::DaemonError;
+use crate::daemon::protocol::Request;
+use crate::daemon::service;
+use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
+use crate::engine::EngineDescription;
+use crate::error::{Consequence, ExitCode};
+
+/// How often the service manager is told that weights are still being opened.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How much longer it is asked to wait each time.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+/// What tells engines apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineKey {
+    model: Option<PathBuf>,
+    device: Device,
+    scale: Scale,
+}
+
+/// The engine of a folder.
+fn key(watch: &Watch) -> EngineKey {
+    let settings = &watch.settings;
+    EngineKey { model: settings.model.clone(), device: settings.device, scale: settings.scale }
+}
+
+/// The engines that the folders of `config` need, each once.
+#[must_use]
+pub fn keys(config: &Config) -> Vec<EngineKey> {
+    let mut keys = Vec::new();
+    for watch in &config.watches {
+        let key = key(watch);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+/// Opens every engine of `config` that is not among `opened`, so that what is wrong with one shows before a clip is at
+/// stake. Meanwhile the service manager is asked for patience; one that hangs is ended after `limits.stall`. Returns what
+/// was opened.
+///
+/// # Errors
+/// [`DaemonError::Engine`].
+pub async fn open(
+    config: &Config,
+    opened: &[EngineKey],
+    command: &WorkerCommand,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<Vec<EngineDescription>, DaemonError> {
+    let mut descriptions = Vec::new();
+    for key_to_open in keys(config).iter().filter(|it| !opened.contains(it)) {
+        let Some(watch) = config.watches.iter().find(|it| key(it) == *key_to_open) else {
+            continue;
+        };
+        let request = Request::Open(Box::new(watch.settings()));
+        let mut no_progress = |_| {};
+        let work = worker::run(command, &request, limits, stop.clone(), &mut no_progress);
+        tokio::pin!(work);
+        service::extend_timeout(EXTENSION);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut work => break ended,
+                () = tokio::time::sleep(TELL_EVERY) => service::extend_timeout(EXTENSION),
+            }
+        };
+        descriptions.push(result(ended)?);
+    }
+    Ok(descriptions)
+}
+
+fn result(ended: Ended) -> Result<EngineDescription, DaemonError> {
+    match ended {
+        Ended::Opened(description) => Ok(description),
+        Ended::Failed(failure) => Err(DaemonError::Engine {
+            reason: failure.message,
+            consequence: failure.consequence,
+            exit_code: failure.exit_code,
+        }),
+        other => Err(DaemonError::Engine {
+            reason: format!("the network cannot be opened: {other:?}"),
+            consequence: Consequence::Retry,
+            exit_code: ExitCode::Software,
+        }),
+    }
+}
+
+/// The one that the status names: one that fell back to the CPU, else the first.
+#[must_use]
+pub fn foremost(descriptions: Vec<EngineDescription>) -> Option<EngineDescription> {
+    let mut all = descriptions.into_iter();
+    let first = all.next()?;
+    if first.fallback_reason.is_some() {
+        return Some(first);
+    }
+    Some(all.find(|it| it.fallback_reason.is_some()).unwrap_or(first))
+}

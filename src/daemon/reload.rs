@@ -1,0 +1,228 @@
+//! Takes a changed configuration over while clips are worked: all of it or nothing.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::config::file::{self, Config};
+use crate::daemon::DaemonError;
+use crate::daemon::asked::not_reloaded;
+use crate::daemon::control::Answer;
+use crate::daemon::engines::{self, EngineKey};
+use crate::daemon::events::Kind;
+use crate::daemon::intake::Identities;
+use crate::daemon::job::{Rules, Shop};
+use crate::daemon::run::{Daemon, Event, Running};
+use crate::daemon::service;
+use crate::engine::EngineDescription;
+
+/// How reloading stands.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// The file.
+    path: PathBuf,
+    /// Why the last one changed nothing; `None` where it did.
+    pub(super) failure: Option<String>,
+    /// Whether one is under way.
+    under_way: bool,
+    /// Another one was asked for since it began.
+    again: bool,
+    /// Who waits for the one under way.
+    askers: Vec<oneshot::Sender<Answer>>,
+    /// Who waits for the next.
+    next_askers: Vec<oneshot::Sender<Answer>>,
+    /// How many there were.
+    pub(super) count: u64,
+    /// The settings of each folder as the journal keeps them, since the last.
+    settings: HashMap<String, (String, String)>,
+}
+
+impl Reload {
+    /// None yet of the file at `path`.
+    pub(super) fn of(path: PathBuf) -> Self {
+        Self {
+            path,
+            failure: None,
+            under_way: false,
+            again: false,
+            askers: Vec::new(),
+            next_askers: Vec::new(),
+            count: 0,
+            settings: HashMap::new(),
+        }
+    }
+}
+
+/// A configuration that was read and tried.
+pub(super) struct Prepared {
+    config: Config,
+    /// What was opened for it.
+    engines: Vec<EngineDescription>,
+    /// The settings of each folder as the journal keeps them.
+    settings: HashMap<String, (String, String)>,
+}
+
+impl Daemon {
+    /// The configuration is to be read again.
+    pub(super) fn reload_asked(&mut self, asker: Option<oneshot::Sender<Answer>>) {
+        if self.reload.under_way {
+            // The file may have changed since it was read.
+            self.reload.again = true;
+            self.reload.next_askers.extend(asker);
+            return;
+        }
+        self.reload.askers.extend(asker);
+        self.begin_reload();
+    }
+
+    fn begin_reload(&mut self) {
+        self.reload.under_way = true;
+        self.notifier.reloading();
+        log::info!("reading {} again", self.reload.path.display());
+        let (path, current) = (self.reload.path.clone(), self.config.clone());
+        // A device that was lost is looked for again.
+        let missed = self.device.as_ref().is_some_and(|it| it.fallback_reason.is_some());
+        let opened = if missed { Vec::new() } else { engines::keys(&self.config) };
+        let (shop, events, stop) =
+            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
+        tokio::spawn(async move {
+            let result = prepare(path, &current, &opened, &shop, stop).await;
+            // The receiver is gone only where the daemon ends.
+            let _ = events.send(Event::Reloaded(Box::new(result))).await;
+        });
+    }
+
+    /// The new configuration was tried: it is taken over, or nothing changes.
+    pub(super) fn reloaded(&mut self, result: Result<Prepared, String>) -> Result<(), DaemonError> {
+        let answer = match result {
+            Ok(prepared) => {
+                let message = self.take_over(prepared)?;
+                log::info!(MESSAGE_ID = Kind::Reloaded.id(); "configuration reloaded: {message}");
+                self.reload.failure = None;
+                Answer::Done(format!("the configuration was reloaded: {message}"))
+            }
+            Err(why) => {
+                log::error!(MESSAGE_ID = Kind::ReloadFailed.id(); "the configuration was not reloaded: {}", service::plain(&why));
+                let answer = not_reloaded(&why);
+                self.reload.failure = Some(why);
+                answer
+            }
+        };
+        for asker in std::mem::take(&mut self.reload.askers) {
+            let _ = asker.send(answer.clone());
+        }
+        self.reload.under_way = false;
+        self.next_description = Instant::now();
+        self.describe(Instant::now())?;
+        self.notifier.ready();
+        if std::mem::take(&mut self.reload.again) {
+            self.reload.askers = std::mem::take(&mut self.reload.next_askers);
+            self.begin_reload();
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, prepared: Prepared) -> Result<String, DaemonError> {
+        let Prepared { config, engines, settings } = prepared;
+        let now = Instant::now();
+        {
+            let mut journal = self.shop.journal();
+            for (watch, (text, sha256)) in &settings {
+                journal.update_settings(watch, text, sha256)?;
+            }
+        }
+        self.hints.set_extensions(&config.daemon.extensions);
+        let changes = self.folders.reload(&config, self.hints.watches(), now);
+        for folder in [&changes.added, &changes.changed, &changes.removed].into_iter().flatten() {
+            self.settler.forget_group(*folder);
+            self.overdue.retain(|key, _| key.0 != *folder);
+            self.first_reads.forget(*folder);
+        }
+        self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shop.set_rules(Rules::of(&config.daemon));
+        self.shop.locks.keep(|folder| config.watches.iter().any(|it| it.output == folder));
+        self.next_locks = now;
+        self.device = engines::foremost(engines).or(self.device.take());
+        self.reload.settings = settings;
+        self.reload.count += 1;
+        self.config = config;
+        self.find_orphans()?;
+        self.may_start = true;
+        let mut parts = Vec::new();
+        for (list, word) in [
+            (&changes.added, "added"),
+            (&changes.changed, "changed"),
+            (&changes.removed, "removed"),
+        ] {
+            match list.len() {
+                0 => {}
+                1 => parts.push(format!("1 folder {word}")),
+                count => parts.push(format!("{count} folders {word}")),
+            }
+        }
+        if parts.is_empty() {
+            parts.push("the folders are as before".to_owned());
+        }
+        Ok(parts.join(", "))
+    }
+
+    /// A job that began before a reload and waits again has the settings of its folder as they are now.
+    pub(super) fn renew_settings(&mut self, running: &Running) -> Result<(), DaemonError> {
+        if running.reloads == self.reload.count {
+            return Ok(());
+        }
+        let watch = &self.folders.list[running.key.0].watch.path;
+        let watch = watch.to_string_lossy();
+        if let Some((text, sha256)) = self.reload.settings.get(watch.as_ref()) {
+            self.shop.journal().update_settings(&watch, text, sha256)?;
+        }
+        self.find_orphans()?;
+        Ok(())
+    }
+}
+
+/// Reads the file and opens what it needs that is not open yet.
+async fn prepare(
+    path: PathBuf,
+    current: &Config,
+    opened: &[EngineKey],
+    shop: &Shop,
+    stop: watch::Receiver<bool>,
+) -> Result<Prepared, String> {
+    let read = tokio::task::spawn_blocking(move || file::load(&path)).await;
+    let config = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let (old, new) = (&current.daemon, &config.daemon);
+    let fixed = [
+        ("state_dir", old.state_dir != new.state_dir),
+        ("control", old.control != new.control),
+        ("metrics", old.metrics != new.metrics),
+    ];
+    if let Some((key, _)) = fixed.iter().find(|(_, differs)| *differs) {
+        return Err(format!("`{key}` was changed, which takes a restart of the daemon"));
+    }
+    let limits = Rules::of(&config.daemon).limits;
+    let engines = engines::open(&config, opened, &shop.command, limits, stop)
+        .await
+        .map_err(|error| error.to_string())?;
+    let watches = config.watches.clone();
+    // Weights are hashed.
+    let identify = move || {
+        let mut identities = Identities::default();
+        watches
+            .iter()
+            .map(|watch| {
+                let identity = identities.of(&watch.settings()).map_err(|error| {
+                    let model = watch.settings.model.as_deref().unwrap_or(Path::new(""));
+                    format!("{}: the weights cannot be read: {error}", model.display())
+                })?;
+                Ok((watch.path.to_string_lossy().into_owned(), identity))
+            })
+            .collect::<Result<HashMap<_, _>, String>>()
+    };
+    let settings =
+        tokio::task::spawn_blocking(identify).await.map_err(|error| error.to_string())??;
+    Ok(Prepared { config, engines, settings })
+}

@@ -1,0 +1,274 @@
+//! The control socket and the commands behind which it is.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use crate::place::{PATIENCE, Place, large, small};
+use crate::shim::{Faults, start_at_work};
+use crate::{fails, ok, status};
+
+fn connect(place: &Place) -> UnixStream {
+    let stream = UnixStream::connect(place.path("state/control.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// What the daemon answers to `question`; empty where it hangs up.
+fn exchange(place: &Place, question: &[u8]) -> String {
+    let mut stream = connect(place);
+    // It may hang up before it has read all.
+    let _ = stream.write_all(question);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn status_comes_from_the_daemon_and_without_one_from_the_journal() {
+    let mut place = Place::new();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.start();
+    place.wait_ended(1);
+    let text = ok(&place, "status", &[]);
+    let folder = place.path("in").display().to_string();
+    assert!(text.contains("up ") && text.contains(&folder) && text.contains("events"), "{text}");
+    let json = status(&place);
+    assert_eq!(json["live"]["watches"][0]["state"], "events");
+    assert_eq!(json["live"]["device"]["device_kind"], "cpu");
+    assert_eq!(json["counts"]["done"], 1);
+    assert!(ok(&place, "status", &["1"]).contains("received"));
+    assert!(fails(&place, "status", &["77"], 64).contains("no job 77"));
+    let meta = fs::symlink_metadata(place.path("state/control.sock")).unwrap();
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.permissions().mode() & 0o777, 0o660);
+    place.terminate();
+    assert!(!place.path("state/control.sock").exists(), "no socket without a daemon");
+    let json = status(&place);
+    assert_eq!((&json["running"], &json["live"]), (&false.into(), &serde_json::Value::Null));
+    assert!(ok(&place, "status", &["1"]).contains("received"));
+    assert!(fails(&place, "pause", &[], 69).contains("no daemon is running"));
+}
+
+#[test]
+fn a_watched_status_is_said_again_and_again() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    let mut command = place.command("status");
+    command.args(["--watch", "--json"]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next().unwrap().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["running"], true);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_paused_daemon_begins_no_clip_also_after_a_restart_and_goes_on_when_resumed() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    assert!(ok(&place, "pause", &[]).contains("slomod resume"));
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait("queued job", || place.states() == ["queued"]);
+    place.terminate();
+    place.start();
+    place.wait_ready();
+    place.wait("PAUSED in the status", || {
+        status(&place)["daemon"]["status"].as_str().unwrap().contains("PAUSED since ")
+    });
+    assert!(ok(&place, "status", &[]).contains("PAUSED since "));
+    assert_eq!(place.states(), ["queued"]);
+    ok(&place, "resume", &[]);
+    place.wait_ended(1);
+    assert_eq!(place.states(), ["done"]);
+    place.terminate();
+    assert!(!place.path("state/paused").exists());
+}
+
+#[test]
+fn a_waiting_job_is_cancelled_stays_so_and_is_done_when_asked_for_again() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    ok(&place, "pause", &[]);
+    let clip = small(&place, 0);
+    place.drop_clip(&clip, "a.mp4");
+    place.wait("queued job", || place.states() == ["queued"]);
+    assert!(ok(&place, "cancel", &["1"]).contains("cancelled"));
+    ok(&place, "resume", &[]);
+    // The same content copied there again is no new wish.
+    place.drop_clip(&clip, "a.mp4");
+    place.drop_clip(&small(&place, 90), "b.mp4");
+    place.wait_ended(2);
+    place.terminate();
+    place.start();
+    place.wait_ready();
+    ok(&place, "rescan", &[]);
+    place.drop_clip(&small(&place, 150), "c.mp4");
+    place.wait_ended(3);
+    assert_eq!(place.states(), ["cancelled", "done", "done"], "{}", place.log());
+    assert!(fails(&place, "cancel", &["1"], 64).contains("is cancelled"));
+    assert!(place.path("in/a.mp4").exists());
+    ok(&place, "retry", &["1"]);
+    place.wait("retried job", || place.states()[0] == "done");
+}
+
+#[test]
+fn the_running_job_is_stopped_and_cancelled_and_the_next_one_is_done() {
+    let mut place = Place::with("", "factor = 16");
+    let faults = Faults::of(&place);
+    place.drop_clip(&large(&place, 0), "long.mp4");
+    start_at_work(&mut place, &faults);
+    let mut command = place.command("cancel");
+    let asking = command.arg("1").stdout(Stdio::piped()).spawn().unwrap();
+    // Held, the worker could not stop, and let go at once it might have done all its work before it is asked to.
+    place.wait("worker that is asked to stop", || place.log().contains("job 1: cancelling"));
+    faults.let_go_slowly();
+    let output = asking.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", place.log());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("job 1 is cancelled"));
+    faults.let_go();
+    place.drop_clip(&small(&place, 0), "next.mp4");
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["cancelled", "done"]);
+    let left = || fs::read_dir(place.path("out")).unwrap().flatten();
+    place.wait("tidied output folder", || {
+        !left().any(|it| it.file_name().to_string_lossy().contains("slomod-tmp"))
+    });
+}
+
+#[test]
+fn all_failed_or_refused_jobs_are_tried_again() {
+    let mut place = Place::with("grace = \"300ms\"", "");
+    fs::write(place.path("in/a.mp4"), "no video").unwrap();
+    fs::write(place.path("in/b.mp4"), "nor this").unwrap();
+    place.start();
+    place.wait_ended(2);
+    assert!(ok(&place, "retry", &["--failed"]).contains("failed jobs that are queued again: 0"));
+    assert!(ok(&place, "retry", &["--refused"]).contains("refused jobs that are queued again: 2"));
+    place.wait("second attempts", || {
+        place.jobs().iter().all(|it| it.state == "refused" && it.attempt == 2)
+    });
+    assert!(fails(&place, "retry", &["77"], 64).contains("no job 77"));
+    assert!(fails(&place, "retry", &[], 64).contains("JOB"));
+    place.terminate();
+    assert!(
+        ok(&place, "retry", &["--refused"]).contains("refused jobs that are queued again: 2"),
+        "in the journal"
+    );
+}
+
+#[test]
+fn a_rescan_finds_what_nobody_reported() {
+    let mut place = Place::with("scan_interval = \"1h\"", "watch_by = \"polling\"");
+    let text = fs::read_to_string(place.path("slomod.toml")).unwrap();
+    let text = text.replace("poll_interval = \"500ms\"", "poll_interval = \"1h\"");
+    fs::write(place.path("slomod.toml"), text).unwrap();
+    place.start();
+    place.wait_ready();
+    place.wait("first scan", || status(&place)["live"]["watches"][0]["state"] == "polling");
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    ok(&place, "rescan", &[]);
+    place.wait_ended(1);
+}
+
+#[test]
+fn a_client_that_misbehaves_harms_nobody() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    for question in [
+        &b"\n"[..],
+        b"rubbish\n",
+        b"{\"ask\":\"explode\"}\n",
+        b"{\"ask\":\"status\",\"more\":1}\n",
+        b"\xff\xfe\n",
+    ] {
+        let answer = exchange(&place, question);
+        assert!(answer.is_empty() || answer.contains("refused"), "{question:?}: {answer}");
+    }
+    let refusal = exchange(&place, b"{\"ask\":\"explode\"}\n");
+    assert!(refusal.contains("not understood") && refusal.contains("explode"), "{refusal}");
+    assert!(exchange(&place, &[b'x'; 100_000]).is_empty(), "longer than any question");
+    assert!(exchange(&place, b"{\"ask\":\"pause\"").is_empty(), "no line");
+    let elsewhere = b"{\"state_dir\":\"/elsewhere\",\"ask\":\"pause\"}\n";
+    assert_eq!(exchange(&place, elsewhere).trim(), "\"not_meant\"");
+    assert!(status(&place)["live"]["paused_since"].is_null());
+    // More clients than are served, all silent; the daemon goes on, and so does who comes after them.
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    let mut silent: Vec<UnixStream> = Vec::new();
+    place.wait("refused client", || {
+        // The daemon hangs up on them after a while.
+        silent.extend((0..40).map(|_| connect(&place)));
+        let output = place.command("rescan").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_refused = said.contains("too many clients");
+        assert_eq!(output.status.code(), Some(if is_refused { 69 } else { 0 }), "{said}");
+        is_refused
+    });
+    place.wait_ended(1);
+    drop(silent);
+    place.wait("a free place", || place.command("rescan").output().unwrap().status.success());
+}
+
+#[test]
+fn a_daemon_that_stands_still_is_said_to_and_a_dead_ones_socket_is_replaced() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    place.kill();
+    assert!(place.path("state/control.sock").exists());
+    assert!(ok(&place, "status", &[]).contains("the daemon died"));
+    place.start();
+    place.wait_ready();
+    place.wait("answer", || place.command("rescan").output().unwrap().status.success());
+    fs::remove_file(place.path("state/control.sock")).unwrap();
+    place.wait("new socket", || place.command("rescan").output().unwrap().status.success());
+}
+
+#[test]
+fn two_daemons_with_one_socket_are_told_apart() {
+    let (mut first, mut second) = (Place::new(), Place::new());
+    let socket = first.path("shared.sock");
+    for place in [&first, &second] {
+        let text = fs::read_to_string(place.path("slomod.toml")).unwrap();
+        let line = format!("[daemon]\ncontrol = \"{}\"\n", socket.display());
+        fs::write(place.path("slomod.toml"), text.replace("[daemon]\n", &line)).unwrap();
+    }
+    first.start();
+    first.wait_ready();
+    ok(&first, "rescan", &[]);
+    second.start();
+    second.wait_ready();
+    second.wait("warning", || second.log().contains("another slomod daemon listens there"));
+    assert!(ok(&second, "status", &[]).contains("DEGRADED: "), "in the journal's status line");
+    assert!(fails(&second, "pause", &[], 69).contains("no daemon"));
+    assert!(status(&first)["live"]["paused_since"].is_null(), "the other one is not meant");
+    first.terminate();
+    second.wait("its turn", || second.command("rescan").output().unwrap().status.success());
+}
+
+#[test]
+fn the_socket_lies_in_the_runtime_directory_where_there_is_one() {
+    let mut place = Place::new();
+    let runtime = place.path("run");
+    place.start_with(|command| {
+        command.env("RUNTIME_DIRECTORY", format!("{}:/elsewhere", runtime.display()))
+    });
+    place.wait_ready();
+    place.wait("socket", || runtime.join("control.sock").exists());
+    let output = place.command("rescan").env("RUNTIME_DIRECTORY", &runtime).output().unwrap();
+    assert!(output.status.success());
+    let owner = fs::metadata(runtime.join("control.sock")).unwrap();
+    assert_eq!(owner.uid(), rustix::process::getuid().as_raw());
+}

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use slomod::config::file::load;
 
 use crate::place::{Place, large, small};
-use crate::shim::{Action, Faults, OPEN_READ, Rule, WORKER, terminate_at_work};
+use crate::shim::{Action, Faults, OPEN_READ, Rule, WORKER, WRITE, terminate_at_work};
 use crate::status;
 
 /// A service manager's socket.
@@ -69,8 +69,9 @@ fn a_frozen_worker_is_ended_and_the_daemon_stays_alive() {
     let mut manager = Manager::of(&place);
     let faults = Faults::of(&place);
     let address = place.path("notify");
-    place.drop_clip(&large(&place, 0), "a.mp4");
-    faults.hold_worker();
+    // A small clip: it is done within `stall_timeout` also where the program is not optimised.
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    faults.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(1));
     place.start_with(|command| {
         faults.enter(command).env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "1500000")
     });

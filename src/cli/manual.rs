@@ -37,7 +37,7 @@ pub fn page() -> String {
     roff.text([
         roman("A TOML file that "),
         bold("slomod daemon"),
-        roman(" reads when it starts. A key that is left out has the value shown here. "),
+        roman(" reads when it starts and at a reload. A key that is left out has the value shown here. "),
         bold("slomod check --config"),
         roman(" "),
         italic("FILE"),
@@ -96,6 +96,11 @@ fn parts(text: &str) -> Vec<Part> {
             }
             let text = std::mem::take(&mut comment);
             parts.push(Part::Key { name: name.to_owned(), value, is_set, text });
+        } else if let Some(name) = commented.filter(|it| it.starts_with("[[") && it.ends_with("]]"))
+        {
+            let before = std::mem::take(&mut comment);
+            parts.push(Part::Section(name.to_owned()));
+            parts.push(Part::Text(before));
         } else if let Some(sentence) = commented {
             let space = if comment.is_empty() || sentence.is_empty() { "" } else { " " };
             comment += &format!("{space}{sentence}");
@@ -124,6 +129,21 @@ fn key(line: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_that_is_only_shown_is_a_part_as_others() {
+        let expected = [
+            Part::Section("[[hook]]".into()),
+            Part::Text("Any number.".into()),
+            Part::Key {
+                name: "a".into(),
+                value: "1".into(),
+                is_set: IsSet::Shown,
+                text: "One.".into(),
+            },
+        ];
+        assert_eq!(parts("# Any number.\n# [[hook]]\n# One.\n# a = 1\n"), expected);
+    }
 
     #[test]
     fn comments_belong_to_the_key_behind_them() {

@@ -187,13 +187,15 @@ fn text(view: &StatusView, now_ms: i64) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What a running daemon says of itself: what does not work first, then its folders.
+/// What a running daemon says of itself: its line, what does not work, and its folders.
 fn live_lines(live: &Details, daemon: &DaemonView, now_ms: i64) -> Vec<String> {
     let up = Duration::from_secs((now_ms - daemon.started_ms).max(0).unsigned_abs() / 1000);
     let up = humantime::format_duration(up);
     let device = live.device.as_ref().map(device_name).unwrap_or_default();
-    let mut lines =
-        vec![format!("daemon {}: slomod {}, up {up}, {device}", daemon.pid, plain(&live.version))];
+    let mut lines = vec![
+        format!("daemon {}: {}", daemon.pid, plain(&daemon.status)),
+        format!("slomod {}, up {up}, {device}", plain(&live.version)),
+    ];
     if let Some(since) = &live.paused_since {
         lines.push(format!("PAUSED since {}: `slomod resume` goes on", plain(since)));
     }
@@ -278,11 +280,13 @@ mod tests {
             settling: 2,
             oldest_queued_ms: None,
         };
-        let daemon = DaemonView { pid: 7, started_ms: 0, seen_ms: 0, status: String::new() };
+        let daemon =
+            DaemonView { pid: 7, started_ms: 0, seen_ms: 0, status: "1 watch | idle".into() };
         assert_eq!(
             live_lines(&live, &daemon, 61_000),
             [
-                "daemon 7: slomod 1, up 1m 1s, ",
+                "daemon 7: 1 watch | idle",
+                "slomod 1, up 1m 1s, ",
                 "PAUSED since today: `slomod resume` goes on",
                 "DEGRADED: running on the CPU: no driver",
                 "  /in\\n1 done  offline   3 waiting  -> /out  (not mounted)",

@@ -138,6 +138,8 @@ fn good_report(content: &str) -> Report {
         duration_s: 1.0,
         frames: OutputFrames::default(),
         streams: Vec::new(),
+        level: None,
+        sidecars: Vec::new(),
     });
     done
 }

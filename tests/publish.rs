@@ -10,8 +10,10 @@ use slomod::daemon::journal::{JournalError, Planned};
 use slomod::daemon::names;
 use slomod::daemon::publish::{
     Completion, Publication, PublishError, Published, Step, complete, move_to_free, publish,
-    publish_report,
+    publish_report, remove_temporary,
 };
+use slomod::media::sidecar::sidecar_path;
+use slomod::report::findings::Sidecar;
 use slomod::report::{Output, OutputFrames, Report, Status};
 
 mod support;
@@ -42,6 +44,8 @@ fn case() -> Case {
         duration_s: 1.0,
         frames: OutputFrames::default(),
         streams: Vec::new(),
+        level: None,
+        sidecars: Vec::new(),
     });
     let publication =
         Publication { temporary, output, report_path: None, collision: Collision::Rename, report };
@@ -292,4 +296,50 @@ fn a_folder_that_cannot_be_written_is_named() {
     case.publication.temporary = "/nonexistent/.t".into();
     let error = publish(&case.publication, &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/.t"), "{error}");
+}
+
+const BESIDE: &str = "{\"format\":\"slomod-streams/1\"}\n";
+
+fn case_with_sidecar() -> Case {
+    let mut case = case();
+    let beside = sidecar_path(&case.publication.temporary);
+    fs::write(&beside, BESIDE).unwrap();
+    let described = Sidecar {
+        path: sidecar_path(&case.publication.output).to_string_lossy().into_owned(),
+        streams: vec![2],
+        samples: 1,
+        size_bytes: BESIDE.len() as u64,
+        sha256: file_sha256(&beside).unwrap(),
+    };
+    case.publication.report.output.as_mut().unwrap().sidecars = vec![described];
+    case
+}
+
+/// V20.
+#[test]
+fn what_lies_beside_an_output_goes_with_it_wherever_it_is_interrupted() {
+    for collision in [Collision::Rename, Collision::Overwrite] {
+        for steps in 0..=4 {
+            let mut case = case_with_sidecar();
+            case.publication.collision = collision;
+            let planned = die_after(&case, steps).unwrap();
+            complete(&planned, collision, &mut |_| Ok(())).unwrap();
+            let expected = ["a_slow2x.mp4", "a_slow2x.mp4.json", "a_slow2x.mp4.streams.jsonl"];
+            assert_eq!(listing(case.folder.path()), expected, "{collision:?} {steps}");
+            let beside = sidecar_path(&case.publication.output);
+            assert_eq!(fs::read_to_string(beside).unwrap(), BESIDE, "{collision:?} {steps}");
+        }
+    }
+    let case = case_with_sidecar();
+    fs::write(sidecar_path(&case.publication.output), "somebody's").unwrap();
+    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
+    assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+    let text = fs::read_to_string(&published.report_path).unwrap();
+    let report: Report = serde_json::from_str(&text).unwrap();
+    let named = PathBuf::from(&report.output.unwrap().sidecars[0].path);
+    assert_eq!(fs::read_to_string(named).unwrap(), BESIDE);
+
+    let case = case_with_sidecar();
+    remove_temporary(&case.publication.temporary).unwrap();
+    assert!(listing(case.folder.path()).is_empty());
 }

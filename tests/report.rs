@@ -9,6 +9,7 @@ use num_rational::Ratio;
 use serde_json::{Value, json};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
+use slomod::report::findings::{Barrier, Bars, Sidecar};
 use slomod::report::json::ReportError;
 use slomod::report::{
     Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
@@ -63,6 +64,7 @@ fn full_source() -> Source {
         height_px: Some(361),
         pixel_format: Some("yuv420p".into()),
         rotation_degrees: Some(90),
+        mirrored: Some(false),
         sample_aspect_ratio: Some("4:3".into()),
         color: Some(Color {
             matrix: "bt709".into(),
@@ -96,7 +98,26 @@ fn full_output() -> Output {
         fps: "30000/1001".into(),
         duration_s: 12.0,
         frames: OutputFrames { total: 357, real: 90, synthesised: 264, held: 3 },
-        streams: ["interpolated", "copied", "stretched", "reencoded", "dropped"].map(stream).into(),
+        streams: [
+            "interpolated",
+            "copied",
+            "retimed",
+            "stretched",
+            "resampled",
+            "reencoded",
+            "exported",
+            "dropped",
+        ]
+        .map(stream)
+        .into(),
+        level: Some("5.2".into()),
+        sidecars: vec![Sidecar {
+            path: "/srv/slomod/out/a.mp4.streams.jsonl".into(),
+            streams: vec![2, 3],
+            samples: 30,
+            size_bytes: 2000,
+            sha256: "e".repeat(64),
+        }],
     }
 }
 
@@ -162,6 +183,14 @@ fn done() -> Report {
             speed: 0.25,
             cut_threshold: 0.4,
             cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9 }],
+            barriers: vec![Barrier {
+                frame: 60,
+                pts_from_s: 1.9,
+                pts_to_s: 2.0,
+                lost: 2,
+                marred: 1,
+            }],
+            black_bars: Some(Bars { top_px: 20, bottom_px: 22, left_px: 0, right_px: 0 }),
             frame_map: vec![Section {
                 runs: ["real", "synthesised", "held"].map(run).into(),
                 repeat: 2,
@@ -207,6 +236,7 @@ fn ended_early(status: Status) -> Report {
             height_px: None,
             pixel_format: None,
             rotation_degrees: None,
+            mirrored: None,
             sample_aspect_ratio: None,
             color: None,
             fps: None,

@@ -30,7 +30,6 @@ const OPS_WITHOUT_KERNEL: &[&str] = &["levels", "mod", "resize", "tensor"];
 const FUSED: &[(&str, &[&str])] =
     &[("deconv_fusion", &["deconv", "fusion"]), ("stage_conv", &["flow", "conv"])];
 
-
 /// The Rust side of what kernels take.
 const PARAMS: &str = "src/backend/cuda/params.rs";
 

@@ -8,7 +8,9 @@ use num_rational::Ratio;
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::file::Collision;
-use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
+use crate::config::settings::{
+    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Scale, Settings, Timelapse,
+};
 use crate::daemon::names;
 use crate::daemon::publish::{self, Publication, Published};
 use crate::engine::open;
@@ -57,9 +59,16 @@ pub struct ConvertArgs {
     /// Threads on a CPU; 0 is all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// stretch: as long as the picture, pitch kept. keep: as it is. drop: none.
+    /// stretch: as long as the picture, pitch kept. resample: the same, but lower. keep: as it is. drop: none.
     #[arg(long, value_enum, default_value_t = Audio::Stretch)]
     pub audio: Audio,
+    /// Interlaced pictures. deinterlace: a whole one of each frame. fields: of each field, at twice the rate. keep: as
+    /// they are. refuse: end with an error.
+    #[arg(long, value_enum, default_value_t)]
+    pub interlaced: Interlaced,
+    /// A clip that looks like a time-lapse. flag: say so in the report. refuse: end with an error.
+    #[arg(long, value_enum, default_value_t)]
+    pub timelapse: Timelapse,
     /// Encoder.
     #[arg(long, value_enum, default_value_t = Codec::H264)]
     pub codec: Codec,
@@ -111,6 +120,8 @@ impl ConvertArgs {
             device: self.device,
             threads: self.threads,
             audio: self.audio,
+            interlaced: self.interlaced,
+            timelapse: self.timelapse,
             encoding: Encoding {
                 codec: self.codec,
                 crf: self.crf,
@@ -160,7 +171,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
                 report: report.clone(),
             };
             let published = publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
-                let _ = std::fs::remove_file(&publication.temporary);
+                let _ = publish::remove_temporary(&publication.temporary);
                 CliError::of(&error)
             })?;
             say_done(&report, &published);

@@ -182,6 +182,8 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         device: daemon.device,
         threads: daemon.threads,
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),
+        interlaced: raw.interlaced.as_ref().map_or(default.interlaced, |it| *it.get_ref()),
+        timelapse: raw.timelapse.as_ref().map_or(default.timelapse, |it| *it.get_ref()),
         encoding: encoding(raw)?,
         quality_samples: raw
             .quality_samples

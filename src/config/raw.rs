@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::config::file::{HookState, Ready, WatchBy};
-use crate::config::settings::{Audio, Codec, Container, Device, Mode};
+use crate::config::settings::{Audio, Codec, Container, Device, Interlaced, Mode, Timelapse};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +78,8 @@ pub struct RawWatch {
     pub model: Option<Spanned<String>>,
     pub scale: Option<Spanned<Scalar>>,
     pub audio: Option<Spanned<Audio>>,
+    pub interlaced: Option<Spanned<Interlaced>>,
+    pub timelapse: Option<Spanned<Timelapse>>,
     pub codec: Option<Spanned<Codec>>,
     pub container: Option<Spanned<OrAuto<Container>>>,
     pub crf: Option<Spanned<Scalar>>,

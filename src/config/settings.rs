@@ -39,10 +39,39 @@ impl Mode {
 pub enum Audio {
     /// Made as long as the picture, with its pitch kept. Where the duration does not change, copied.
     Stretch,
+    /// Made as long as the picture by playing it slower, so that it sounds lower. Where the duration does not change,
+    /// copied.
+    Resample,
     /// Copied as it is.
     Keep,
     /// Left out.
     Drop,
+}
+
+/// What happens to interlaced pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Interlaced {
+    /// Each frame is made whole, at the source's rate.
+    #[default]
+    Deinterlace,
+    /// Each field is made a whole picture, at twice the source's rate.
+    Fields,
+    /// Worked as they are.
+    Keep,
+    /// The clip is refused.
+    Refuse,
+}
+
+/// What happens to a clip that looks like a time-lapse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Timelapse {
+    /// It is converted, and the report says what it looks like.
+    #[default]
+    Flag,
+    /// It is refused.
+    Refuse,
 }
 
 /// Where the network runs.
@@ -213,6 +242,12 @@ pub struct Settings {
     pub threads: usize,
     /// What happens to sound.
     pub audio: Audio,
+    /// What happens to interlaced pictures.
+    #[serde(default)]
+    pub interlaced: Interlaced,
+    /// What happens to a clip that looks like a time-lapse.
+    #[serde(default)]
+    pub timelapse: Timelapse,
     /// Encoder and container.
     pub encoding: Encoding,
     /// Held-out frames measured at the most; 0 switches the measurement off.
@@ -231,6 +266,8 @@ impl Default for Settings {
             device: Device::Auto,
             threads: 0,
             audio: Audio::Stretch,
+            interlaced: Interlaced::default(),
+            timelapse: Timelapse::default(),
             encoding: Encoding::default(),
             quality_samples: 200,
         }

@@ -67,6 +67,7 @@ pub mod publish;
 mod pulse;
 pub mod recover;
 mod reload;
+mod rename;
 pub mod run;
 pub mod service;
 pub mod settle;

@@ -11,13 +11,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
-
 use crate::config::file::Collision;
 use crate::daemon::digest::file_sha256;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
+use crate::daemon::rename::{Placed, rename, rename_to_free};
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
+use crate::media::sidecar::sidecar_path;
 use crate::pipeline::parts;
 use crate::report::Report;
 use crate::report::json::ReportError;
@@ -78,7 +78,7 @@ impl Classify for PublishError {
     }
 }
 
-type Outcome<T> = Result<T, PublishError>;
+pub(super) type Outcome<T> = Result<T, PublishError>;
 
 /// A verified output that waits under its temporary name.
 #[derive(Clone, Debug)]
@@ -146,6 +146,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
         };
         let taken = publication.collision != Collision::Overwrite
             && (is_there(&output)?
+                || is_there(&sidecar_path(&output))?
                 || (publication.report_path.is_none() && is_there(&report_path)?));
         if taken && publication.collision == Collision::Skip {
             return Err(PublishError::Taken(output));
@@ -156,6 +157,8 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
         let mut report = publication.report.clone();
         if let Some(described) = &mut report.output {
             described.path = output.to_string_lossy().into_owned();
+            let beside = sidecar_path(&output).to_string_lossy().into_owned();
+            described.sidecars.iter_mut().for_each(|it| it.path.clone_from(&beside));
         }
         let report = text(&report)?;
         let planned = Planned { temporary: temporary.clone(), output, report_path, report };
@@ -274,6 +277,11 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
 /// # Errors
 /// [`PublishError::Io`].
 pub fn remove_temporary(path: &Path) -> Outcome<()> {
+    remove(&sidecar_path(path))?;
+    remove(path)
+}
+
+fn remove(path: &Path) -> Outcome<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error(path, "cannot be removed")(error))
@@ -334,12 +342,6 @@ pub fn move_to_free(from: &Path, folder: &Path) -> Outcome<PathBuf> {
     Err(PublishError::NoName(folder.join(name)))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placed {
-    There,
-    NameTaken,
-}
-
 fn place(
     planned: &Planned,
     collision: Collision,
@@ -348,7 +350,8 @@ fn place(
 ) -> Outcome<Placed> {
     if collision == Collision::Overwrite {
         // Otherwise the report of what is overwritten would for a moment lie beside the new output.
-        remove_temporary(&planned.report_path)?;
+        remove(&planned.report_path)?;
+        remove(&sidecar_path(&planned.output))?;
         sync_folder_of(&planned.report_path)?;
     }
     if rename(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
@@ -365,11 +368,13 @@ fn place_report(
     collision: Collision,
     witness: &mut Witness<'_>,
 ) -> Outcome<Placed> {
+    move_sidecar(&planned.temporary, &planned.output, collision)?;
     let temporary = names::temporary_report(&planned.report_path);
     write(&temporary, &planned.report)?;
     witness(Step::ReportWritten)?;
     if rename(&temporary, &planned.report_path, collision)? == Placed::NameTaken {
         fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
+        move_sidecar(&planned.output, &planned.temporary, Collision::Overwrite)?;
         rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
         return Ok(Placed::NameTaken);
     }
@@ -378,42 +383,26 @@ fn place_report(
     Ok(Placed::There)
 }
 
-fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
-    match collision {
-        Collision::Rename | Collision::Skip => rename_to_free(from, to),
-        Collision::Overwrite => {
-            fs::rename(from, to).map_err(io_error(to, "cannot be renamed to"))?;
-            Ok(Placed::There)
+/// Moves what lies beside the output along with it; nothing where that is done, or there is none.
+fn move_sidecar(from: &Path, to: &Path, collision: Collision) -> Outcome<()> {
+    let (from, to) = (sidecar_path(from), sidecar_path(to));
+    if !is_there(&from)? {
+        return Ok(());
+    }
+    sync(&from)?;
+    match rename(&from, &to, collision)? {
+        Placed::There => sync_folder_of(&to),
+        Placed::NameTaken => {
+            let source = io::Error::from(io::ErrorKind::AlreadyExists);
+            Err(io_error(&to, "was taken meanwhile: move it away")(source))
         }
     }
 }
 
-/// Renames without overwriting. File systems that cannot do it in one step get a hard link and a removal; those without
-/// links (FAT, some network shares) a look and a rename, which another program could slip between.
-fn rename_to_free(from: &Path, to: &Path) -> Outcome<Placed> {
-    use rustix::io::Errno;
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => return Ok(Placed::There),
-        Err(Errno::EXIST) => return Ok(Placed::NameTaken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-        Err(error) => return Err(io_error(to, "cannot be renamed to")(error.into())),
-    }
-    match fs::hard_link(from, to) {
-        Ok(()) => {
-            fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
-            return Ok(Placed::There);
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Placed::NameTaken),
-        Err(_) => {}
-    }
-    if is_there(to)? {
-        return Ok(Placed::NameTaken);
-    }
-    fs::rename(from, to).map_err(io_error(to, "cannot be renamed to"))?;
-    Ok(Placed::There)
-}
-
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PublishError {
+pub(super) fn io_error(
+    path: &Path,
+    action: &'static str,
+) -> impl FnOnce(io::Error) -> PublishError {
     let path = path.to_owned();
     move |source| PublishError::Io { path, action, source }
 }
@@ -447,7 +436,7 @@ fn sync_folder_of(path: &Path) -> Outcome<()> {
 }
 
 /// Whether there is anything of that name, a dangling link included.
-fn is_there(path: &Path) -> Outcome<bool> {
+pub(super) fn is_there(path: &Path) -> Outcome<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -16,6 +16,7 @@ use super::mux::Muxer;
 use super::raw::{self, StreamFacts};
 use super::raw_audio::{self, AudioShape};
 use super::stretch::Stretcher;
+use crate::config::settings::Audio as How;
 use crate::frame::Seconds;
 
 /// Sample rates that AAC has.
@@ -53,7 +54,9 @@ pub(super) struct Transcoder {
     tick_in: Seconds,
     origin: Seconds,
     stretch: Seconds,
-    /// None where the time stays.
+    /// How much slower samples are played, and lower: 1 where their pitch stays.
+    slowdown: Seconds,
+    /// None where the time stays, or the pitch does not.
     stretcher: Option<Stretcher>,
     /// Input samples placed so far: the next sample's number counted from the origin.
     placed: i64,
@@ -71,7 +74,7 @@ impl Transcoder {
     pub(super) fn open(
         input: &Input,
         facts: &StreamFacts,
-        (origin, stretch): (Seconds, Seconds),
+        (origin, stretch, how): (Seconds, Seconds, How),
         muxer: &mut Muxer,
     ) -> Result<Result<Self, String>, MediaError> {
         let decoder = match open_decoder(input, facts.index) {
@@ -92,7 +95,7 @@ impl Transcoder {
             out,
             decoder,
             encoder,
-            stretcher: (stretch != Ratio::from_integer(1))
+            stretcher: (stretch != Ratio::from_integer(1) && how == How::Stretch)
                 .then(|| Stretcher::new(encoder_shape.channels, encoder_shape.rate, stretch)),
             waiting: vec![Vec::new(); encoder_shape.channels],
             encoder_shape,
@@ -100,6 +103,7 @@ impl Transcoder {
             tick_in: facts.time_base,
             origin,
             stretch,
+            slowdown: if how == How::Resample { stretch } else { Ratio::from_integer(1) },
             placed: 0,
             padding: 0,
             encoded: 0,
@@ -181,7 +185,7 @@ impl Transcoder {
             }
             Some(_) => {}
             None => {
-                let graph = build_graph(&shape, &self.encoder_shape);
+                let graph = build_graph(&shape, &self.encoder_shape, self.slowdown);
                 self.graph = Some((graph.map_err(refused)?, shape.clone()));
             }
         }
@@ -367,7 +371,13 @@ pub(super) fn encoder_problem() -> Option<String> {
 }
 
 /// Source, conversion, and a sink in the encoder's format.
-fn build_graph(from: &AudioShape, to: &AudioShape) -> Result<Graph, ffmpeg::Error> {
+///
+/// Where samples are played slower, they are resampled to that many times the rate, and then said to have the rate itself.
+fn build_graph(
+    from: &AudioShape,
+    to: &AudioShape,
+    slowdown: Seconds,
+) -> Result<Graph, ffmpeg::Error> {
     let filter = |name| ffmpeg::filter::find(name).ok_or(ffmpeg::Error::FilterNotFound);
     let mut graph = Graph::new();
     let (rate, format, layout) = (from.rate, from.format.name(), &from.layout);
@@ -376,15 +386,31 @@ fn build_graph(from: &AudioShape, to: &AudioShape) -> Result<Graph, ffmpeg::Erro
     );
     graph.add(&filter("abuffer")?, "in", &source)?;
     graph.add(&filter("abuffersink")?, "out", "")?;
-    let convert = format!(
-        "aformat=sample_fmts={}:sample_rates={}:channel_layouts={}",
-        to.format.name(),
-        to.rate,
-        to.layout
-    );
+    let (format, rate, layout) = (to.format.name(), to.rate, &to.layout);
+    let convert = if slowdown == Ratio::from_integer(1) {
+        format!("aformat=sample_fmts={format}:sample_rates={rate}:channel_layouts={layout}")
+    } else {
+        let (claimed, resampled) = slowed_rates(from.rate, rate, slowdown);
+        format!(
+            "asetrate={claimed},aresample={resampled},asetrate={rate},aformat=sample_fmts={format}:sample_rates={rate}:channel_layouts={layout}"
+        )
+    };
     graph.output("in", 0)?.input("out", 0)?.parse(&convert)?;
     graph.validate()?;
     Ok(graph)
+}
+
+/// Two rates whose quotient is `to` / `from` times `slowdown`: exactly, where they fit, else within a millionth.
+fn slowed_rates(from: i32, to: i32, slowdown: Seconds) -> (i32, i32) {
+    const MOST: i128 = 1 << 24;
+    let wanted = Ratio::new(i128::from(to), i128::from(from)) * slowdown;
+    let million = Ratio::new((wanted * 1_000_000).round().to_integer(), 1_000_000);
+    let fits = |it: &Seconds| *it.numer() <= MOST && *it.denom() <= MOST;
+    let near = if fits(&wanted) { wanted } else { million };
+    // Rates as such, not a handful of samples a second.
+    let scale = (i128::from(from) / near.denom()).max(1);
+    let whole = |it: &i128| i32::try_from(it * scale).unwrap_or(i32::MAX);
+    (whole(near.denom()), whole(near.numer()))
 }
 
 fn flush(graph: &mut Graph) -> Result<(), ffmpeg::Error> {

@@ -33,16 +33,29 @@ pub struct VideoInfo {
     pub pixel_format: String,
     /// Clockwise degrees to turn the stored picture for display.
     pub rotation_degrees: i32,
+    /// Whether it is mirrored left to right before that.
+    pub mirrored: bool,
     /// Sample aspect ratio, 1:1 where unknown.
     pub sample_aspect_ratio: (i32, i32),
     /// Tags as found: matrix, primaries, transfer, range, by FFmpeg's names; `unknown` where untagged.
     pub color: ColorTags,
+    /// What a display must know of HDR10 pictures.
+    pub hdr: Hdr,
     /// Nominal rate by the header, if it gives a sane one.
     pub rate: Option<Rate>,
     /// Frames by the header, or estimated from duration and rate.
     pub frames_promised: Option<u64>,
     /// Duration by the header.
     pub duration: Option<Seconds>,
+}
+
+/// HDR10's static metadata, in FFmpeg's structures as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hdr {
+    /// The display that the clip was graded on (`AVMasteringDisplayMetadata`).
+    pub mastering_display: Option<Vec<u8>>,
+    /// Its brightest pixel and frame (`AVContentLightMetadata`).
+    pub content_light: Option<Vec<u8>>,
 }
 
 /// Colour tags by FFmpeg's names.
@@ -81,6 +94,10 @@ pub struct DecodeStats {
     /// Whether the file ends before its header says it does (fewer frames than its index, or an earlier time). Where
     /// frames are lost in the middle only `decoded` falls short.
     pub truncated: bool,
+    /// What frames carried beside their samples and outputs do not: captions, dynamic HDR metadata.
+    pub frame_data: std::collections::BTreeSet<&'static str>,
+    /// Interlaced frames that were handed out as they are.
+    pub interlaced: u64,
     /// Frames without a time, or with one not after their predecessor's, whose time was repaired.
     pub repaired_times: u64,
 }
@@ -107,10 +124,26 @@ pub struct WriteSpec {
 pub struct StreamOutcome {
     /// The stream.
     pub stream: StreamInfo,
-    /// `interpolated`, `copied`, `stretched`, `reencoded` or `dropped`.
+    /// `interpolated`, `copied`, `retimed`, `stretched`, `resampled`, `reencoded`, `exported` (beside the output) or
+    /// `dropped`.
     pub action: &'static str,
     /// Why, where it was dropped or re-encoded.
     pub reason: Option<String>,
+}
+
+/// A file beside the output with what its container does not carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Streams of the source in it.
+    pub streams: Vec<usize>,
+    /// Samples of all of them.
+    pub samples: u64,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
 }
 
 /// What was written.
@@ -128,6 +161,8 @@ pub struct WriteSummary {
     pub frames: u64,
     /// What became of every stream of the source.
     pub streams: Vec<StreamOutcome>,
+    /// What the container does not carry, beside it.
+    pub sidecar: Option<Sidecar>,
     /// What a reader of the report should know (code, sentence).
     pub warnings: Vec<(String, String)>,
 }

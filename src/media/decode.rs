@@ -2,37 +2,27 @@
 //!
 //! Times come from the frames, in rationals. A time that does not follow its predecessor is repaired by [`Clock`].
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ffmpeg_next as ffmpeg;
 
 use ffmpeg::ffi;
-use ffmpeg::format::context::Input;
 use ffmpeg::frame::Video;
-use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, DecodeStats};
 use super::clock::Clock;
+use super::damage::Damage;
+use super::deinterlace::{Deinterlacer, Pictures, Which};
+use super::feed::Feed;
 use super::picture::Importer;
-use super::probe::{self, read_error, unusable};
-use super::raw;
-use super::raw_input;
+use super::probe::{self, unusable};
+use super::raw::{self, FieldOrder};
+use crate::config::settings::Interlaced;
 use crate::frame::{Frame, Seconds};
-
-/// Messages about damage that are kept.
-const MAX_ERRORS: usize = 8;
-
-/// Damaged packets in a row after which the rest is given up.
-const MAX_DAMAGE_RUN: u32 = 10_000;
-
-/// Threads of a decoder: each holds a frame, so few of them.
-const THREADS: i32 = 2;
-
-/// How much earlier than its header says a clip may end before it counts as truncated, in seconds.
-const END_TOLERANCE_S: i128 = 1;
 
 /// Decodes one clip. Frames come in presentation order with strictly increasing times.
 pub struct Decoder {
@@ -40,54 +30,69 @@ pub struct Decoder {
     feed: Feed,
     importer: Importer,
     clock: Clock,
+    fields: Fields,
     frame: Video,
+    /// Frames that came out of the decoder.
+    taken: u64,
+    /// Whether the filter was told that no more frames come.
+    drained: bool,
     /// The first frame, decoded when opening to learn what the decoder really hands out.
     first: Option<Frame>,
     index: u64,
+    /// Of frames inside the filter: their times in the container's ticks, and their damage.
+    damage: VecDeque<(Option<Seconds>, Damage)>,
+    /// Damage of the newest frame, which is the first one until that is handed out.
+    shown: Damage,
+}
+
+/// What is done with interlaced pictures.
+struct Fields {
+    wanted: Interlaced,
+    by_header: Option<FieldOrder>,
+    filter: Option<Deinterlacer>,
 }
 
 impl Decoder {
+    /// [`Self::open_as`], interlaced pictures as they are.
+    ///
+    /// # Errors
+    /// As [`Self::open_as`].
+    pub fn open(path: &Path) -> Result<Self, MediaError> {
+        Self::open_as(path, Interlaced::Keep)
+    }
+
     /// Opens a clip and decodes its first frame, so that [`Self::info`] is what the frames are.
     ///
     /// # Errors
-    /// [`MediaError::Read`] and [`MediaError::Unusable`], as [`super::probe()`]; and where no decoder opens.
-    pub fn open(path: &Path) -> Result<Self, MediaError> {
+    /// [`MediaError::Read`] and [`MediaError::Unusable`], as [`super::probe()`]; also where no decoder opens, and
+    /// (`interlaced`) where interlaced pictures are to be refused or cannot be made whole.
+    pub fn open_as(path: &Path, interlaced: Interlaced) -> Result<Self, MediaError> {
         let opened = probe::open(path)?;
+        let info = opened.info.clone();
         let broken = |error: ffmpeg::Error| {
-            let codec = &opened.info.video.codec;
-            unusable(
-                path,
-                "not_decodable",
-                format!("its video ({codec}) cannot be decoded: {error}"),
-            )
+            let reason = format!("its video ({}) cannot be decoded: {error}", info.video.codec);
+            unusable(path, "not_decodable", reason)
         };
-        let decoder = open_decoder(&opened.input, opened.facts.index).map_err(broken)?;
         let stored = opened.facts.pixel.unwrap_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE);
-        let picture = opened.info.video.picture;
-        let importer = Importer::new(stored, opened.layout.exact, picture).map_err(broken)?;
-        let nominal = opened.info.video.rate.map(|rate| rate.recip());
-        let tick = opened.facts.time_base;
-        let header = raw::container_facts(&opened.input);
+        let importer =
+            Importer::new(stored, opened.layout.exact, info.video.picture).map_err(broken)?;
+        let clock = Clock::new(opened.facts.time_base, info.video.rate.map(|rate| rate.recip()));
+        let fields =
+            Fields { wanted: interlaced, by_header: opened.facts.field_order, filter: None };
+        let feed = Feed::open(path, opened).map_err(broken)?;
         let mut decoder = Self {
-            feed: Feed {
-                path: path.to_owned(),
-                input: opened.input,
-                decoder,
-                stream: opened.facts.index,
-                state: State::Reading,
-                promised_packets: opened.indexed_frames,
-                promised_end: header.duration.map(|it| it + header.start.unwrap_or_default()),
-                packets: 0,
-                reach: None,
-                damage_run: 0,
-                stats: DecodeStats::default(),
-            },
-            info: opened.info,
+            feed,
+            info,
             importer,
-            clock: Clock::new(tick, nominal),
+            clock,
+            fields,
             frame: Video::empty(),
+            taken: 0,
+            drained: false,
             first: None,
             index: 0,
+            damage: VecDeque::new(),
+            shown: Damage::default(),
         };
         decoder.first = decoder.decode_next()?;
         Ok(decoder)
@@ -106,6 +111,12 @@ impl Decoder {
         stats.repaired_times = self.clock.repaired();
         stats.decoded = self.index - u64::from(self.first.is_some());
         stats
+    }
+
+    /// What lies before and in the frame that [`Self::next_frame`] gave last; after the end, what lies behind the last.
+    #[must_use]
+    pub fn damage(&self) -> Damage {
+        self.shown
     }
 
     /// The next frame; `None` at the end. Damaged data is counted, not an error.
@@ -136,18 +147,140 @@ impl Decoder {
 
     /// Decodes the next frame into `self.frame` without copying its samples, and says when it is shown.
     fn next_times(&mut self) -> Result<Option<(Seconds, Option<Seconds>)>, MediaError> {
-        if !self.feed.receive(&mut self.frame)? {
+        if !self.next_picture()? {
+            self.shown = Damage { lost: self.feed.losses.end(), marred: false };
             return Ok(None);
+        }
+        let filter = self.fields.filter.as_ref();
+        let tick = filter.map_or(self.clock.tick(), Deinterlacer::tick);
+        let seconds = |count: i64| tick * i128::from(count);
+        let time = match filter {
+            // The other time is that of the frame that went in.
+            Some(_) => self.frame.pts(),
+            None => self.frame.timestamp().or(self.frame.pts()),
+        };
+        let time = time.map(seconds);
+        self.take_damage(time);
+        let pts = self.clock.place(time);
+        let duration = self.frame.packet().duration;
+        let duration = (duration > 0).then(|| {
+            let duration = self.clock.regular_duration(self.clock.tick() * i128::from(duration));
+            self.fields.filter.as_ref().map_or(duration, |it| it.duration(duration))
+        });
+        Ok(Some((pts, duration)))
+    }
+
+    /// The next whole picture into `self.frame`; false at the end.
+    fn next_picture(&mut self) -> Result<bool, MediaError> {
+        loop {
+            if let Some(filter) = &mut self.fields.filter {
+                let pulled = filter.pull(&mut self.frame);
+                if pulled.map_err(|error| cannot_deinterlace(&self.info.path, error))? {
+                    return Ok(true);
+                }
+                if self.drained {
+                    return Ok(false);
+                }
+            }
+            let received = self.next_decoded()?;
+            if received && self.taken == 1 {
+                let (of_frame, hdr) = (raw::frame_hdr(&self.frame), &mut self.info.video.hdr);
+                hdr.mastering_display = of_frame.mastering_display.or(hdr.mastering_display.take());
+                hdr.content_light = of_frame.content_light.or(hdr.content_light.take());
+                self.open_filter()?;
+            }
+            match &mut self.fields.filter {
+                None => {
+                    self.feed.stats.interlaced += u64::from(received && self.frame.is_interlaced());
+                    return Ok(received);
+                }
+                Some(filter) => {
+                    self.drained = !received;
+                    let pushed = filter.push(received.then_some(&mut self.frame));
+                    pushed.map_err(|error| cannot_deinterlace(&self.info.path, error))?;
+                }
+            }
+        }
+    }
+
+    /// The next frame of the decoder, with its damage.
+    fn next_decoded(&mut self) -> Result<bool, MediaError> {
+        if !self.feed.receive(&mut self.frame)? {
+            return Ok(false);
         }
         if !self.importer.fits(&self.frame) {
             self.adopt_or_refuse()?;
         }
-        let tick = self.clock.tick();
-        let seconds = |count: i64| tick * i128::from(count);
-        let pts = self.clock.place(self.frame.timestamp().or(self.frame.pts()).map(seconds));
-        let duration = self.frame.packet().duration;
-        let duration = (duration > 0).then(|| self.clock.regular_duration(seconds(duration)));
-        Ok(Some((pts, duration)))
+        self.taken += 1;
+        self.feed.stats.frame_data.extend(raw::frame_data(&self.frame));
+        let time = self.frame.timestamp().or(self.frame.pts());
+        let mut damage = self.feed.losses.shown(self.frame.pts().or(time));
+        damage.marred |= self.frame.has_decode_errors() || self.frame.is_corrupt();
+        self.damage.push_back((time.map(|it| self.clock.tick() * i128::from(it)), damage));
+        Ok(true)
+    }
+
+    /// Gathers the damage of all frames up to the one shown at `time`.
+    fn take_damage(&mut self, time: Option<Seconds>) {
+        let mut shown = Damage::default();
+        let is_of_it =
+            |its: &Option<Seconds>| its.is_none_or(|its| time.is_none_or(|it| its <= it));
+        while let Some((_, damage)) = self.damage.front().filter(|it| is_of_it(&it.0)) {
+            shown.lost += damage.lost;
+            shown.marred |= damage.marred;
+            self.damage.pop_front();
+        }
+        self.shown = shown;
+    }
+
+    /// Decides by the first frame, which `self.frame` holds, what is done with fields.
+    fn open_filter(&mut self) -> Result<(), MediaError> {
+        let marked = self.frame.is_interlaced();
+        let which = match self.fields.by_header {
+            _ if marked => Which::Marked,
+            Some(order) => Which::All { top_first: order == FieldOrder::TopFirst },
+            None => return Ok(()),
+        };
+        let path = &self.info.path;
+        let mut warn = |code: &str, message: &str| {
+            self.info.warnings.push((code.to_owned(), message.to_owned()));
+        };
+        let pictures = match self.fields.wanted {
+            Interlaced::Keep => {
+                warn(
+                    "interlaced",
+                    "the fields of interlaced pictures are worked together, as one picture",
+                );
+                return Ok(());
+            }
+            Interlaced::Refuse => {
+                let reason = "its pictures are interlaced, and the settings refuse such clips; set interlaced = \"deinterlace\"";
+                return Err(unusable(path, "interlaced", reason));
+            }
+            Interlaced::Deinterlace => {
+                warn(
+                    "deinterlaced",
+                    "its pictures are interlaced: bwdif makes a whole one of each frame, and these count as the real ones",
+                );
+                Pictures::OneAFrame
+            }
+            Interlaced::Fields => {
+                warn(
+                    "deinterlaced",
+                    "its pictures are interlaced: bwdif makes a whole one of each field, at twice the rate, and these count as the real ones",
+                );
+                Pictures::OneAField
+            }
+        };
+        let filter = Deinterlacer::new(&self.frame, self.clock.tick(), which, pictures);
+        self.fields.filter = Some(filter.map_err(|error| cannot_deinterlace(path, error))?);
+        if pictures == Pictures::OneAField {
+            let video = &mut self.info.video;
+            video.rate = video.rate.map(|rate| rate * 2);
+            video.frames_promised = video.frames_promised.map(|count| count * 2);
+            self.clock = Clock::new(self.clock.tick(), video.rate.map(|rate| rate.recip()));
+        }
+        Ok(())
     }
 
     /// Headers may be wrong about the first frame; later ones must be like it.
@@ -156,10 +289,10 @@ impl Decoder {
         let found = raw::frame_format(&self.frame);
         let name = found.and_then(raw::pixel_facts).map(|it| it.name).unwrap_or_default();
         let (width_px, height_px) = (self.frame.width() as usize, self.frame.height() as usize);
-        if self.index > 0 {
+        if self.taken > 0 {
             let reason = format!(
                 "at frame {} the picture changes from {}x{} {} to {width_px}x{height_px} {name}; cut the clip there",
-                self.index, picture.width_px, picture.height_px, self.info.video.pixel_format,
+                self.taken, picture.width_px, picture.height_px, self.info.video.pixel_format,
             );
             return Err(unusable(&self.info.path, "format_changes", reason));
         }
@@ -207,153 +340,8 @@ impl Decoder {
     }
 }
 
-fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
-    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
-    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), THREADS, probe::MAX_PIXELS);
-    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
-    context.decoder().open_as(codec)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Reading,
-    Draining,
-}
-
-/// Reads packets into the decoder, telling the end from an error.
-struct Feed {
-    path: PathBuf,
-    input: Input,
-    decoder: ffmpeg::decoder::Opened,
-    stream: usize,
-    state: State,
-    promised_packets: Option<u64>,
-    promised_end: Option<Seconds>,
-    packets: u64,
-    /// Latest end of a packet of any stream.
-    reach: Option<Seconds>,
-    damage_run: u32,
-    stats: DecodeStats,
-}
-
-impl Feed {
-    /// The next decoded frame into `frame`; false at the end.
-    fn receive(&mut self, frame: &mut Video) -> Result<bool, MediaError> {
-        loop {
-            match self.decoder.receive_frame(frame) {
-                Ok(()) => {
-                    self.damage_run = 0;
-                    if frame.has_decode_errors() || frame.is_corrupt() {
-                        self.stats.corrupt += 1;
-                    }
-                    return Ok(true);
-                }
-                Err(ffmpeg::Error::Eof) => return Ok(false),
-                Err(ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {}
-                Err(error) => {
-                    self.damaged("a frame", None, error);
-                    if self.damage_run > MAX_DAMAGE_RUN {
-                        return Ok(false);
-                    }
-                    continue;
-                }
-            }
-            match self.state {
-                State::Reading => self.read()?,
-                State::Draining => return Ok(false),
-            }
-        }
-    }
-
-    /// Reads one packet and sends it where it belongs.
-    fn read(&mut self) -> Result<(), MediaError> {
-        let mut packet = ffmpeg::Packet::empty();
-        match packet.read(&mut self.input) {
-            Ok(()) => self.damage_run = self.damage_run.min(MAX_DAMAGE_RUN),
-            Err(ffmpeg::Error::Eof) => return self.end(),
-            Err(ffmpeg::Error::InvalidData) => {
-                self.damaged("a packet", None, ffmpeg::Error::InvalidData);
-                return if self.damage_run > MAX_DAMAGE_RUN { self.end() } else { Ok(()) };
-            }
-            Err(ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => return Ok(()),
-            Err(error) => return Err(read_error(&self.path, raw::io_error(error))),
-        }
-        self.note_reach(&packet);
-        if packet.stream() != self.stream {
-            return Ok(());
-        }
-        self.packets += 1;
-        let time = packet.pts().or(packet.dts()).map(|it| self.tick() * i128::from(it));
-        if packet.is_corrupt() {
-            self.damaged("a packet", time, ffmpeg::Error::InvalidData);
-        }
-        match self.decoder.send_packet(&packet) {
-            Ok(()) => {}
-            Err(ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }) => {
-                return Err(read_error(&self.path, std::io::ErrorKind::OutOfMemory.into()));
-            }
-            Err(error) => self.damaged("a packet", time, error),
-        }
-        Ok(())
-    }
-
-    fn tick(&self) -> Seconds {
-        self.input
-            .stream(self.stream)
-            .map_or(Ratio::new(1, 1_000_000), |it| raw::time_base(it.time_base()))
-    }
-
-    fn note_reach(&mut self, packet: &ffmpeg::Packet) {
-        let Some(stream) = self.input.stream(packet.stream()) else { return };
-        let Some(time) = packet.pts().or(packet.dts()) else { return };
-        let ticks = i128::from(time) + i128::from(packet.duration().max(0));
-        let end = raw::time_base(stream.time_base()) * ticks;
-        self.reach = self.reach.max(Some(end));
-    }
-
-    /// The end of the file: was it where the header says?
-    fn end(&mut self) -> Result<(), MediaError> {
-        if let Some(error) = raw_input::latched_error(&self.input) {
-            return Err(read_error(&self.path, raw::io_error(error)));
-        }
-        self.state = State::Draining;
-        if let Err(error) = self.decoder.send_eof() {
-            self.damaged("the end", None, error);
-        }
-        if let Some(promised) = self.promised_packets {
-            let packets = self.packets;
-            if promised > packets {
-                self.truncated(format!("the file ends after {packets} of {promised} frames"));
-            }
-            // An exact count says more than times do: how long the last frame is shown is in the header alone.
-            return Ok(());
-        }
-        let reach = self.reach.unwrap_or_default();
-        let tolerance = Ratio::from_integer(END_TOLERANCE_S);
-        if let Some(promised) = self.promised_end.filter(|it| *it - reach > tolerance) {
-            let number = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
-            let (reach, promised) = (number(reach), number(promised));
-            self.truncated(format!("the file ends at {reach:.3} s of {promised:.3} s"));
-        }
-        Ok(())
-    }
-
-    fn truncated(&mut self, message: String) {
-        self.stats.truncated = true;
-        self.note(message);
-    }
-
-    fn damaged(&mut self, what: &str, time: Option<Seconds>, error: ffmpeg::Error) {
-        self.stats.corrupt += 1;
-        self.damage_run += 1;
-        let time = time.map(|it| format!(" at {:.3} s", *it.numer() as f64 / *it.denom() as f64));
-        self.note(format!("{what}{} is damaged: {error}", time.unwrap_or_default()));
-    }
-
-    fn note(&mut self, message: String) {
-        if self.stats.errors.len() < MAX_ERRORS {
-            self.stats.errors.push(message);
-        }
-    }
+fn cannot_deinterlace(path: &Path, error: ffmpeg::Error) -> MediaError {
+    let reason =
+        format!("its interlaced pictures cannot be made whole: {error}; set interlaced = \"keep\"");
+    unusable(path, "interlaced", reason)
 }

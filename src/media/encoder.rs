@@ -251,6 +251,8 @@ pub(super) struct Header {
     pub(super) rate: Rate,
     pub(super) time_base: ffmpeg::Rational,
     pub(super) global: bool,
+    /// HDR10's metadata as x265 takes it; empty where there is none.
+    pub(super) hdr: String,
 }
 
 /// The tags of the output: those of the source, except where the pictures had to become another family.
@@ -288,7 +290,7 @@ pub(super) fn open(
     raw::prepare_encoder(&mut video, &header.tags, header.global);
     let options = options(encoding, plan.width.min(plan.height));
     let mut dictionary = ffmpeg::Dictionary::new();
-    for (key, value) in options.iter().chain(fixed_options(encoding.codec).iter()) {
+    for (key, value) in options.iter().chain(fixed_options(encoding.codec, &header.hdr).iter()) {
         if value.contains('\0') {
             return Err(failed(format!("`{key}` holds a zero byte")));
         }
@@ -393,7 +395,7 @@ fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> 
 /// Options that keep an encoder from writing to standard error, and make the same pictures into the same packets: x265
 /// (3.5) weighs references by memory that nobody wrote, so that two runs differ at fades and cuts, and so does x264 (0.164)
 /// where it looks ahead with AVX-512.
-fn fixed_options(codec: Codec) -> Vec<(&'static str, String)> {
+fn fixed_options(codec: Codec, hdr: &str) -> Vec<(&'static str, String)> {
     #[cfg(target_arch = "x86_64")]
     let avx512 = std::arch::is_x86_feature_detected!("avx512f");
     #[cfg(not(target_arch = "x86_64"))]
@@ -401,7 +403,7 @@ fn fixed_options(codec: Codec) -> Vec<(&'static str, String)> {
     match codec {
         // Only where there is more: named instructions are used whether a processor has them or not.
         Codec::H264 if avx512 => vec![("x264-params", "asm=AVX2".to_owned())],
-        Codec::H265 => vec![("x265-params", "log-level=error:weightp=0".to_owned())],
+        Codec::H265 => vec![("x265-params", format!("log-level=error:weightp=0{hdr}"))],
         _ => Vec::new(),
     }
 }
@@ -442,6 +444,7 @@ pub(super) fn statuses() -> Vec<EncoderStatus> {
             rate: Ratio::from_integer(25),
             time_base: ffmpeg::Rational::new(1, 25),
             global: true,
+            hdr: String::new(),
         };
         open(&plan, &Encoding { codec, ..Encoding::default() }, &header).map(|_| ())
     };

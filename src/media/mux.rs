@@ -67,6 +67,11 @@ impl Muxer {
         self.output.format().name().to_owned()
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Which container it is.
     pub(super) fn container(&self) -> Container {
         self.container
@@ -96,7 +101,10 @@ impl Muxer {
     pub(super) fn start(&mut self) -> Result<(), MediaError> {
         let mut options = ffmpeg::Dictionary::new();
         if self.container != Container::Mkv {
-            options.set("movflags", "+faststart");
+            // Entries that its own list has no place for go into a list of keys, which takes the place of the other.
+            let keyed = raw_output::has_other_metadata(&self.output, self.container);
+            options
+                .set("movflags", if keyed { "+faststart+use_metadata_tags" } else { "+faststart" });
             options.set("movie_timescale", MOVIE_TIMESCALE);
         }
         // Times are made fit for the container here, not shifted by the muxer.

@@ -95,11 +95,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
     let (pixel, layout) = pixel_layout(path, &facts)?;
     let indexed_frames =
         if format.starts_with("mov") { exact_index(&mut input, &facts) } else { None };
-    let mut warnings = layout.warnings.clone();
-    if facts.interlaced {
-        let message = "the fields of interlaced pictures are worked together, as one picture";
-        warnings.push(("interlaced".to_owned(), message.to_owned()));
-    }
+    let warnings = layout.warnings.clone();
     let video = video_info(&input, &facts, &layout, &pixel, indexed_frames);
     let info = ClipInfo { path: path.to_owned(), format, video, streams, warnings };
     Ok(Opened { input, info, facts, layout, indexed_frames })
@@ -284,6 +280,8 @@ fn video_info(
     let estimate = || u64::try_from((duration? * rate?).round().to_integer()).ok();
     let [matrix, primaries, transfer, range] = raw::tag_names(&facts.tags);
     let ratio = facts.sample_aspect_ratio;
+    let shown = raw::display_matrix(input, facts.index)
+        .map_or((0, false), |matrix| raw::orientation(&matrix));
     VideoInfo {
         stream_index: facts.index,
         codec: facts.codec.clone(),
@@ -296,8 +294,9 @@ fn video_info(
             depth: layout.depth,
         },
         pixel_format: pixel.to_owned(),
-        rotation_degrees: raw::display_matrix(input, facts.index)
-            .map_or(0, |matrix| raw::rotation_degrees(&matrix)),
+        rotation_degrees: shown.0,
+        mirrored: shown.1,
+        hdr: raw::stream_hdr(input, facts.index),
         sample_aspect_ratio: match raw::positive(ratio) {
             Some(_) => (ratio.numerator(), ratio.denominator()),
             None => (1, 1),

@@ -9,6 +9,7 @@ use ffmpeg::ffi;
 use ffmpeg::format::context::Input;
 use num_rational::Ratio;
 
+use super::clip::Hdr;
 use crate::frame::Seconds;
 
 /// The operating system's error inside FFmpeg's, if it is one.
@@ -96,12 +97,34 @@ impl Tags {
     };
 }
 
+/// Which field of an interlaced picture is shown first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldOrder {
+    /// Lines 0, 2, 4, ….
+    TopFirst,
+    /// Lines 1, 3, 5, ….
+    BottomFirst,
+}
+
+fn field_order(order: ffi::AVFieldOrder) -> Option<FieldOrder> {
+    use ffi::AVFieldOrder as O;
+    match order {
+        O::AV_FIELD_TT | O::AV_FIELD_BT => Some(FieldOrder::TopFirst),
+        O::AV_FIELD_BB | O::AV_FIELD_TB => Some(FieldOrder::BottomFirst),
+        O::AV_FIELD_UNKNOWN | O::AV_FIELD_PROGRESSIVE => None,
+    }
+}
+
 /// What a stream says of itself.
 pub(super) struct StreamFacts {
     pub(super) index: usize,
     pub(super) kind: ffmpeg::media::Type,
     pub(super) codec_id: ffi::AVCodecID,
     pub(super) codec: String,
+    /// The container's four letters for the codec; `None` where it has none, or others.
+    pub(super) tag: Option<String>,
+    /// Whether the demuxer uses it up by itself, as the track that chapters are in.
+    pub(super) used_up: bool,
     /// Seconds a tick.
     pub(super) time_base: Seconds,
     pub(super) duration: Option<Seconds>,
@@ -115,7 +138,8 @@ pub(super) struct StreamFacts {
     pub(super) pixel: Option<ffi::AVPixelFormat>,
     pub(super) sample_aspect_ratio: ffmpeg::Rational,
     pub(super) tags: Tags,
-    pub(super) interlaced: bool,
+    /// Order of the fields, where the container says that pictures are interlaced.
+    pub(super) field_order: Option<FieldOrder>,
     pub(super) sample_rate: i32,
 }
 
@@ -135,6 +159,8 @@ pub(super) fn stream_facts(input: &Input, index: usize) -> Option<StreamFacts> {
         kind: ffmpeg::media::Type::from(parameters.codec_type),
         codec_id: parameters.codec_id,
         codec: codec_name(parameters.codec_id),
+        tag: tag_text(parameters.codec_tag),
+        used_up: raw.discard == ffi::AVDiscard::AVDISCARD_ALL,
         time_base: tick,
         duration: (raw.duration > 0).then(|| tick * i128::from(raw.duration)),
         frames: u64::try_from(raw.nb_frames).ok().filter(|it| *it > 0),
@@ -156,12 +182,15 @@ pub(super) fn stream_facts(input: &Input, index: usize) -> Option<StreamFacts> {
             range: parameters.color_range,
             chroma_location: parameters.chroma_location,
         },
-        interlaced: !matches!(
-            parameters.field_order,
-            ffi::AVFieldOrder::AV_FIELD_UNKNOWN | ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE
-        ),
+        field_order: field_order(parameters.field_order),
         sample_rate: parameters.sample_rate,
     })
+}
+
+fn tag_text(tag: u32) -> Option<String> {
+    let bytes = tag.to_le_bytes();
+    let readable = bytes.iter().all(|it| it.is_ascii_graphic() || *it == b' ');
+    readable.then(|| bytes.iter().map(|it| char::from(*it)).collect())
 }
 
 /// All entries of the container's index so far.
@@ -219,24 +248,66 @@ pub(super) fn index_extents(input: &mut Input, index: usize) -> Vec<Extent> {
     (0..count).filter_map(extent).collect()
 }
 
-/// The 3x3 display matrix of the stream, if it has one.
+/// Bytes that the container keeps of that kind for a stream.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn display_matrix(input: &Input, index: usize) -> Option<[i32; 9]> {
+fn stream_data(input: &Input, index: usize, kind: ffi::AVPacketSideDataType) -> Option<Vec<u8>> {
     let stream = input.stream(index)?;
-    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
     let mut size = 0;
     // SAFETY: the stream belongs to the open context, which is borrowed.
     let data = unsafe { ffi::av_stream_get_side_data(stream.as_ptr(), kind, &raw mut size) };
-    if data.is_null() || size < size_of::<[i32; 9]>() {
+    if data.is_null() {
         return None;
     }
-    // SAFETY: the side data holds nine integers at the least; alignment is not assumed.
-    Some(unsafe { data.cast::<[i32; 9]>().read_unaligned() })
+    // SAFETY: the side data has that many bytes and lives as long as the stream.
+    Some(unsafe { std::slice::from_raw_parts(data, size) }.to_vec())
 }
 
-/// Clockwise degrees, 0..360, that the matrix turns the stored picture for display.
+/// The 3x3 display matrix of the stream, if it has one.
+pub(super) fn display_matrix(input: &Input, index: usize) -> Option<[i32; 9]> {
+    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
+    let bytes = stream_data(input, index, kind)?;
+    let mut matrix = [0; 9];
+    let words = bytes.as_chunks::<4>().0;
+    if words.len() < matrix.len() {
+        return None;
+    }
+    matrix.iter_mut().zip(words).for_each(|(to, from)| *to = i32::from_ne_bytes(*from));
+    Some(matrix)
+}
+
+/// HDR10's metadata that the container keeps for a stream.
+pub(super) fn stream_hdr(input: &Input, index: usize) -> Hdr {
+    use ffi::AVPacketSideDataType as T;
+    Hdr {
+        mastering_display: stream_data(input, index, T::AV_PKT_DATA_MASTERING_DISPLAY_METADATA),
+        content_light: stream_data(input, index, T::AV_PKT_DATA_CONTENT_LIGHT_LEVEL),
+    }
+}
+
+/// HDR10's metadata that the codec keeps in a frame.
+pub(super) fn frame_hdr(frame: &ffmpeg::frame::Video) -> Hdr {
+    use ffmpeg::frame::side_data::Type as T;
+    let bytes = |kind| frame.side_data(kind).map(|it| it.data().to_vec());
+    Hdr {
+        mastering_display: bytes(T::MasteringDisplayMetadata),
+        content_light: bytes(T::ContentLightLevel),
+    }
+}
+
+/// Clockwise degrees, 0..360, that the matrix turns the stored picture for display, and whether it mirrors it left to right
+/// before.
+pub(super) fn orientation(matrix: &[i32; 9]) -> (i32, bool) {
+    let [a, b, c, d] = [0, 1, 3, 4].map(|at| i64::from(matrix[at]));
+    let mirrored = a * d - b * c < 0;
+    let mut turned = *matrix;
+    if mirrored {
+        [0, 1, 2].into_iter().for_each(|at| turned[at] = turned[at].saturating_neg());
+    }
+    (rotation_degrees(&turned), mirrored)
+}
+
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn rotation_degrees(matrix: &[i32; 9]) -> i32 {
+fn rotation_degrees(matrix: &[i32; 9]) -> i32 {
     // SAFETY: nine integers, as FFmpeg asks.
     let counter_clockwise = unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
     if counter_clockwise.is_nan() {
@@ -320,6 +391,17 @@ pub(super) fn tag_names(tags: &Tags) -> [String; 4] {
 pub(super) fn frame_format(frame: &ffmpeg::frame::Video) -> Option<ffi::AVPixelFormat> {
     // SAFETY: the frame is alive while it is borrowed.
     pixel_format(unsafe { (*frame.as_ptr()).format })
+}
+
+/// What a frame carries beside its samples that no encoder here takes over.
+pub(super) fn frame_data(frame: &ffmpeg::frame::Video) -> impl Iterator<Item = &'static str> {
+    use ffmpeg::frame::side_data::Type as T;
+    const KINDS: [(T, &str); 3] = [
+        (T::A53CC, "closed captions"),
+        (T::DYNAMIC_HDR_PLUS, "HDR10+ metadata"),
+        (T::DOVI_METADATA, "Dolby Vision metadata"),
+    ];
+    KINDS.into_iter().filter(|(kind, _)| frame.side_data(*kind).is_some()).map(|it| it.1)
 }
 
 /// Sets what a decoder must know before it is opened.

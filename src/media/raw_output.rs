@@ -9,20 +9,45 @@ use ffmpeg::ffi;
 use ffmpeg::format::context::{Input, Output};
 use num_rational::Ratio;
 
+use super::clip::Hdr;
 use super::raw::{check, ticks, time_base};
+use crate::config::settings::Container;
 use crate::frame::Seconds;
 
-/// Puts a display matrix on an output stream.
+/// Puts bytes of that kind on an output stream.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn set_display_matrix(output: &mut Output, index: usize, matrix: [i32; 9]) {
+fn set_stream_data(
+    output: &mut Output,
+    index: usize,
+    kind: ffi::AVPacketSideDataType,
+    bytes: &[u8],
+) {
     let Some(mut stream) = output.stream_mut(index) else { return };
-    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
     // SAFETY: the stream belongs to the open context, which is borrowed.
-    let data =
-        unsafe { ffi::av_stream_new_side_data(stream.as_mut_ptr(), kind, size_of::<[i32; 9]>()) };
+    let data = unsafe { ffi::av_stream_new_side_data(stream.as_mut_ptr(), kind, bytes.len()) };
     if !data.is_null() {
-        // SAFETY: FFmpeg allocated that many bytes; alignment is not assumed.
-        unsafe { data.cast::<[i32; 9]>().write_unaligned(matrix) };
+        // SAFETY: FFmpeg allocated that many bytes, which nobody else knows yet.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len()) };
+    }
+}
+
+/// Puts a display matrix on an output stream.
+pub(super) fn set_display_matrix(output: &mut Output, index: usize, matrix: [i32; 9]) {
+    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
+    let bytes: Vec<u8> = matrix.iter().flat_map(|it| it.to_ne_bytes()).collect();
+    set_stream_data(output, index, kind, &bytes);
+}
+
+/// Puts HDR10's metadata on an output stream.
+pub(super) fn set_hdr(output: &mut Output, index: usize, hdr: &Hdr) {
+    use ffi::AVPacketSideDataType as T;
+    for (kind, bytes) in [
+        (T::AV_PKT_DATA_MASTERING_DISPLAY_METADATA, &hdr.mastering_display),
+        (T::AV_PKT_DATA_CONTENT_LIGHT_LEVEL, &hdr.content_light),
+    ] {
+        if let Some(bytes) = bytes {
+            set_stream_data(output, index, kind, bytes);
+        }
     }
 }
 
@@ -128,16 +153,95 @@ fn copy_entries(
 const STALE_METADATA: &[&[u8]] =
     &[b"encoder", b"major_brand", b"minor_version", b"compatible_brands", b"timecode", b"duration"];
 
-/// Entries of a stream that stay true for the output.
-const STREAM_METADATA: &[&[u8]] = &[
-    b"language",
-    b"title",
-    b"handler_name",
-    b"creation_time",
-    b"comment",
-    b"filename",
-    b"mimetype",
+/// Entries of a stream that would be wrong for the output: of the source's encoder, length and clock, and what a demuxer
+/// says of its container.
+const STALE_STREAM_METADATA: &[&[u8]] = &[
+    b"encoder",
+    b"duration",
+    b"timecode",
+    b"rotate",
+    b"vendor_id",
+    b"bps",
+    b"number_of_frames",
+    b"number_of_bytes",
+    b"reel_name",
+    b"variant_bitrate",
 ];
+
+/// Beginnings of such entries: Matroska's statistics.
+const STALE_STREAM_PREFIXES: &[&[u8]] =
+    &[b"_statistics", b"bps-", b"duration-", b"number_of_frames-", b"number_of_bytes-"];
+
+fn is_stale_of_stream(key: &[u8]) -> bool {
+    let key = key.to_ascii_lowercase();
+    STALE_STREAM_METADATA.contains(&key.as_slice())
+        || STALE_STREAM_PREFIXES.iter().any(|it| key.starts_with(it))
+}
+
+/// Entries that MP4 has a place for of its own (iTunes's list); `creation_time` is in its header.
+const MP4_METADATA: &[&str] = &[
+    "title",
+    "artist",
+    "album_artist",
+    "composer",
+    "album",
+    "date",
+    "comment",
+    "genre",
+    "copyright",
+    "grouping",
+    "lyrics",
+    "description",
+    "synopsis",
+    "show",
+    "episode_id",
+    "network",
+    "keywords",
+    "creation_time",
+];
+
+/// Entries that QuickTime has a place for of its own.
+const MOV_METADATA: &[&str] = &[
+    "title",
+    "artist",
+    "author",
+    "album",
+    "date",
+    "comment",
+    "genre",
+    "copyright",
+    "keywords",
+    "location",
+    "make",
+    "model",
+    "creation_time",
+];
+
+/// Whether the whole output has entries that its container has no place of its own for.
+pub(super) fn has_other_metadata(output: &Output, container: Container) -> bool {
+    let known = match container {
+        Container::Mp4 => MP4_METADATA,
+        Container::Mov => MOV_METADATA,
+        Container::Mkv => return false,
+    };
+    output.metadata().iter().any(|(key, _)| !known.contains(&key.to_ascii_lowercase().as_str()))
+}
+
+/// Keys of the source's entries that belong into the output, in lower case and without the language behind some.
+pub(super) fn wanted_metadata(input: &Input) -> Vec<String> {
+    let stale = |key: &str| STALE_METADATA.contains(&key.as_bytes());
+    let keys = input.metadata().iter().map(|(key, _)| key.to_ascii_lowercase()).collect::<Vec<_>>();
+    let without_language = |key: &String| {
+        key.rsplit_once('-').is_some_and(|(plain, _)| keys.iter().any(|it| it == plain))
+    };
+    keys.iter().filter(|key| !stale(key) && !without_language(key)).cloned().collect()
+}
+
+/// Entries of a stream that stay true for the output.
+pub(super) fn stream_metadata(input: &Input, index: usize) -> Vec<(String, String)> {
+    let Some(stream) = input.stream(index) else { return Vec::new() };
+    stream.metadata().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
 
 /// Copies title, creation time and the like of the whole clip.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
@@ -154,13 +258,19 @@ pub(super) fn copy_stream_metadata(input: &Input, from: usize, output: &mut Outp
     let (Some(from), Some(mut to)) = (input.stream(from), output.stream_mut(to)) else { return };
     // SAFETY: both streams belong to contexts that are alive and distinct.
     let (from, to) = unsafe { ((*from.as_ptr()).metadata, &mut (*to.as_mut_ptr()).metadata) };
-    copy_entries(from, to, |key| STREAM_METADATA.iter().any(|it| it.eq_ignore_ascii_case(key)));
+    copy_entries(from, to, |key| !is_stale_of_stream(key));
 }
 
-/// Copies chapters, moved by `-origin` and stretched; those that end before 0 are left out.
+/// Copies chapters, moved by `-origin` and stretched; those that end before 0 are left out. How many those are.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn copy_chapters(input: &Input, output: &mut Output, origin: Seconds, stretch: Seconds) {
+pub(super) fn copy_chapters(
+    input: &Input,
+    output: &mut Output,
+    origin: Seconds,
+    stretch: Seconds,
+) -> usize {
     let tick = Ratio::new(1, 1_000);
+    let mut left_out = 0;
     for (number, chapter) in input.chapters().enumerate() {
         // SAFETY: the chapter belongs to the open context, which is borrowed.
         let from = unsafe { &*chapter.as_ptr() };
@@ -169,14 +279,19 @@ pub(super) fn copy_chapters(input: &Input, output: &mut Output, origin: Seconds,
         let (start, end) = (place(from.start), place(from.end));
         let id = i64::try_from(number).unwrap_or(i64::MAX);
         if end <= start {
+            left_out += 1;
             continue;
         }
         let base = ffmpeg::Rational::new(1, 1_000);
-        let Ok(mut added) = output.add_chapter(id, base, start, end, "") else { return };
+        let Ok(mut added) = output.add_chapter(id, base, start, end, "") else {
+            left_out += 1;
+            continue;
+        };
         // SAFETY: the chapter belongs to the output's context, which is borrowed.
         let to = unsafe { &mut (*added.as_mut_ptr()).metadata };
         // SAFETY: the dictionary is the chapter's own; null is allowed.
         unsafe { ffi::av_dict_free(to) };
         copy_entries(from.metadata, to, |_| true);
     }
+    left_out
 }

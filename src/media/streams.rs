@@ -6,18 +6,20 @@ use std::path::PathBuf;
 
 use ffmpeg_next as ffmpeg;
 
+use ffmpeg::ffi;
 use ffmpeg::format::context::Input;
 use ffmpeg::media::Type;
 use num_rational::Ratio;
 
 use super::MediaError;
 use super::audio::Transcoder;
-use super::clip::{ClipInfo, StreamOutcome, WriteSpec};
+use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::raw::{self, StreamFacts};
 use super::raw_input;
 use super::raw_output;
+use super::sidecar::{Described, Sample, SidecarWriter};
 use crate::config::settings::{Audio, Container};
 use crate::frame::Seconds;
 
@@ -31,14 +33,26 @@ type Warning = (String, String);
 enum Action {
     Copy(Copied),
     Transcode(Box<Transcoder>),
+    /// Written beside the output.
+    Export(Exported),
     Drop,
+}
+
+/// A stream that is written beside the output.
+struct Exported {
+    tick: Seconds,
+    samples: u64,
 }
 
 /// A stream whose packets are copied.
 struct Copied {
     out: usize,
     tick_in: Seconds,
+    /// Output seconds for each source second.
+    stretch: Seconds,
     last_dts: Option<i64>,
+    /// Whether it is a picture for the whole clip, which has no time.
+    cover: bool,
 }
 
 struct Track {
@@ -46,12 +60,22 @@ struct Track {
     outcome: StreamOutcome,
 }
 
+/// What became of all streams.
+pub(super) struct Ended {
+    pub(super) outcomes: Vec<StreamOutcome>,
+    /// What lies beside the output.
+    pub(super) sidecar: Option<Sidecar>,
+    pub(super) warnings: Vec<Warning>,
+}
+
 /// All streams of the source beside the worked one.
 pub(super) struct Streams {
     path: PathBuf,
     input: Input,
     tracks: Vec<Track>,
+    sidecar: Option<SidecarWriter>,
     origin: Seconds,
+    stretch: Seconds,
     /// Output time of the last packet read.
     reached: Option<Seconds>,
     ended: bool,
@@ -68,6 +92,7 @@ impl Streams {
         muxer: &mut Muxer,
     ) -> Result<Self, MediaError> {
         let mut tracks = Vec::new();
+        let mut sidecar = None;
         for stream in &source.streams {
             let facts = raw::stream_facts(&input, stream.index);
             let (action, name, reason) = match &facts {
@@ -77,8 +102,20 @@ impl Streams {
                 Some(facts) => decide(&input, facts, (spec, copying), muxer)?,
                 None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
             };
-            if matches!(action, Action::Drop) {
-                raw::discard_stream(&mut input, stream.index);
+            match (&action, &facts) {
+                (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
+                (Action::Export(_), Some(facts)) => {
+                    let file = match &mut sidecar {
+                        Some(file) => file,
+                        none => none.insert(SidecarWriter::create(
+                            muxer.path(),
+                            spec.origin,
+                            spec.stretch,
+                        )?),
+                    };
+                    file.describe(&described(&input, facts, stream))?;
+                }
+                _ => {}
             }
             let outcome = StreamOutcome { stream: stream.clone(), action: name, reason };
             tracks.push(Track { action, outcome });
@@ -89,7 +126,9 @@ impl Streams {
             ended: !tracks.iter().any(live),
             input,
             tracks,
+            sidecar,
             origin: spec.origin,
+            stretch: spec.stretch,
             reached: None,
             damage_run: 0,
             damaged: 0,
@@ -104,18 +143,22 @@ impl Streams {
         Ok(())
     }
 
-    /// Writes all the rest; what became of every stream, and warnings.
-    pub(super) fn finish(
-        mut self,
-        muxer: &mut Muxer,
-    ) -> Result<(Vec<StreamOutcome>, Vec<Warning>), MediaError> {
+    /// Writes all the rest; what became of every stream, what lies beside the output, and warnings.
+    pub(super) fn finish(mut self, muxer: &mut Muxer) -> Result<Ended, MediaError> {
         while !self.ended {
             self.step(muxer)?;
         }
         for track in &mut self.tracks {
-            if let Action::Transcode(transcoder) = &mut track.action {
-                transcoder.finish(muxer)?;
-                self.damaged += transcoder.damaged;
+            match &mut track.action {
+                Action::Transcode(transcoder) => {
+                    transcoder.finish(muxer)?;
+                    self.damaged += transcoder.damaged;
+                }
+                Action::Export(exported) if exported.samples == 0 => {
+                    track.outcome.action = "dropped";
+                    track.outcome.reason = Some("it has no content".to_owned());
+                }
+                _ => {}
             }
         }
         let mut warnings = Vec::new();
@@ -123,7 +166,9 @@ impl Streams {
             let message = format!("{} packets of sound or subtitles are damaged", self.damaged);
             warnings.push(("sound_damaged".to_owned(), message));
         }
-        Ok((self.tracks.into_iter().map(|it| it.outcome).collect(), warnings))
+        let sidecar = self.sidecar.map(SidecarWriter::finish).transpose()?.flatten();
+        let outcomes = self.tracks.into_iter().map(|it| it.outcome).collect();
+        Ok(Ended { outcomes, sidecar, warnings })
     }
 
     /// Reads one packet and hands it on.
@@ -151,6 +196,23 @@ impl Streams {
                 let time = transcoder.take(&packet, muxer)?;
                 self.reached = self.reached.max(time);
             }
+            Action::Export(exported) => {
+                let seconds = |ticks: i64| exported.tick * i128::from(ticks);
+                let source = packet.pts().or(packet.dts()).map(seconds);
+                let output = source.map(|it| (it - self.origin) * self.stretch);
+                let sample = Sample {
+                    stream: packet.stream(),
+                    data: packet.data().unwrap_or_default(),
+                    source,
+                    output,
+                    duration: (packet.duration() > 0).then(|| seconds(packet.duration())),
+                };
+                if let Some(file) = &mut self.sidecar {
+                    file.add(&sample)?;
+                }
+                exported.samples += 1;
+                self.reached = self.reached.max(output);
+            }
         }
         Ok(())
     }
@@ -173,10 +235,16 @@ impl Copied {
         origin: Seconds,
         muxer: &mut Muxer,
     ) -> Result<Option<Seconds>, MediaError> {
+        if self.cover {
+            packet.set_pts(Some(0));
+            packet.set_dts(Some(0));
+            muxer.write(self.out, &mut packet)?;
+            return Ok(None);
+        }
         let Some(time) = packet.pts().or(packet.dts()) else { return Ok(None) };
         let seconds = |ticks: i64| self.tick_in * i128::from(ticks);
-        let start = seconds(time) - origin;
-        let length = seconds(packet.duration().max(0));
+        let start = (seconds(time) - origin) * self.stretch;
+        let length = seconds(packet.duration().max(0)) * self.stretch;
         let before = match muxer.container() {
             Container::Mkv => start < Seconds::default(),
             Container::Mp4 | Container::Mov => start + length * 2 <= Seconds::default(),
@@ -186,7 +254,9 @@ impl Copied {
         }
         let tick = muxer.tick(self.out);
         let pts = raw::ticks(start, tick);
-        let dts = packet.dts().map_or(pts, |it| raw::ticks(seconds(it) - origin, tick)).min(pts);
+        let dts =
+            packet.dts().map_or(pts, |it| raw::ticks((seconds(it) - origin) * self.stretch, tick));
+        let dts = dts.min(pts);
         let dts = self.last_dts.map_or(dts, |last| dts.max(last + 1));
         if dts > pts.saturating_add(raw::ticks(length, tick).max(1)) {
             return Ok(Some(start));
@@ -234,36 +304,72 @@ fn decide(
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
+    let export = |reason: String| {
+        let exported = Exported { tick: facts.time_base, samples: 0 };
+        Ok((Action::Export(exported), "exported", Some(reason)))
+    };
+    let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
     match facts.kind {
+        Type::Video if cover && carried && muxer.container() == Container::Mp4 => {
+            copy(input, facts, (one, "copied"), muxer)
+        }
+        Type::Video if cover => dropped(format!("{container} gets no cover picture")),
         Type::Video => dropped("only one moving picture is worked".to_owned()),
         Type::Audio if spec.audio == Audio::Drop => {
             dropped("the settings leave sound out".to_owned())
         }
         Type::Audio if spec.audio == Audio::Keep || same_time => {
             if carried {
-                copy(input, facts, muxer)
+                copy(input, facts, (one, "copied"), muxer)
             } else {
                 let reason = format!("{container} cannot carry {codec}; it is AAC now");
-                transcode(input, facts, (spec.origin, one), ("reencoded", Some(reason)), muxer)
+                let times = (spec.origin, one, Audio::Keep);
+                transcode(input, facts, times, ("reencoded", Some(reason)), muxer)
             }
         }
         Type::Audio => {
-            transcode(input, facts, (spec.origin, spec.stretch), ("stretched", None), muxer)
+            let name = if spec.audio == Audio::Resample { "resampled" } else { "stretched" };
+            let times = (spec.origin, spec.stretch, spec.audio);
+            transcode(input, facts, times, (name, None), muxer)
         }
-        Type::Subtitle if !same_time => {
-            dropped("subtitles cannot follow the changed time".to_owned())
+        Type::Subtitle if carried => {
+            let name = if same_time { "copied" } else { "retimed" };
+            copy(input, facts, (spec.stretch, name), muxer)
         }
-        Type::Subtitle | Type::Attachment if carried => copy(input, facts, muxer),
+        Type::Subtitle => export(format!("{container} cannot carry {codec} subtitles")),
+        Type::Attachment if carried => copy(input, facts, (one, "copied"), muxer),
         Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
-            copy(input, facts, muxer)
+            copy(input, facts, (one, "copied"), muxer)
         }
-        Type::Subtitle => dropped(format!("{container} cannot carry {codec} subtitles")),
         Type::Attachment => dropped(format!("{container} carries no attachments")),
-        _ => dropped("data tracks are not carried over".to_owned()),
+        _ if facts.used_up => dropped("it holds the chapters, which are carried".to_owned()),
+        _ if facts.tag.as_deref() == Some("tmcd") => {
+            let start = raw_output::stream_metadata(input, facts.index);
+            let start = start.into_iter().find(|it| it.0 == "timecode");
+            let start = start.map_or_else(|| "an unknown time".to_owned(), |it| it.1);
+            dropped(format!("its time code counts frames of the source, from {start}"))
+        }
+        _ => export(format!("{container} carries no data tracks")),
     }
 }
 
-fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decision, MediaError> {
+/// What is said of a stream beside the output.
+fn described(input: &Input, facts: &StreamFacts, stream: &StreamInfo) -> Described {
+    Described {
+        stream: stream.index,
+        kind: stream.kind.clone(),
+        codec: stream.codec.clone(),
+        tag: facts.tag.clone(),
+        metadata: raw_output::stream_metadata(input, facts.index),
+    }
+}
+
+fn copy(
+    input: &Input,
+    facts: &StreamFacts,
+    (stretch, name): (Seconds, &'static str),
+    muxer: &mut Muxer,
+) -> Result<Decision, MediaError> {
     let Some(stream) = input.stream(facts.index) else {
         return Ok((Action::Drop, "dropped", Some("the source no longer has it".to_owned())));
     };
@@ -274,14 +380,15 @@ fn copy(input: &Input, facts: &StreamFacts, muxer: &mut Muxer) -> Result<Decisio
     let out = muxer.add_stream(&stream.parameters(), time_base)?;
     raw_output::set_stream(muxer.output(), out, facts.disposition, None);
     raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
-    let copied = Copied { out, tick_in: facts.time_base, last_dts: None };
-    Ok((Action::Copy(copied), "copied", None))
+    let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
+    let copied = Copied { out, tick_in: facts.time_base, stretch, last_dts: None, cover };
+    Ok((Action::Copy(copied), name, None))
 }
 
 fn transcode(
     input: &Input,
     facts: &StreamFacts,
-    times: (Seconds, Seconds),
+    times: (Seconds, Seconds, Audio),
     (name, reason): (&'static str, Option<String>),
     muxer: &mut Muxer,
 ) -> Result<Decision, MediaError> {

@@ -74,6 +74,7 @@ impl VideoTrack {
             rate,
             time_base,
             global: muxer.wants_global_header(),
+            hdr: String::new(),
         };
         let (encoder, _) = encoder::open(&plan, &encoding, &header)?;
         let stream = muxer.add_stream(&encoder.parameters(), time_base)?;

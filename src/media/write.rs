@@ -17,6 +17,7 @@ use num_rational::Ratio;
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
 use super::encoder::{self, Exporter, Header, Plan, VideoEncoder};
+use super::hdr;
 use super::mux::{Muxer, write_error};
 use super::packets::{Kept, PacketReader, PacketWriter};
 use super::probe;
@@ -55,6 +56,8 @@ pub struct Writer {
     /// Where the packets of the open segment go as well.
     keeping: Option<PacketWriter>,
     identity: String,
+    /// Keys of entries that should be in the output.
+    wanted_metadata: Vec<String>,
     summary: WriteSummary,
 }
 
@@ -101,6 +104,7 @@ impl Writer {
             rate: spec.rate,
             time_base,
             global: muxer.wants_global_header(),
+            hdr: hdr::x265_params(&source.video.hdr),
         };
         let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
         let parameters = encoder.parameters();
@@ -117,8 +121,14 @@ impl Writer {
             }
             raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
+        raw_output::set_hdr(muxer.output(), video, &source.video.hdr);
         raw_output::copy_metadata(&input, muxer.output());
-        raw_output::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
+        let left_out = raw_output::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
+        if left_out > 0 {
+            let message = format!("{left_out} chapters end before the first picture, or at once");
+            warnings.push(("chapters_dropped".to_owned(), message));
+        }
+        let wanted_metadata = raw_output::wanted_metadata(&input);
         let exporter = Exporter::new(&plan, format).map_err(|error| MediaError::Encoder {
             encoder: plan.encoder.to_owned(),
             reason: format!("pictures cannot be converted for it: {error}"),
@@ -141,6 +151,7 @@ impl Writer {
             pixel_format: pixel_name(plan.pixel),
             frames: 0,
             streams: Vec::new(),
+            sidecar: None,
             warnings,
         };
         Ok(Self {
@@ -158,6 +169,7 @@ impl Writer {
             base: None,
             keeping: None,
             identity,
+            wanted_metadata,
             summary,
         })
     }
@@ -253,10 +265,18 @@ impl Writer {
     /// As [`Self::write`]; the file is removed then.
     pub fn finish(mut self) -> Result<WriteSummary, MediaError> {
         self.close_encoder()?;
-        let (streams, warnings) = self.streams.finish(&mut self.muxer)?;
+        let ended = self.streams.finish(&mut self.muxer)?;
         self.muxer.finish()?;
-        self.summary.streams = streams;
-        self.summary.warnings.extend(warnings);
+        self.summary.streams = ended.outcomes;
+        self.summary.sidecar = ended.sidecar;
+        self.summary.warnings.extend(ended.warnings);
+        let written = raw_output::wanted_metadata(&probe::open_container(&self.path)?);
+        let lost = |key: &&String| !written.contains(key);
+        let lost: Vec<_> = self.wanted_metadata.iter().filter(lost).cloned().collect();
+        if !lost.is_empty() {
+            let message = format!("the container does not take these entries: {}", lost.join(", "));
+            self.summary.warnings.push(("metadata_dropped".to_owned(), message));
+        }
         Ok(self.summary)
     }
 

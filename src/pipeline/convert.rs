@@ -17,6 +17,7 @@ use crate::media;
 use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, Verified, WriteSpec};
 use crate::media::decode::Decoder;
+use crate::media::sidecar::sidecar_path;
 use crate::media::verify;
 use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
@@ -27,12 +28,11 @@ use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::resume::Resumed;
-use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::scoring::{HeldOut, Scoring};
-use crate::pipeline::segments::Joint;
 use crate::pipeline::stages::{self, DecodeEnd, Decoded, EncodeEnd, Outgoing, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::{Kind, Tally};
+use crate::pipeline::timelapse;
 use crate::pipeline::timeline::{Instant as Place, Passage, Shown, Stamp, Timeline};
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
@@ -63,6 +63,7 @@ pub fn convert(
     if result.is_err() {
         // The writer removes its own file on most errors; what is left after verification is removed here.
         let _ = std::fs::remove_file(&task.temporary);
+        let _ = std::fs::remove_file(sidecar_path(&task.temporary));
     }
     if let (Err(error), Some(folder)) = (&result, &task.parts)
         && voids_segments(error)
@@ -105,9 +106,11 @@ fn run(
             progress(&Progress { phase: "opening".into(), step, ..Progress::default() });
         }
     })?;
-    let decoder = Decoder::open(&task.source)?;
+    let decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
     let info = decoder.info().clone();
     length::check_header(&info, before.size_bytes)?;
+    let by_name = timelapse::by_name(&info);
+    timelapse::check(task, by_name.as_ref())?;
     let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
         .map_err(ConvertError::Settings)?;
     let container = container(&task.settings, &task.output);
@@ -131,7 +134,10 @@ fn run(
         shown: Seconds::default(),
     };
     let (decode_end, encode_end) = session.work(decoder)?;
+    session.tally.lost_at_end(decode_end.lost_at_end);
     checks::complete(&task.source, &info, &decode_end.stats)?;
+    let timelapse = by_name.or_else(|| timelapse::by_pictures(&info, decode_end.leaps));
+    timelapse::check(task, timelapse.as_ref())?;
     let verified = session.verify()?;
     let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
     if !before.same_content(&after) {
@@ -155,6 +161,7 @@ fn run(
         network_frames: session.asked.pictures(),
         tally: session.tally,
         holdout: session.scoring.finish(),
+        timelapse,
         decode: decode_end,
         encode: encode_end,
         verified,
@@ -253,6 +260,7 @@ impl Session<'_> {
         let Ok(first) = decoded.recv() else { return Err(self.too_few(0)) };
         let first = first?;
         let origin = first.frame.pts;
+        self.tally.note_first(&first);
         let spec = WriteSpec {
             encoding: self.task.settings.encoding.clone(),
             container: self.container,
@@ -278,8 +286,9 @@ impl Session<'_> {
             }
             self.tally.frames_in += 1;
             length::check(&self.task.source, next.frame.pts - origin)?;
-            let (passage, joint) = compared(&next);
-            self.note(&next, passage, joint);
+            let (passage, joint) = next.compared();
+            self.tally.note(&view.newest, &next);
+            self.asked.set_bars(next.bars);
             let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
             self.hold_out(&view, &next.frame, passage)?;
@@ -295,7 +304,7 @@ impl Session<'_> {
             |it: &Seconds| *it > Seconds::default() && *it < Seconds::from_integer(LAST_FRAME_S);
         let duration = view.newest.duration.filter(sane).unwrap_or(gap);
         let places = timeline.tail(stamp(&view.newest), duration);
-        self.tally.source_end = Some(view.newest.pts + duration - origin);
+        self.tally.end(&view.newest, duration, origin);
         self.emit(&places, &view.newest, None, encoder)?;
         self.advance(0, encoder)?;
         self.scoring.settle(self.asked.scorer())?;
@@ -310,15 +319,6 @@ impl Session<'_> {
             code: "too_few_frames",
             reason: format!("{count} frames can be decoded, and slow motion needs at least 2"),
         })
-    }
-
-    /// Counts what lies before a frame.
-    fn note(&mut self, next: &Decoded, passage: Passage, joint: Joint) {
-        match (joint, passage) {
-            (Joint::Cut, _) => self.tally.cut(&next.frame, next.cut_score),
-            (Joint::Plain, Passage::Barred) => self.tally.duplicates += 1,
-            (Joint::Plain, Passage::Open) => {}
-        }
     }
 
     /// Lets everything under way arrive, and has the encoder end its segment before source frame `frame`.
@@ -475,15 +475,6 @@ impl Session<'_> {
         let written = Written { frames, duration, rate, shown };
         checks::verified(&self.task.temporary, &written, &verified)?;
         Ok(verified)
-    }
-}
-
-/// What may be made before a frame, and whether it is a cut that forbids it.
-pub(super) fn compared(next: &Decoded) -> (Passage, Joint) {
-    match next {
-        _ if next.cut_score >= CUT_THRESHOLD => (Passage::Barred, Joint::Cut),
-        _ if next.duplicate => (Passage::Barred, Joint::Plain),
-        _ => (Passage::Open, Joint::Plain),
     }
 }
 

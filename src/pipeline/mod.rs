@@ -1,11 +1,13 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
 mod ahead;
+pub mod bars;
 mod checks;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;
 mod length;
+pub mod level;
 mod pace;
 pub mod parts;
 pub mod plan;
@@ -16,6 +18,7 @@ pub mod segments;
 mod stages;
 mod summary;
 pub mod tally;
+pub mod timelapse;
 pub mod timeline;
 
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ use crate::quality::holdout::Holdout;
 use crate::report::Resumption;
 
 /// Layout of the files; another one is not taken up.
-const LAYOUT: &str = "segment 1";
+const LAYOUT: &str = "segment 2";
 /// File with the list of resumptions.
 const RESUMPTIONS_NAME: &str = "resumed.json";
 /// Resumptions that are listed at the most: the oldest are dropped.

@@ -11,7 +11,7 @@ use crate::engine::EngineDescription;
 use crate::media::MediaError;
 use crate::media::write::Writer;
 use crate::pipeline::ConvertError;
-use crate::pipeline::convert::{Session, View, compared};
+use crate::pipeline::convert::{Session, View};
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::scoring::Scoring;
 use crate::pipeline::stages::Decoded;
@@ -105,7 +105,7 @@ impl Session<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
-            let (passage, _) = compared(&next);
+            let (passage, _) = next.compared();
             view = view.moved(next.frame, passage);
             self.say("resuming", view.newest.index);
         }

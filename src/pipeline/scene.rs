@@ -43,6 +43,12 @@ pub struct CutDetector {
 }
 
 impl CutDetector {
+    /// The structure that the picture scored last has lost.
+    #[must_use]
+    pub fn lost_structure(&self) -> f64 {
+        self.lost_before
+    }
+
     /// The cut score (0..=1) of this picture against the one before; 0 for the first.
     pub fn score(&mut self, picture: &Picture) -> f64 {
         let now = Signature::of(picture);

@@ -7,12 +7,14 @@ use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
 use crate::media::clip::{ClipInfo, StreamOutcome, Verified};
+use crate::media::sidecar::sidecar_path;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::holdout_report;
+use crate::pipeline::level;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
-use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::pipeline::tally::{BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
 use crate::report::{self, Report, Status};
@@ -31,6 +33,8 @@ pub struct Facts<'a> {
     pub tally: Tally,
     /// Held-out scores.
     pub holdout: Holdout,
+    /// Why the source looks like a time-lapse.
+    pub timelapse: Option<String>,
     /// Time in the network.
     pub network_busy: Duration,
     /// Pictures the network made, the held-out ones included.
@@ -87,6 +91,13 @@ pub fn done(facts: Facts<'_>) -> Report {
         duration_s: real(verified.duration),
         frames: tally.frames,
         streams: encode.summary.streams.iter().map(stream).collect(),
+        level: level::level(
+            task.settings.encoding.codec,
+            (info.video.picture.width_px, info.video.picture.height_px),
+            plan.rate,
+        )
+        .map(str::to_owned),
+        sidecars: encode.summary.sidecar.iter().map(|it| sidecar(it, task)).collect(),
     };
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
@@ -109,6 +120,39 @@ pub fn done(facts: Facts<'_>) -> Report {
         let message =
             format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
         warnings.push(report::Notice { code: "source_damaged".into(), message });
+    }
+    if tally.barrier_count > 0 {
+        let message = format!(
+            "{} range(s) of the source cannot be decoded: nothing is synthesised there (interpolation.barriers)",
+            tally.barrier_count
+        );
+        warnings.push(report::Notice { code: "barriers".into(), message });
+    }
+    if tally.barrier_count > tally.barriers.len() as u64 {
+        let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
+        warnings.push(report::Notice { code: "barriers_cut".into(), message });
+    }
+    if let Some(why) = &facts.timelapse {
+        let message = format!(
+            "the source looks like a time-lapse: {why}; what is synthesised between its pictures never happened"
+        );
+        warnings.push(report::Notice { code: "timelapse_suspected".into(), message });
+    }
+    let picture = info.video.picture;
+    let size = (picture.width_px, picture.height_px);
+    warnings.extend(level::warning(task.settings.encoding.codec, size, plan.rate));
+    if !decode.stats.frame_data.is_empty() {
+        let kinds: Vec<_> = decode.stats.frame_data.iter().copied().collect();
+        let message =
+            format!("frames of the source carry what the output's do not: {}", kinds.join(", "));
+        warnings.push(report::Notice { code: "frame_data_dropped".into(), message });
+    }
+    if decode.stats.interlaced > 0 && !info.warnings.iter().any(|it| it.0 == "interlaced") {
+        let count = decode.stats.interlaced;
+        let message = format!(
+            "{count} frames behind the first are interlaced, which is not: their fields were worked together"
+        );
+        warnings.push(report::Notice { code: "interlaced".into(), message });
     }
     if decode.stats.repaired_times > 0 {
         let count = decode.stats.repaired_times;
@@ -136,6 +180,8 @@ pub fn done(facts: Facts<'_>) -> Report {
         speed: 1.0 / real(plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
+        barriers: tally.barriers,
+        black_bars: decode.bars.reported(),
         frame_map,
     };
     Report {
@@ -220,6 +266,7 @@ fn probed_source(
         height_px: Some(video.picture.height_px),
         pixel_format: Some(video.pixel_format.clone()),
         rotation_degrees: Some(video.rotation_degrees),
+        mirrored: Some(video.mirrored),
         sample_aspect_ratio: Some(format!("{num}:{den}")),
         color: Some(report::Color {
             matrix: video.color.matrix.clone(),
@@ -250,6 +297,16 @@ fn stream(outcome: &StreamOutcome) -> report::Stream {
         codec: outcome.stream.codec.clone(),
         action: outcome.action.into(),
         reason: outcome.reason.clone(),
+    }
+}
+
+fn sidecar(beside: &media::clip::Sidecar, task: &Task) -> report::findings::Sidecar {
+    report::findings::Sidecar {
+        path: report::path_fields(&sidecar_path(&task.output)).0,
+        streams: beside.streams.clone(),
+        samples: beside.samples,
+        size_bytes: beside.size_bytes,
+        sha256: beside.sha256.clone(),
     }
 }
 

@@ -3,12 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{Frame, Seconds};
+use crate::pipeline::segments::Joint;
+use crate::pipeline::stages::Decoded;
+use crate::report::findings::Barrier;
 use crate::report::{Cut, OutputFrames, Run, Section};
 
 /// Cuts listed in a report at the most; further ones are counted.
 pub const CUTS_LISTED: usize = 10_000;
 /// Sections of the frame map listed at the most.
 pub const SECTIONS_LISTED: usize = 10_000;
+
+/// Barriers listed in a report at the most; further ones are counted.
+pub const BARRIERS_LISTED: usize = 10_000;
 
 /// Gaps that differ by no more than this are equal: Matroska rounds to 1 ms.
 const CLOCK_ROUNDING: Seconds = Seconds::new_raw(3, 2000);
@@ -51,6 +57,14 @@ pub struct Tally {
     pub cuts: Vec<Cut>,
     /// How many cuts there are.
     pub cut_count: u64,
+    /// Ranges that cannot be decoded; ends early at [`BARRIERS_LISTED`].
+    pub barriers: Vec<Barrier>,
+    /// How many barriers there are.
+    pub barrier_count: u64,
+    /// End of the newest barrier, where a next one that begins there goes on with it.
+    barred_to: Option<Seconds>,
+    /// Time of the last source frame and where it ends.
+    last: Option<(Seconds, Seconds)>,
     /// Shortest and longest gap between source frames.
     pub gaps: Option<(Seconds, Seconds)>,
     /// Source frames that repeat the one before.
@@ -107,12 +121,68 @@ impl Tally {
         self.gaps.map(|(shortest, longest)| longest - shortest > CLOCK_ROUNDING)
     }
 
-    /// Counts a cut before `frame`.
-    pub fn cut(&mut self, frame: &Frame, score: f64) {
+    /// Counts what lies between a source frame and the one before.
+    pub fn note(&mut self, before: &Frame, next: &Decoded) {
+        if next.is_behind_damage() {
+            self.barrier(before.pts, next);
+        }
+        match next.compared().1 {
+            Joint::Cut => self.cut(&next.frame, next.cut_score),
+            Joint::Plain => self.duplicates += u64::from(next.duplicate),
+        }
+    }
+
+    /// Counts what lies before and in the first source frame.
+    pub fn note_first(&mut self, first: &Decoded) {
+        if first.is_behind_damage() {
+            self.barrier(first.frame.pts, first);
+        }
+    }
+
+    /// Notes the last source frame, which is shown for `duration`; the first was at `origin`.
+    pub fn end(&mut self, last: &Frame, duration: Seconds, origin: Seconds) {
+        self.source_end = Some(last.pts + duration - origin);
+        self.last = Some((last.pts, last.pts + duration));
+    }
+
+    /// Counts frames that cannot be decoded behind the last one.
+    pub fn lost_at_end(&mut self, lost: u64) {
+        if let Some((from, to)) = self.last.filter(|_| lost > 0) {
+            let barrier = Barrier { frame: self.frames_in, lost, ..range(from, to) };
+            self.add_barrier(from, to, barrier);
+        }
+    }
+
+    fn barrier(&mut self, from: Seconds, next: &Decoded) {
+        let barrier = Barrier {
+            frame: next.frame.index,
+            lost: next.damage.lost,
+            marred: u64::from(next.damage.marred),
+            ..range(from, next.frame.pts)
+        };
+        self.add_barrier(from, next.frame.pts, barrier);
+    }
+
+    /// Adds a barrier, to the one before where that ends where this one begins.
+    fn add_barrier(&mut self, from: Seconds, to: Seconds, barrier: Barrier) {
+        let goes_on = self.barred_to.replace(to) == Some(from);
+        self.barrier_count += u64::from(!goes_on);
+        match self.barriers.last_mut() {
+            _ if self.barrier_count > BARRIERS_LISTED as u64 => {}
+            Some(last) if goes_on => {
+                last.frame = barrier.frame;
+                last.pts_to_s = barrier.pts_to_s;
+                last.lost += barrier.lost;
+                last.marred += barrier.marred;
+            }
+            _ => self.barriers.push(barrier),
+        }
+    }
+
+    fn cut(&mut self, frame: &Frame, score: f64) {
         self.cut_count += 1;
         if self.cuts.len() < CUTS_LISTED {
-            let pts_s = *frame.pts.numer() as f64 / *frame.pts.denom() as f64;
-            self.cuts.push(Cut { frame: frame.index, pts_s, score });
+            self.cuts.push(Cut { frame: frame.index, pts_s: real(frame.pts), score });
         }
     }
 
@@ -121,6 +191,14 @@ impl Tally {
     pub fn total(&self) -> u64 {
         self.frames.total
     }
+}
+
+fn real(time: Seconds) -> f64 {
+    *time.numer() as f64 / *time.denom() as f64
+}
+
+fn range(from: Seconds, to: Seconds) -> Barrier {
+    Barrier { frame: 0, pts_from_s: real(from), pts_to_s: real(to), lost: 0, marred: 0 }
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
+use crate::report::findings::{Barrier, Bars, Sidecar};
 
 pub mod base64;
+pub mod findings;
 pub mod json;
 
 /// Identifier of the report's format.
@@ -138,6 +140,9 @@ pub struct Source {
     pub pixel_format: Option<String>,
     /// Degrees clockwise to turn the picture for display.
     pub rotation_degrees: Option<i32>,
+    /// Whether the stored picture is mirrored left to right for display, before it is turned.
+    #[serde(default)]
+    pub mirrored: Option<bool>,
     /// `num:den`.
     pub sample_aspect_ratio: Option<String>,
     /// Colour tags as found.
@@ -233,6 +238,12 @@ pub struct Output {
     pub frames: OutputFrames,
     /// What became of every stream of the source.
     pub streams: Vec<Stream>,
+    /// The lowest level of its codec that holds its size and rate, such as `5.2`; absent for codecs without such levels.
+    #[serde(default)]
+    pub level: Option<String>,
+    /// Files beside it with what its container does not carry.
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
 }
 
 /// Frame counts of the output.
@@ -257,9 +268,9 @@ pub struct Stream {
     pub kind: String,
     /// Codec in the source.
     pub codec: String,
-    /// `interpolated`, `copied`, `stretched`, `reencoded` or `dropped`.
+    /// `interpolated`, `copied`, `retimed`, `stretched`, `resampled`, `reencoded`, `exported` or `dropped`.
     pub action: String,
-    /// Why, where it was dropped or re-encoded.
+    /// Why, where it was dropped, exported or re-encoded.
     pub reason: Option<String>,
 }
 
@@ -274,6 +285,12 @@ pub struct Interpolation {
     pub cut_threshold: f64,
     /// Hard cuts: nothing is synthesised across them.
     pub cuts: Vec<Cut>,
+    /// Ranges of the source that cannot be decoded: nothing is synthesised across them either.
+    #[serde(default)]
+    pub barriers: Vec<Barrier>,
+    /// Black bars round all source frames, where there are some: the network does not see them.
+    #[serde(default)]
+    pub black_bars: Option<Bars>,
     /// What every output frame is, in order.
     pub frame_map: Vec<Section>,
 }

@@ -27,6 +27,7 @@ pub fn report(status: Status) -> Report {
             height_px: None,
             pixel_format: None,
             rotation_degrees: None,
+            mirrored: None,
             sample_aspect_ratio: None,
             color: None,
             fps: None,

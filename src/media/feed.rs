@@ -1,0 +1,206 @@
+//! Feeds a decoder with the packets of one stream, telling the end of a file from an error and counting damage.
+
+use std::path::{Path, PathBuf};
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::ffi;
+use ffmpeg::format::context::Input;
+use ffmpeg::frame::Video;
+use num_rational::Ratio;
+
+use super::MediaError;
+use super::clip::DecodeStats;
+use super::damage::Losses;
+use super::probe::{self, Opened, read_error};
+use super::raw;
+use super::raw_input;
+use crate::frame::Seconds;
+
+/// Messages about damage that are kept.
+const MAX_ERRORS: usize = 8;
+
+/// Damaged packets in a row after which the rest is given up.
+const MAX_DAMAGE_RUN: u32 = 10_000;
+
+/// Threads of a decoder: each holds a frame, so few of them.
+const THREADS: i32 = 2;
+
+/// How much earlier than its header says a clip may end before it counts as truncated, in seconds.
+const END_TOLERANCE_S: i128 = 1;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    Draining,
+}
+
+/// Reads packets into the decoder, telling the end from an error.
+pub(super) struct Feed {
+    path: PathBuf,
+    input: Input,
+    decoder: ffmpeg::decoder::Opened,
+    stream: usize,
+    state: State,
+    promised_packets: Option<u64>,
+    promised_end: Option<Seconds>,
+    packets: u64,
+    /// Latest end of a packet of any stream.
+    reach: Option<Seconds>,
+    damage_run: u32,
+    pub(super) losses: Losses,
+    pub(super) stats: DecodeStats,
+}
+
+impl Feed {
+    /// From the first packet of the clip's video on.
+    pub(super) fn open(path: &Path, opened: Opened) -> Result<Self, ffmpeg::Error> {
+        let header = raw::container_facts(&opened.input);
+        Ok(Self {
+            path: path.to_owned(),
+            decoder: open_decoder(&opened.input, opened.facts.index)?,
+            input: opened.input,
+            stream: opened.facts.index,
+            state: State::Reading,
+            promised_packets: opened.indexed_frames,
+            promised_end: header.duration.map(|it| it + header.start.unwrap_or_default()),
+            packets: 0,
+            reach: None,
+            damage_run: 0,
+            losses: Losses::default(),
+            stats: DecodeStats::default(),
+        })
+    }
+
+    /// The next decoded frame into `frame`; false at the end.
+    pub(super) fn receive(&mut self, frame: &mut Video) -> Result<bool, MediaError> {
+        loop {
+            match self.decoder.receive_frame(frame) {
+                Ok(()) => {
+                    self.damage_run = 0;
+                    if frame.has_decode_errors() || frame.is_corrupt() {
+                        self.stats.corrupt += 1;
+                    }
+                    return Ok(true);
+                }
+                Err(ffmpeg::Error::Eof) => return Ok(false),
+                Err(ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {}
+                Err(error) => {
+                    self.damaged("a frame", None, error);
+                    if self.damage_run > MAX_DAMAGE_RUN {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+            }
+            match self.state {
+                State::Reading => self.read()?,
+                State::Draining => return Ok(false),
+            }
+        }
+    }
+
+    /// Reads one packet and sends it where it belongs.
+    fn read(&mut self) -> Result<(), MediaError> {
+        let mut packet = ffmpeg::Packet::empty();
+        match packet.read(&mut self.input) {
+            Ok(()) => self.damage_run = self.damage_run.min(MAX_DAMAGE_RUN),
+            Err(ffmpeg::Error::Eof) => return self.end(),
+            Err(ffmpeg::Error::InvalidData) => {
+                self.damaged("a packet", None, ffmpeg::Error::InvalidData);
+                return if self.damage_run > MAX_DAMAGE_RUN { self.end() } else { Ok(()) };
+            }
+            Err(ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => return Ok(()),
+            Err(error) => return Err(read_error(&self.path, raw::io_error(error))),
+        }
+        self.note_reach(&packet);
+        if packet.stream() != self.stream {
+            return Ok(());
+        }
+        self.packets += 1;
+        let time = packet.pts().or(packet.dts()).map(|it| self.tick() * i128::from(it));
+        if packet.is_corrupt() {
+            self.damaged("a packet", time, ffmpeg::Error::InvalidData);
+        }
+        // What an edit list hides comes out of no decoder.
+        if raw::packet_flags(&packet) & ffi::AV_PKT_FLAG_DISCARD == 0 {
+            self.losses.sent(packet.pts(), packet.is_corrupt());
+        }
+        match self.decoder.send_packet(&packet) {
+            Ok(()) => {}
+            Err(ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM }) => {
+                return Err(read_error(&self.path, std::io::ErrorKind::OutOfMemory.into()));
+            }
+            Err(error) => self.damaged("a packet", time, error),
+        }
+        Ok(())
+    }
+
+    fn tick(&self) -> Seconds {
+        self.input
+            .stream(self.stream)
+            .map_or(Ratio::new(1, 1_000_000), |it| raw::time_base(it.time_base()))
+    }
+
+    fn note_reach(&mut self, packet: &ffmpeg::Packet) {
+        let Some(stream) = self.input.stream(packet.stream()) else { return };
+        let Some(time) = packet.pts().or(packet.dts()) else { return };
+        let ticks = i128::from(time) + i128::from(packet.duration().max(0));
+        let end = raw::time_base(stream.time_base()) * ticks;
+        self.reach = self.reach.max(Some(end));
+    }
+
+    /// The end of the file: was it where the header says?
+    fn end(&mut self) -> Result<(), MediaError> {
+        if let Some(error) = raw_input::latched_error(&self.input) {
+            return Err(read_error(&self.path, raw::io_error(error)));
+        }
+        self.state = State::Draining;
+        if let Err(error) = self.decoder.send_eof() {
+            self.damaged("the end", None, error);
+        }
+        if let Some(promised) = self.promised_packets {
+            let packets = self.packets;
+            if promised > packets {
+                self.truncated(format!("the file ends after {packets} of {promised} frames"));
+            }
+            // An exact count says more than times do: how long the last frame is shown is in the header alone.
+            return Ok(());
+        }
+        let reach = self.reach.unwrap_or_default();
+        let tolerance = Ratio::from_integer(END_TOLERANCE_S);
+        if let Some(promised) = self.promised_end.filter(|it| *it - reach > tolerance) {
+            let number = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
+            let (reach, promised) = (number(reach), number(promised));
+            self.truncated(format!("the file ends at {reach:.3} s of {promised:.3} s"));
+        }
+        Ok(())
+    }
+
+    fn truncated(&mut self, message: String) {
+        self.stats.truncated = true;
+        self.note(message);
+    }
+
+    fn damaged(&mut self, what: &str, time: Option<Seconds>, error: ffmpeg::Error) {
+        self.stats.corrupt += 1;
+        self.damage_run += 1;
+        self.losses.complaint();
+        let time = time.map(|it| format!(" at {:.3} s", *it.numer() as f64 / *it.denom() as f64));
+        self.note(format!("{what}{} is damaged: {error}", time.unwrap_or_default()));
+    }
+
+    fn note(&mut self, message: String) {
+        if self.stats.errors.len() < MAX_ERRORS {
+            self.stats.errors.push(message);
+        }
+    }
+}
+
+fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
+    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
+    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
+    raw::prepare_decoder(&mut context, stream.time_base(), THREADS, probe::MAX_PIXELS);
+    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
+    context.decoder().open_as(codec)
+}

@@ -1,0 +1,163 @@
+//! What no container carries (telemetry, and subtitles of a kind it does not have), written beside the output.
+//!
+//! One file for all such streams of a clip, of lines of JSON. For each stream a line says what it is; then come the samples,
+//! each with its times and its bytes in hex, so that `jq -r 'select(.stream == 3).data_hex // empty' | xxd -r -p` gives them
+//! back as they were.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use num_rational::Ratio;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::MediaError;
+use super::clip::Sidecar;
+use super::mux::write_io;
+use crate::frame::Seconds;
+
+/// Identifier of the format, in its first line.
+const FORMAT: &str = "slomod-streams/1";
+
+/// The file beside `output`, whether that has its final or its temporary name.
+#[must_use]
+pub fn sidecar_path(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".streams.jsonl");
+    name.into()
+}
+
+/// What a stream is.
+#[derive(Serialize)]
+pub(super) struct Described {
+    pub(super) stream: usize,
+    pub(super) kind: String,
+    pub(super) codec: String,
+    /// The container's four letters, where it has some.
+    pub(super) tag: Option<String>,
+    /// Language, title, handler and the like.
+    pub(super) metadata: Vec<(String, String)>,
+}
+
+/// A sample's bytes and times; a time that is not known is left out.
+pub(super) struct Sample<'a> {
+    pub(super) stream: usize,
+    pub(super) data: &'a [u8],
+    /// In the source's own clock.
+    pub(super) source: Option<Seconds>,
+    pub(super) output: Option<Seconds>,
+    /// In source time.
+    pub(super) duration: Option<Seconds>,
+}
+
+/// Begins the file.
+#[derive(Serialize)]
+struct Opening {
+    format: &'static str,
+    /// Source time that is 0 in the output, as a fraction and in seconds.
+    source_origin: String,
+    source_origin_s: f64,
+    /// Output seconds for each source second, as a fraction.
+    stretch: String,
+}
+
+#[derive(Serialize)]
+struct Line {
+    stream: usize,
+    source_s: Option<f64>,
+    output_s: Option<f64>,
+    duration_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    data_hex: String,
+}
+
+/// A file being written. Dropped before [`Self::finish`], it is removed.
+pub(super) struct SidecarWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    hash: Sha256,
+    sidecar: Sidecar,
+    finished: bool,
+}
+
+impl SidecarWriter {
+    /// Creates (or empties) the file beside `output`.
+    pub(super) fn create(
+        output: &Path,
+        origin: Seconds,
+        stretch: Ratio<i128>,
+    ) -> Result<Self, MediaError> {
+        let path = sidecar_path(output);
+        let file = File::create(&path).map_err(|error| write_io(&path, error))?;
+        let mut writer = Self {
+            file: BufWriter::new(file),
+            hash: Sha256::new(),
+            sidecar: Sidecar { path: path.clone(), ..Sidecar::default() },
+            path,
+            finished: false,
+        };
+        writer.line(&Opening {
+            format: FORMAT,
+            source_origin: origin.to_string(),
+            source_origin_s: real(origin),
+            stretch: stretch.to_string(),
+        })?;
+        Ok(writer)
+    }
+
+    /// Says what a stream is, before its samples.
+    pub(super) fn describe(&mut self, described: &Described) -> Result<(), MediaError> {
+        self.sidecar.streams.push(described.stream);
+        self.line(described)
+    }
+
+    /// Adds a sample; `text` where its bytes are to be read as such too.
+    pub(super) fn add(&mut self, sample: &Sample<'_>) -> Result<(), MediaError> {
+        self.sidecar.samples += 1;
+        let readable = |text: &&str| !text.is_empty() && !text.chars().any(|it| it == '\0');
+        let text = std::str::from_utf8(sample.data).ok().filter(readable).map(str::to_owned);
+        let data_hex = sample.data.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (source_s, output_s) = (sample.source.map(real), sample.output.map(real));
+        let duration_s = sample.duration.map(real);
+        let stream = sample.stream;
+        self.line(&Line { stream, source_s, output_s, duration_s, text, data_hex })
+    }
+
+    /// Makes the file durable; removes it again where it got no sample.
+    pub(super) fn finish(mut self) -> Result<Option<Sidecar>, MediaError> {
+        if self.sidecar.samples == 0 {
+            return Ok(None);
+        }
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        synced.map_err(|error| write_io(&self.path, error))?;
+        self.finished = true;
+        let hash = self.hash.finalize_reset();
+        self.sidecar.sha256 = hash.iter().map(|it| format!("{it:02x}")).collect();
+        Ok(Some(std::mem::take(&mut self.sidecar)))
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<(), MediaError> {
+        let failed = |error: std::io::Error| write_io(&self.path, error);
+        let mut line = serde_json::to_vec(value).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        self.hash.update(&line);
+        self.sidecar.size_bytes += line.len() as u64;
+        self.file.write_all(&line).map_err(|error| write_io(&self.path, error))
+    }
+}
+
+impl Drop for SidecarWriter {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            log::warn!("{}: an unfinished file cannot be removed: {error}", self.path.display());
+        }
+    }
+}
+
+fn real(time: Seconds) -> f64 {
+    *time.numer() as f64 / *time.denom() as f64
+}

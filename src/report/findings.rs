@@ -1,0 +1,47 @@
+//! What a report says of damage, of black bars, and of files beside the output.
+
+use serde::{Deserialize, Serialize};
+
+/// A range of the source with frames that cannot be decoded, or not without errors. It reaches from the last sound frame
+/// before to the first behind.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Barrier {
+    /// Index of the first sound frame behind it.
+    pub frame: u64,
+    /// Source time of the last sound frame before it.
+    pub pts_from_s: f64,
+    /// Source time of the first sound frame behind it.
+    pub pts_to_s: f64,
+    /// Frames in it that cannot be decoded.
+    pub lost: u64,
+    /// Frames in it that were decoded with errors; they are shown as they are.
+    pub marred: u64,
+}
+
+/// Black bars round the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bars {
+    /// Lines at the top.
+    pub top_px: usize,
+    /// Lines at the bottom.
+    pub bottom_px: usize,
+    /// Columns at the left.
+    pub left_px: usize,
+    /// Columns at the right.
+    pub right_px: usize,
+}
+
+/// A file beside the output with streams that its container does not carry, sample by sample with their times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Path, with what is not UTF-8 replaced.
+    pub path: String,
+    /// Streams of the source in it.
+    pub streams: Vec<usize>,
+    /// Samples of all of them.
+    pub samples: u64,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Of the whole file.
+    pub sha256: String,
+}

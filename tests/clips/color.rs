@@ -1,0 +1,153 @@
+//! Colors come out as they went in: tags, mean colors, and the metadata of HDR10.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use slomod::config::settings::{Codec, Container, Encoding, Settings};
+
+use crate::{Place, ffprobe, slow};
+
+fn with(codec: Codec, container: Container) -> Settings {
+    let encoding = Encoding {
+        codec,
+        preset: (codec != Codec::Ffv1).then(|| "fast".into()),
+        container: Some(container),
+        ..Encoding::default()
+    };
+    Settings { encoding, ..slow(2) }
+}
+
+/// Mean red, green and blue of every frame, as ffmpeg shows them by the file's own tags.
+fn means(path: &Path) -> Vec<[f64; 3]> {
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-vsync", "passthrough", "-vf", "scale=16:16:flags=area+accurate_rnd,format=rgb24"])
+        .args(["-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let mean = |frame: &[u8], channel: usize| {
+        frame[channel..].iter().step_by(3).map(|it| f64::from(*it)).sum::<f64>() / 256.0
+    };
+    run.stdout.chunks_exact(16 * 16 * 3).map(|it| [0, 1, 2].map(|c| mean(it, c))).collect()
+}
+
+/// V13: the same colors, real frames and new ones, whatever the tags say.
+#[test]
+fn mean_colors_and_tags_are_those_of_the_source() {
+    let Some(place) = Place::new() else { return };
+    let keys = ["color_range", "color_space", "color_transfer", "color_primaries"];
+    for (name, matrix, tags) in [
+        ("601", "bt601", "-colorspace smpte170m -color_primaries smpte170m -color_trc smpte170m"),
+        ("709", "bt709", "-colorspace bt709 -color_primaries bt709 -color_trc bt709"),
+        ("2020", "bt2020", "-colorspace bt2020nc -color_primaries bt2020 -color_trc bt2020-10"),
+        ("untagged", "bt601", ""),
+    ] {
+        for range in ["tv", "pc"] {
+            if tags.is_empty() && range == "pc" {
+                continue;
+            }
+            let said = if tags.is_empty() { "" } else { &format!("-color_range {range}") };
+            let source = place.ffmpeg(&format!(
+                "-f lavfi -i testsrc2=s=128x96:r=10:d=0.6 -vf scale=out_color_matrix={matrix}:out_range={range},format=yuv420p \
+                 -c:v libx264 -crf 4 {tags} {said} in-{name}-{range}.mp4"
+            ));
+            let (before, tagged) = (means(&source), ffprobe(&source)["streams"][0].clone());
+            for (codec, container) in [(Codec::H264, Container::Mp4), (Codec::Ffv1, Container::Mkv)]
+            {
+                let out = format!("out.{}", container.extension());
+                let (output, _) = place.convert(&source, &out, with(codec, container));
+                let probed = ffprobe(&output)["streams"][0].clone();
+                for key in keys {
+                    // An untagged range is the limited one.
+                    let same = tagged[key] == probed[key]
+                        || (key == "color_range" && tagged[key].is_null() && probed[key] == "tv");
+                    assert!(
+                        same,
+                        "{name} {range} {codec:?} {key}: {} {}",
+                        tagged[key], probed[key]
+                    );
+                }
+                let after = means(&output);
+                assert_eq!(after.len(), 2 * before.len());
+                for (number, found) in after.iter().enumerate() {
+                    let (first, second) = (
+                        before[number / 2],
+                        before[(number / 2 + number % 2).min(before.len() - 1)],
+                    );
+                    for channel in 0..3 {
+                        let expected = (first[channel] + second[channel]) / 2.0;
+                        let off = (found[channel] - expected).abs();
+                        assert!(
+                            off < 1.0,
+                            "{name} {range} {codec:?}: frame {number} is off by {off}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// HDR10's metadata that ffprobe finds: of the first frame, and of the stream.
+fn hdr(path: &Path) -> (Vec<Value>, Vec<Value>) {
+    let run = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "json", "-show_frames", "-show_streams"])
+        .args(["-select_streams", "v:0", "-read_intervals", "%+#1"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let probed: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let list = |it: &Value| {
+        let all = it["side_data_list"].as_array().cloned().unwrap_or_default();
+        let hdr = |it: &Value| {
+            let kind = it["side_data_type"].as_str().unwrap();
+            kind.starts_with("Mastering") || kind.starts_with("Content light")
+        };
+        let mut found: Vec<Value> = all.into_iter().filter(hdr).collect();
+        found.sort_by_key(|it| it["side_data_type"].to_string());
+        found
+    };
+    (list(&probed["frames"][0]), list(&probed["streams"][0]))
+}
+
+/// V14: PQ with the metadata of HDR10, and HLG.
+#[test]
+fn hdr10_keeps_its_metadata_and_pq_and_hlg_stay_what_they_are() {
+    let Some(place) = Place::new() else { return };
+    let master = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400";
+    for (transfer, more) in
+        [("smpte2084", format!(":hdr10=1:{master}")), ("arib-std-b67", String::new())]
+    {
+        let source = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=128x96:r=10:d=0.4 -pix_fmt yuv420p10le -c:v libx265 -color_range tv -colorspace bt2020nc \
+             -color_primaries bt2020 -color_trc {transfer} -x265-params log-level=none{more} in-{transfer}.mp4"
+        ));
+        let (of_frames, _) = hdr(&source);
+        let count = if more.is_empty() { 0 } else { 2 };
+        assert_eq!(of_frames.len(), count);
+        for (codec, container) in [(Codec::H265, Container::Mp4), (Codec::H265, Container::Mkv)] {
+            let out = format!("out-{transfer}.{}", container.extension());
+            let (output, report) = place.convert(&source, &out, with(codec, container));
+            assert_eq!(report.output.unwrap().pixel_format, "yuv420p10le");
+            let probed = ffprobe(&output)["streams"][0].clone();
+            assert_eq!(probed["color_transfer"], transfer);
+            assert_eq!(
+                (&probed["color_space"], &probed["color_primaries"]),
+                (&"bt2020nc".into(), &"bt2020".into())
+            );
+            let (in_frames, in_stream) = hdr(&output);
+            assert_eq!(in_frames, of_frames, "{codec:?} {container:?}");
+            assert_eq!(in_stream.len(), count, "{codec:?} {container:?}: {in_stream:?}");
+        }
+        if !more.is_empty() {
+            // H.264 and AV1 get it by the container alone, and hand it on.
+            let (output, _) = place.convert(&source, "h264.mp4", with(Codec::H264, Container::Mp4));
+            assert_eq!(hdr(&output).1.len(), 2);
+            let (again, _) = place.convert(&output, "again.mp4", with(Codec::H265, Container::Mp4));
+            assert_eq!(hdr(&again).0, of_frames);
+        }
+    }
+}

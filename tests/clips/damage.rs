@@ -1,0 +1,96 @@
+//! What cannot be decoded is a barrier: reported with its range, and nothing is made across it.
+
+use std::fs;
+use std::path::Path;
+
+use slomod::frame::{Frame, Seconds};
+
+use crate::{Place, decoded, kinds, slow, warns};
+
+/// Replaces bytes in the middle of the file, counted from `part` of it on.
+fn spoil(from: &Path, to: &Path, part: f64, count: usize) {
+    let mut bytes = fs::read(from).unwrap();
+    let at = (bytes.len() as f64 * part) as usize;
+    for (number, byte) in bytes[at..at + count].iter_mut().enumerate() {
+        *byte = (number * 7919 % 251) as u8;
+    }
+    fs::write(to, bytes).unwrap();
+}
+
+/// V22, M12: some kilobytes in the middle are overwritten.
+#[test]
+fn what_cannot_be_decoded_is_a_barrier_with_its_range() {
+    let Some(place) = Place::new() else { return };
+    for (options, name, frames, factor) in [
+        ("-c:v libx264 -g 25 -bf 2", "a.mp4", 100, 4_usize),
+        ("-c:v libx264 -g 25 -bf 0", "b.mkv", 100, 2),
+        ("-c:v libx265 -x265-params log-level=none:keyint=25", "c.mp4", 100, 2),
+        ("-c:v mpeg4 -g 25 -b:v 1M", "d.avi", 100, 2),
+        ("-c:v libx264 -g 25", "e.ts", 100, 2),
+        ("-c:v mpeg2video -g 25 -b:v 1M", "f.ts", 100, 2),
+    ] {
+        let whole =
+            place.ffmpeg(&format!("-f lavfi -i testsrc2=s=320x180:r=25:d=4 {options} {name}"));
+        let source = place.path(&format!("spoilt-{name}"));
+        spoil(&whole, &source, 0.5, 6_000);
+        let (output, report) = place.convert(&source, "out.mkv", slow(factor as u32));
+        let barriers = &report.interpolation.as_ref().unwrap().barriers;
+        assert!(!barriers.is_empty(), "{name}: {:?}", report.warnings);
+        assert!(warns(&report, "barriers") && warns(&report, "source_damaged"), "{name}");
+        let lost: u64 = barriers.iter().map(|it| it.lost).sum();
+        let marred: u64 = barriers.iter().map(|it| it.marred).sum();
+        assert!(lost + marred > 0, "{name}: {barriers:?}");
+        let before = decoded(&source);
+        if !name.ends_with("avi") && !name.ends_with("ts") {
+            assert_eq!(before.len() as u64 + lost, frames, "{name}: every frame is accounted for");
+        }
+        for barrier in barriers {
+            assert!(barrier.pts_from_s < barrier.pts_to_s, "{name}: {barrier:?}");
+            assert!(barrier.pts_to_s - barrier.pts_from_s < 2.0, "{name}: {barrier:?}");
+        }
+        // What is shown within a barrier is a real frame.
+        let kinds = kinds(&report);
+        let after = decoded(&output);
+        assert_eq!((kinds.len(), after.len()), (before.len() * factor, before.len() * factor));
+        let within = |a: &Frame, b: &Frame| {
+            let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
+            let (from, to) = (seconds(a.pts), seconds(b.pts));
+            barriers.iter().any(|it| it.pts_from_s <= from + 1e-6 && it.pts_to_s >= to - 1e-6)
+        };
+        let mut barred = 0;
+        for (index, pair) in before.windows(2).enumerate() {
+            let shown = &kinds[index * factor..(index + 1) * factor];
+            if within(&pair[0], &pair[1]) {
+                barred += 1;
+                assert_eq!(shown[0], "real", "{name}: source frame {index}");
+                assert!(shown[1..].iter().all(|it| *it == "held"), "{name}: {index} {shown:?}");
+                for held in &after[index * factor..(index + 1) * factor] {
+                    assert!(held.picture == pair[0].picture, "{name}: source frame {index}");
+                }
+            }
+        }
+        assert!(barred > 0, "{name}");
+        let made = kinds.iter().filter(|it| **it == "synthesised").count();
+        assert!(made > before.len() / 2, "{name}: the rest is worked as ever: {made}");
+    }
+}
+
+/// V22: sound clips have none.
+#[test]
+fn a_whole_clip_has_no_barrier() {
+    let Some(place) = Place::new() else { return };
+    for options in [
+        "-c:v libx264 -bf 3 a.mp4",
+        "-c:v libx264 -flags +ilme+ildct -x264opts tff=1 b.ts",
+        "-c:v libvpx-vp9 -auto-alt-ref 1 -lag-in-frames 10 -deadline realtime -cpu-used 8 c.webm",
+        "-c:v mpeg4 -bf 2 d.avi",
+        "-c:v libsvtav1 -preset 12 e.mkv",
+        "-c:v mpeg2video -bf 2 f.mpg",
+    ] {
+        let source = place.ffmpeg(&format!("-f lavfi -i testsrc2=s=160x96:r=25:d=1.2 {options}"));
+        let (_, report) = place.convert(&source, "out.mkv", slow(2));
+        let barriers = &report.interpolation.as_ref().unwrap().barriers;
+        assert!(barriers.is_empty(), "{options}: {barriers:?}");
+        assert!(!warns(&report, "barriers"), "{options}");
+    }
+}

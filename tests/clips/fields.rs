@@ -1,0 +1,95 @@
+//! Interlaced clips: made whole, kept or refused, and said.
+
+use num_rational::Ratio;
+use slomod::config::settings::{Interlaced, Settings};
+use slomod::frame::Frame;
+use slomod::media::MediaError;
+use slomod::pipeline::ConvertError;
+
+use crate::{Place, decoded, ffprobe, run, slow, warns};
+
+/// A bar that moves fast, each field at its own moment: 25 frames of 50 fields a second.
+const SOURCE: &str =
+    "-f lavfi -i testsrc2=s=320x192:r=50:d=1 -vf tinterlace=mode=interleave_top,setfield=tff";
+
+fn with(interlaced: Interlaced) -> Settings {
+    Settings { interlaced, ..slow(2) }
+}
+
+/// Mean difference of each line from the mean of its neighbors, over that of every second line: what combs are made of.
+fn combing(frame: &Frame) -> f64 {
+    let format = frame.picture.format;
+    let luma = &frame.picture.planes[0];
+    let at = |x: usize, y: usize| f64::from(luma[y * format.width_px + x]);
+    let (mut near, mut far) = (0.0, 0.0);
+    for y in 2..format.height_px - 2 {
+        for x in 0..format.width_px {
+            near += (at(x, y) - at(x, y + 1)).abs();
+            far += (at(x, y) - at(x, y + 2)).abs();
+        }
+    }
+    near / far
+}
+
+/// V16.
+#[test]
+fn interlaced_clips_are_made_whole_and_it_is_said() {
+    let Some(place) = Place::new() else { return };
+    for options in [
+        "-c:v libx264 -crf 8 -flags +ilme+ildct -x264opts tff=1 in.mp4",
+        "-c:v mpeg2video -q:v 2 -flags +ilme+ildct in.ts",
+        "-c:v ffv1 -field_order tt in.mkv",
+    ] {
+        let source = place.ffmpeg(&format!("{SOURCE} {options}"));
+        let combed = combing(&decoded(&source)[12]);
+        let (kept, report) = place.convert(&source, "kept.mkv", with(Interlaced::Keep));
+        assert!(warns(&report, "interlaced"), "{options}: {:?}", report.warnings);
+        assert!((combing(&decoded(&kept)[24]) - combed).abs() < 0.01, "{options}");
+
+        let (whole, report) = place.convert(&source, "whole.mkv", with(Interlaced::Deinterlace));
+        assert!(warns(&report, "deinterlaced"), "{options}: {:?}", report.warnings);
+        let frames = report.output.as_ref().unwrap().frames;
+        assert_eq!((frames.total, report.source.frames.decoded), (50, 25), "{options}");
+        let after = decoded(&whole);
+        let smooth = combing(&after[24]);
+        assert!(smooth < 0.8 * combed, "{options}: {smooth} against {combed}");
+        let field_order = ffprobe(&whole)["streams"][0]["field_order"].clone();
+        assert!(field_order.is_null() || field_order == "progressive", "{options}: {field_order}");
+
+        let (fields, report) = place.convert(&source, "fields.mkv", with(Interlaced::Fields));
+        let frames = report.output.as_ref().unwrap().frames;
+        assert_eq!(report.source.frames.decoded, 50, "{options}: each field is a picture");
+        assert_eq!(frames.total, 100, "{options}");
+        assert_eq!(report.source.fps.as_deref(), Some("50"), "{options}");
+        let after = decoded(&fields);
+        for (number, frame) in after.iter().enumerate() {
+            assert_eq!(frame.pts, Ratio::new(number as i128, 50), "{options}");
+        }
+        assert!(combing(&after[48]) < 0.8 * combed, "{options}");
+        assert!(after[48].picture != after[50].picture, "{options}: each field has its moment");
+    }
+}
+
+/// V16.
+#[test]
+fn interlaced_clips_are_refused_where_asked() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(&format!("{SOURCE} -c:v mpeg2video -flags +ilme+ildct in.mpg"));
+    let task = place.task(&source, "out.mkv", with(Interlaced::Refuse));
+    let error = run(&task).unwrap_err();
+    let refused =
+        matches!(&error, ConvertError::Media(MediaError::Unusable { code: "interlaced", .. }));
+    assert!(refused && error.to_string().contains("deinterlace"), "{error}");
+    assert!(!task.temporary.exists());
+}
+
+/// V16.
+#[test]
+fn progressive_clips_are_not_touched() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg("-f lavfi -i testsrc2=s=160x96:r=25:d=0.4 -c:v libx264 in.mp4");
+    let (output, report) = place.convert(&source, "out.mkv", with(Interlaced::Deinterlace));
+    assert!(!warns(&report, "deinterlaced") && !warns(&report, "interlaced"));
+    let (before, after) = (decoded(&source), decoded(&output));
+    assert!(before.iter().zip(after.iter().step_by(2)).all(|(a, b)| a.picture == b.picture));
+}

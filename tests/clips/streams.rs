@@ -1,0 +1,216 @@
+//! What lies beside picture and sound: re-timed, kept, written beside the output, or said to be dropped.
+
+use serde_json::Value;
+use slomod::config::settings::{Codec, Container, Encoding, Settings};
+use slomod::media::sidecar::sidecar_path;
+use slomod::report::Report;
+
+use crate::{Place, ffprobe, slow, warns};
+
+fn with(container: Container, factor: u32) -> Settings {
+    let encoding = Encoding {
+        codec: Codec::H264,
+        preset: Some("ultrafast".into()),
+        container: Some(container),
+        ..Encoding::default()
+    };
+    Settings { encoding, ..slow(factor) }
+}
+
+fn action(report: &Report, index: usize) -> (&str, &str) {
+    let streams = &report.output.as_ref().unwrap().streams;
+    let stream = streams.iter().find(|it| it.index == index).unwrap();
+    (stream.action.as_str(), stream.reason.as_deref().unwrap_or(""))
+}
+
+/// Times and texts of the subtitles of a file, as seconds.
+fn subtitles(path: &std::path::Path) -> Vec<(f64, f64)> {
+    let run = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "s:0", "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pts_time,duration_time,size"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let numbers = text.lines().filter(|it| !it.is_empty()).map(|line| {
+        let numbers: Vec<f64> = line.split(',').filter_map(|it| it.parse().ok()).collect();
+        (numbers[0], numbers[1], numbers[2])
+    });
+    // MP4 fills the time between texts with empty ones of two bytes.
+    numbers.filter(|it| it.2 > 2.0).map(|it| (it.0, it.1)).collect()
+}
+
+const SRT: &str =
+    "1\n00:00:00,200 --> 00:00:00,400\nstart\n\n2\n00:00:00,600 --> 00:00:00,900\nend\n";
+
+/// V20: subtitles follow the picture, and what a container does not carry lies beside it.
+#[test]
+fn subtitles_follow_the_picture_or_lie_beside_it() {
+    let Some(place) = Place::new() else { return };
+    std::fs::write(place.path("s.srt"), SRT).unwrap();
+    let inputs = "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -i s.srt -map 0 -map 1 -c:v libx264";
+    let mkv = place.ffmpeg(&format!("{inputs} -c:s srt -metadata:s:s:0 language=kor in.mkv"));
+    let mp4 = place.ffmpeg(&format!("{inputs} -c:s mov_text in.mp4"));
+    for (source, container, factor) in [
+        (&mkv, Container::Mkv, 4),
+        (&mp4, Container::Mp4, 4),
+        (&mp4, Container::Mov, 2),
+        (&mkv, Container::Mkv, 2),
+    ] {
+        let name = format!("out.{}", container.extension());
+        let (output, report) = place.convert(source, &name, with(container, factor));
+        assert_eq!(action(&report, 1).0, "retimed", "{container:?}");
+        let factor = f64::from(factor);
+        let found = subtitles(&output);
+        let expected = [(0.2 * factor, 0.2 * factor), (0.6 * factor, 0.3 * factor)];
+        for (found, expected) in found.iter().zip(&expected) {
+            let close = |a: f64, b: f64| (a - b).abs() < 0.003 * factor;
+            assert!(close(found.0, expected.0) && close(found.1, expected.1), "{found:?}");
+        }
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(report.output.unwrap().sidecars.is_empty());
+    }
+    let (output, report) = place.convert(&mkv, "out.mp4", with(Container::Mp4, 4));
+    let (what, why) = action(&report, 1);
+    assert!(what == "exported" && why.contains("subrip"), "{what}: {why}");
+    let lines = sidecar(&output, &report);
+    assert_eq!(lines[1]["metadata"][0], serde_json::json!(["language", "kor"]));
+    assert_eq!(
+        (lines[2]["text"].as_str(), lines[3]["text"].as_str()),
+        (Some("start"), Some("end"))
+    );
+    assert_eq!((&lines[3]["source_s"], &lines[3]["output_s"]), (&0.6.into(), &2.4.into()));
+}
+
+/// The lines of the file beside an output, which the report describes as it is.
+fn sidecar(output: &std::path::Path, report: &Report) -> Vec<Value> {
+    let path = sidecar_path(output);
+    let bytes = std::fs::read(&path).unwrap();
+    let made = report.output.as_ref().unwrap();
+    let described = &made.sidecars[0];
+    assert_eq!(described.size_bytes, bytes.len() as u64);
+    assert_eq!(described.path, sidecar_path(std::path::Path::new(&made.path)).to_string_lossy());
+    let lines = bytes.split(|it| *it == b'\n').filter(|it| !it.is_empty());
+    let lines: Vec<Value> = lines.map(|it| serde_json::from_slice(it).unwrap()).collect();
+    let samples = lines.iter().filter(|it| it.get("data_hex").is_some()).count();
+    assert_eq!(described.samples, samples as u64);
+    lines
+}
+
+/// V20: telemetry lies beside the output, byte for byte, with its times.
+#[test]
+fn telemetry_is_written_beside_with_its_times() {
+    let Some(place) = Place::new() else { return };
+    let payload: Vec<u8> = (0..4096_u32).map(|it| (it * 31 % 251) as u8).collect();
+    std::fs::write(place.path("blob.bin"), &payload).unwrap();
+    // A track of data in a transport stream, one packet of 1024 bytes each quarter of a second.
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -f data -i blob.bin -map 0:v -map 1:d -c:v libx264 -bf 0 \
+         -c:d copy -bsf:d setts=pts=N/4/TB:dts=N/4/TB:duration=0.25/TB -muxdelay 0 in.ts",
+    );
+    let (output, report) = place.convert(&source, "out.mp4", with(Container::Mp4, 4));
+    let data = ffprobe(&source)["streams"].as_array().unwrap().len() - 1;
+    assert_eq!(action(&report, data).0, "exported", "{:?}", report.output);
+    let lines = sidecar(&output, &report);
+    assert_eq!(
+        (&lines[0]["format"], &lines[0]["stretch"]),
+        (&"slomod-streams/1".into(), &"4".into())
+    );
+    assert_eq!((&lines[1]["stream"], &lines[1]["kind"]), (&data.into(), &"data".into()));
+    let mut bytes = Vec::new();
+    let mut times = Vec::new();
+    for line in &lines[2..] {
+        let hex = line["data_hex"].as_str().unwrap().as_bytes().to_vec();
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        bytes.extend(hex.chunks(2).map(byte));
+        times.push(line["output_s"].as_f64().unwrap());
+    }
+    assert!(bytes.starts_with(&payload), "{} bytes", bytes.len());
+    for (number, time) in times.iter().take(4).enumerate() {
+        assert!((time - number as f64).abs() < 0.001, "{times:?}");
+    }
+}
+
+/// V20: entries of the clip, of its tracks, and chapters.
+#[test]
+fn entries_and_chapters_are_kept() {
+    let Some(place) = Place::new() else { return };
+    std::fs::write(
+        place.path("m.txt"),
+        ";FFMETADATA1\ntitle=Drive\nlocation=+37.5665+126.9780/\nmake=Camco\nmodel=D1\ncom.camera.gforce=0.2\n\
+         [CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=one\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=400\nEND=1000\ntitle=two\n",
+    )
+    .unwrap();
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -i m.txt -map 0 -map_metadata 1 -metadata \
+         creation_time=2026-03-01T08:15:00Z -c:v libx264 in.mkv",
+    );
+    for container in [Container::Mp4, Container::Mov, Container::Mkv] {
+        let name = format!("out.{}", container.extension());
+        let (output, report) = place.convert(&source, &name, with(container, 4));
+        assert!(!warns(&report, "metadata_dropped"), "{container:?}: {:?}", report.warnings);
+        let probed = ffprobe(&output);
+        let tags = probed["format"]["tags"].as_object().unwrap();
+        let tag = |key: &str| {
+            let found = tags.iter().find(|it| it.0.eq_ignore_ascii_case(key));
+            found.map(|it| it.1.as_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        for (key, value) in [
+            ("title", "Drive"),
+            ("location", "+37.5665+126.9780/"),
+            ("make", "Camco"),
+            ("model", "D1"),
+            ("com.camera.gforce", "0.2"),
+            ("creation_time", "2026-03-01T08:15:00.000000Z"),
+        ] {
+            assert_eq!(tag(key), value, "{container:?} {key}");
+        }
+        let chapters = probed["chapters"].as_array().unwrap();
+        let times: Vec<f64> = chapters
+            .iter()
+            .flat_map(|it| {
+                ["start_time", "end_time"].map(|key| it[key].as_str().unwrap().parse().unwrap())
+            })
+            .collect();
+        assert_eq!(times, [0.0, 1.6, 1.6, 4.0], "{container:?}");
+        assert_eq!(chapters[1]["tags"]["title"], "two");
+    }
+    // The track that MP4 keeps chapters in is no stream of its own.
+    let with_track = place.ffmpeg("-i in.mkv -map 0 -c copy track.mp4");
+    let (output, report) = place.convert(&with_track, "again.mp4", with(Container::Mp4, 2));
+    assert_eq!(ffprobe(&output)["chapters"].as_array().unwrap().len(), 2);
+    assert!(report.output.unwrap().sidecars.is_empty());
+}
+
+/// V20: every stream of the source is in the report.
+#[test]
+fn nothing_is_dropped_without_a_word() {
+    let Some(place) = Place::new() else { return };
+    std::fs::write(place.path("note.txt"), "kept").unwrap();
+    place.ffmpeg("-f lavfi -i color=red:s=32x32 -frames:v 1 cover.png");
+    let attached = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -c:v libx264 -attach note.txt -metadata:s:t mimetype=text/plain in.mkv",
+    );
+    let (_, report) = place.convert(&attached, "a.mkv", with(Container::Mkv, 2));
+    assert_eq!(action(&report, 1).0, "copied");
+    let (_, report) = place.convert(&attached, "a.mp4", with(Container::Mp4, 2));
+    assert_eq!(action(&report, 1), ("dropped", "mp4 carries no attachments"));
+
+    let covered = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -i cover.png -map 0 -map 1 -c:v:0 libx264 -c:v:1 copy \
+         -disposition:v:1 attached_pic covered.mp4",
+    );
+    let (output, report) = place.convert(&covered, "b.mp4", with(Container::Mp4, 2));
+    assert_eq!(action(&report, 1).0, "copied");
+    assert_eq!(ffprobe(&output)["streams"][1]["disposition"]["attached_pic"], 1);
+    let (_, report) = place.convert(&covered, "b.mkv", with(Container::Mkv, 2));
+    assert_eq!(action(&report, 1).0, "dropped");
+
+    let coded = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -c:v libx264 -timecode 10:00:00:00 coded.mov",
+    );
+    let (_, report) = place.convert(&coded, "c.mp4", with(Container::Mp4, 2));
+    let (what, why) = action(&report, 1);
+    assert!(what == "dropped" && why.contains("10:00:00:00"), "{what}: {why}");
+}

@@ -1,0 +1,198 @@
+//! Rates, starts and lengths.
+
+use std::path::Path;
+use std::process::Command;
+
+use num_rational::Ratio;
+use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings, Timelapse};
+use slomod::frame::{Seconds, rational_text};
+use slomod::media::MediaError;
+use slomod::pipeline::ConvertError;
+
+use crate::{Place, decoded, run, slow, warns};
+
+fn fast_h264() -> Encoding {
+    Encoding {
+        codec: Codec::H264,
+        preset: Some("ultrafast".into()),
+        crf: Some(40),
+        container: None,
+    }
+}
+
+/// Where the last packet of a stream ends, in seconds.
+fn end_s(path: &Path, stream: &str) -> f64 {
+    let run = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", stream, "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pts_time,duration_time"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let end = |line: &str| -> f64 { line.split(',').filter_map(|it| it.parse::<f64>().ok()).sum() };
+    text.lines().map(end).fold(0.0, f64::max)
+}
+
+/// V02: two hours, with a frame only every 4.2 s so that they pass quickly, of which each is at a time of 24000/1001.
+#[test]
+fn two_hours_with_sound_end_together() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i color=gray:s=16x16:r=240/1001:d=7207.2 -f lavfi -i anullsrc=r=8000:cl=mono -t 7207.2 \
+         -c:v libx264 -preset ultrafast -c:a aac -b:a 8k -video_track_timescale 24000 in.mp4",
+    );
+    let settings = Settings {
+        mode: Mode::Smooth,
+        factor: Some(2),
+        audio: Audio::Keep,
+        encoding: fast_h264(),
+        ..slow(2)
+    };
+    let (output, report) = place.convert(&source, "out.mp4", settings);
+    assert_eq!(report.output.unwrap().frames.total, 2 * 1728);
+    let frame = 1001.0 / 24_000.0;
+    let (picture, sound) = (end_s(&output, "v:0"), end_s(&output, "a:0"));
+    assert!((picture - 7207.2).abs() < frame, "{picture}");
+    let before = end_s(&source, "a:0") - end_s(&source, "v:0");
+    assert!((sound - picture - before).abs() < frame, "{sound} against {picture}");
+    let times: Vec<Seconds> = decoded(&output).iter().map(|it| it.pts).collect();
+    for (number, time) in times.iter().enumerate() {
+        assert_eq!(*time, Ratio::new(number as i128 * 1001, 480), "exactly, to the last");
+    }
+}
+
+/// V03: every output frame on its grid, and the tail is not lost.
+#[test]
+fn unlike_rates_are_exact_and_keep_the_tail() {
+    let Some(place) = Place::new() else { return };
+    for (from, to, count) in
+        [("25", "60", 36), ("30", "24.5", 13), ("2889/100", "60", 32), ("24000/1001", "60", 38)]
+    {
+        let source = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=64x48:r={from} -frames:v 15 -c:v libx264 -bf 2 in.mp4"
+        ));
+        let (from, to) = (rational_text::parse(from).unwrap(), rational_text::parse(to).unwrap());
+        let settings = Settings {
+            mode: Mode::Smooth,
+            factor: None,
+            fps: Some(to),
+            encoding: fast_h264(),
+            ..slow(2)
+        };
+        let (output, report) = place.convert(&source, "out.mp4", settings);
+        let after = decoded(&output);
+        // As many as begin before the source ends.
+        let expected = (Ratio::from_integer(15) / from * to).ceil().to_integer();
+        assert_eq!((after.len() as i128, expected), (expected, count), "{from} to {to}");
+        for (number, frame) in after.iter().enumerate() {
+            assert_eq!(frame.pts, Ratio::from_integer(number as i128) / to, "{from} to {to}");
+        }
+        assert_eq!(report.output.unwrap().frames.total, after.len() as u64);
+    }
+}
+
+/// V05, V06: a stream that starts late, B-frames, and an edit list that hides the beginning.
+#[test]
+fn starts_and_edit_lists_move_picture_and_sound_alike() {
+    let Some(place) = Place::new() else { return };
+    place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=3 -f lavfi -i sine=d=3:r=48000 -c:v libx264 -bf 2 -g 50 -c:a aac whole.mp4",
+    );
+    let cut = place.ffmpeg("-ss 0.6 -i whole.mp4 -c copy cut.mp4");
+    let late = place.ffmpeg("-i whole.mp4 -c copy -muxdelay 2 late.ts");
+    for source in [cut, late] {
+        let shown = decoded(&source);
+        let settings = Settings { audio: Audio::Stretch, encoding: fast_h264(), ..slow(2) };
+        let (output, report) = place.convert(&source, "out.mp4", settings);
+        let after = decoded(&output);
+        assert_eq!(after.len(), 2 * shown.len(), "{}", source.display());
+        assert_eq!(after[0].pts, Seconds::default(), "{}", source.display());
+        assert!(!warns(&report, "times_repaired"), "{:?}", report.warnings);
+        let (picture, sound) = (end_s(&output, "v:0"), end_s(&output, "a:0"));
+        assert!((picture - sound).abs() < 0.2, "{}: {picture}, {sound}", source.display());
+    }
+}
+
+/// V21: two and three frames make a clip, one does not.
+#[test]
+fn two_frames_are_enough_and_one_is_not() {
+    let Some(place) = Place::new() else { return };
+    for count in 1..=3_u64 {
+        let source = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=160x90:r=25 -frames:v {count} -c:v libx264 in{count}.mp4"
+        ));
+        let task = place.task(&source, "out.mkv", slow(4));
+        if count == 1 {
+            let error = run(&task).unwrap_err();
+            let expected = matches!(
+                &error,
+                ConvertError::Media(MediaError::Unusable { code: "too_few_frames", .. })
+            );
+            assert!(expected, "{error}");
+            assert!(!task.temporary.exists());
+            continue;
+        }
+        let (output, report) = place.convert(&source, "out.mkv", slow(4));
+        let frames = report.output.unwrap().frames;
+        let found = (frames.total, frames.real, frames.synthesised);
+        assert_eq!(found, (4 * count, count, 3 * (count - 1)));
+        assert_eq!(decoded(&output).len() as u64, 4 * count);
+    }
+}
+
+/// V30: by its name, and by pictures that have little in common.
+#[test]
+fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
+    let Some(place) = Place::new() else { return };
+    let calm = "-f lavfi -i testsrc2=s=96x54:r=30:d=1 -c:v libx264";
+    let leaping = "-f lavfi -i nullsrc=s=96x54:r=30:d=1,geq=lum='40+150*mod(floor(X/12)*7+floor(Y/9)*5+N*(3+floor(X/24))\\,11)/11':cb=128:cr=128 -c:v libx264";
+    let sound = "-f lavfi -i sine=d=1 -c:a aac";
+    let clips = [
+        (place.ffmpeg(&format!("{calm} 20260301_081500_PF.mp4")), true),
+        (place.ffmpeg(&format!("{leaping} shaky.mp4")), true),
+        (place.ffmpeg(&format!("{calm} 20260301_081500_NF.mp4")), false),
+        (
+            place.ffmpeg(&format!(
+                "{} {sound} 20260301_081600_PF.mp4",
+                calm.replace(" -c:v libx264", "")
+            )),
+            false,
+        ),
+    ];
+    for (source, suspected) in clips {
+        let (_, report) = place.convert(&source, "out.mkv", slow(2));
+        let found = warns(&report, "timelapse_suspected");
+        assert_eq!(found, suspected, "{}: {:?}", source.display(), report.warnings);
+        let task = place.task(
+            &source,
+            "refused.mkv",
+            Settings { timelapse: Timelapse::Refuse, ..slow(2) },
+        );
+        match run(&task) {
+            Ok(_) => assert!(!suspected, "{}", source.display()),
+            Err(ConvertError::Media(MediaError::Unusable { code: "timelapse", .. })) => {
+                assert!(suspected && !task.temporary.exists(), "{}", source.display());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// V28: and an output that few devices play.
+#[test]
+fn rates_that_few_devices_play_are_said() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=30:d=0.2 -c:v libx264 in.mp4");
+    for (fps, said) in [(60, false), (320, true)] {
+        let settings = Settings {
+            mode: Mode::Smooth,
+            factor: None,
+            fps: Some(Ratio::from_integer(fps)),
+            encoding: fast_h264(),
+            ..slow(2)
+        };
+        let (_, report) = place.convert(&source, "out.mp4", settings);
+        assert_eq!(warns(&report, "level_high"), said, "{fps}");
+        assert!(report.output.unwrap().level.is_some());
+    }
+}

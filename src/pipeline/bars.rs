@@ -182,34 +182,52 @@ impl<'a, S: Sample> Look<'a, S> {
         }
     }
 
-    /// Whether the pixel is black.
-    fn is_black(&self, x: usize, y: usize) -> bool {
-        let sample = |index: usize| {
-            let (columns, rows) = self.format.plane_size(index);
-            let (x, y) = (x * columns / self.format.width_px, y * rows / self.format.height_px);
-            self.planes[index][y * columns + x].code()
-        };
-        let neutral = |code: u16| code >= self.neutral.0 && code <= self.neutral.1;
-        sample(0) <= self.black
-            && match self.format.chroma {
-                Chroma::Gray => true,
-                Chroma::Gbr => sample(1) <= self.black && sample(2) <= self.black,
-                _ => neutral(sample(1)) && neutral(sample(2)),
-            }
+    /// The samples of plane `index` in line `y` of the picture, and whether one of them is black.
+    fn line(&self, index: usize, y: usize) -> (&'a [S], impl Fn(&S) -> bool + use<S>) {
+        let (columns, rows) = self.format.plane_size(index);
+        let at = y * rows / self.format.height_px * columns;
+        let is_light = index == 0 || self.format.chroma == Chroma::Gbr;
+        let (least, most) = if is_light { (0, self.black) } else { self.neutral };
+        (&self.planes[index][at..at + columns], move |it: &S| {
+            it.code() >= least && it.code() <= most
+        })
+    }
+
+    fn is_black_line(&self, y: usize) -> bool {
+        (0..self.planes.len()).all(|index| {
+            let (line, is_black) = self.line(index, y);
+            line.iter().all(is_black)
+        })
+    }
+
+    /// Columns that are black at both ends of a line, `most` of each at the most.
+    fn black_ends(&self, y: usize, most: (usize, usize)) -> (usize, usize) {
+        let width = self.format.width_px;
+        (0..self.planes.len()).fold(most, |(left, right), index| {
+            let (line, is_black) = self.line(index, y);
+            let pixels = |samples: usize| samples * width / line.len();
+            let reach = |px: usize| (px * line.len()).div_ceil(width);
+            let first = line.iter().take(reach(left)).take_while(|it| is_black(it)).count();
+            let last = line.iter().rev().take(reach(right)).take_while(|it| is_black(it)).count();
+            (left.min(pixels(first)), right.min(pixels(last)))
+        })
     }
 
     fn bars(&self) -> Option<Bars> {
         let (width, height) = (self.format.width_px, self.format.height_px);
-        let line = |y: usize| (0..width).all(|x| self.is_black(x, y));
-        let top = (0..height).take_while(|y| line(*y)).count();
+        let top = (0..height).take_while(|y| self.is_black_line(*y)).count();
         if top == height {
             return None;
         }
-        let bottom = (top..height).rev().take_while(|y| line(*y)).count();
-        let column = |x: usize| (top..height - bottom).all(|y| self.is_black(x, y));
-        let left = (0..width).take_while(|x| column(*x)).count();
-        let right = (left..width).rev().take_while(|x| column(*x)).count();
-        Some(Bars { top, bottom, left, right }.sensible(self.format))
+        let bottom = (top..height).rev().take_while(|y| self.is_black_line(*y)).count();
+        let mut ends = (width, width);
+        for y in top..height - bottom {
+            ends = self.black_ends(y, ends);
+            if ends == (0, 0) {
+                break;
+            }
+        }
+        Some(Bars { top, bottom, left: ends.0, right: ends.1 }.sensible(self.format))
     }
 }
 

@@ -11,8 +11,11 @@ use slomod::pipeline::convert::convert;
 
 use crate::{Place, assert_valid, decoded, slow};
 
-/// Blends, and remembers the bars that it saw and which frames.
-struct Witness(Arc<Mutex<Vec<(u64, Option<Bars>)>>>);
+/// Numbers of frames, and the bars that they had.
+type Seen = Arc<Mutex<Vec<(u64, Option<Bars>)>>>;
+
+/// Blends, and remembers what it saw.
+struct Witness(Seen);
 
 impl Interpolator for Witness {
     fn interpolate(
@@ -46,7 +49,7 @@ fn the_network_sees_no_bars_and_they_stay_black() {
         let source = place.ffmpeg(&format!(
             "-f lavfi -i testsrc2=s=160x90:r=10:d=1 -vf {filter} -pix_fmt yuv420p -c:v ffv1 in.mkv"
         ));
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Seen::default();
         let task = place.task(&source, "out.mkv", slow(2));
         let mut witness = Witness(Arc::clone(&seen));
         let stop = Arc::new(AtomicBool::new(false));
@@ -70,7 +73,7 @@ fn bars_that_are_no_more_are_no_bars() {
     let source = place.ffmpeg(
         "-f lavfi -i testsrc2=s=160x120:r=10:d=1,drawbox=h=20:c=black:t=fill:enable='lt(t\\,0.5)' -pix_fmt yuv420p -c:v ffv1 in.mkv",
     );
-    let seen = Arc::new(Mutex::new(Vec::new()));
+    let seen = Seen::default();
     let task = place.task(&source, "out.mkv", slow(2));
     let mut witness = Witness(Arc::clone(&seen));
     let stop = Arc::new(AtomicBool::new(false));

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use slomod::config::settings::{Codec, Container, Encoding, Settings};
+use slomod::config::settings::{Codec, Container, Device, Encoding, Settings};
+use slomod::engine::open;
+use slomod::frame::{Picture, Sample};
 
-use crate::{Place, ffprobe, slow};
+use crate::{Place, decoded, ffprobe, slow};
 
 fn with(codec: Codec, container: Container) -> Settings {
     let encoding = Encoding {
@@ -89,6 +91,53 @@ fn mean_colors_and_tags_are_those_of_the_source() {
             }
         }
     }
+}
+
+/// V13: nor does the network move them, by whatever matrix and range it sees them, in 8 bits and in 10.
+#[test]
+fn the_network_keeps_mean_colors_in_every_matrix_and_range() {
+    let Some(place) = Place::new() else { return };
+    let settings = Settings { device: Device::Cpu, ..Settings::default() };
+    let mut engine = open::open(&settings).unwrap();
+    for (number, (space, format)) in [
+        ("bt709", "yuv420p"),
+        ("smpte170m", "yuv420p"),
+        ("bt2020nc", "yuv420p10le"),
+        ("bt709", "yuv444p"),
+        ("bt709", "gray"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for range in ["tv", "pc"] {
+            let source = place.ffmpeg(&format!(
+                "-f lavfi -i gradients=s=64x64:r=25:n=4:speed=0.02:seed=7 -frames:v 2 -vf \
+                 scale=out_range={range},format={format} -c:v ffv1 -colorspace {space} -color_range {range} in-{number}-{range}.mkv"
+            ));
+            let frames = decoded(&source);
+            let made = engine.interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
+            let expected =
+                plane_means(&frames[0].picture).into_iter().zip(plane_means(&frames[1].picture));
+            for ((first, second), found) in expected.zip(plane_means(&made[0])) {
+                let off = (found - (first + second) / 2.0).abs();
+                assert!(off < 1.0, "{space} {format} {range}: off by {off}");
+            }
+        }
+    }
+}
+
+/// Mean of each plane, in codes of 8 bits.
+fn plane_means(picture: &Picture) -> Vec<f64> {
+    let depth = picture.format.depth;
+    let mean = |plane: &Vec<u8>| match depth.bytes() {
+        1 => plane.iter().map(|it| f64::from(*it)).sum::<f64>() / plane.len() as f64,
+        _ => {
+            let samples = <[u8; 2]>::of(plane);
+            let sum: f64 = samples.iter().map(|it| f64::from(it.code())).sum();
+            sum / samples.len() as f64 / f64::from(depth.steps())
+        }
+    };
+    picture.planes.iter().map(mean).collect()
 }
 
 /// HDR10's metadata that ffprobe finds: of the first frame, and of the stream.

@@ -12,6 +12,8 @@ use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Container, Device, Mode, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::open;
+use slomod::media::sidecar::sidecar_path;
+use slomod::pipeline::Task;
 use slomod::pipeline::parts;
 use slomod::pipeline::segments::Rule;
 
@@ -186,4 +188,41 @@ fn the_network_makes_the_same_pictures_when_it_begins_in_the_middle() {
     let report = run_with(&task, &mut *engine, &mut |_| {}).unwrap();
     assert!(report.timing.resumed.last().is_some_and(|it| it.segments >= 2));
     assert_same(&task, &report, &whole, &whole_report);
+}
+
+/// Bars, damage, fields made whole, and what lies beside the output are found again as they were.
+#[test]
+fn damage_bars_and_what_lies_beside_are_the_same_in_every_run() {
+    let place = Place::new();
+    let subtitles =
+        "1\n00:00:00,200 --> 00:00:00,400\nstart\n\n2\n00:00:02,000 --> 00:00:02,300\nend\n";
+    std::fs::write(place.path("s.srt"), subtitles).unwrap();
+    let srt = place.path("s.srt");
+    let filter =
+        "testsrc2=s=160x96:r=50:d=2.4,pad=160:120:0:12,tinterlace=mode=interleave_top,setfield=tff";
+    let whole = place.clip(
+        "whole.mp4",
+        &[
+            &["-f", "lavfi", "-i", filter, "-i", srt.to_str().unwrap()],
+            &["-c:v", "mpeg4", "-flags", "+ilme+ildct", "-q:v", "3", "-g", "15"][..],
+            &["-c:s", "mov_text"],
+        ]
+        .concat(),
+    );
+    let mut bytes = std::fs::read(&whole).unwrap();
+    let at = bytes.len() * 6 / 10;
+    bytes[at..at + 3000].iter_mut().enumerate().for_each(|(at, it)| *it = (at * 7919 % 251) as u8);
+    let source = place.path("in.mp4");
+    std::fs::write(&source, bytes).unwrap();
+    let task = place.task(&source, "a.mkv", settings(Codec::H264, Container::Mkv));
+    let whole = undisturbed(&task);
+    let whole_report = run(&whole).unwrap();
+    let interpolation = whole_report.interpolation.as_ref().unwrap();
+    assert!(!interpolation.barriers.is_empty() && interpolation.black_bars.is_some());
+    assert!(whole_report.warnings.iter().any(|it| it.code == "deinterlaced"));
+    let (report, runs) = in_pieces(&task);
+    assert!(runs >= 3, "{runs} runs");
+    assert_same(&task, &report, &whole, &whole_report);
+    let beside = |task: &Task| std::fs::read(sidecar_path(&task.temporary)).unwrap();
+    assert!(beside(&task) == beside(&whole));
 }

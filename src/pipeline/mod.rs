@@ -20,6 +20,7 @@ mod summary;
 pub mod tally;
 pub mod timelapse;
 pub mod timeline;
+mod warnings;
 
 use std::path::PathBuf;
 

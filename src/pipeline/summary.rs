@@ -14,7 +14,8 @@ use crate::pipeline::level;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
-use crate::pipeline::tally::{BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
 use crate::report::{self, Report, Status};
@@ -113,68 +114,28 @@ pub fn done(facts: Facts<'_>) -> Report {
         resumed: facts.resumed,
         rss_peak_bytes: rss_peak_bytes(),
     };
-    let mut warnings: Vec<_> = info.warnings.iter().map(notice).collect();
-    warnings.extend(encode.summary.warnings.iter().map(notice));
-    if decode.stats.corrupt > 0 {
-        let first = decode.stats.errors.first().map_or("", String::as_str);
-        let message =
-            format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
-        warnings.push(report::Notice { code: "source_damaged".into(), message });
-    }
-    if tally.barrier_count > 0 {
-        let message = format!(
-            "{} range(s) of the source cannot be decoded: nothing is synthesised there (interpolation.barriers)",
-            tally.barrier_count
-        );
-        warnings.push(report::Notice { code: "barriers".into(), message });
-    }
-    if tally.barrier_count > tally.barriers.len() as u64 {
-        let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
-        warnings.push(report::Notice { code: "barriers_cut".into(), message });
-    }
-    if let Some(why) = &facts.timelapse {
-        let message = format!(
-            "the source looks like a time-lapse: {why}; what is synthesised between its pictures never happened"
-        );
-        warnings.push(report::Notice { code: "timelapse_suspected".into(), message });
-    }
+    let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
+    notices.extend(encode.summary.warnings.iter().map(notice));
+    notices.extend(warnings::of_source(info, &decode, &tally, facts.timelapse.as_deref()));
     let picture = info.video.picture;
     let size = (picture.width_px, picture.height_px);
-    warnings.extend(level::warning(task.settings.encoding.codec, size, plan.rate));
-    if !decode.stats.frame_data.is_empty() {
-        let kinds: Vec<_> = decode.stats.frame_data.iter().copied().collect();
-        let message =
-            format!("frames of the source carry what the output's do not: {}", kinds.join(", "));
-        warnings.push(report::Notice { code: "frame_data_dropped".into(), message });
-    }
-    if decode.stats.interlaced > 0 && !info.warnings.iter().any(|it| it.0 == "interlaced") {
-        let count = decode.stats.interlaced;
-        let message = format!(
-            "{count} frames behind the first are interlaced, which is not: their fields were worked together"
-        );
-        warnings.push(report::Notice { code: "interlaced".into(), message });
-    }
-    if decode.stats.repaired_times > 0 {
-        let count = decode.stats.repaired_times;
-        let message = format!("{count} frames of the source had no time, or one out of order");
-        warnings.push(report::Notice { code: "times_repaired".into(), message });
-    }
+    notices.extend(level::warning(task.settings.encoding.codec, size, plan.rate));
     let frame_map = tally.take_map();
     if tally.map_cut {
         let message = format!("frame_map lists the first {SECTIONS_LISTED} sections only");
-        warnings.push(report::Notice { code: "frame_map_cut".into(), message });
+        notices.push(report::Notice { code: "frame_map_cut".into(), message });
     }
     if tally.cut_count > tally.cuts.len() as u64 {
         let message =
             format!("{} cuts were found; the first {CUTS_LISTED} are listed", tally.cut_count);
-        warnings.push(report::Notice { code: "cuts_cut".into(), message });
+        notices.push(report::Notice { code: "cuts_cut".into(), message });
     }
     if let Some(reason) = &engine.fallback_reason {
-        warnings.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
+        notices.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
     let step =
         |message: &String| report::Notice { code: "device_step".into(), message: message.clone() };
-    warnings.extend(engine.steps.iter().map(step));
+    notices.extend(engine.steps.iter().map(step));
     let interpolation = report::Interpolation {
         factor: task.settings.factor,
         speed: 1.0 / real(plan.stretch),
@@ -195,7 +156,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         interpolation: Some(interpolation),
         quality: facts.holdout.finish().map(|it| report::Quality { holdout: holdout_report(&it) }),
         timing,
-        warnings,
+        warnings: notices,
         ..blank(task, Status::Done, source)
     }
 }

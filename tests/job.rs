@@ -138,7 +138,7 @@ fn good_report(content: &str) -> Report {
         fps: "30/1".into(),
         duration_s: 1.0,
         frames: OutputFrames::default(),
-        streams: Vec::new(),
+        ..Output::default()
     });
     done
 }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use slomod::config::file::Collision;
 use slomod::daemon::digest::file_sha256;
 use slomod::daemon::journal::{JournalError, Planned};
+use slomod::daemon::moving::move_to_free;
 use slomod::daemon::names;
 use slomod::daemon::publish::{
-    Completion, Publication, PublishError, Published, Step, complete, move_to_free, publish,
-    publish_report,
+    self, Completion, Publication, PublishError, Published, Step, complete, publish, publish_report,
 };
+use slomod::pipeline::beside;
+use slomod::report::provenance::Sidecar;
 use slomod::report::{Output, OutputFrames, Report, Status};
 
 mod support;
@@ -41,7 +43,7 @@ fn case() -> Case {
         fps: "30/1".into(),
         duration_s: 1.0,
         frames: OutputFrames::default(),
-        streams: Vec::new(),
+        ..Output::default()
     });
     let publication =
         Publication { temporary, output, report_path: None, collision: Collision::Rename, report };
@@ -154,6 +156,99 @@ fn a_name_that_the_journal_refuses_is_numbered() {
     .unwrap();
     assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
     assert_eq!(listing(case.folder.path()), ["a_slow2x~2.mp4", "a_slow2x~2.mp4.json"]);
+}
+
+/// Two files wait to lie beside the output.
+fn case_with_sidecars() -> Case {
+    let mut case = case();
+    let output = case.publication.report.output.as_mut().unwrap();
+    for end in ["frames.csv", "html"] {
+        let path = beside::prepare(&case.publication.temporary, end).unwrap();
+        fs::write(&path, end).unwrap();
+        output.sidecars.push(Sidecar {
+            kind: "other".into(),
+            path: format!("{}.{end}", output.path),
+            size_bytes: end.len() as u64,
+            sha256: file_sha256(&path).unwrap(),
+        });
+    }
+    case
+}
+
+const WITH_SIDECARS: [&str; 4] =
+    ["a_slow2x.mp4", "a_slow2x.mp4.frames.csv", "a_slow2x.mp4.html", "a_slow2x.mp4.json"];
+
+/// What the report lists is there under those names.
+fn assert_listed(report_path: &Path) {
+    let report: Report = serde_json::from_slice(&fs::read(report_path).unwrap()).unwrap();
+    for sidecar in report.output.unwrap().sidecars {
+        assert_eq!(file_sha256(Path::new(&sidecar.path)).unwrap(), sidecar.sha256, "{sidecar:?}");
+    }
+}
+
+#[test]
+fn what_lies_beside_an_output_is_published_with_it_after_any_interruption() {
+    for collision in [Collision::Rename, Collision::Overwrite] {
+        for steps in 0..=4 {
+            let mut case = case_with_sidecars();
+            case.publication.collision = collision;
+            let planned = die_after(&case, steps).expect("the plan comes first");
+            if planned.output.exists() && steps == 1 {
+                // And between two files.
+                let (from, to) = (beside::folder(&planned.temporary), &planned.output);
+                let end = std::ffi::OsStr::new("frames.csv");
+                fs::rename(from.join(end), beside::path_beside(to, end)).unwrap();
+            }
+            for _ in 0..2 {
+                complete(&planned, collision, &mut |_| Ok(())).unwrap();
+                assert_eq!(listing(case.folder.path()), WITH_SIDECARS, "after {steps} steps");
+                assert_listed(&planned.report_path);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_taken_name_beside_an_output_numbers_it_with_all_that_belongs_to_it() {
+    for when in [0, 1, 2] {
+        let case = case_with_sidecars();
+        let taken = if when == 2 { "a_slow2x.mp4.json" } else { "a_slow2x.mp4.html" };
+        let take = || fs::write(case.folder.path().join(taken), "somebody's").unwrap();
+        if when == 0 {
+            take();
+        }
+        let mut step = 0;
+        let published = publish(&case.publication, &mut |_| {
+            step += 1;
+            if step == when {
+                take();
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+        assert_eq!(fs::read_to_string(case.folder.path().join(taken)).unwrap(), "somebody's");
+        assert_eq!(listing(case.folder.path()).len(), 5, "{:?}", listing(case.folder.path()));
+        assert_listed(&published.report_path);
+    }
+}
+
+#[test]
+fn overwriting_removes_what_lay_beside_the_old_output() {
+    let mut case = case_with_sidecars();
+    publish(&case.publication, &mut |_| Ok(())).unwrap();
+    fs::write(&case.publication.temporary, CONTENT).unwrap();
+    case.publication.collision = Collision::Overwrite;
+    case.publication.report.output.as_mut().unwrap().sidecars.clear();
+    publish(&case.publication, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+}
+
+#[test]
+fn removing_a_temporary_output_removes_what_was_to_lie_beside_it() {
+    let case = case_with_sidecars();
+    publish::remove_temporary(&case.publication.temporary).unwrap();
+    assert_eq!(listing(case.folder.path()), [""; 0]);
 }
 
 /// Publishes, dies after `steps` steps, and returns what the journal knew then.

@@ -1,6 +1,9 @@
 //! Reports against their published schema, both ways.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,21 +13,14 @@ use serde_json::{Value, json};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
 use slomod::report::json::ReportError;
+use slomod::report::provenance::{Capture, RealFrames, Sidecar, Tag};
 use slomod::report::{
     Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
     OutputFrames, Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames,
     Status, Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
 };
 
-fn schema() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/report.schema.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn faults(report: &Value) -> Vec<String> {
-    let validator = jsonschema::draft202012::new(&schema()).unwrap();
-    validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
-}
+use schema::{faults, schema};
 
 fn value(report: &Report) -> Value {
     serde_json::from_str(&report.to_json().unwrap()).unwrap()
@@ -74,6 +70,15 @@ fn full_source() -> Source {
         variable_rate: Some(false),
         duration_s: Some(3.003),
         frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
+        capture: Capture {
+            name_pattern: Some("viofo".into()),
+            kind: Some("event".into()),
+            view: Some("front".into()),
+            sequence: Some("0042".into()),
+            started_local: Some("2026-01-31T12:34:56".into()),
+            utc: false,
+            tags: vec![Tag { name: "creation_time".into(), value: "2026-01-31".into() }],
+        },
     }
 }
 
@@ -97,6 +102,13 @@ fn full_output() -> Output {
         duration_s: 12.0,
         frames: OutputFrames { total: 357, real: 90, synthesised: 264, held: 3 },
         streams: ["interpolated", "copied", "stretched", "reencoded", "dropped"].map(stream).into(),
+        sidecars: vec![Sidecar {
+            kind: "frame_list".into(),
+            path: "/srv/slomod/out/a.mp4.frames.csv".into(),
+            size_bytes: 5,
+            sha256: "e".repeat(64),
+        }],
+        real_frames: Some(RealFrames { compared: 93, identical: 90 }),
     }
 }
 
@@ -131,7 +143,12 @@ fn done() -> Report {
         blend: full_scores(),
         worst_pts_s: Some(1.5),
     };
-    let run = |kind: &str| Run { kind: kind.into(), count: 3 };
+    let run = |kind: &str| Run {
+        kind: kind.into(),
+        count: 3,
+        source_frame: 0,
+        timesteps: vec![0.25, 0.5, 0.75],
+    };
     Report {
         schema: SCHEMA.into(),
         report_id: report_id(),
@@ -141,6 +158,7 @@ fn done() -> Report {
             name: "slomod".into(),
             version: "0.1.0".into(),
             libavcodec: "59.37.100".into(),
+            ffmpeg: "5.1.6".into(),
         },
         host: host(),
         source: full_source(),
@@ -152,6 +170,7 @@ fn done() -> Report {
             precision: "f32".into(),
             instructions: "avx2".into(),
             threads: 2,
+            driver: Some("535.104.05".into()),
             fallback: true,
             fallback_reason: Some("no driver".into()),
         }),
@@ -165,6 +184,8 @@ fn done() -> Report {
             frame_map: vec![Section {
                 runs: ["real", "synthesised", "held"].map(run).into(),
                 repeat: 2,
+                source_frame: 0,
+                source_frames: 1,
             }],
         }),
         quality: Some(Quality { holdout }),
@@ -213,6 +234,7 @@ fn ended_early(status: Status) -> Report {
             variable_rate: None,
             duration_s: None,
             frames: SourceFrames::default(),
+            capture: Capture::default(),
         },
         settings: Settings::default(),
         device: None,

@@ -7,8 +7,12 @@ use num_rational::Ratio;
 
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
+use crate::config::beside::Beside;
 use crate::config::file::Collision;
-use crate::config::settings::{Audio, Codec, Container, Device, Encoding, Mode, Scale, Settings};
+use crate::config::settings::{
+    Audio, Codec, Container, Device, Encoding, Mode, Profile, Scale, Settings,
+};
+use crate::daemon::intake::Identities;
 use crate::daemon::names;
 use crate::daemon::publish::{self, Publication, Published};
 use crate::engine::open;
@@ -25,7 +29,8 @@ use crate::report::Report;
 Examples:
   slomod convert rally.mp4 --output rally_slow.mp4 --factor 4
   slomod convert drive.mkv --output drive60.mkv --mode smooth --fps 60
-  slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json")]
+  slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json
+  slomod convert crash.mp4 --output crash_slow.mkv --profile evidence")]
 pub struct ConvertArgs {
     /// The clip. It is only read.
     pub input: PathBuf,
@@ -60,9 +65,13 @@ pub struct ConvertArgs {
     /// stretch: as long as the picture, pitch kept. keep: as it is. drop: none.
     #[arg(long, value_enum, default_value_t = Audio::Stretch)]
     pub audio: Audio,
-    /// Encoder.
-    #[arg(long, value_enum, default_value_t = Codec::H264)]
-    pub codec: Codec,
+    /// evidence: for whoever has to answer for the result. Lossless (FFV1), every frame accounted for; what is given
+    /// besides has precedence.
+    #[arg(long, value_enum, default_value_t = Profile::Standard)]
+    pub profile: Profile,
+    /// Encoder. [default: h264; ffv1 in profile evidence]
+    #[arg(long, value_enum)]
+    pub codec: Option<Codec>,
     /// Quality as the encoder's own CRF; lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
     #[arg(long, value_name = "N")]
     pub crf: Option<u8>,
@@ -72,9 +81,13 @@ pub struct ConvertArgs {
     /// Container, where the output's extension does not say.
     #[arg(long, value_enum)]
     pub container: Option<Container>,
-    /// Held-out frames measured for PSNR and SSIM at the most; 0 measures none and saves that time.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub quality_samples: u32,
+    /// Held-out frames measured for PSNR and SSIM at the most; 0 measures none and saves that time. [default: 200;
+    /// 10000 in profile evidence]
+    #[arg(long, value_name = "N")]
+    pub quality_samples: Option<u32>,
+    /// List every frame in OUTPUT.frames.csv: what it shows, and hashes of source and output frame.
+    #[arg(long)]
+    pub frame_list: bool,
     /// Where the report goes. [default: the output's name with .json behind it]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -101,7 +114,9 @@ impl ConvertArgs {
             "auto" => None,
             text => Some(rational_text::parse(text).map_err(usage)?),
         };
+        let default = self.profile.settings();
         Ok(Settings {
+            profile: self.profile,
             mode: self.mode,
             factor: self.factor,
             fps,
@@ -112,12 +127,13 @@ impl ConvertArgs {
             threads: self.threads,
             audio: self.audio,
             encoding: Encoding {
-                codec: self.codec,
+                codec: self.codec.unwrap_or(default.encoding.codec),
                 crf: self.crf,
                 preset: self.preset.clone(),
                 container: self.container,
             },
-            quality_samples: self.quality_samples,
+            quality_samples: self.quality_samples.unwrap_or(default.quality_samples),
+            beside: Beside { frame_list: self.frame_list || default.beside.frame_list },
         })
     }
 }
@@ -140,9 +156,13 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     let mut display = Display::new();
     let result = work(&task, &mut display);
     display.clear();
+    // Weights that cannot be read are the engine's to complain about.
+    let identity = Identities::default().of(&task.settings).ok().map(|it| it.1);
+    let identified = |report: Report| Report { settings_sha256: identity.clone(), ..report };
+    let result = result.map(identified);
     let report = match &result {
         Ok(report) => report.clone(),
-        Err(error) => failure_report(&task, error),
+        Err(error) => identified(failure_report(&task, error)),
     };
     if args.json {
         let json = report
@@ -160,7 +180,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
                 report: report.clone(),
             };
             let published = publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
-                let _ = std::fs::remove_file(&publication.temporary);
+                let _ = publish::remove_temporary(&publication.temporary);
                 CliError::of(&error)
             })?;
             say_done(&report, &published);
@@ -254,6 +274,9 @@ fn say_done(report: &Report, published: &Published) {
             holdout.network.ssim_y.unwrap_or_default(),
             holdout.samples,
         );
+    }
+    for sidecar in &made.sidecars {
+        eprintln!("{}: {}", sidecar.kind, sidecar.path);
     }
     for warning in &report.warnings {
         eprintln!("warning: {} ({})", warning.message, warning.code);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use num_rational::Ratio;
 use toml::Spanned;
 
+use crate::config::beside::Beside;
 use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Ready, Watch, WatchBy};
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
 use crate::config::settings::{
-    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Scale, Settings,
+    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
 };
 use crate::frame::rational_text;
 
@@ -136,7 +137,8 @@ fn priority(value: &Option<Spanned<i32>>) -> Checked<i32> {
 }
 
 fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
-    let default = Settings::default();
+    let profile = raw.profile.as_ref().map_or(Profile::Standard, |it| *it.get_ref());
+    let default = profile.settings();
     let mode = raw.mode.as_ref().map_or(default.mode, |it| *it.get_ref());
     let fps = ratio("fps", &raw.fps)?;
     if let (Some(value), Some(at)) = (fps, &raw.fps)
@@ -166,6 +168,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         return wrong(at, message.into());
     }
     Ok(Settings {
+        profile,
         mode,
         factor,
         fps,
@@ -175,11 +178,17 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         device: daemon.device,
         threads: daemon.threads,
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),
-        encoding: encoding(raw)?,
+        encoding: encoding(default.encoding.codec, raw)?,
         quality_samples: raw
             .quality_samples
             .as_ref()
             .map_or(default.quality_samples, |it| *it.get_ref()),
+        beside: Beside {
+            frame_list: raw
+                .frame_list
+                .as_ref()
+                .map_or(default.beside.frame_list, |it| *it.get_ref()),
+        },
     })
 }
 
@@ -199,8 +208,8 @@ fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
     Ok(Some(value))
 }
 
-fn encoding(raw: &RawWatch) -> Checked<Encoding> {
-    let codec = raw.codec.as_ref().map_or(Codec::H264, |it| *it.get_ref());
+fn encoding(default: Codec, raw: &RawWatch) -> Checked<Encoding> {
+    let codec = raw.codec.as_ref().map_or(default, |it| *it.get_ref());
     let container = match &raw.container {
         Some(at) => match at.get_ref() {
             OrAuto::Auto => None,

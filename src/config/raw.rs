@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::config::file::{Ready, WatchBy};
-use crate::config::settings::{Audio, Codec, Container, Device, Mode};
+use crate::config::settings::{Audio, Codec, Container, Device, Mode, Profile};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +64,8 @@ pub struct RawWatch {
     pub crf: Option<Spanned<Scalar>>,
     pub preset: Option<Spanned<Scalar>>,
     pub quality_samples: Option<Spanned<u32>>,
+    pub frame_list: Option<Spanned<bool>>,
+    pub profile: Option<Spanned<Profile>>,
     pub settle: Option<Spanned<String>>,
     pub recursive: Option<Spanned<bool>>,
     pub priority: Option<Spanned<i32>>,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use num_rational::Ratio;
 use serde::{Deserialize, Serialize};
 
+use crate::config::beside::Beside;
 use crate::frame::{Rate, rational_text};
 
 /// What the new frames are for.
@@ -190,9 +191,43 @@ impl Default for Encoding {
     }
 }
 
+/// Held-out frames of profile evidence at the most: all of a clip of some minutes.
+const EVIDENCE_SAMPLES: u32 = 10_000;
+
+/// A named set of defaults; what is set besides has precedence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Those of slomod.
+    #[default]
+    Standard,
+    /// For whoever has to answer for the result: lossless, every frame accounted for, nothing made where it is uncertain.
+    Evidence,
+}
+
+impl Profile {
+    /// The settings that it stands for.
+    #[must_use]
+    pub fn settings(self) -> Settings {
+        match self {
+            Self::Standard => Settings::default(),
+            Self::Evidence => Settings {
+                profile: self,
+                encoding: Encoding { codec: Codec::Ffv1, ..Encoding::default() },
+                quality_samples: EVIDENCE_SAMPLES,
+                beside: Beside { frame_list: true },
+                ..Settings::default()
+            },
+        }
+    }
+}
+
 /// Everything that decides what comes out of a clip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// Where the defaults came from.
+    #[serde(default)]
+    pub profile: Profile,
     /// Slow motion or a higher rate.
     pub mode: Mode,
     /// New frames for each old one, 2..=16. `None` where `fps` or `speed` say enough.
@@ -217,11 +252,15 @@ pub struct Settings {
     pub encoding: Encoding,
     /// Held-out frames measured at the most; 0 switches the measurement off.
     pub quality_samples: u32,
+    /// What is made beside the output.
+    #[serde(default)]
+    pub beside: Beside,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            profile: Profile::Standard,
             mode: Mode::Slow,
             factor: None,
             fps: None,
@@ -233,6 +272,7 @@ impl Default for Settings {
             audio: Audio::Stretch,
             encoding: Encoding::default(),
             quality_samples: 200,
+            beside: Beside::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 
 mod arrivals;
+mod beside;
 mod describe;
 pub mod digest;
 pub mod directories;
@@ -44,6 +45,7 @@ pub mod job;
 pub mod journal;
 pub mod known;
 mod known_files;
+pub mod moving;
 pub mod names;
 pub mod order;
 pub mod original;

@@ -1,7 +1,7 @@
 //! Makes outputs and reports visible under their final names: the only code that does.
 //!
-//! Order, each step durable before the next: the names are recorded; the output is renamed to its final name; the
-//! report is written beside it under a temporary name and renamed. So a report under its final name means that the job
+//! Order, each step durable before the next: the names are recorded; the output is renamed to its final name, and after
+//! it what lies beside it; the report is written beside it under a temporary name and renamed. So a report under its final name means that the job
 //! is done, and an interruption after any step can be completed, or undone, by [`complete`].
 //!
 //! **Invariant:** nothing that is there is overwritten, unless the folder's configuration says so.
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::config::file::Collision;
+use crate::daemon::beside;
 use crate::daemon::digest::file_sha256;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
@@ -23,7 +24,7 @@ use crate::report::Report;
 use crate::report::json::ReportError;
 
 /// How many names are tried before giving up.
-const MOST_NAMES: u32 = 10_000;
+pub(super) const MOST_NAMES: u32 = 10_000;
 
 /// Why something cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ impl Classify for PublishError {
     }
 }
 
-type Outcome<T> = Result<T, PublishError>;
+pub(super) type Outcome<T> = Result<T, PublishError>;
 
 /// A verified output that waits under its temporary name.
 #[derive(Clone, Debug)]
@@ -146,6 +147,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
         };
         let taken = publication.collision != Collision::Overwrite
             && (is_there(&output)?
+                || beside::is_taken(temporary, &output)?
                 || (publication.report_path.is_none() && is_there(&report_path)?));
         if taken && publication.collision == Collision::Skip {
             return Err(PublishError::Taken(output));
@@ -154,9 +156,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
             continue;
         }
         let mut report = publication.report.clone();
-        if let Some(described) = &mut report.output {
-            described.path = output.to_string_lossy().into_owned();
-        }
+        beside::rename_in(&mut report, &output);
         let report = text(&report)?;
         let planned = Planned { temporary: temporary.clone(), output, report_path, report };
         match witness(Step::Planned(&planned)) {
@@ -231,11 +231,16 @@ pub fn complete(
         return publish(&planned_again(report), witness).map(Completion::Published);
     }
     if !is_ours(&planned.output)? {
+        beside::take_back(&report, &planned.temporary, &planned.output)?;
         remove_temporary(&names::temporary_report(&planned.report_path))?;
         remove_temporary(&planned.temporary)?;
         return Ok(Completion::Undone);
     }
-    match place_report(planned, collision, witness)? {
+    let placed = match beside::place(&planned.temporary, &planned.output, collision)? {
+        Placed::There => place_report(planned, collision, witness)?,
+        Placed::NameTaken => take_back(planned)?,
+    };
+    match placed {
         Placed::There => Ok(Completion::Published(published)),
         Placed::NameTaken => publish(&planned_again(report), witness).map(Completion::Published),
     }
@@ -269,11 +274,12 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
     Err(PublishError::NoName(path.to_owned()))
 }
 
-/// Removes what a dead attempt left under its temporary name.
+/// Removes what a dead attempt left under its temporary name, and what was to lie beside it.
 ///
 /// # Errors
 /// [`PublishError::Io`].
 pub fn remove_temporary(path: &Path) -> Outcome<()> {
+    beside::remove_waiting(path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error(path, "cannot be removed")(error))
@@ -295,47 +301,8 @@ pub fn remove_attempts(temporary: &Path) -> Outcome<()> {
     }
 }
 
-/// Moves `from` into `folder`, under a numbered name where its own is taken; across file systems by copy, comparison and removal.
-///
-/// # Errors
-/// [`PublishError::Io`]; `from` is then untouched.
-pub fn move_to_free(from: &Path, folder: &Path) -> Outcome<PathBuf> {
-    fs::create_dir_all(folder).map_err(io_error(folder, "cannot be created"))?;
-    let name = from.file_name().unwrap_or_default();
-    for number in 1..=MOST_NAMES {
-        let to = folder.join(names::numbered(name, number));
-        match rename_to_free(from, &to) {
-            Ok(Placed::There) => {
-                sync_folder_of(&to)?;
-                return Ok(to);
-            }
-            Ok(Placed::NameTaken) => {}
-            Err(PublishError::Io { source, .. })
-                if source.kind() == io::ErrorKind::CrossesDevices =>
-            {
-                let temporary = names::temporary(&to, 0, 0);
-                fs::copy(from, &temporary).map_err(io_error(&temporary, "cannot be copied to"))?;
-                sync(&temporary)?;
-                let size = fs::metadata(from).map_err(io_error(from, "cannot be read"))?.len();
-                let hash = file_sha256(from).map_err(io_error(from, "cannot be read"))?;
-                if !has_content(&temporary, size, &hash)? {
-                    let source = io::Error::other("the copy differs from the original");
-                    return Err(io_error(&temporary, "cannot be used")(source));
-                }
-                if let Placed::There = rename_to_free(&temporary, &to)? {
-                    sync_folder_of(&to)?;
-                    fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
-                    return Ok(to);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(PublishError::NoName(folder.join(name)))
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placed {
+pub(super) enum Placed {
     There,
     NameTaken,
 }
@@ -348,6 +315,7 @@ fn place(
 ) -> Outcome<Placed> {
     if collision == Collision::Overwrite {
         // Otherwise the report of what is overwritten would for a moment lie beside the new output.
+        beside::remove_of(&planned.report_path, &planned.output)?;
         remove_temporary(&planned.report_path)?;
         sync_folder_of(&planned.report_path)?;
     }
@@ -356,10 +324,13 @@ fn place(
     }
     sync_folder_of(&planned.output)?;
     witness(Step::OutputVisible)?;
+    if beside::place(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
+        return take_back(planned);
+    }
     place_report(planned, report_collision, witness)
 }
 
-/// Where somebody took the report's name meanwhile, the output goes back to its temporary name.
+/// Where somebody took the report's name meanwhile, the output goes back to its temporary name, with what lies beside it.
 fn place_report(
     planned: &Planned,
     collision: Collision,
@@ -370,15 +341,25 @@ fn place_report(
     witness(Step::ReportWritten)?;
     if rename(&temporary, &planned.report_path, collision)? == Placed::NameTaken {
         fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
-        rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
-        return Ok(Placed::NameTaken);
+        return take_back(planned);
     }
     sync_folder_of(&planned.report_path)?;
     witness(Step::ReportVisible)?;
     Ok(Placed::There)
 }
 
-fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
+/// The output and what lies beside it wait again.
+fn take_back(planned: &Planned) -> Outcome<Placed> {
+    beside::take_back(
+        &serde_json::from_str(&planned.report)?,
+        &planned.temporary,
+        &planned.output,
+    )?;
+    rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
+    Ok(Placed::NameTaken)
+}
+
+pub(super) fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
     match collision {
         Collision::Rename | Collision::Skip => rename_to_free(from, to),
         Collision::Overwrite => {
@@ -390,7 +371,7 @@ fn rename(from: &Path, to: &Path, collision: Collision) -> Outcome<Placed> {
 
 /// Renames without overwriting. File systems that cannot do it in one step get a hard link and a removal; those without
 /// links (FAT, some network shares) a look and a rename, which another program could slip between.
-fn rename_to_free(from: &Path, to: &Path) -> Outcome<Placed> {
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> Outcome<Placed> {
     use rustix::io::Errno;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => return Ok(Placed::There),
@@ -413,7 +394,10 @@ fn rename_to_free(from: &Path, to: &Path) -> Outcome<Placed> {
     Ok(Placed::There)
 }
 
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PublishError {
+pub(super) fn io_error(
+    path: &Path,
+    action: &'static str,
+) -> impl FnOnce(io::Error) -> PublishError {
     let path = path.to_owned();
     move |source| PublishError::Io { path, action, source }
 }
@@ -431,13 +415,13 @@ fn write(path: &Path, text: &str) -> Outcome<()> {
     run().map_err(io_error(path, "cannot be written"))
 }
 
-fn sync(path: &Path) -> Outcome<()> {
+pub(super) fn sync(path: &Path) -> Outcome<()> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(io_error(path, "cannot be made durable"))
 }
 
-fn sync_folder_of(path: &Path) -> Outcome<()> {
+pub(super) fn sync_folder_of(path: &Path) -> Outcome<()> {
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder).and_then(|it| it.sync_all()) {
         // Some network file systems cannot sync a folder; their renames are as durable as they get.
@@ -447,7 +431,7 @@ fn sync_folder_of(path: &Path) -> Outcome<()> {
 }
 
 /// Whether there is anything of that name, a dangling link included.
-fn is_there(path: &Path) -> Outcome<bool> {
+pub(super) fn is_there(path: &Path) -> Outcome<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -478,7 +462,7 @@ fn report_id(path: &Path) -> Outcome<Option<String>> {
     Ok(read_report(path)?.map(|report| report.report_id))
 }
 
-fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
+pub(super) fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() && meta.len() == size_bytes => {
             Ok(file_sha256(path).map_err(io_error(path, "cannot be read"))? == hash)

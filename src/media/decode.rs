@@ -205,6 +205,23 @@ impl Decoder {
         }
         Ok(Some((start, end)))
     }
+
+    /// Decodes to the end, or until `each` breaks off, which sees every frame: first time and end of the last frame.
+    pub(super) fn run_through_pictures(
+        &mut self,
+        each: &mut dyn FnMut(&Frame) -> ControlFlow<()>,
+    ) -> Result<Option<(Seconds, Seconds)>, MediaError> {
+        let nominal = self.clock.frame_duration();
+        let mut span: Option<(Seconds, Seconds)> = None;
+        while let Some(frame) = self.next_frame()? {
+            let end = frame.pts + frame.duration.unwrap_or(nominal);
+            span = Some((span.map_or(frame.pts, |it| it.0), end));
+            if each(&frame).is_break() {
+                break;
+            }
+        }
+        Ok(span)
+    }
 }
 
 fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {

@@ -1,11 +1,17 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
 mod ahead;
+pub mod beside;
+pub mod camera;
 mod checks;
 pub mod convert;
 pub mod fingerprint;
 pub mod holdout;
+mod inspect;
+pub mod ledger;
 mod length;
+mod line;
+mod looking;
 mod pace;
 pub mod parts;
 pub mod plan;

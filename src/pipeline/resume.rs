@@ -11,10 +11,11 @@ use crate::engine::EngineDescription;
 use crate::media::MediaError;
 use crate::media::write::Writer;
 use crate::pipeline::ConvertError;
-use crate::pipeline::convert::{Session, View, compared};
+use crate::pipeline::convert::{Session, View, compared, stamp};
+use crate::pipeline::looking::Decoded;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::scoring::Scoring;
-use crate::pipeline::stages::Decoded;
+use crate::pipeline::timeline::Timeline;
 use crate::report::{self, Resumption};
 
 /// What a run began with.
@@ -88,11 +89,13 @@ impl Session<'_> {
         Ok((Some(parts), Some(state)))
     }
 
-    /// Goes on with the counts of `state`; takes decoded frames up to the one that the next segment begins with.
+    /// Goes on with the counts of `state`; takes decoded frames up to the one that the next segment begins with. Their
+    /// output frames are laid out again for the list of frames.
     pub(super) fn go_on(
         &mut self,
         state: State,
         mut view: View,
+        timeline: &mut Timeline,
         decoded: &Receiver<Result<Decoded, MediaError>>,
     ) -> Result<View, ConvertError> {
         self.tally = state.tally;
@@ -106,9 +109,15 @@ impl Session<'_> {
                 return Err(ConvertError::Interrupted);
             }
             let (passage, _) = compared(&next);
+            self.see(next.frame.index, next.hash);
+            let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.add(&places, &view.newest, Some(&next.frame))?;
+            }
             view = view.moved(next.frame, passage);
             self.say("resuming", view.newest.index);
         }
+        timeline.go_on(state.on_grid);
         Ok(view)
     }
 }

@@ -4,28 +4,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use crate::frame::{Frame, Picture, Seconds};
+use crate::frame::{Picture, Seconds};
 use crate::media::MediaError;
 use crate::media::clip::{DecodeStats, WriteSummary};
 use crate::media::decode::Decoder;
 use crate::media::write::Writer;
+use crate::pipeline::looking::{Decoded, Looker};
 use crate::pipeline::parts::{Parts, State};
-use crate::pipeline::scene::{CutDetector, is_duplicate};
 
 /// Decoded frames that wait for the network at the most.
 pub const DECODED_QUEUE: usize = 3;
 /// Output pictures that wait for the encoder at the most.
 pub const ENCODE_QUEUE: usize = 6;
-
-/// A source frame and how it relates to the one before.
-pub struct Decoded {
-    /// The frame.
-    pub frame: Frame,
-    /// Cut score against the frame before, 0..=1.
-    pub cut_score: f64,
-    /// Whether it repeats the frame before.
-    pub duplicate: bool,
-}
 
 /// What the encoder is told.
 pub enum ToEncoder {
@@ -64,21 +54,19 @@ pub struct EncodeEnd {
 }
 
 /// Decodes until the end, an error or a closed queue.
-pub fn decode(mut decoder: Decoder, queue: &SyncSender<Result<Decoded, MediaError>>) -> DecodeEnd {
+pub fn decode(
+    mut decoder: Decoder,
+    mut looker: Looker,
+    queue: &SyncSender<Result<Decoded, MediaError>>,
+) -> DecodeEnd {
     let mut busy = Duration::ZERO;
-    let mut cuts = CutDetector::default();
-    let mut before: Option<Arc<Picture>> = None;
     loop {
         let start = Instant::now();
         let next = decoder.next_frame();
         let message = match next {
             Ok(None) => break,
             Err(error) => Err(error),
-            Ok(Some(frame)) => {
-                let duplicate = before.as_ref().is_some_and(|it| is_duplicate(it, &frame.picture));
-                before = Some(Arc::clone(&frame.picture));
-                Ok(Decoded { cut_score: cuts.score(&frame.picture), duplicate, frame })
-            }
+            Ok(Some(frame)) => Ok(looker.look(frame)),
         };
         busy += start.elapsed();
         let last = message.is_err();

@@ -6,15 +6,18 @@ use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
-use crate::media::clip::{ClipInfo, StreamOutcome, Verified};
+use crate::media::clip::{ClipInfo, StreamOutcome};
+use crate::pipeline::camera;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::holdout_report;
+use crate::pipeline::inspect::Inspected;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
 use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
+use crate::report::provenance::{Capture, Sidecar, Tag};
 use crate::report::{self, Report, Status};
 
 /// Everything a finished conversion knows.
@@ -44,7 +47,9 @@ pub struct Facts<'a> {
     /// End of the encode thread.
     pub encode: EncodeEnd,
     /// What decoding the output showed.
-    pub verified: Verified,
+    pub inspected: Inspected,
+    /// What lies beside the output.
+    pub sidecars: Vec<Sidecar>,
     /// The source before.
     pub before: Fingerprint,
     /// The source after.
@@ -59,7 +64,8 @@ pub struct Facts<'a> {
 
 /// The report of a finished conversion.
 pub fn done(facts: Facts<'_>) -> Report {
-    let Facts { task, info, plan, engine, mut tally, decode, encode, verified, wall, .. } = facts;
+    let Facts { task, info, plan, engine, mut tally, decode, encode, inspected, wall, .. } = facts;
+    let verified = inspected.verified;
     let duration = tally.source_end;
     let source = report::Source {
         sha256: Some(facts.before.sha256),
@@ -87,6 +93,8 @@ pub fn done(facts: Facts<'_>) -> Report {
         duration_s: real(verified.duration),
         frames: tally.frames,
         streams: encode.summary.streams.iter().map(stream).collect(),
+        sidecars: facts.sidecars,
+        real_frames: inspected.real_frames,
     };
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
@@ -181,6 +189,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
             libavcodec: media::libavcodec_version(),
+            ffmpeg: media::ffmpeg_version(),
         },
         host: report::host(),
         source,
@@ -200,7 +209,8 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
 
 fn empty_source(task: &Task) -> report::Source {
     let (path, path_b64) = report::path_fields(&task.source);
-    report::Source { path, path_b64, ..report::Source::default() }
+    let capture = camera::by_name(&task.source);
+    report::Source { path, path_b64, capture, ..report::Source::default() }
 }
 
 fn probed_source(
@@ -211,9 +221,13 @@ fn probed_source(
 ) -> report::Source {
     let video = &info.video;
     let (num, den) = video.sample_aspect_ratio;
+    let blank = empty_source(task);
+    let tag = |(name, value): &(String, String)| Tag { name: name.clone(), value: value.clone() };
+    let tags = info.tags.iter().map(tag).collect();
     report::Source {
         size_bytes,
         modified: modified.and_then(report::rfc3339),
+        capture: Capture { tags, ..blank.capture.clone() },
         format: Some(info.format.clone()),
         codec: Some(video.codec.clone()),
         width_px: Some(video.picture.width_px),
@@ -227,7 +241,7 @@ fn probed_source(
             transfer: video.color.transfer.clone(),
             range: video.color.range.clone(),
         }),
-        ..empty_source(task)
+        ..blank
     }
 }
 
@@ -238,9 +252,16 @@ fn device(engine: &EngineDescription) -> report::Device {
         precision: engine.precision.clone(),
         instructions: engine.instructions.clone(),
         threads: engine.threads,
+        driver: (engine.device_kind == "cuda").then(driver_version).flatten(),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }
+}
+
+/// Version of NVIDIA's driver, as its kernel module says.
+fn driver_version() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
+    Some(text.trim().to_owned()).filter(|it| !it.is_empty())
 }
 
 fn stream(outcome: &StreamOutcome) -> report::Stream {

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
+use crate::report::provenance::{Capture, RealFrames, Sidecar};
 
 pub mod base64;
 pub mod json;
+pub mod provenance;
 
 /// Identifier of the report's format.
 pub const SCHEMA: &str = "slomod-report/1";
@@ -100,6 +102,9 @@ pub struct Tool {
     pub version: String,
     /// Version of libavcodec, as `59.37.100`.
     pub libavcodec: String,
+    /// Version of FFmpeg, as its makers or packagers name it.
+    #[serde(default)]
+    pub ffmpeg: String,
 }
 
 /// The machine.
@@ -150,6 +155,9 @@ pub struct Source {
     pub duration_s: Option<f64>,
     /// Frame counts.
     pub frames: SourceFrames,
+    /// How it was recorded, as far as its name and its tags say.
+    #[serde(default)]
+    pub capture: Capture,
 }
 
 /// Colour tags (FFmpeg's names; `unknown` where untagged).
@@ -191,6 +199,9 @@ pub struct Device {
     pub instructions: String,
     /// Threads of the CPU backend.
     pub threads: usize,
+    /// Version of NVIDIA's driver, where it ran on a GPU.
+    #[serde(default)]
+    pub driver: Option<String>,
     /// Whether `auto` did not get a GPU.
     pub fallback: bool,
     /// Why not.
@@ -209,7 +220,7 @@ pub struct Model {
 }
 
 /// The clip that came out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// Path, with what is not UTF-8 replaced.
     pub path: String,
@@ -233,6 +244,12 @@ pub struct Output {
     pub frames: OutputFrames,
     /// What became of every stream of the source.
     pub streams: Vec<Stream>,
+    /// Files that were made with it and lie beside it.
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
+    /// Whether its real frames are the source's; absent where that was not looked at (`settings.beside.frame_list`).
+    #[serde(default)]
+    pub real_frames: Option<RealFrames>,
 }
 
 /// Frame counts of the output.
@@ -290,21 +307,35 @@ pub struct Cut {
 }
 
 /// A few runs of output frames, several times over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// Once, in order.
     pub runs: Vec<Run>,
     /// How many times.
     pub repeat: u64,
+    /// Source frame with which the first time begins.
+    #[serde(default)]
+    pub source_frame: u64,
+    /// Source frames that each further time is ahead of the one before.
+    #[serde(default)]
+    pub source_frames: u64,
 }
 
 /// A run of output frames of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// `real`, `synthesised` or `held`.
     pub kind: String,
     /// How many in a row.
     pub count: u64,
+    /// Source frames that the first frame of the run lies behind the beginning of this time of the section: the frame that
+    /// is shown (the further ones of a `real` run follow), that is held, or the earlier of the two it was made from (the
+    /// later is the next source frame).
+    #[serde(default)]
+    pub source_frame: u64,
+    /// Of synthesised frames, where between the two each is: 0 is the earlier, 1 the later.
+    #[serde(default)]
+    pub timesteps: Vec<f32>,
 }
 
 /// How well.

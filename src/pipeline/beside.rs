@@ -1,0 +1,116 @@
+//! Files that are made with an output and published with it.
+//!
+//! Until then they lie in a folder beside the temporary output, each under the end of its name: `frames.csv` there becomes
+//! `OUTPUT.frames.csv`. The folder's name follows from that of the temporary output, so that whoever removes or publishes
+//! the one finds the other.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::media::MediaError;
+use crate::pipeline::ConvertError;
+use crate::pipeline::fingerprint::Fingerprint;
+use crate::report::provenance::Sidecar;
+
+/// Extension of the folder in place of the temporary output's.
+const EXTENSION: &str = "beside";
+
+/// End of the name of the list of frames.
+pub const FRAME_LIST: &str = "frames.csv";
+
+/// Ends of names and what they are, for the report.
+const KINDS: &[(&str, &str)] = &[(FRAME_LIST, "frame_list")];
+
+/// The folder of what will lie beside the output that is now at `temporary`.
+#[must_use]
+pub fn folder(temporary: &Path) -> PathBuf {
+    temporary.with_extension(EXTENSION)
+}
+
+/// The final name of the file `end`.
+#[must_use]
+pub fn path_beside(output: &Path, end: &std::ffi::OsStr) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".");
+    name.push(end);
+    name.into()
+}
+
+/// Makes the folder and returns where the file `end` goes.
+///
+/// # Errors
+/// [`MediaError::Write`].
+pub fn prepare(temporary: &Path, end: &str) -> Result<PathBuf, MediaError> {
+    let folder = folder(temporary);
+    fs::create_dir_all(&folder).map_err(|error| write_error(&folder, error))?;
+    Ok(folder.join(end))
+}
+
+/// The ends of names of all files that wait, in order; none where there is no folder.
+///
+/// # Errors
+/// The system's.
+pub fn waiting(temporary: &Path) -> io::Result<Vec<OsString>> {
+    let folder = folder(temporary);
+    // A link could lead to files that are not slomod's.
+    match fs::symlink_metadata(&folder) {
+        Ok(it) if it.is_dir() => {}
+        Ok(_) => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    }
+    let mut ends = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            ends.push(entry.file_name());
+        }
+    }
+    ends.sort();
+    Ok(ends)
+}
+
+/// Removes the folder with all that is in it; one that is not there is none.
+///
+/// # Errors
+/// The system's.
+pub fn remove(temporary: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder(temporary)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What waits, for the report, under the names that it gets beside `output`.
+///
+/// # Errors
+/// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` is set.
+pub fn describe(
+    temporary: &Path,
+    output: &Path,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Sidecar>, ConvertError> {
+    let folder = folder(temporary);
+    let unreadable = |source| MediaError::Read { path: folder.clone(), source };
+    let describe = |end: OsString| {
+        let found = Fingerprint::take(&folder.join(&end), stop, &mut |_| {})?;
+        let text = end.to_string_lossy();
+        let kind = KINDS.iter().find(|(known, _)| text.ends_with(known)).map_or("other", |it| it.1);
+        Ok(Sidecar {
+            kind: kind.into(),
+            path: path_beside(output, &end).to_string_lossy().into_owned(),
+            size_bytes: found.size_bytes,
+            sha256: found.sha256,
+        })
+    };
+    waiting(temporary).map_err(unreadable)?.into_iter().map(describe).collect()
+}
+
+/// The error of a file beside the output that cannot be written.
+pub fn write_error(path: &Path, error: io::Error) -> MediaError {
+    MediaError::Write { path: path.to_owned(), reason: error.to_string(), source: Some(error) }
+}

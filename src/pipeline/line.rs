@@ -1,0 +1,134 @@
+//! The output frames between the network and the encoder: each goes on in its turn, as soon as its picture is there.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use crate::frame::{Frame, Picture, Seconds};
+use crate::pipeline::ConvertError;
+use crate::pipeline::convert::{Session, View};
+use crate::pipeline::scoring::HeldOut;
+use crate::pipeline::stages::{Outgoing, ToEncoder};
+use crate::pipeline::tally::Kind;
+use crate::pipeline::timeline::{Instant as Place, Passage, Shown};
+
+/// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
+const TIMESTEPS_AT_ONCE: usize = 4;
+/// Output frames that wait for pictures at the most: bounds the memory of real frames behind them.
+const LINE_LIMIT: usize = 64;
+
+/// What waits for its turn, in output order; its picture may still be in the network.
+pub(super) enum InLine {
+    /// An output frame; without a picture, the engine's next one.
+    Output {
+        picture: Option<Arc<Picture>>,
+        kind: Kind,
+        shown: Shown,
+        pts: Seconds,
+        duration: Seconds,
+    },
+    /// The engine's next picture is a held-out frame.
+    HeldOut(Box<HeldOut>),
+}
+
+impl Session<'_> {
+    /// Sends the output frames of one gap on their way to the encoder, in order.
+    pub(super) fn emit(
+        &mut self,
+        places: &[Place],
+        first: &Frame,
+        second: Option<&Frame>,
+        encoder: &SyncSender<ToEncoder>,
+    ) -> Result<(), ConvertError> {
+        self.laid_out += places.len() as u64;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.add(places, first, second)?;
+        }
+        for group in places.chunks(TIMESTEPS_AT_ONCE) {
+            if let Some(second) = second {
+                let timestep = |place: &Place| match place.shown {
+                    Shown::Between { timestep, .. } => Some(timestep),
+                    _ => None,
+                };
+                let timesteps: Vec<f32> = group.iter().filter_map(timestep).collect();
+                self.asked.ask(first, second, &timesteps)?;
+            }
+            for place in group {
+                let (kind, picture) = match (place.shown, second) {
+                    (Shown::Between { .. }, _) => (Kind::Synthesised, None),
+                    (Shown::Real(index), Some(second)) if index == second.index => {
+                        (Kind::Real, Some(Arc::clone(&second.picture)))
+                    }
+                    (Shown::Real(_), _) => (Kind::Real, Some(Arc::clone(&first.picture))),
+                    (Shown::Held(_), _) => (Kind::Held, Some(Arc::clone(&first.picture))),
+                };
+                let Place { shown, pts, duration } = *place;
+                self.shown = duration;
+                self.line.push_back(InLine::Output { picture, kind, shown, pts, duration });
+            }
+            let depth = self.asked.depth();
+            self.advance(depth, encoder)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is next in line to the encoder, down to `depth` pictures that the engine still works on.
+    pub(super) fn advance(
+        &mut self,
+        depth: usize,
+        encoder: &SyncSender<ToEncoder>,
+    ) -> Result<(), ConvertError> {
+        while let Some(next) = self.line.pop_front() {
+            let made = match &next {
+                InLine::Output { picture: Some(_), .. } => None,
+                _ if self.asked.waiting() <= depth && self.line.len() < LINE_LIMIT => {
+                    self.line.push_front(next);
+                    return Ok(());
+                }
+                _ => Some(self.asked.collect()?),
+            };
+            match (next, made) {
+                (InLine::Output { picture, kind, shown, pts, duration }, made) => {
+                    let Some(picture) = picture.or(made.map(Arc::new)) else { continue };
+                    let outgoing = Outgoing { picture, pts, duration };
+                    if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
+                        return Err(ConvertError::Interrupted);
+                    }
+                    self.tally.add(kind, shown);
+                }
+                (InLine::HeldOut(held_out), Some(made)) => {
+                    self.scoring.score(*held_out, made, self.asked.scorer())?;
+                }
+                (InLine::HeldOut(_), None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the middle of three real frames from the outer two.
+    pub(super) fn hold_out(
+        &mut self,
+        view: &View,
+        newest: &Frame,
+        passage: Passage,
+    ) -> Result<(), ConvertError> {
+        let middle = &view.newest;
+        let Some((oldest, Passage::Open)) = &view.before else { return Ok(()) };
+        if passage == Passage::Barred {
+            return Ok(());
+        }
+        if !self.scoring.wants(middle.index) {
+            return Ok(());
+        }
+        let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);
+        let timestep = (*part.numer() as f64 / *part.denom() as f64) as f32;
+        self.asked.ask(oldest, newest, &[timestep])?;
+        let (oldest, middle, newest) = (oldest.clone(), middle.clone(), newest.clone());
+        self.line.push_back(InLine::HeldOut(Box::new(HeldOut {
+            oldest,
+            middle,
+            newest,
+            timestep,
+        })));
+        Ok(())
+    }
+}

@@ -68,6 +68,9 @@ fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
         speed: 0.5,
         cut_threshold: 1.0,
         cuts: Vec::new(),
+        changes: Vec::new(),
+        confidence: slomod::report::content::Confidence::default(),
+        masks: Vec::new(),
         frame_map: (0..frames)
             .map(|i| Section { runs: runs(i), repeat: 1, ..Section::default() })
             .collect(),

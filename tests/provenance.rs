@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/clips.rs"]
+mod clips;
 #[path = "support/schema.rs"]
 mod schema;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,53 +16,19 @@ use num_rational::Ratio;
 use slomod::config::beside::Beside;
 use slomod::config::settings::{Audio, Codec, Encoding, Mode, Profile, Settings};
 use slomod::engine::blend::Blend;
+use slomod::pipeline::Task;
 use slomod::pipeline::beside;
 use slomod::pipeline::convert::convert;
-use slomod::pipeline::segments::Rule;
-use slomod::pipeline::{ConvertError, Task};
-use slomod::report::Report;
 
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Draws a clip with FFmpeg's command line.
-    fn clip(&self, name: &str, args: &[&str]) -> PathBuf {
-        let path = self.path(name);
-        let mut command = Command::new("ffmpeg");
-        let run = command.args(["-v", "error", "-y"]).args(args).arg(&path).output().unwrap();
-        assert!(run.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&run.stderr));
-        path
-    }
-
-    fn task(&self, source: &Path, output: &str, settings: Settings) -> Task {
-        let output = self.path(output);
-        let temporary =
-            self.path(&format!(".{}.1.1.slomod-tmp.mkv", output.display()).replace('/', ""));
-        let segments = Rule { least: 10, most: 20 };
-        Task { source: source.into(), temporary, parts: None, segments, output, settings }
-    }
-}
-
-fn run(task: &Task) -> Result<Report, ConvertError> {
-    let report = convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})?;
-    schema::valid(&report);
-    Ok(report)
-}
+use clips::{Place, run};
 
 const MOVING: &[&str] = &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-c:v", "ffv1"];
 
 fn listed(codec: Codec) -> Settings {
     let encoding = Encoding { codec, preset: None, ..Encoding::default() };
-    let beside = Beside { frame_list: true };
-    Settings { factor: Some(4), encoding, beside, audio: Audio::Drop, ..Settings::default() }
+    let beside = Beside { frame_list: true, ..Beside::default() };
+    let (factor, audio) = (Some(4), Audio::Drop);
+    Settings { factor, encoding, beside, audio, quality_samples: 3, ..Settings::default() }
 }
 
 /// Rows of the list of frames by the names of their columns.

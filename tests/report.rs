@@ -10,14 +10,17 @@ use std::path::Path;
 
 use num_rational::Ratio;
 use serde_json::{Value, json};
+use slomod::config::content::{Content, Rectangle};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
+use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
 use slomod::report::json::ReportError;
+use slomod::report::measured::{Encode, HeldOutFrame};
 use slomod::report::provenance::{Capture, RealFrames, Sidecar, Tag};
 use slomod::report::{
-    Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
-    OutputFrames, Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames,
-    Status, Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
+    Color, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output, OutputFrames,
+    Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status,
+    Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
 };
 
 use schema::{faults, schema};
@@ -100,7 +103,7 @@ fn full_output() -> Output {
         pixel_format: "yuv420p".into(),
         fps: "30000/1001".into(),
         duration_s: 12.0,
-        frames: OutputFrames { total: 357, real: 90, synthesised: 264, held: 3 },
+        frames: OutputFrames { total: 357, real: 90, synthesised: 260, held: 3, repaired: 4 },
         streams: ["interpolated", "copied", "stretched", "reencoded", "dropped"].map(stream).into(),
         sidecars: vec![Sidecar {
             kind: "frame_list".into(),
@@ -127,7 +130,37 @@ fn full_settings() -> Settings {
             preset: Some("slow".into()),
             container: Some(Container::Mkv),
         },
+        content: Content {
+            cut_list: Some(".cuts".into()),
+            hold_below: Some(0.3),
+            masks: vec!["70%, 0, 30%, 5%".parse().unwrap()],
+            ..Content::default()
+        },
         ..Settings::default()
+    }
+}
+
+fn full_confidence() -> Confidence {
+    Confidence {
+        gaps: 88,
+        mean: Some(0.9),
+        p5: Some(0.6),
+        min: Some(0.2),
+        low_below: 0.5,
+        low: 1,
+        hold_below: Some(0.3),
+        held: 1,
+        strongest_motion: Some(0.12),
+        strongest_motion_pts_s: Some(1.5),
+        low_gaps: vec![Gap {
+            frame: 45,
+            pts_from_s: 1.5,
+            pts_to_s: 1.533,
+            score: 0.2,
+            motion: 0.12,
+            held: true,
+        }],
+        curve: vec![Point { pts_s: 0.0, score: 0.9, motion: 0.01 }],
     }
 }
 
@@ -142,6 +175,13 @@ fn done() -> Report {
         repeat: full_scores(),
         blend: full_scores(),
         worst_pts_s: Some(1.5),
+        frames: vec![HeldOutFrame {
+            frame: 45,
+            pts_s: 1.5,
+            psnr_rgb_db: Some(24.9),
+            psnr_y_db: Some(26.0),
+            ssim_y: 0.8,
+        }],
     };
     let run = |kind: &str| Run {
         kind: kind.into(),
@@ -180,7 +220,19 @@ fn done() -> Report {
             factor: Some(4),
             speed: 0.25,
             cut_threshold: 0.4,
-            cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9 }],
+            cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9, listed: true }],
+            changes: vec![Change {
+                kind: "flash".into(),
+                frame: 50,
+                pts_s: 1.7,
+                frames: 2,
+                score: 0.3,
+            }],
+            confidence: full_confidence(),
+            masks: vec![Masked {
+                rectangle: Rectangle { left_px: 0, top_px: 320, width_px: 641, height_px: 41 },
+                detected: true,
+            }],
             frame_map: vec![Section {
                 runs: ["real", "synthesised", "held"].map(run).into(),
                 repeat: 2,
@@ -188,7 +240,10 @@ fn done() -> Report {
                 source_frames: 1,
             }],
         }),
-        quality: Some(Quality { holdout }),
+        quality: Some(Quality {
+            holdout,
+            encode: Some(Encode { frames: 24, scores: full_scores() }),
+        }),
         timing: Timing {
             started: now_rfc3339(),
             finished: now_rfc3339(),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use num_rational::Ratio;
 
+use crate::cli::content::ContentArgs;
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
-use crate::config::beside::Beside;
 use crate::config::file::Collision;
 use crate::config::settings::{
     Audio, Codec, Container, Device, Encoding, Mode, Profile, Scale, Settings,
@@ -85,9 +85,6 @@ pub struct ConvertArgs {
     /// 10000 in profile evidence]
     #[arg(long, value_name = "N")]
     pub quality_samples: Option<u32>,
-    /// List every frame in OUTPUT.frames.csv: what it shows, and hashes of source and output frame.
-    #[arg(long)]
-    pub frame_list: bool,
     /// Where the report goes. [default: the output's name with .json behind it]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -97,6 +94,9 @@ pub struct ConvertArgs {
     /// Replace an output that is there.
     #[arg(long)]
     pub overwrite: bool,
+    /// What the clip shows, and what is made beside the output.
+    #[command(flatten)]
+    pub content: ContentArgs,
 }
 
 pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
@@ -133,7 +133,8 @@ impl ConvertArgs {
                 container: self.container,
             },
             quality_samples: self.quality_samples.unwrap_or(default.quality_samples),
-            beside: Beside { frame_list: self.frame_list || default.beside.frame_list },
+            content: self.content.content(&default),
+            beside: self.content.beside(&default),
         })
     }
 }
@@ -252,12 +253,13 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
 fn say_done(report: &Report, published: &Published) {
     let Some(made) = &report.output else { return };
     eprintln!(
-        "{}: {} frames ({} real, {} synthesised, {} held), {:.2} s at {} fps; {:.2} frames a second",
+        "{}: {} frames ({} real, {} synthesised, {} held, {} repaired), {:.2} s at {} fps; {:.2} frames a second",
         published.output.display(),
         made.frames.total,
         made.frames.real,
         made.frames.synthesised,
         made.frames.held,
+        made.frames.repaired,
         made.duration_s,
         made.fps,
         report.timing.end_to_end_fps.unwrap_or_default(),

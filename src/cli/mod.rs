@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Exit codes are those of sysexits.h ([`ExitCode`]).
 
 pub mod check;
+mod content;
 pub mod convert;
 pub mod daemon;
 pub mod demo;

@@ -2,6 +2,7 @@
 
 pub mod beside;
 mod check;
+pub mod content;
 pub mod file;
 pub mod raw;
 pub mod settings;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use num_rational::Ratio;
 use serde::{Deserialize, Serialize};
 
-use crate::config::beside::Beside;
+use crate::config::beside::{Beside, Comparison, Still};
+use crate::config::content::{Content, Overlays};
 use crate::frame::{Rate, rational_text};
 
 /// What the new frames are for.
@@ -194,6 +195,9 @@ impl Default for Encoding {
 /// Held-out frames of profile evidence at the most: all of a clip of some minutes.
 const EVIDENCE_SAMPLES: u32 = 10_000;
 
+/// Confidence below which profile evidence makes nothing.
+const EVIDENCE_CONFIDENCE: f64 = 0.3;
+
 /// A named set of defaults; what is set besides has precedence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -215,7 +219,17 @@ impl Profile {
                 profile: self,
                 encoding: Encoding { codec: Codec::Ffv1, ..Encoding::default() },
                 quality_samples: EVIDENCE_SAMPLES,
-                beside: Beside { frame_list: true },
+                content: Content {
+                    hold_below: Some(EVIDENCE_CONFIDENCE),
+                    overlays: Overlays::Detect,
+                    ..Content::default()
+                },
+                beside: Beside {
+                    frame_list: true,
+                    comparison: Comparison::Side,
+                    page: true,
+                    stills: vec![Still::Motion],
+                },
                 ..Settings::default()
             },
         }
@@ -252,6 +266,9 @@ pub struct Settings {
     pub encoding: Encoding,
     /// Held-out frames measured at the most; 0 switches the measurement off.
     pub quality_samples: u32,
+    /// What is done with what a clip shows.
+    #[serde(default)]
+    pub content: Content,
     /// What is made beside the output.
     #[serde(default)]
     pub beside: Beside,
@@ -272,6 +289,7 @@ impl Default for Settings {
             audio: Audio::Stretch,
             encoding: Encoding::default(),
             quality_samples: 200,
+            content: Content::default(),
             beside: Beside::default(),
         }
     }

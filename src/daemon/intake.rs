@@ -124,7 +124,7 @@ impl Identities {
 }
 
 /// Groups of settings that the first version did not have.
-const NEWER: &[&str] = &["beside"];
+const NEWER: &[&str] = &["beside", "content"];
 
 /// What decides the result, without what it would be by default in newer groups of settings: jobs of earlier versions are
 /// known again. Which profile it came from decides nothing.
@@ -155,7 +155,7 @@ mod tests {
         // As the first version wrote it.
         let first = r#"{"mode":"slow","factor":2,"fps":null,"speed":null,"model":null,"scale":"auto","device":"auto","threads":0,"audio":"stretch","encoding":{"codec":"h264","crf":null,"preset":null,"container":null},"quality_samples":0}"#;
         assert_eq!(identity(&settings), text_sha256(first));
-        let beside = Beside { frame_list: true };
+        let beside = Beside { frame_list: true, ..Beside::default() };
         assert_ne!(identity(&settings), identity(&Settings { beside, ..settings.clone() }));
         let other = Settings { factor: Some(3), ..settings.clone() };
         assert_ne!(identity(&settings), identity(&other));

@@ -29,16 +29,17 @@ pub fn verify_watched(
     Ok(verified(&decoder, span))
 }
 
-/// [`verify_watched`], showing `each` every frame. It takes the time to copy their pictures.
+/// [`verify_watched`], showing `each` those frames as well whose number `wants` them.
 ///
 /// # Errors
 /// As [`verify`].
 pub fn verify_pictures(
     path: &Path,
-    each: &mut dyn FnMut(&Frame) -> ControlFlow<()>,
+    wants: &dyn Fn(u64) -> bool,
+    each: &mut dyn FnMut(u64, Option<&Frame>) -> ControlFlow<()>,
 ) -> Result<Verified, MediaError> {
     let mut decoder = Decoder::open(path)?;
-    let span = decoder.run_through_pictures(each)?;
+    let span = decoder.run_through_pictures(wants, each)?;
     Ok(verified(&decoder, span))
 }
 

@@ -11,9 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::config::beside::{Comparison, Still};
+use crate::frame::Seconds;
 use crate::media::MediaError;
-use crate::pipeline::ConvertError;
+use crate::media::clip::ClipInfo;
+use crate::pipeline::comparison::{self, Compared};
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::page;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::stills;
+use crate::pipeline::{ConvertError, Task};
+use crate::report::Report;
 use crate::report::provenance::Sidecar;
 
 /// Extension of the folder in place of the temporary output's.
@@ -22,8 +30,78 @@ const EXTENSION: &str = "beside";
 /// End of the name of the list of frames.
 pub const FRAME_LIST: &str = "frames.csv";
 
+/// End of the name of the comparison.
+pub const COMPARISON: &str = "compare.mp4";
+
+/// End of the name of the page.
+pub const PAGE: &str = "html";
+
 /// Ends of names and what they are, for the report.
-const KINDS: &[(&str, &str)] = &[(FRAME_LIST, "frame_list")];
+const KINDS: &[(&str, &str)] =
+    &[(FRAME_LIST, "frame_list"), (COMPARISON, "comparison"), (PAGE, "page"), (".png", "still")];
+
+/// A clip that was converted.
+pub struct Clip<'a> {
+    /// What it is.
+    pub info: &'a ClipInfo,
+    /// What was done to time.
+    pub plan: Plan,
+    /// Time of its first frame.
+    pub origin: Seconds,
+    /// From there to the end of its last frame.
+    pub length: Seconds,
+}
+
+/// Makes what is asked for beside the finished output, and lists all of it in the report.
+///
+/// # Errors
+/// Those of reading and writing; [`ConvertError::Interrupted`] where `stop` is set.
+pub fn make(
+    task: &Task,
+    clip: &Clip<'_>,
+    report: &mut Report,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), ConvertError> {
+    let wanted = &task.settings.beside;
+    let strongest = report.interpolation.as_ref().map(|it| &it.confidence);
+    let strongest = strongest.and_then(|it| it.strongest_motion_pts_s).unwrap_or_default();
+    let origin = *clip.origin.numer() as f64 / *clip.origin.denom() as f64;
+    let micros = ((strongest - origin).max(0.0) * 1e6).round() as i128;
+    let strongest = Seconds::new(micros, 1_000_000);
+    if !wanted.stills.is_empty() {
+        let instant = |still: &Still| match still {
+            Still::Motion => strongest,
+            Still::At(time) => *time,
+        };
+        let instants = wanted.stills.iter().map(instant).collect();
+        stills::write(&task.source, &task.temporary, &clip.info.video, instants, stop)?;
+    }
+    let mut comparison = None;
+    if wanted.comparison != Comparison::Off {
+        let path = prepare(&task.temporary, COMPARISON)?;
+        let compared = Compared {
+            source: &task.source,
+            output: &task.temporary,
+            video: &clip.info.video,
+            plan: clip.plan,
+            middle: strongest,
+            length: clip.length,
+            layout: wanted.comparison,
+        };
+        comparison::write(&path, &compared, stop)?;
+        comparison = Some(path);
+    }
+    if wanted.page {
+        let path = prepare(&task.temporary, PAGE)?;
+        let text = page::page(report, comparison.as_deref());
+        let written = text.and_then(|text| fs::write(&path, text));
+        written.map_err(|error| write_error(&path, error))?;
+    }
+    if let Some(output) = &mut report.output {
+        output.sidecars = describe(&task.temporary, &task.output, stop)?;
+    }
+    Ok(())
+}
 
 /// The folder of what will lie beside the output that is now at `temporary`.
 #[must_use]
@@ -89,7 +167,7 @@ pub fn remove(temporary: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` is set.
-pub fn describe(
+fn describe(
     temporary: &Path,
     output: &Path,
     stop: &Arc<AtomicBool>,

@@ -18,24 +18,27 @@ use crate::media::clip::{ClipInfo, WriteSpec};
 use crate::media::decode::Decoder;
 use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
-use crate::pipeline::beside;
+use crate::pipeline::beside::{self, Clip};
+use crate::pipeline::certainty::Held;
 use crate::pipeline::checks;
+use crate::pipeline::cut_list;
+use crate::pipeline::encode_quality::EncodeQuality;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::ledger::{Hash, Ledger};
 use crate::pipeline::length;
 use crate::pipeline::line::InLine;
 use crate::pipeline::looking::{Decoded, Looker};
+use crate::pipeline::masking::Masks;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::resume::Resumed;
-use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::scoring::Scoring;
 use crate::pipeline::segments::Joint;
 use crate::pipeline::stages::{self, DecodeEnd, EncodeEnd, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::Tally;
-use crate::pipeline::timeline::{Passage, Stamp, Timeline};
+use crate::pipeline::timeline::{Instant as Place, Passage, Stamp, Timeline};
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
 
@@ -126,12 +129,18 @@ fn run(
         pace,
         source: &before,
         resumed: Resumed::default(),
+        origin: Seconds::default(),
         laid_out: 0,
         tally: Tally::default(),
         scoring: Scoring::new(task.settings.quality_samples, info.video.frames_promised),
         shown: Seconds::default(),
         ledger: None,
+        listed: cut_list::read(&task.settings, &task.source)?,
+        masks: Masks::find(task, info.video.picture, stop)?,
+        encode_quality: EncodeQuality::new(info.video.picture, task.settings.quality_samples),
+        accounted: 0,
     };
+    session.scoring.leave_out(&session.masks.rectangles(), info.video.picture);
     if task.settings.beside.frame_list {
         session.ledger = Some(Ledger::create(&task.temporary)?);
     }
@@ -148,9 +157,9 @@ fn run(
     }
     let output =
         Fingerprint::take(&task.temporary, stop, &mut |step| session.say("verifying", step))?;
-    let sidecars = beside::describe(&task.temporary, &task.output, stop)?;
     let engine = session.resumed.engine(session.asked.description());
-    Ok(summary::done(Facts {
+    let (length, origin) = (session.tally.source_end, session.origin);
+    let mut report = summary::done(Facts {
         task,
         info: &info,
         plan,
@@ -164,13 +173,16 @@ fn run(
         decode: decode_end,
         encode: encode_end,
         inspected,
-        sidecars,
+        masks: session.masks,
         before: before.clone(),
         after,
         output,
         started,
         wall: clock.elapsed(),
-    }))
+    });
+    let clip = Clip { info: &info, plan, origin, length: length.unwrap_or_default() };
+    beside::make(task, &clip, &mut report, stop)?;
+    Ok(report)
 }
 
 /// The container: as configured, else by the output's extension, else by the codec.
@@ -194,6 +206,8 @@ pub(super) struct Session<'a> {
     clock: Instant,
     pace: Pace,
     pub(super) resumed: Resumed,
+    /// Time of the first source frame.
+    origin: Seconds,
     /// Output frames of the open segment.
     pub(super) laid_out: u64,
     pub(super) tally: Tally,
@@ -202,6 +216,14 @@ pub(super) struct Session<'a> {
     pub(super) shown: Seconds,
     /// The list of frames, where it is asked for.
     pub(super) ledger: Option<Ledger>,
+    /// Listed cuts.
+    pub(super) listed: Vec<Seconds>,
+    /// Where nothing is made up.
+    pub(super) masks: Masks,
+    /// Real frames that are compared with those of the finished output.
+    pub(super) encode_quality: EncodeQuality,
+    /// Output frames that were laid out, in this run and before.
+    pub(super) accounted: u64,
 }
 
 /// The frames in view: the newest, and the one before it with the passage between them.
@@ -214,9 +236,12 @@ pub(super) struct View {
 
 impl View {
     /// The view from the frame behind `passage`.
-    pub(super) fn moved(self, next: Frame, passage: Passage) -> Self {
-        let gap = Some(next.pts - self.newest.pts);
-        Self { gap, before: Some((self.newest, passage)), newest: next }
+    pub(super) fn moved(self, next: Decoded, passage: Passage) -> Self {
+        let last = next.repaired.last().map_or(self.newest.pts, |it| it.pts);
+        let gap = Some(next.frame.pts - last);
+        // Over a repaired picture the motion is that of two gaps: not what is measured elsewhere.
+        let passage = if next.repaired.is_empty() { passage } else { Passage::Barred };
+        Self { gap, before: Some((self.newest, passage)), newest: next.frame }
     }
 }
 
@@ -225,7 +250,7 @@ impl Session<'_> {
         let (decoded_in, decoded_out) = sync_channel(stages::DECODED_QUEUE);
         let (encode_in, encode_out) = sync_channel(stages::ENCODE_QUEUE);
         std::thread::scope(|scope| {
-            let looker = Looker::new(&self.task.settings);
+            let looker = Looker::new(&self.task.settings, &self.listed);
             let decode = scope.spawn(move || stages::decode(decoder, looker, &decoded_in));
             let mut encode_out = Some(encode_out);
             let mut encode = None;
@@ -255,6 +280,7 @@ impl Session<'_> {
         let Ok(first) = decoded.recv() else { return Err(self.too_few(0)) };
         let first = first?;
         let origin = first.frame.pts;
+        self.origin = origin;
         let spec = WriteSpec {
             encoding: self.task.settings.encoding.clone(),
             container: self.container,
@@ -278,16 +304,17 @@ impl Session<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
-            self.tally.frames_in += 1;
+            self.tally.frames_in += 1 + next.repaired.len() as u64;
             length::check(&self.task.source, next.frame.pts - origin)?;
             let (passage, joint) = compared(&next);
-            self.note(&next, passage, joint);
+            self.note(&view.newest, &next);
             self.see(next.frame.index, next.hash);
-            let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
+            let places = laid_out(&mut timeline, &view.newest, &next, passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
-            self.hold_out(&view, &next.frame, passage)?;
-            self.tally.gap(next.frame.pts - view.newest.pts);
-            view = view.moved(next.frame, passage);
+            if next.repaired.is_empty() {
+                self.hold_out(&view, &next.frame, passage)?;
+            }
+            view = view.moved(next, passage);
             if self.task.segments.ends(self.laid_out, joint) {
                 self.end_segment(view.newest.index, timeline.on_grid(), encoder)?;
             }
@@ -322,12 +349,23 @@ impl Session<'_> {
         }
     }
 
-    /// Counts what lies before a frame.
-    fn note(&mut self, next: &Decoded, passage: Passage, joint: Joint) {
-        match (joint, passage) {
-            (Joint::Cut, _) => self.tally.cut(&next.frame, next.cut_score),
-            (Joint::Plain, Passage::Barred) => self.tally.duplicates += 1,
-            (Joint::Plain, Passage::Open) => {}
+    /// Counts what lies between two frames.
+    fn note(&mut self, newest: &Frame, next: &Decoded) {
+        if let Some(cut) = next.cut {
+            self.tally.cut(&next.frame, cut);
+        }
+        if let Some(change) = next.change {
+            self.tally.change(change);
+        }
+        if let Some(found) = next.confidence {
+            let held = if next.too_unsure { Held::Yes } else { Held::No };
+            self.tally.certainty.add(newest, &next.frame, found, held);
+        }
+        self.tally.duplicates += u64::from(next.duplicate) + next.repaired.len() as u64;
+        let mut before = newest.pts;
+        for pts in next.repaired.iter().map(|it| it.pts).chain([next.frame.pts]) {
+            self.tally.gap(pts - before);
+            before = pts;
         }
     }
 
@@ -374,13 +412,27 @@ impl Session<'_> {
 /// What may be made before a frame, and whether it is a cut that forbids it.
 pub(super) fn compared(next: &Decoded) -> (Passage, Joint) {
     match next {
-        _ if next.cut_score >= CUT_THRESHOLD => (Passage::Barred, Joint::Cut),
-        _ if next.duplicate => (Passage::Barred, Joint::Plain),
+        _ if next.cut.is_some() => (Passage::Barred, Joint::Cut),
+        _ if next.duplicate || next.too_unsure => (Passage::Barred, Joint::Plain),
         _ => (Passage::Open, Joint::Plain),
     }
 }
 
-pub(super) fn stamp(frame: &Frame) -> Stamp {
+/// The output frames between `newest` and `next`, over repeated pictures that are replaced.
+pub(super) fn laid_out(
+    timeline: &mut Timeline,
+    newest: &Frame,
+    next: &Decoded,
+    passage: Passage,
+) -> Vec<Place> {
+    let (first, second) = (stamp(newest), stamp(&next.frame));
+    match next.repaired[..] {
+        [] => timeline.gap(first, second, passage),
+        ref repaired => timeline.gap_over(first, repaired, second),
+    }
+}
+
+fn stamp(frame: &Frame) -> Stamp {
     Stamp { index: frame.index, pts: frame.pts }
 }
 

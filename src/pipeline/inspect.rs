@@ -9,6 +9,7 @@ use crate::media::verify;
 use crate::pipeline::ConvertError;
 use crate::pipeline::checks::{self, Written};
 use crate::pipeline::convert::Session;
+use crate::quality::holdout::Pooled;
 use crate::report::provenance::RealFrames;
 
 /// What was found in the finished output.
@@ -17,6 +18,8 @@ pub struct Inspected {
     pub verified: Verified,
     /// How its real frames compare with the source's, where the list of frames was asked for.
     pub real_frames: Option<RealFrames>,
+    /// How many real frames were compared with the source's, and what the encoder did to them.
+    pub encode: Option<(u64, Pooled)>,
 }
 
 impl Session<'_> {
@@ -29,27 +32,26 @@ impl Session<'_> {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let verified = match &mut list {
-            None => verify::verify_watched(path, &mut |frames| {
-                self.say("verifying", frames);
-                flow()
-            })?,
-            Some(list) => {
-                let mut fault = None;
-                let verified = verify::verify_pictures(path, &mut |frame| {
-                    self.say("verifying", frame.index);
-                    if let Err(error) = list.add(&frame.picture) {
-                        fault = Some(error);
-                        return ControlFlow::Break(());
-                    }
-                    flow()
-                })?;
-                match fault {
-                    Some(error) => return Err(error.into()),
-                    None => verified,
+        let mut encode = std::mem::take(&mut self.encode_quality);
+        let all = list.is_some();
+        let wanted = encode.wanted();
+        let wants = move |number: u64| all || wanted.contains(&number);
+        let mut fault = None;
+        let verified = verify::verify_pictures(path, &wants, &mut |number, frame| {
+            self.say("verifying", number);
+            let Some(frame) = frame else { return flow() };
+            encode.compare(number, &frame.picture);
+            match list.as_mut().map_or(Ok(()), |list| list.add(&frame.picture)) {
+                Ok(()) => flow(),
+                Err(error) => {
+                    fault = Some(error);
+                    ControlFlow::Break(())
                 }
             }
-        };
+        })?;
+        if let Some(error) = fault {
+            return Err(error.into());
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
@@ -59,7 +61,7 @@ impl Session<'_> {
         checks::verified(path, &written, &verified)?;
         let real_frames = list.map(|it| it.close()).transpose()?;
         self.untouched(&verified, real_frames)?;
-        Ok(Inspected { verified, real_frames })
+        Ok(Inspected { verified, real_frames, encode: encode.finish() })
     }
 
     /// A lossless encoder that was given the source's own format keeps every real frame.

@@ -94,10 +94,10 @@ impl Ledger {
             _ => first,
         };
         match (place.shown, second) {
-            (Shown::Between { timestep, .. }, Some(second)) => {
+            (Shown::Between { timestep, .. } | Shown::Instead { timestep, .. }, Some(second)) => {
                 line += &format!(
                     "{},{},{},{},{},{timestep},",
-                    Kind::Synthesised.word(),
+                    Kind::of(place.shown).word(),
                     first.index,
                     decimal(first.pts),
                     second.index,
@@ -105,9 +105,8 @@ impl Ledger {
                 );
             }
             (Shown::Real(index) | Shown::Held(index), _)
-            | (Shown::Between { first: index, .. }, None) => {
-                let kind =
-                    if matches!(place.shown, Shown::Real(_)) { Kind::Real } else { Kind::Held };
+            | (Shown::Between { first: index, .. } | Shown::Instead { first: index, .. }, None) => {
+                let kind = Kind::of(place.shown);
                 let frame = shown(index);
                 let hash = self.hashes.iter().rev().find(|it| it.0 == frame.index);
                 let hash = hash.map(|it| hex(&it.1)).unwrap_or_default();

@@ -8,7 +8,6 @@ use crate::pipeline::ConvertError;
 use crate::pipeline::convert::{Session, View};
 use crate::pipeline::scoring::HeldOut;
 use crate::pipeline::stages::{Outgoing, ToEncoder};
-use crate::pipeline::tally::Kind;
 use crate::pipeline::timeline::{Instant as Place, Passage, Shown};
 
 /// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
@@ -21,8 +20,9 @@ pub(super) enum InLine {
     /// An output frame; without a picture, the engine's next one.
     Output {
         picture: Option<Arc<Picture>>,
-        kind: Kind,
         shown: Shown,
+        /// The real frame that is nearer, for what a made one may not make up.
+        nearest: Option<Arc<Picture>>,
         pts: Seconds,
         duration: Seconds,
     },
@@ -40,35 +40,53 @@ impl Session<'_> {
         encoder: &SyncSender<ToEncoder>,
     ) -> Result<(), ConvertError> {
         self.laid_out += places.len() as u64;
-        if let Some(ledger) = &mut self.ledger {
-            ledger.add(places, first, second)?;
-        }
+        self.account(places, first, second)?;
         for group in places.chunks(TIMESTEPS_AT_ONCE) {
             if let Some(second) = second {
                 let timestep = |place: &Place| match place.shown {
-                    Shown::Between { timestep, .. } => Some(timestep),
+                    Shown::Between { timestep, .. } | Shown::Instead { timestep, .. } => {
+                        Some(timestep)
+                    }
                     _ => None,
                 };
                 let timesteps: Vec<f32> = group.iter().filter_map(timestep).collect();
                 self.asked.ask(first, second, &timesteps)?;
             }
             for place in group {
-                let (kind, picture) = match (place.shown, second) {
-                    (Shown::Between { .. }, _) => (Kind::Synthesised, None),
-                    (Shown::Real(index), Some(second)) if index == second.index => {
-                        (Kind::Real, Some(Arc::clone(&second.picture)))
+                let shared = |frame: &Frame| Some(Arc::clone(&frame.picture));
+                let (picture, nearest) = match (place.shown, second) {
+                    (Shown::Between { timestep, .. } | Shown::Instead { timestep, .. }, _) => {
+                        let later = second.filter(|_| timestep >= 0.5);
+                        (None, shared(later.unwrap_or(first)).filter(|_| self.masks.cover()))
                     }
-                    (Shown::Real(_), _) => (Kind::Real, Some(Arc::clone(&first.picture))),
-                    (Shown::Held(_), _) => (Kind::Held, Some(Arc::clone(&first.picture))),
+                    (Shown::Real(index), Some(second)) if index == second.index => {
+                        (shared(second), None)
+                    }
+                    (Shown::Real(_) | Shown::Held(_), _) => (shared(first), None),
                 };
                 let Place { shown, pts, duration } = *place;
                 self.shown = duration;
-                self.line.push_back(InLine::Output { picture, kind, shown, pts, duration });
+                self.line.push_back(InLine::Output { picture, shown, nearest, pts, duration });
             }
             let depth = self.asked.depth();
             self.advance(depth, encoder)?;
         }
         Ok(())
+    }
+
+    /// Writes down what output frames are, whether they are made now or were in an earlier run.
+    pub(super) fn account(
+        &mut self,
+        places: &[Place],
+        first: &Frame,
+        second: Option<&Frame>,
+    ) -> Result<(), ConvertError> {
+        self.encode_quality.lay_out(self.accounted, places, first, second);
+        self.accounted += places.len() as u64;
+        match &mut self.ledger {
+            Some(ledger) => Ok(ledger.add(places, first, second)?),
+            None => Ok(()),
+        }
     }
 
     /// Sends what is next in line to the encoder, down to `depth` pictures that the engine still works on.
@@ -87,13 +105,14 @@ impl Session<'_> {
                 _ => Some(self.asked.collect()?),
             };
             match (next, made) {
-                (InLine::Output { picture, kind, shown, pts, duration }, made) => {
-                    let Some(picture) = picture.or(made.map(Arc::new)) else { continue };
+                (InLine::Output { picture, shown, nearest, pts, duration }, made) => {
+                    let made = made.map(|made| Arc::new(self.masks.applied(made, nearest)));
+                    let Some(picture) = picture.or(made) else { continue };
                     let outgoing = Outgoing { picture, pts, duration };
                     if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
                         return Err(ConvertError::Interrupted);
                     }
-                    self.tally.add(kind, shown);
+                    self.tally.add(shown);
                 }
                 (InLine::HeldOut(held_out), Some(made)) => {
                     self.scoring.score(*held_out, made, self.asked.scorer())?;

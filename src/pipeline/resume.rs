@@ -11,10 +11,9 @@ use crate::engine::EngineDescription;
 use crate::media::MediaError;
 use crate::media::write::Writer;
 use crate::pipeline::ConvertError;
-use crate::pipeline::convert::{Session, View, compared, stamp};
+use crate::pipeline::convert::{Session, View, compared, laid_out};
 use crate::pipeline::looking::Decoded;
 use crate::pipeline::parts::{self, Parts, State};
-use crate::pipeline::scoring::Scoring;
 use crate::pipeline::timeline::Timeline;
 use crate::report::{self, Resumption};
 
@@ -48,7 +47,8 @@ impl Session<'_> {
     ) -> Result<(Option<Parts>, Option<State>), ConvertError> {
         let Some(folder) = &self.task.parts else { return Ok((None, None)) };
         let engine = self.asked.description();
-        let identity = parts::identity(self.task, self.source, &engine, writer.identity());
+        let identity =
+            parts::identity(self.task, self.source, &engine, writer.identity(), &self.listed);
         let stop = self.stop;
         let (parts, taken) =
             Parts::open(folder, identity, stop, &mut |bytes| self.say("resuming", bytes))?;
@@ -99,7 +99,7 @@ impl Session<'_> {
         decoded: &Receiver<Result<Decoded, MediaError>>,
     ) -> Result<View, ConvertError> {
         self.tally = state.tally;
-        self.scoring = Scoring::go_on(state.holdout);
+        self.scoring.go_on(state.holdout);
         while view.newest.index < state.frame {
             let next = decoded.recv().map_err(|_| ConvertError::Verify {
                 path: self.task.source.clone(),
@@ -110,11 +110,9 @@ impl Session<'_> {
             }
             let (passage, _) = compared(&next);
             self.see(next.frame.index, next.hash);
-            let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
-            if let Some(ledger) = &mut self.ledger {
-                ledger.add(&places, &view.newest, Some(&next.frame))?;
-            }
-            view = view.moved(next.frame, passage);
+            let places = laid_out(timeline, &view.newest, &next, passage);
+            self.account(&places, &view.newest, Some(&next.frame))?;
+            view = view.moved(next, passage);
             self.say("resuming", view.newest.index);
         }
         timeline.go_on(state.on_grid);

@@ -53,6 +53,12 @@ pub struct EncodeEnd {
     pub busy: Duration,
 }
 
+#[derive(PartialEq, Eq)]
+enum End {
+    Ahead,
+    Reached,
+}
+
 /// Decodes until the end, an error or a closed queue.
 pub fn decode(
     mut decoder: Decoder,
@@ -63,14 +69,18 @@ pub fn decode(
     loop {
         let start = Instant::now();
         let next = decoder.next_frame();
-        let message = match next {
-            Ok(None) => break,
-            Err(error) => Err(error),
-            Ok(Some(frame)) => Ok(looker.look(frame)),
+        let (decided, end) = match next {
+            Ok(None) => (looker.end(), End::Reached),
+            Err(error) => {
+                // A closed queue has nobody who would want to know.
+                let _ = queue.send(Err(error));
+                break;
+            }
+            Ok(Some(frame)) => (looker.look(frame), End::Ahead),
         };
         busy += start.elapsed();
-        let last = message.is_err();
-        if queue.send(message).is_err() || last {
+        let all_sent = decided.into_iter().all(|it| queue.send(Ok(it)).is_ok());
+        if !all_sent || end == End::Reached {
             break;
         }
     }

@@ -9,15 +9,16 @@ use crate::media;
 use crate::media::clip::{ClipInfo, StreamOutcome};
 use crate::pipeline::camera;
 use crate::pipeline::fingerprint::Fingerprint;
-use crate::pipeline::holdout::holdout_report;
+use crate::pipeline::holdout::quality;
 use crate::pipeline::inspect::Inspected;
+use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
 use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
-use crate::report::provenance::{Capture, Sidecar, Tag};
+use crate::report::provenance::{Capture, Tag};
 use crate::report::{self, Report, Status};
 
 /// Everything a finished conversion knows.
@@ -48,8 +49,8 @@ pub struct Facts<'a> {
     pub encode: EncodeEnd,
     /// What decoding the output showed.
     pub inspected: Inspected,
-    /// What lies beside the output.
-    pub sidecars: Vec<Sidecar>,
+    /// Where nothing was made up.
+    pub masks: Masks,
     /// The source before.
     pub before: Fingerprint,
     /// The source after.
@@ -93,7 +94,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         duration_s: real(verified.duration),
         frames: tally.frames,
         streams: encode.summary.streams.iter().map(stream).collect(),
-        sidecars: facts.sidecars,
+        sidecars: Vec::new(),
         real_frames: inspected.real_frames,
     };
     let per_second = |count: u64, busy: Duration| {
@@ -136,6 +137,12 @@ pub fn done(facts: Facts<'_>) -> Report {
     if let Some(reason) = &engine.fallback_reason {
         warnings.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
+    if facts.masks.undecided {
+        let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
+                       set `masks` where there are any";
+        warnings
+            .push(report::Notice { code: "overlays_undecided".into(), message: message.into() });
+    }
     let step =
         |message: &String| report::Notice { code: "device_step".into(), message: message.clone() };
     warnings.extend(engine.steps.iter().map(step));
@@ -144,6 +151,9 @@ pub fn done(facts: Facts<'_>) -> Report {
         speed: 1.0 / real(plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
+        changes: tally.changes,
+        confidence: tally.certainty.finish(task.settings.content.hold_below),
+        masks: facts.masks.all,
         frame_map,
     };
     Report {
@@ -155,7 +165,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         }),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: facts.holdout.finish().map(|it| report::Quality { holdout: holdout_report(&it) }),
+        quality: facts.holdout.finish().map(|it| quality(&it, inspected.encode)),
         timing,
         warnings,
         ..blank(task, Status::Done, source)

@@ -3,11 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{Frame, Seconds};
+use crate::pipeline::certainty::Certainty;
+use crate::pipeline::changes;
+use crate::pipeline::looking::FoundCut;
 use crate::pipeline::timeline::Shown;
-use crate::report::{Cut, OutputFrames, Run, Section};
+use crate::report::content::{Change, Cut};
+use crate::report::{OutputFrames, Run, Section};
 
 /// Cuts listed in a report at the most; further ones are counted.
 pub const CUTS_LISTED: usize = 10_000;
+/// Flashes and fades listed at the most.
+const CHANGES_LISTED: usize = 1_000;
 /// Sections of the frame map listed at the most.
 pub const SECTIONS_LISTED: usize = 10_000;
 /// Runs of a section at the most: one that would be longer is divided.
@@ -25,9 +31,22 @@ pub enum Kind {
     Synthesised,
     /// A real frame shown again.
     Held,
+    /// Made by the network in place of a repeated picture.
+    Repaired,
 }
 
 impl Kind {
+    /// Of an output frame that shows that.
+    #[must_use]
+    pub fn of(shown: Shown) -> Self {
+        match shown {
+            Shown::Real(_) => Self::Real,
+            Shown::Between { .. } => Self::Synthesised,
+            Shown::Instead { .. } => Self::Repaired,
+            Shown::Held(_) => Self::Held,
+        }
+    }
+
     /// As the report writes it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -35,6 +54,7 @@ impl Kind {
             Self::Real => "real",
             Self::Synthesised => "synthesised",
             Self::Held => "held",
+            Self::Repaired => "repaired",
         }
     }
 }
@@ -58,6 +78,10 @@ pub struct Tally {
     pub cuts: Vec<Cut>,
     /// How many cuts there are.
     pub cut_count: u64,
+    /// Flashes and fades; ends early at [`CHANGES_LISTED`].
+    pub changes: Vec<Change>,
+    /// How sure the gaps are.
+    pub certainty: Certainty,
     /// Shortest and longest gap between source frames.
     pub gaps: Option<(Seconds, Seconds)>,
     /// Source frames that repeat the one before.
@@ -67,17 +91,21 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one output frame, which is `kind` and shows `shown`.
-    pub fn add(&mut self, kind: Kind, shown: Shown) {
+    /// Counts one output frame.
+    pub fn add(&mut self, shown: Shown) {
+        let kind = Kind::of(shown);
         self.frames.total += 1;
         match kind {
             Kind::Real => self.frames.real += 1,
             Kind::Synthesised => self.frames.synthesised += 1,
             Kind::Held => self.frames.held += 1,
+            Kind::Repaired => self.frames.repaired += 1,
         }
         let (source_frame, timestep) = match shown {
             Shown::Real(index) | Shown::Held(index) => (index, None),
-            Shown::Between { first, timestep } => (first, Some(timestep)),
+            Shown::Between { first, timestep } | Shown::Instead { first, timestep } => {
+                (first, Some(timestep))
+            }
         };
         let place = |start: u64| source_frame.saturating_sub(start);
         if let Some(run) = self.section.last_mut().filter(|it| it.kind == kind.word()) {
@@ -141,11 +169,19 @@ impl Tally {
     }
 
     /// Counts a cut before `frame`.
-    pub fn cut(&mut self, frame: &Frame, score: f64) {
+    pub fn cut(&mut self, frame: &Frame, FoundCut { score, listed }: FoundCut) {
         self.cut_count += 1;
         if self.cuts.len() < CUTS_LISTED {
-            let pts_s = *frame.pts.numer() as f64 / *frame.pts.denom() as f64;
-            self.cuts.push(Cut { frame: frame.index, pts_s, score });
+            self.cuts.push(Cut { frame: frame.index, pts_s: seconds(frame.pts), score, listed });
+        }
+    }
+
+    /// Notes a flash or a fade.
+    pub fn change(&mut self, change: changes::Change) {
+        if self.changes.len() < CHANGES_LISTED {
+            let changes::Change { kind, frame, pts, frames, score } = change;
+            let (kind, pts_s) = (kind.word().to_owned(), seconds(pts));
+            self.changes.push(Change { kind, frame, pts_s, frames, score });
         }
     }
 
@@ -154,6 +190,10 @@ impl Tally {
     pub fn total(&self) -> u64 {
         self.frames.total
     }
+}
+
+fn seconds(time: Seconds) -> f64 {
+    *time.numer() as f64 / *time.denom() as f64
 }
 
 #[cfg(test)]
@@ -169,11 +209,11 @@ mod tests {
     fn a_uniform_clip_needs_two_sections_however_long() {
         let mut tally = Tally::default();
         for first in 0..1000 {
-            tally.add(Kind::Real, Shown::Real(first));
+            tally.add(Shown::Real(first));
             for timestep in [0.25, 0.5, 0.75] {
                 match first {
-                    999 => tally.add(Kind::Held, Shown::Held(first)),
-                    _ => tally.add(Kind::Synthesised, Shown::Between { first, timestep }),
+                    999 => tally.add(Shown::Held(first)),
+                    _ => tally.add(Shown::Between { first, timestep }),
                 }
             }
         }
@@ -195,10 +235,10 @@ mod tests {
         for output in 0..1200_u64 {
             let (first, part) = (output * 5 / 12, output * 5 % 12);
             match part {
-                0 => tally.add(Kind::Real, Shown::Real(first)),
+                0 => tally.add(Shown::Real(first)),
                 _ => {
                     let timestep = part as f32 / 12.0;
-                    tally.add(Kind::Synthesised, Shown::Between { first, timestep });
+                    tally.add(Shown::Between { first, timestep });
                 }
             }
         }
@@ -217,9 +257,9 @@ mod tests {
     fn an_irregular_clip_is_listed_as_far_as_the_limit() {
         let mut tally = Tally::default();
         for first in 0..2 * SECTIONS_LISTED as u64 {
-            tally.add(Kind::Real, Shown::Real(first));
+            tally.add(Shown::Real(first));
             let made = Shown::Between { first, timestep: 0.5 };
-            (0..=first % 3).for_each(|_| tally.add(Kind::Synthesised, made));
+            (0..=first % 3).for_each(|_| tally.add(made));
         }
         assert_eq!(tally.take_map().len(), SECTIONS_LISTED);
         assert!(tally.map_cut);
@@ -229,7 +269,7 @@ mod tests {
     fn a_section_without_real_frames_is_divided() {
         let mut tally = Tally::default();
         for first in 0..1000 {
-            tally.add(Kind::Synthesised, Shown::Between { first, timestep: 0.3 });
+            tally.add(Shown::Between { first, timestep: 0.3 });
         }
         let map = tally.take_map();
         assert!(map.iter().all(|it| it.runs.len() <= RUNS_OF_SECTION));

@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
+use crate::report::content::{Change, Confidence, Cut, Masked};
+use crate::report::measured::{Encode, HeldOutFrame};
 use crate::report::provenance::{Capture, RealFrames, Sidecar};
 
 pub mod base64;
+pub mod content;
 pub mod json;
+pub mod measured;
 pub mod provenance;
 
 /// Identifier of the report's format.
@@ -261,8 +265,11 @@ pub struct OutputFrames {
     pub real: u64,
     /// Made by the network.
     pub synthesised: u64,
-    /// A real frame shown again (at cuts, duplicates and the end).
+    /// A real frame shown again (at cuts, duplicates, in gaps that are too unsure, and at the end).
     pub held: u64,
+    /// Made by the network in place of a repeated picture.
+    #[serde(default)]
+    pub repaired: u64,
 }
 
 /// What became of a stream of the source.
@@ -291,19 +298,17 @@ pub struct Interpolation {
     pub cut_threshold: f64,
     /// Hard cuts: nothing is synthesised across them.
     pub cuts: Vec<Cut>,
+    /// Flashes and fades, which are no barriers.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// How sure the gaps are.
+    #[serde(default)]
+    pub confidence: Confidence,
+    /// Parts of the picture in which nothing was made up, of the stored picture.
+    #[serde(default)]
+    pub masks: Vec<Masked>,
     /// What every output frame is, in order.
     pub frame_map: Vec<Section>,
-}
-
-/// A hard cut.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cut {
-    /// Index of the first frame after the cut.
-    pub frame: u64,
-    /// Its time in the source.
-    pub pts_s: f64,
-    /// How different the frames are, 0..1.
-    pub score: f64,
 }
 
 /// A few runs of output frames, several times over.
@@ -324,16 +329,16 @@ pub struct Section {
 /// A run of output frames of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// `real`, `synthesised` or `held`.
+    /// `real`, `synthesised`, `held` or `repaired`.
     pub kind: String,
     /// How many in a row.
     pub count: u64,
     /// Source frames that the first frame of the run lies behind the beginning of this time of the section: the frame that
     /// is shown (the further ones of a `real` run follow), that is held, or the earlier of the two it was made from (the
-    /// later is the next source frame).
+    /// later is the next source frame that is not a repaired one).
     #[serde(default)]
     pub source_frame: u64,
-    /// Of synthesised frames, where between the two each is: 0 is the earlier, 1 the later.
+    /// Of synthesised and repaired frames, where between the two each is: 0 is the earlier, 1 the later.
     #[serde(default)]
     pub timesteps: Vec<f32>,
 }
@@ -343,6 +348,9 @@ pub struct Run {
 pub struct Quality {
     /// Held-out measurement of the network.
     pub holdout: Holdout,
+    /// What the encoder does to real frames, apart from the network; absent where none could be compared.
+    #[serde(default)]
+    pub encode: Option<Encode>,
 }
 
 /// Real frames predicted from their neighbours and compared with what they are.
@@ -365,6 +373,9 @@ pub struct Holdout {
     pub blend: Scores,
     /// Source time of the frame with the lowest PSNR.
     pub worst_pts_s: Option<f64>,
+    /// Every triplet, in order.
+    #[serde(default)]
+    pub frames: Vec<HeldOutFrame>,
 }
 
 /// Pooled scores of one way of making frames. PSNR is `None` where every picture was identical.

@@ -74,7 +74,7 @@ fn segments_end_at_cuts_and_where_they_are_long_in_every_run_alike() {
 fn the_list_of_frames_is_that_of_one_run() {
     let place = Place::new();
     let source = place.shots();
-    let beside = Beside { frame_list: true };
+    let beside = Beside { frame_list: true, ..Beside::default() };
     let listed = Settings { beside, ..settings(Codec::Ffv1, Container::Mkv) };
     let task = place.task(&source, "a.mkv", listed);
     let whole = undisturbed(&task);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use slomod::config::content::{Content, Duplicates, Mark, Overlays};
 use slomod::config::settings::{Device, Settings};
-use slomod::engine::{self, Interpolator as _};
+use slomod::engine;
 use slomod::frame::{Frame, Picture};
 use slomod::pipeline::ConvertError;
 use slomod::report::{Interpolation, Report};

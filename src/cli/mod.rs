@@ -40,7 +40,7 @@ enum Command {
     /// Watch folders and work what is dropped there, until stopped.
     Daemon(daemon::DaemonArgs),
     /// Convert one clip.
-    Convert(convert::ConvertArgs),
+    Convert(Box<convert::ConvertArgs>),
     /// Make one frame between two pictures.
     Interpolate(interpolate::InterpolateArgs),
     /// Measure PSNR and SSIM over folders of two frames and the true frame between them.

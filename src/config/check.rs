@@ -212,7 +212,7 @@ fn content(default: Content, raw: &RawWatch) -> Checked<Content> {
     let hold_below = match unless_auto(&raw.hold_below) {
         None => default.hold_below,
         Some((at, text)) => match text.parse::<f64>() {
-            Ok(limit) if limit == 0.0 => None,
+            Ok(0.0) => None,
             Ok(limit) if (0.0..=1.0).contains(&limit) => Some(limit),
             _ => return wrong(at, format!("`hold_below` is {text}: use auto, or 0 (never) to 1")),
         },

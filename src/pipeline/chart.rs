@@ -67,7 +67,7 @@ fn quality(report: &Report, x: &impl Fn(f64) -> f64) -> String {
         let part = f64::from(step) / 4.0;
         let y = between(UPPER, part);
         svg += &horizontal("grid", y);
-        svg += &text(MARGIN - 6.0, y + 4.0, "end", &format!("{:.0}", low + (high - low) * part));
+        svg += &text(MARGIN - 6.0, y + 4.0, "end", &short(low + (high - low) * part));
         let value = floor + (1.0 - floor) * part;
         svg += &text(WIDTH - MARGIN + 6.0, y + 4.0, "start", &format!("{value:.2}"));
     }
@@ -116,6 +116,11 @@ fn times(start: f64, end: f64, x: &impl Fn(f64) -> f64) -> String {
             text(x(start + time), HEIGHT - 6.0, anchor, &format!("{time:.1} s"))
         })
         .collect()
+}
+
+/// With a decimal where it has one.
+fn short(value: f64) -> String {
+    format!("{value:.1}").trim_end_matches(".0").to_owned()
 }
 
 /// A part of 0 is at the bottom.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
+use slomod::config::content::Overlays;
 use slomod::config::file::{
     Collision, Config, ConfigError, HookState, HookTarget, OnSuccess, Ready, WatchBy, load, parse,
 };
 use slomod::config::raw::{RawDaemon, RawHook, RawWatch};
-use slomod::config::settings::{Codec, Mode, Scale};
+use slomod::config::settings::{Codec, Mode, Profile, Scale, Settings};
 
 const MINIMAL: &str = "[[watch]]\npath = \"/srv/slomod/drop\"\noutput = \"/srv/slomod/out\"\n";
 
@@ -140,6 +141,33 @@ fn hooks_and_the_address_of_the_metrics_are_understood_and_wrong_ones_refused() 
         let (line, column, said) =
             problem(&format!("[daemon]\nmetrics = \"{address}\"\n{MINIMAL}"));
         assert!((line, column) == (2, 11) && said.contains("127.0.0.1:9464"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_done_with_content_is_understood_and_profiles_give_way_to_what_is_set() {
+    let watch = |lines: &str| read(&with(lines)).unwrap().watches[0].settings();
+    let evidence = watch("profile = \"evidence\"");
+    assert_eq!(evidence, Settings { factor: Some(4), ..Profile::Evidence.settings() });
+    let other =
+        watch("profile = \"evidence\"\ncodec = \"h264\"\nhold_below = 0\nframe_list = false");
+    assert_eq!(other.encoding.codec, Codec::H264);
+    assert_eq!((other.content.hold_below, other.beside.frame_list), (None, false));
+    assert_eq!(other.content.overlays, Overlays::Detect, "of the profile");
+    let content =
+        watch("masks = [\"70%, 0, 30%, 5%\", \"0, 0, 64, 8\"]\ncut_list = \".cuts\"").content;
+    assert_eq!(content.masks.len(), 2);
+    assert_eq!(content.cut_list.as_deref(), Some(Path::new(".cuts")));
+    for (line, column, said) in [
+        ("masks = [\"1, 2, 3\"]", 10, "no mask"),
+        ("hold_below = 1.5", 14, "hold_below"),
+        ("cut_list = \"cuts.txt\"", 12, "absolute path"),
+        ("cut_list = \"../cuts\"", 12, "absolute path"),
+        ("profile = \"court\"", 11, "court"),
+    ] {
+        let (at_line, at_column, message) = problem(&with(line));
+        assert_eq!((at_line, at_column), (4, column), "{line}");
+        assert!(message.contains(said), "{line}: {message}");
     }
 }
 

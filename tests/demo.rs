@@ -61,7 +61,7 @@ fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
     let picture = |i: u32| clip::picture(scene, clip::time_s(f64::from(i) / 2.0), format);
     let rate = Rate::from_integer(i128::from(RATE_HZ));
     synth::write_clip(path, (0..frames).map(picture), rate, &[]).unwrap();
-    let run = |kind: &str| Run { kind: kind.into(), count: 1 };
+    let run = |kind: &str| Run { kind: kind.into(), count: 1, ..Run::default() };
     let runs = |i: u32| vec![run(if i.is_multiple_of(2) { "real" } else { "synthesised" })];
     Interpolation {
         factor: Some(2),
@@ -70,7 +70,12 @@ fn perfect_output(scene: &Scene, path: &Path, frames: u32) -> Interpolation {
         cuts: Vec::new(),
         barriers: Vec::new(),
         black_bars: None,
-        frame_map: (0..frames).map(|i| Section { runs: runs(i), repeat: 1 }).collect(),
+        changes: Vec::new(),
+        confidence: slomod::report::content::Confidence::default(),
+        masks: Vec::new(),
+        frame_map: (0..frames)
+            .map(|i| Section { runs: runs(i), repeat: 1, ..Section::default() })
+            .collect(),
     }
 }
 

@@ -137,9 +137,7 @@ fn good_report(content: &str) -> Report {
         fps: "30/1".into(),
         duration_s: 1.0,
         frames: OutputFrames::default(),
-        streams: Vec::new(),
-        level: None,
-        sidecars: Vec::new(),
+        ..Output::default()
     });
     done
 }

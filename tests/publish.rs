@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use slomod::config::file::Collision;
 use slomod::daemon::digest::file_sha256;
 use slomod::daemon::journal::{JournalError, Planned};
+use slomod::daemon::moving::move_to_free;
 use slomod::daemon::names;
 use slomod::daemon::publish::{
-    Completion, Publication, PublishError, Published, Step, complete, move_to_free, publish,
-    publish_report, remove_temporary,
+    self, Completion, Publication, PublishError, Published, Step, complete, publish, publish_report,
 };
-use slomod::media::sidecar::sidecar_path;
-use slomod::report::findings::Sidecar;
+use slomod::pipeline::beside;
+use slomod::report::provenance::Sidecar;
 use slomod::report::{Output, OutputFrames, Report, Status};
 
 mod support;
@@ -43,9 +43,7 @@ fn case() -> Case {
         fps: "30/1".into(),
         duration_s: 1.0,
         frames: OutputFrames::default(),
-        streams: Vec::new(),
-        level: None,
-        sidecars: Vec::new(),
+        ..Output::default()
     });
     let publication =
         Publication { temporary, output, report_path: None, collision: Collision::Rename, report };
@@ -158,6 +156,101 @@ fn a_name_that_the_journal_refuses_is_numbered() {
     .unwrap();
     assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
     assert_eq!(listing(case.folder.path()), ["a_slow2x~2.mp4", "a_slow2x~2.mp4.json"]);
+}
+
+/// Two files wait to lie beside the output.
+fn case_with_sidecars() -> Case {
+    let mut case = case();
+    let output = case.publication.report.output.as_mut().unwrap();
+    for end in ["frames.csv", "html"] {
+        let path = beside::prepare(&case.publication.temporary, end).unwrap();
+        fs::write(&path, end).unwrap();
+        output.sidecars.push(Sidecar {
+            kind: "other".into(),
+            path: format!("{}.{end}", output.path),
+            size_bytes: end.len() as u64,
+            sha256: file_sha256(&path).unwrap(),
+            streams: Vec::new(),
+            samples: 0,
+        });
+    }
+    case
+}
+
+const WITH_SIDECARS: [&str; 4] =
+    ["a_slow2x.mp4", "a_slow2x.mp4.frames.csv", "a_slow2x.mp4.html", "a_slow2x.mp4.json"];
+
+/// What the report lists is there under those names.
+fn assert_listed(report_path: &Path) {
+    let report: Report = serde_json::from_slice(&fs::read(report_path).unwrap()).unwrap();
+    for sidecar in report.output.unwrap().sidecars {
+        assert_eq!(file_sha256(Path::new(&sidecar.path)).unwrap(), sidecar.sha256, "{sidecar:?}");
+    }
+}
+
+#[test]
+fn what_lies_beside_an_output_is_published_with_it_after_any_interruption() {
+    for collision in [Collision::Rename, Collision::Overwrite] {
+        for steps in 0..=4 {
+            let mut case = case_with_sidecars();
+            case.publication.collision = collision;
+            let planned = die_after(&case, steps).expect("the plan comes first");
+            if planned.output.exists() && steps == 1 {
+                // And between two files.
+                let (from, to) = (beside::folder(&planned.temporary), &planned.output);
+                let end = std::ffi::OsStr::new("frames.csv");
+                fs::rename(from.join(end), beside::path_beside(to, end)).unwrap();
+            }
+            for _ in 0..2 {
+                complete(&planned, collision, &mut |_| Ok(())).unwrap();
+                assert_eq!(listing(case.folder.path()), WITH_SIDECARS, "after {steps} steps");
+                assert_listed(&planned.report_path);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_taken_name_beside_an_output_numbers_it_with_all_that_belongs_to_it() {
+    for when in [0, 1, 2] {
+        let case = case_with_sidecars();
+        let taken = if when == 2 { "a_slow2x.mp4.json" } else { "a_slow2x.mp4.html" };
+        let take = || fs::write(case.folder.path().join(taken), "somebody's").unwrap();
+        if when == 0 {
+            take();
+        }
+        let mut step = 0;
+        let published = publish(&case.publication, &mut |_| {
+            step += 1;
+            if step == when {
+                take();
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
+        assert_eq!(fs::read_to_string(case.folder.path().join(taken)).unwrap(), "somebody's");
+        assert_eq!(listing(case.folder.path()).len(), 5, "{:?}", listing(case.folder.path()));
+        assert_listed(&published.report_path);
+    }
+}
+
+#[test]
+fn overwriting_removes_what_lay_beside_the_old_output() {
+    let mut case = case_with_sidecars();
+    publish(&case.publication, &mut |_| Ok(())).unwrap();
+    fs::write(&case.publication.temporary, CONTENT).unwrap();
+    case.publication.collision = Collision::Overwrite;
+    case.publication.report.output.as_mut().unwrap().sidecars.clear();
+    publish(&case.publication, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+}
+
+#[test]
+fn removing_a_temporary_output_removes_what_was_to_lie_beside_it() {
+    let case = case_with_sidecars();
+    publish::remove_temporary(&case.publication.temporary).unwrap();
+    assert_eq!(listing(case.folder.path()), [""; 0]);
 }
 
 /// Publishes, dies after `steps` steps, and returns what the journal knew then.
@@ -296,50 +389,4 @@ fn a_folder_that_cannot_be_written_is_named() {
     case.publication.temporary = "/nonexistent/.t".into();
     let error = publish(&case.publication, &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/.t"), "{error}");
-}
-
-const BESIDE: &str = "{\"format\":\"slomod-streams/1\"}\n";
-
-fn case_with_sidecar() -> Case {
-    let mut case = case();
-    let beside = sidecar_path(&case.publication.temporary);
-    fs::write(&beside, BESIDE).unwrap();
-    let described = Sidecar {
-        path: sidecar_path(&case.publication.output).to_string_lossy().into_owned(),
-        streams: vec![2],
-        samples: 1,
-        size_bytes: BESIDE.len() as u64,
-        sha256: file_sha256(&beside).unwrap(),
-    };
-    case.publication.report.output.as_mut().unwrap().sidecars = vec![described];
-    case
-}
-
-/// V20.
-#[test]
-fn what_lies_beside_an_output_goes_with_it_wherever_it_is_interrupted() {
-    for collision in [Collision::Rename, Collision::Overwrite] {
-        for steps in 0..=4 {
-            let mut case = case_with_sidecar();
-            case.publication.collision = collision;
-            let planned = die_after(&case, steps).unwrap();
-            complete(&planned, collision, &mut |_| Ok(())).unwrap();
-            let expected = ["a_slow2x.mp4", "a_slow2x.mp4.json", "a_slow2x.mp4.streams.jsonl"];
-            assert_eq!(listing(case.folder.path()), expected, "{collision:?} {steps}");
-            let beside = sidecar_path(&case.publication.output);
-            assert_eq!(fs::read_to_string(beside).unwrap(), BESIDE, "{collision:?} {steps}");
-        }
-    }
-    let case = case_with_sidecar();
-    fs::write(sidecar_path(&case.publication.output), "somebody's").unwrap();
-    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
-    assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4");
-    let text = fs::read_to_string(&published.report_path).unwrap();
-    let report: Report = serde_json::from_str(&text).unwrap();
-    let named = PathBuf::from(&report.output.unwrap().sidecars[0].path);
-    assert_eq!(fs::read_to_string(named).unwrap(), BESIDE);
-
-    let case = case_with_sidecar();
-    remove_temporary(&case.publication.temporary).unwrap();
-    assert!(listing(case.folder.path()).is_empty());
 }

@@ -1,31 +1,30 @@
 //! Reports against their published schema, both ways.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use num_rational::Ratio;
 use serde_json::{Value, json};
+use slomod::config::content::{Content, Rectangle};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
-use slomod::report::findings::{Barrier, Bars, Sidecar};
+use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
+use slomod::report::findings::{Barrier, Bars};
 use slomod::report::json::ReportError;
+use slomod::report::measured::{Encode, HeldOutFrame};
+use slomod::report::provenance::{Capture, RealFrames, Sidecar, Tag};
 use slomod::report::{
-    Color, Cut, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output,
-    OutputFrames, Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames,
-    Status, Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
+    Color, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output, OutputFrames,
+    Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status,
+    Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
 };
 
-fn schema() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/report.schema.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn faults(report: &Value) -> Vec<String> {
-    let validator = jsonschema::draft202012::new(&schema()).unwrap();
-    validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
-}
+use schema::{faults, schema};
 
 fn value(report: &Report) -> Value {
     serde_json::from_str(&report.to_json().unwrap()).unwrap()
@@ -76,6 +75,27 @@ fn full_source() -> Source {
         variable_rate: Some(false),
         duration_s: Some(3.003),
         frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
+        capture: Capture {
+            name_pattern: Some("viofo".into()),
+            kind: Some("event".into()),
+            view: Some("front".into()),
+            sequence: Some("0042".into()),
+            started_local: Some("2026-01-31T12:34:56".into()),
+            utc: false,
+            tags: vec![Tag { name: "creation_time".into(), value: "2026-01-31".into() }],
+        },
+    }
+}
+
+fn sidecar((kind, end): (&str, &str)) -> Sidecar {
+    let streams = if kind == "streams" { vec![2, 3] } else { Vec::new() };
+    Sidecar {
+        kind: kind.into(),
+        path: format!("/srv/slomod/out/a.mp4.{end}"),
+        size_bytes: 2000,
+        sha256: "e".repeat(64),
+        samples: 15 * streams.len() as u64,
+        streams,
     }
 }
 
@@ -97,7 +117,7 @@ fn full_output() -> Output {
         pixel_format: "yuv420p".into(),
         fps: "30000/1001".into(),
         duration_s: 12.0,
-        frames: OutputFrames { total: 357, real: 90, synthesised: 264, held: 3 },
+        frames: OutputFrames { total: 357, real: 90, synthesised: 260, held: 3, repaired: 4 },
         streams: [
             "interpolated",
             "copied",
@@ -111,13 +131,17 @@ fn full_output() -> Output {
         .map(stream)
         .into(),
         level: Some("5.2".into()),
-        sidecars: vec![Sidecar {
-            path: "/srv/slomod/out/a.mp4.streams.jsonl".into(),
-            streams: vec![2, 3],
-            samples: 30,
-            size_bytes: 2000,
-            sha256: "e".repeat(64),
-        }],
+        sidecars: [
+            ("streams", "streams.jsonl"),
+            ("frame_list", "frames.csv"),
+            ("still", "frame-000045.png"),
+            ("comparison", "compare.mp4"),
+            ("page", "html"),
+            ("other", "notes"),
+        ]
+        .map(sidecar)
+        .into(),
+        real_frames: Some(RealFrames { compared: 93, identical: 90 }),
     }
 }
 
@@ -136,7 +160,72 @@ fn full_settings() -> Settings {
             preset: Some("slow".into()),
             container: Some(Container::Mkv),
         },
+        content: Content {
+            cut_list: Some(".cuts".into()),
+            hold_below: Some(0.3),
+            masks: vec!["70%, 0, 30%, 5%".parse().unwrap()],
+            ..Content::default()
+        },
         ..Settings::default()
+    }
+}
+
+fn full_confidence() -> Confidence {
+    Confidence {
+        gaps: 88,
+        mean: Some(0.9),
+        p5: Some(0.6),
+        min: Some(0.2),
+        low_below: 0.5,
+        low: 1,
+        hold_below: Some(0.3),
+        held: 1,
+        strongest_motion: Some(0.12),
+        strongest_motion_pts_s: Some(1.5),
+        low_gaps: vec![Gap {
+            frame: 45,
+            pts_from_s: 1.5,
+            pts_to_s: 1.533,
+            score: 0.2,
+            motion: 0.12,
+            held: true,
+        }],
+        curve: vec![Point { pts_s: 0.0, score: 0.9, motion: 0.01 }],
+    }
+}
+
+fn full_interpolation() -> Interpolation {
+    let run = |kind: &str| Run {
+        kind: kind.into(),
+        count: 3,
+        source_frame: 0,
+        timesteps: vec![0.25, 0.5, 0.75],
+    };
+    Interpolation {
+        factor: Some(4),
+        speed: 0.25,
+        cut_threshold: 0.4,
+        cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9, listed: true }],
+        barriers: vec![Barrier { frame: 60, pts_from_s: 1.9, pts_to_s: 2.0, lost: 2, marred: 1 }],
+        black_bars: Some(Bars { top_px: 20, bottom_px: 22, left_px: 0, right_px: 0 }),
+        changes: vec![Change {
+            kind: "flash".into(),
+            frame: 50,
+            pts_s: 1.7,
+            frames: 2,
+            score: 0.3,
+        }],
+        confidence: full_confidence(),
+        masks: vec![Masked {
+            rectangle: Rectangle { left_px: 0, top_px: 320, width_px: 641, height_px: 41 },
+            detected: true,
+        }],
+        frame_map: vec![Section {
+            runs: ["real", "synthesised", "held"].map(run).into(),
+            repeat: 2,
+            source_frame: 0,
+            source_frames: 1,
+        }],
     }
 }
 
@@ -151,8 +240,14 @@ fn done() -> Report {
         repeat: full_scores(),
         blend: full_scores(),
         worst_pts_s: Some(1.5),
+        frames: vec![HeldOutFrame {
+            frame: 45,
+            pts_s: 1.5,
+            psnr_rgb_db: Some(24.9),
+            psnr_y_db: Some(26.0),
+            ssim_y: 0.8,
+        }],
     };
-    let run = |kind: &str| Run { kind: kind.into(), count: 3 };
     Report {
         schema: SCHEMA.into(),
         report_id: report_id(),
@@ -162,6 +257,7 @@ fn done() -> Report {
             name: "slomod".into(),
             version: "0.1.0".into(),
             libavcodec: "59.37.100".into(),
+            ffmpeg: "5.1.6".into(),
         },
         host: host(),
         source: full_source(),
@@ -173,30 +269,17 @@ fn done() -> Report {
             precision: "f32".into(),
             instructions: "avx2".into(),
             threads: 2,
+            driver: Some("535.104.05".into()),
             fallback: true,
             fallback_reason: Some("no driver".into()),
         }),
         model: Some(Model { name: "rife v4.26".into(), sha256: Some("a".repeat(64)), scale: 0.5 }),
         output: Some(full_output()),
-        interpolation: Some(Interpolation {
-            factor: Some(4),
-            speed: 0.25,
-            cut_threshold: 0.4,
-            cuts: vec![Cut { frame: 45, pts_s: 1.5, score: 0.9 }],
-            barriers: vec![Barrier {
-                frame: 60,
-                pts_from_s: 1.9,
-                pts_to_s: 2.0,
-                lost: 2,
-                marred: 1,
-            }],
-            black_bars: Some(Bars { top_px: 20, bottom_px: 22, left_px: 0, right_px: 0 }),
-            frame_map: vec![Section {
-                runs: ["real", "synthesised", "held"].map(run).into(),
-                repeat: 2,
-            }],
+        interpolation: Some(full_interpolation()),
+        quality: Some(Quality {
+            holdout,
+            encode: Some(Encode { frames: 24, scores: full_scores() }),
         }),
-        quality: Some(Quality { holdout }),
         timing: Timing {
             started: now_rfc3339(),
             finished: now_rfc3339(),
@@ -243,6 +326,7 @@ fn ended_early(status: Status) -> Report {
             variable_rate: None,
             duration_s: None,
             frames: SourceFrames::default(),
+            capture: Capture::default(),
         },
         settings: Settings::default(),
         device: None,

@@ -200,12 +200,12 @@ fn lay_out(source: &Path) -> Option<Ratio<i128>> {
     let plans = settings.map(|it| plan(&it, rate).expect("settings of our own"));
     let mut timelines = plans.map(|it| Timeline::new(it, first.pts));
     let mut cuts = CutDetector::default();
-    cuts.score(&first.picture);
+    let _ = cuts.look(&first.picture);
     let (origin, mut newest) = (first.pts, first);
     for _ in 0..FRAMES {
         let Ok(Some(next)) = decoder.next_frame() else { break };
         assert!(next.pts > newest.pts, "times increase");
-        let score = cuts.score(&next.picture);
+        let (score, _) = cuts.look(&next.picture);
         assert!((0.0..=1.0).contains(&score), "{score}");
         let passage = match is_duplicate(&newest.picture, &next.picture) {
             true => Passage::Barred,

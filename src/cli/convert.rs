@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use num_rational::Ratio;
 
+use crate::cli::content::ContentArgs;
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
-    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Scale, Settings, Timelapse,
+    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Scale, Settings,
+    Timelapse,
 };
+use crate::daemon::intake::Identities;
 use crate::daemon::names;
 use crate::daemon::publish::{self, Publication, Published};
 use crate::engine::open;
@@ -27,7 +30,8 @@ use crate::report::Report;
 Examples:
   slomod convert rally.mp4 --output rally_slow.mp4 --factor 4
   slomod convert drive.mkv --output drive60.mkv --mode smooth --fps 60
-  slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json")]
+  slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json
+  slomod convert crash.mp4 --output crash_slow.mkv --profile evidence")]
 pub struct ConvertArgs {
     /// The clip. It is only read.
     pub input: PathBuf,
@@ -69,9 +73,13 @@ pub struct ConvertArgs {
     /// A clip that looks like a time-lapse. flag: say so in the report. refuse: end with an error.
     #[arg(long, value_enum, default_value_t)]
     pub timelapse: Timelapse,
-    /// Encoder.
-    #[arg(long, value_enum, default_value_t = Codec::H264)]
-    pub codec: Codec,
+    /// evidence: for whoever has to answer for the result. Lossless (FFV1), every frame accounted for; what is given
+    /// besides has precedence.
+    #[arg(long, value_enum, default_value_t = Profile::Standard)]
+    pub profile: Profile,
+    /// Encoder. [default: h264; ffv1 in profile evidence]
+    #[arg(long, value_enum)]
+    pub codec: Option<Codec>,
     /// Quality as the encoder's own CRF; lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
     #[arg(long, value_name = "N")]
     pub crf: Option<u8>,
@@ -81,9 +89,10 @@ pub struct ConvertArgs {
     /// Container, where the output's extension does not say.
     #[arg(long, value_enum)]
     pub container: Option<Container>,
-    /// Held-out frames measured for PSNR and SSIM at the most; 0 measures none and saves that time.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub quality_samples: u32,
+    /// Held-out frames measured for PSNR and SSIM at the most; 0 measures none and saves that time. [default: 200;
+    /// 10000 in profile evidence]
+    #[arg(long, value_name = "N")]
+    pub quality_samples: Option<u32>,
     /// Where the report goes. [default: the output's name with .json behind it]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -93,6 +102,9 @@ pub struct ConvertArgs {
     /// Replace an output that is there.
     #[arg(long)]
     pub overwrite: bool,
+    /// What the clip shows, and what is made beside the output.
+    #[command(flatten)]
+    pub content: ContentArgs,
 }
 
 pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
@@ -110,7 +122,9 @@ impl ConvertArgs {
             "auto" => None,
             text => Some(rational_text::parse(text).map_err(usage)?),
         };
+        let default = self.profile.settings();
         Ok(Settings {
+            profile: self.profile,
             mode: self.mode,
             factor: self.factor,
             fps,
@@ -123,12 +137,14 @@ impl ConvertArgs {
             interlaced: self.interlaced,
             timelapse: self.timelapse,
             encoding: Encoding {
-                codec: self.codec,
+                codec: self.codec.unwrap_or(default.encoding.codec),
                 crf: self.crf,
                 preset: self.preset.clone(),
                 container: self.container,
             },
-            quality_samples: self.quality_samples,
+            quality_samples: self.quality_samples.unwrap_or(default.quality_samples),
+            content: self.content.content(&default),
+            beside: self.content.beside(&default),
         })
     }
 }
@@ -151,9 +167,13 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     let mut display = Display::new();
     let result = work(&task, &mut display);
     display.clear();
+    // Weights that cannot be read are the engine's to complain about.
+    let identity = Identities::default().of(&task.settings).ok().map(|it| it.1);
+    let identified = |report: Report| Report { settings_sha256: identity.clone(), ..report };
+    let result = result.map(identified);
     let report = match &result {
         Ok(report) => report.clone(),
-        Err(error) => failure_report(&task, error),
+        Err(error) => identified(failure_report(&task, error)),
     };
     if args.json {
         let json = report
@@ -243,12 +263,13 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
 fn say_done(report: &Report, published: &Published) {
     let Some(made) = &report.output else { return };
     eprintln!(
-        "{}: {} frames ({} real, {} synthesised, {} held), {:.2} s at {} fps; {:.2} frames a second",
+        "{}: {} frames ({} real, {} synthesised, {} held, {} repaired), {:.2} s at {} fps; {:.2} frames a second",
         published.output.display(),
         made.frames.total,
         made.frames.real,
         made.frames.synthesised,
         made.frames.held,
+        made.frames.repaired,
         made.duration_s,
         made.fps,
         report.timing.end_to_end_fps.unwrap_or_default(),
@@ -265,6 +286,9 @@ fn say_done(report: &Report, published: &Published) {
             holdout.network.ssim_y.unwrap_or_default(),
             holdout.samples,
         );
+    }
+    for sidecar in &made.sidecars {
+        eprintln!("{}: {}", sidecar.kind, sidecar.path);
     }
     for warning in &report.warnings {
         eprintln!("warning: {} ({})", warning.message, warning.code);

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Exit codes are those of sysexits.h ([`ExitCode`]).
 
 pub mod check;
+mod content;
 pub mod control;
 pub mod convert;
 pub mod daemon;
@@ -42,7 +43,7 @@ enum Command {
     /// Watch folders and work what is dropped there, until stopped.
     Daemon(daemon::DaemonArgs),
     /// Convert one clip.
-    Convert(convert::ConvertArgs),
+    Convert(Box<convert::ConvertArgs>),
     /// Make one frame between two pictures.
     Interpolate(interpolate::InterpolateArgs),
     /// Measure PSNR and SSIM over folders of two frames and the true frame between them.

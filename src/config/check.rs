@@ -6,13 +6,15 @@ use std::time::Duration;
 use num_rational::Ratio;
 use toml::Spanned;
 
+use crate::config::beside::Beside;
+use crate::config::content::{Content, Mask};
 use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Ready, Watch, WatchBy};
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
 use crate::config::service::{hook, metrics};
 use crate::config::settings::{
-    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Scale, Settings,
+    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
 };
 use crate::frame::rational_text;
 
@@ -143,7 +145,8 @@ fn priority(value: &Option<Spanned<i32>>) -> Checked<i32> {
 }
 
 fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
-    let default = Settings::default();
+    let profile = raw.profile.as_ref().map_or(Profile::Standard, |it| *it.get_ref());
+    let default = profile.settings();
     let mode = raw.mode.as_ref().map_or(default.mode, |it| *it.get_ref());
     let fps = ratio("fps", &raw.fps)?;
     if let (Some(value), Some(at)) = (fps, &raw.fps)
@@ -173,6 +176,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         return wrong(at, message.into());
     }
     Ok(Settings {
+        profile,
         mode,
         factor,
         fps,
@@ -184,11 +188,75 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),
         interlaced: raw.interlaced.as_ref().map_or(default.interlaced, |it| *it.get_ref()),
         timelapse: raw.timelapse.as_ref().map_or(default.timelapse, |it| *it.get_ref()),
-        encoding: encoding(raw)?,
+        encoding: encoding(default.encoding.codec, raw)?,
         quality_samples: raw
             .quality_samples
             .as_ref()
             .map_or(default.quality_samples, |it| *it.get_ref()),
+        content: content(default.content, raw)?,
+        beside: beside(default.beside, raw)?,
+    })
+}
+
+fn beside(default: Beside, raw: &RawWatch) -> Checked<Beside> {
+    let stills = match &raw.stills {
+        None => default.stills,
+        Some(list) => {
+            let still = |at: &Spanned<Scalar>| match at.get_ref().0.parse() {
+                Ok(still) => Ok(still),
+                Err(message) => wrong(at, message),
+            };
+            list.get_ref().iter().map(still).collect::<Checked<_>>()?
+        }
+    };
+    Ok(Beside {
+        frame_list: raw.frame_list.as_ref().map_or(default.frame_list, |it| *it.get_ref()),
+        comparison: raw.comparison.as_ref().map_or(default.comparison, |it| *it.get_ref()),
+        page: raw.page.as_ref().map_or(default.page, |it| *it.get_ref()),
+        stills,
+    })
+}
+
+fn content(default: Content, raw: &RawWatch) -> Checked<Content> {
+    let hold_below = match unless_auto(&raw.hold_below) {
+        None => default.hold_below,
+        Some((at, text)) => match text.parse::<f64>() {
+            Ok(0.0) => None,
+            Ok(limit) if (0.0..=1.0).contains(&limit) => Some(limit),
+            _ => return wrong(at, format!("`hold_below` is {text}: use auto, or 0 (never) to 1")),
+        },
+    };
+    let mut masks = Vec::new();
+    for text in raw.masks.iter().flat_map(|it| it.get_ref()) {
+        match text.get_ref().parse::<Mask>() {
+            Ok(mask) => masks.push(mask),
+            Err(message) => return wrong(text, message),
+        }
+    }
+    let cut_list = raw.cut_list.as_ref().filter(|it| it.get_ref() != "none");
+    let cut_list = match cut_list {
+        None => None,
+        Some(at) => {
+            let (text, letters) = (at.get_ref(), at.get_ref().strip_prefix('.'));
+            let is_ending = letters.is_some_and(|it| !it.is_empty() && !it.contains(['/', '.']));
+            if !is_ending && !Path::new(text).is_absolute() {
+                let message = format!(
+                    "`cut_list` is `{text}`: use none, an ending as \".cuts\" (of a file beside the clip), or an \
+                     absolute path"
+                );
+                return wrong(at, message);
+            }
+            Some(PathBuf::from(text))
+        }
+    };
+    Ok(Content {
+        find_cuts: raw.find_cuts.as_ref().map_or(default.find_cuts, |it| *it.get_ref()),
+        cut_list,
+        duplicates: raw.duplicates.as_ref().map_or(default.duplicates, |it| *it.get_ref()),
+        hold_below,
+        masks,
+        overlays: raw.overlays.as_ref().map_or(default.overlays, |it| *it.get_ref()),
+        mark: raw.mark.as_ref().map_or(default.mark, |it| *it.get_ref()),
     })
 }
 
@@ -208,8 +276,8 @@ fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
     Ok(Some(value))
 }
 
-fn encoding(raw: &RawWatch) -> Checked<Encoding> {
-    let codec = raw.codec.as_ref().map_or(Codec::H264, |it| *it.get_ref());
+fn encoding(default: Codec, raw: &RawWatch) -> Checked<Encoding> {
+    let codec = raw.codec.as_ref().map_or(default, |it| *it.get_ref());
     let container = match &raw.container {
         Some(at) => match at.get_ref() {
             OrAuto::Auto => None,

@@ -1,6 +1,8 @@
 //! What can be configured: the settings of one conversion, and the daemon's file around them.
 
+pub mod beside;
 mod check;
+pub mod content;
 pub mod file;
 pub mod raw;
 mod service;

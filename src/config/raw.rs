@@ -4,8 +4,12 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::config::beside::Comparison;
+use crate::config::content::{Duplicates, Mark, Overlays};
 use crate::config::file::{HookState, Ready, WatchBy};
-use crate::config::settings::{Audio, Codec, Container, Device, Interlaced, Mode, Timelapse};
+use crate::config::settings::{
+    Audio, Codec, Container, Device, Interlaced, Mode, Profile, Timelapse,
+};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -85,6 +89,18 @@ pub struct RawWatch {
     pub crf: Option<Spanned<Scalar>>,
     pub preset: Option<Spanned<Scalar>>,
     pub quality_samples: Option<Spanned<u32>>,
+    pub frame_list: Option<Spanned<bool>>,
+    pub comparison: Option<Spanned<Comparison>>,
+    pub page: Option<Spanned<bool>>,
+    pub stills: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub find_cuts: Option<Spanned<bool>>,
+    pub cut_list: Option<Spanned<String>>,
+    pub duplicates: Option<Spanned<Duplicates>>,
+    pub hold_below: Option<Spanned<Scalar>>,
+    pub masks: Option<Spanned<Vec<Spanned<String>>>>,
+    pub overlays: Option<Spanned<Overlays>>,
+    pub mark: Option<Spanned<Mark>>,
+    pub profile: Option<Spanned<Profile>>,
     pub settle: Option<Spanned<String>>,
     pub recursive: Option<Spanned<bool>>,
     pub priority: Option<Spanned<i32>>,

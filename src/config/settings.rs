@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use num_rational::Ratio;
 use serde::{Deserialize, Serialize};
 
+use crate::config::beside::{Beside, Comparison, Still};
+use crate::config::content::{Content, Overlays};
 use crate::frame::{Rate, rational_text};
 
 /// What the new frames are for.
@@ -219,9 +221,56 @@ impl Default for Encoding {
     }
 }
 
+/// Held-out frames of profile evidence at the most: all of a clip of some minutes.
+const EVIDENCE_SAMPLES: u32 = 10_000;
+
+/// Confidence below which profile evidence makes nothing.
+const EVIDENCE_CONFIDENCE: f64 = 0.3;
+
+/// A named set of defaults; what is set besides has precedence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Those of slomod.
+    #[default]
+    Standard,
+    /// For whoever has to answer for the result: lossless, every frame accounted for, nothing made where it is uncertain.
+    Evidence,
+}
+
+impl Profile {
+    /// The settings that it stands for.
+    #[must_use]
+    pub fn settings(self) -> Settings {
+        match self {
+            Self::Standard => Settings::default(),
+            Self::Evidence => Settings {
+                profile: self,
+                encoding: Encoding { codec: Codec::Ffv1, ..Encoding::default() },
+                quality_samples: EVIDENCE_SAMPLES,
+                content: Content {
+                    hold_below: Some(EVIDENCE_CONFIDENCE),
+                    overlays: Overlays::Detect,
+                    ..Content::default()
+                },
+                beside: Beside {
+                    frame_list: true,
+                    comparison: Comparison::Side,
+                    page: true,
+                    stills: vec![Still::Motion],
+                },
+                ..Settings::default()
+            },
+        }
+    }
+}
+
 /// Everything that decides what comes out of a clip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// Where the defaults came from.
+    #[serde(default)]
+    pub profile: Profile,
     /// Slow motion or a higher rate.
     pub mode: Mode,
     /// New frames for each old one, 2..=16. `None` where `fps` or `speed` say enough.
@@ -252,11 +301,18 @@ pub struct Settings {
     pub encoding: Encoding,
     /// Held-out frames measured at the most; 0 switches the measurement off.
     pub quality_samples: u32,
+    /// What is done with what a clip shows.
+    #[serde(default)]
+    pub content: Content,
+    /// What is made beside the output.
+    #[serde(default)]
+    pub beside: Beside,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            profile: Profile::Standard,
             mode: Mode::Slow,
             factor: None,
             fps: None,
@@ -270,6 +326,8 @@ impl Default for Settings {
             timelapse: Timelapse::default(),
             encoding: Encoding::default(),
             quality_samples: 200,
+            content: Content::default(),
+            beside: Beside::default(),
         }
     }
 }

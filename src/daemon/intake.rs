@@ -109,7 +109,7 @@ impl Identities {
         if let Some(path) = settings.model.as_ref().filter(|it| it.is_absolute()) {
             deciding.model = Some(format!("sha256:{}", self.weights(path)?).into());
         }
-        Ok((text, text_sha256(&serde_json::to_string(&deciding)?)))
+        Ok((text, text_sha256(&serde_json::to_string(&deciding_part(&deciding)?)?)))
     }
 
     fn weights(&mut self, path: &Path) -> io::Result<String> {
@@ -123,9 +123,27 @@ impl Identities {
     }
 }
 
+/// Groups of settings that the first version did not have.
+const NEWER: &[&str] = &["beside", "content"];
+
+/// What decides the result, without what it would be by default in newer groups of settings: jobs of earlier versions are
+/// known again. Which profile it came from decides nothing.
+fn deciding_part(settings: &Settings) -> io::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(settings)?;
+    let default = serde_json::to_value(Settings::default())?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("profile");
+        fields.retain(|name, value| {
+            !NEWER.contains(&name.as_str()) || default.get(name) != Some(value)
+        });
+    }
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::beside::Beside;
 
     #[test]
     fn settings_that_decide_the_result_tell_jobs_apart() {
@@ -134,6 +152,11 @@ mod tests {
         let mut identity = |settings: &Settings| identities.of(settings).unwrap().1;
         let same = Settings { device: Device::Cpu, threads: 3, ..settings.clone() };
         assert_eq!(identity(&settings), identity(&same));
+        // As the first version wrote it.
+        let first = r#"{"mode":"slow","factor":2,"fps":null,"speed":null,"model":null,"scale":"auto","device":"auto","threads":0,"audio":"stretch","encoding":{"codec":"h264","crf":null,"preset":null,"container":null},"quality_samples":0}"#;
+        assert_eq!(identity(&settings), text_sha256(first));
+        let beside = Beside { frame_list: true, ..Beside::default() };
+        assert_ne!(identity(&settings), identity(&Settings { beside, ..settings.clone() }));
         let other = Settings { factor: Some(3), ..settings.clone() };
         assert_ne!(identity(&settings), identity(&other));
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use crate::config::file::{OnSuccess, Watch};
 use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
-use crate::daemon::publish;
+use crate::daemon::moving;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 
@@ -83,7 +83,7 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
             shop.journal().original_kept(claim.job)
         }
-        Ok(_) => match publish::move_to_free(&source, folder) {
+        Ok(_) => match moving::move_to_free(&source, folder) {
             Ok(to) => {
                 let message = format!("to {}", to.display());
                 service::log_job(Level::Info, claim, "original moved", &message);

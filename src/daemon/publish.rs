@@ -1,7 +1,7 @@
 //! Makes outputs and reports visible under their final names: the only code that does.
 //!
-//! Order, each step durable before the next: the names are recorded; the output is renamed to its final name; the
-//! report is written beside it under a temporary name and renamed. So a report under its final name means that the job
+//! Order, each step durable before the next: the names are recorded; the output is renamed to its final name, and after
+//! it what lies beside it; the report is written beside it under a temporary name and renamed. So a report under its final name means that the job
 //! is done, and an interruption after any step can be completed, or undone, by [`complete`].
 //!
 //! **Invariant:** nothing that is there is overwritten, unless the folder's configuration says so.
@@ -12,18 +12,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::file::Collision;
+use crate::daemon::beside;
 use crate::daemon::digest::file_sha256;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
-use crate::daemon::rename::{Placed, rename, rename_to_free};
+use crate::daemon::rename::{Placed, rename};
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
-use crate::media::sidecar::sidecar_path;
 use crate::pipeline::parts;
 use crate::report::Report;
 use crate::report::json::ReportError;
 
 /// How many names are tried before giving up.
-const MOST_NAMES: u32 = 10_000;
+pub(super) const MOST_NAMES: u32 = 10_000;
 
 /// Why something cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +146,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
         };
         let taken = publication.collision != Collision::Overwrite
             && (is_there(&output)?
-                || is_there(&sidecar_path(&output))?
+                || beside::is_taken(temporary, &output)?
                 || (publication.report_path.is_none() && is_there(&report_path)?));
         if taken && publication.collision == Collision::Skip {
             return Err(PublishError::Taken(output));
@@ -155,11 +155,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
             continue;
         }
         let mut report = publication.report.clone();
-        if let Some(described) = &mut report.output {
-            described.path = output.to_string_lossy().into_owned();
-            let beside = sidecar_path(&output).to_string_lossy().into_owned();
-            described.sidecars.iter_mut().for_each(|it| it.path.clone_from(&beside));
-        }
+        beside::rename_in(&mut report, &output);
         let report = text(&report)?;
         let planned = Planned { temporary: temporary.clone(), output, report_path, report };
         match witness(Step::Planned(&planned)) {
@@ -234,11 +230,16 @@ pub fn complete(
         return publish(&planned_again(report), witness).map(Completion::Published);
     }
     if !is_ours(&planned.output)? {
+        beside::take_back(&report, &planned.temporary, &planned.output)?;
         remove_temporary(&names::temporary_report(&planned.report_path))?;
         remove_temporary(&planned.temporary)?;
         return Ok(Completion::Undone);
     }
-    match place_report(planned, collision, witness)? {
+    let placed = match beside::place(&planned.temporary, &planned.output, collision)? {
+        Placed::There => place_report(planned, collision, witness)?,
+        Placed::NameTaken => take_back(planned)?,
+    };
+    match placed {
         Placed::There => Ok(Completion::Published(published)),
         Placed::NameTaken => publish(&planned_again(report), witness).map(Completion::Published),
     }
@@ -272,16 +273,12 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
     Err(PublishError::NoName(path.to_owned()))
 }
 
-/// Removes what a dead attempt left under its temporary name.
+/// Removes what a dead attempt left under its temporary name, and what was to lie beside it.
 ///
 /// # Errors
 /// [`PublishError::Io`].
 pub fn remove_temporary(path: &Path) -> Outcome<()> {
-    remove(&sidecar_path(path))?;
-    remove(path)
-}
-
-fn remove(path: &Path) -> Outcome<()> {
+    beside::remove_waiting(path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error(path, "cannot be removed")(error))
@@ -303,45 +300,6 @@ pub fn remove_attempts(temporary: &Path) -> Outcome<()> {
     }
 }
 
-/// Moves `from` into `folder`, under a numbered name where its own is taken; across file systems by copy, comparison and removal.
-///
-/// # Errors
-/// [`PublishError::Io`]; `from` is then untouched.
-pub fn move_to_free(from: &Path, folder: &Path) -> Outcome<PathBuf> {
-    fs::create_dir_all(folder).map_err(io_error(folder, "cannot be created"))?;
-    let name = from.file_name().unwrap_or_default();
-    for number in 1..=MOST_NAMES {
-        let to = folder.join(names::numbered(name, number));
-        match rename_to_free(from, &to) {
-            Ok(Placed::There) => {
-                sync_folder_of(&to)?;
-                return Ok(to);
-            }
-            Ok(Placed::NameTaken) => {}
-            Err(PublishError::Io { source, .. })
-                if source.kind() == io::ErrorKind::CrossesDevices =>
-            {
-                let temporary = names::temporary(&to, 0, 0);
-                fs::copy(from, &temporary).map_err(io_error(&temporary, "cannot be copied to"))?;
-                sync(&temporary)?;
-                let size = fs::metadata(from).map_err(io_error(from, "cannot be read"))?.len();
-                let hash = file_sha256(from).map_err(io_error(from, "cannot be read"))?;
-                if !has_content(&temporary, size, &hash)? {
-                    let source = io::Error::other("the copy differs from the original");
-                    return Err(io_error(&temporary, "cannot be used")(source));
-                }
-                if let Placed::There = rename_to_free(&temporary, &to)? {
-                    sync_folder_of(&to)?;
-                    fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
-                    return Ok(to);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(PublishError::NoName(folder.join(name)))
-}
-
 fn place(
     planned: &Planned,
     collision: Collision,
@@ -350,8 +308,8 @@ fn place(
 ) -> Outcome<Placed> {
     if collision == Collision::Overwrite {
         // Otherwise the report of what is overwritten would for a moment lie beside the new output.
-        remove(&planned.report_path)?;
-        remove(&sidecar_path(&planned.output))?;
+        beside::remove_of(&planned.report_path, &planned.output)?;
+        remove_temporary(&planned.report_path)?;
         sync_folder_of(&planned.report_path)?;
     }
     if rename(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
@@ -359,44 +317,39 @@ fn place(
     }
     sync_folder_of(&planned.output)?;
     witness(Step::OutputVisible)?;
+    if beside::place(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
+        return take_back(planned);
+    }
     place_report(planned, report_collision, witness)
 }
 
-/// Where somebody took the report's name meanwhile, the output goes back to its temporary name.
+/// Where somebody took the report's name meanwhile, the output goes back to its temporary name, with what lies beside it.
 fn place_report(
     planned: &Planned,
     collision: Collision,
     witness: &mut Witness<'_>,
 ) -> Outcome<Placed> {
-    move_sidecar(&planned.temporary, &planned.output, collision)?;
     let temporary = names::temporary_report(&planned.report_path);
     write(&temporary, &planned.report)?;
     witness(Step::ReportWritten)?;
     if rename(&temporary, &planned.report_path, collision)? == Placed::NameTaken {
         fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
-        move_sidecar(&planned.output, &planned.temporary, Collision::Overwrite)?;
-        rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
-        return Ok(Placed::NameTaken);
+        return take_back(planned);
     }
     sync_folder_of(&planned.report_path)?;
     witness(Step::ReportVisible)?;
     Ok(Placed::There)
 }
 
-/// Moves what lies beside the output along with it; nothing where that is done, or there is none.
-fn move_sidecar(from: &Path, to: &Path, collision: Collision) -> Outcome<()> {
-    let (from, to) = (sidecar_path(from), sidecar_path(to));
-    if !is_there(&from)? {
-        return Ok(());
-    }
-    sync(&from)?;
-    match rename(&from, &to, collision)? {
-        Placed::There => sync_folder_of(&to),
-        Placed::NameTaken => {
-            let source = io::Error::from(io::ErrorKind::AlreadyExists);
-            Err(io_error(&to, "was taken meanwhile: move it away")(source))
-        }
-    }
+/// The output and what lies beside it wait again.
+fn take_back(planned: &Planned) -> Outcome<Placed> {
+    beside::take_back(
+        &serde_json::from_str(&planned.report)?,
+        &planned.temporary,
+        &planned.output,
+    )?;
+    rename(&planned.output, &planned.temporary, Collision::Overwrite)?;
+    Ok(Placed::NameTaken)
 }
 
 pub(super) fn io_error(
@@ -420,13 +373,13 @@ fn write(path: &Path, text: &str) -> Outcome<()> {
     run().map_err(io_error(path, "cannot be written"))
 }
 
-fn sync(path: &Path) -> Outcome<()> {
+pub(super) fn sync(path: &Path) -> Outcome<()> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(io_error(path, "cannot be made durable"))
 }
 
-fn sync_folder_of(path: &Path) -> Outcome<()> {
+pub(super) fn sync_folder_of(path: &Path) -> Outcome<()> {
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder).and_then(|it| it.sync_all()) {
         // Some network file systems cannot sync a folder; their renames are as durable as they get.
@@ -467,7 +420,7 @@ fn report_id(path: &Path) -> Outcome<Option<String>> {
     Ok(read_report(path)?.map(|report| report.report_id))
 }
 
-fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
+pub(super) fn has_content(path: &Path, size_bytes: u64, hash: &str) -> Outcome<bool> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() && meta.len() == size_bytes => {
             Ok(file_sha256(path).map_err(io_error(path, "cannot be read"))? == hash)

@@ -16,6 +16,8 @@ pub struct ClipInfo {
     pub video: VideoInfo,
     /// Every stream, in order.
     pub streams: Vec<StreamInfo>,
+    /// What the file says of its recording (name, value), by FFmpeg's names.
+    pub tags: Vec<(String, String)>,
     /// What a reader of the report should know (code, sentence), such as `bit_depth_reduced`.
     pub warnings: Vec<(String, String)>,
 }
@@ -176,6 +178,8 @@ pub struct Verified {
     pub duration: Seconds,
     /// Frames decoded with errors.
     pub corrupt: u64,
+    /// What its pictures are.
+    pub picture: Option<PictureFormat>,
 }
 
 /// An encoder that slomod can use.

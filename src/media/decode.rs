@@ -133,6 +133,11 @@ impl Decoder {
 
     fn decode_next(&mut self) -> Result<Option<Frame>, MediaError> {
         let Some((pts, duration)) = self.next_times()? else { return Ok(None) };
+        self.copied(pts, duration).map(Some)
+    }
+
+    /// The frame that was decoded last, with its samples.
+    fn copied(&mut self, pts: Seconds, duration: Option<Seconds>) -> Result<Frame, MediaError> {
         let picture = self.importer.import(&self.frame).map_err(|error| {
             unusable(
                 &self.info.path,
@@ -142,7 +147,7 @@ impl Decoder {
         })?;
         let index = self.index;
         self.index += 1;
-        Ok(Some(Frame { index, pts, duration, picture: Arc::new(picture) }))
+        Ok(Frame { index, pts, duration, picture: Arc::new(picture) })
     }
 
     /// Decodes the next frame into `self.frame` without copying its samples, and says when it is shown.
@@ -337,6 +342,35 @@ impl Decoder {
             }
         }
         Ok(Some((start, end)))
+    }
+
+    /// Decodes to the end, or until `each` breaks off, which is told the number of every frame and sees those that `wants`
+    /// asks for: first time and end of the last frame.
+    pub(super) fn run_through_pictures(
+        &mut self,
+        wants: &dyn Fn(u64) -> bool,
+        each: &mut dyn FnMut(u64, Option<&Frame>) -> ControlFlow<()>,
+    ) -> Result<Option<(Seconds, Seconds)>, MediaError> {
+        let nominal = self.clock.frame_duration();
+        let mut span: Option<(Seconds, Seconds)> = None;
+        loop {
+            let (pts, duration, number, frame) = match self.first.take() {
+                Some(first) => (first.pts, first.duration, 0, Some(first)),
+                None => {
+                    let Some((pts, duration)) = self.next_times()? else { break };
+                    let number = self.index;
+                    let frame = wants(number).then(|| self.copied(pts, duration)).transpose()?;
+                    self.index += u64::from(frame.is_none());
+                    (pts, duration, number, frame)
+                }
+            };
+            let end = pts + duration.unwrap_or(nominal);
+            span = Some((span.map_or(pts, |it| it.0), end));
+            if each(number, frame.as_ref().filter(|_| wants(number))).is_break() {
+                break;
+            }
+        }
+        Ok(span)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod sidecar;
 mod streams;
 mod stretch;
 pub mod synth;
+mod tags;
 pub mod verify;
 pub mod write;
 
@@ -90,6 +91,12 @@ pub fn encoders() -> Vec<EncoderStatus> {
 pub fn libavcodec_version() -> String {
     let version = ffmpeg::codec::version();
     format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff)
+}
+
+/// Version of FFmpeg, as its makers or packagers name it: `5.1.6-0+deb12u1`.
+#[must_use]
+pub fn ffmpeg_version() -> String {
+    raw::library_version()
 }
 
 /// Why a clip cannot be read or written. Every variant names the file.

@@ -17,6 +17,7 @@ use super::clip::{ClipInfo, ColorTags, StreamInfo, VideoInfo};
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
 use super::raw_input;
+use super::tags;
 use crate::frame::{PictureFormat, Rate};
 
 /// Demuxers that a clip may be opened with (FFmpeg's names), all others are refused. None of them opens another file.
@@ -97,7 +98,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
         if format.starts_with("mov") { exact_index(&mut input, &facts) } else { None };
     let warnings = layout.warnings.clone();
     let video = video_info(&input, &facts, &layout, &pixel, indexed_frames);
-    let info = ClipInfo { path: path.to_owned(), format, video, streams, warnings };
+    let tags = tags::tags(&input, facts.index);
+    let info = ClipInfo { path: path.to_owned(), format, video, streams, tags, warnings };
     Ok(Opened { input, info, facts, layout, indexed_frames })
 }
 

@@ -360,6 +360,13 @@ pub(super) fn text(string: *const c_char) -> String {
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 
+/// Version of FFmpeg, as its makers or packagers name it.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn library_version() -> String {
+    // SAFETY: takes nothing and returns a static string.
+    text(unsafe { ffi::av_version_info() })
+}
+
 /// FFmpeg's name of a codec.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn codec_name(id: ffi::AVCodecID) -> String {

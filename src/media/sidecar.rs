@@ -20,12 +20,17 @@ use crate::frame::Seconds;
 /// Identifier of the format, in its first line.
 const FORMAT: &str = "slomod-streams/1";
 
-/// The file beside `output`, whether that has its final or its temporary name.
+/// End of the file's name.
+pub const STREAMS: &str = "streams.jsonl";
+
+/// Extension of a temporary output's folder of what will lie beside it, in place of its own.
+const EXTENSION: &str = "beside";
+
+/// The folder of what will lie beside the output that is now at `temporary`. Its name follows from that one's, so that
+/// whoever removes or publishes the one finds the other.
 #[must_use]
-pub fn sidecar_path(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".streams.jsonl");
-    name.into()
+pub fn folder_beside(temporary: &Path) -> PathBuf {
+    temporary.with_extension(EXTENSION)
 }
 
 /// What a stream is.
@@ -83,13 +88,15 @@ pub(super) struct SidecarWriter {
 }
 
 impl SidecarWriter {
-    /// Creates (or empties) the file beside `output`.
+    /// Creates (or empties) the file in the folder of what will lie beside the output that is now at `temporary`.
     pub(super) fn create(
-        output: &Path,
+        temporary: &Path,
         origin: Seconds,
         stretch: Ratio<i128>,
     ) -> Result<Self, MediaError> {
-        let path = sidecar_path(output);
+        let folder = folder_beside(temporary);
+        std::fs::create_dir_all(&folder).map_err(|error| write_io(&folder, error))?;
+        let path = folder.join(STREAMS);
         let file = File::create(&path).map_err(|error| write_io(&path, error))?;
         let mut writer = Self {
             file: BufWriter::new(file),

@@ -42,7 +42,7 @@ pub fn write_clip(
         return Err(MediaError::Write { path: path.to_owned(), reason, source: None });
     };
     let mut muxer = Muxer::create(path, Container::Mp4)?;
-    let mut video = VideoTrack::open(&first, rate, &mut muxer)?;
+    let mut video = VideoTrack::open(&first, rate, CRF, &mut muxer)?;
     let mut audio = AudioTrack::open(sound, &mut muxer)?;
     muxer.start()?;
     for (number, picture) in std::iter::once(first).chain(pictures).enumerate() {
@@ -55,6 +55,31 @@ pub fn write_clip(
     muxer.finish()
 }
 
+/// Writes `pictures` (H.264 with `crf`, all of one layout) at `rate` without sound as MP4. On an error no file is left.
+///
+/// # Errors
+/// As [`write_clip`].
+pub fn write_silent(
+    path: &Path,
+    mut pictures: impl Iterator<Item = Picture>,
+    rate: Rate,
+    crf: u8,
+) -> Result<(), MediaError> {
+    super::quiet();
+    let Some(first) = pictures.next() else {
+        let reason = "a clip needs at least one picture".to_owned();
+        return Err(MediaError::Write { path: path.to_owned(), reason, source: None });
+    };
+    let mut muxer = Muxer::create(path, Container::Mp4)?;
+    let mut video = VideoTrack::open(&first, rate, crf, &mut muxer)?;
+    muxer.start()?;
+    for (number, picture) in (0..).zip(std::iter::once(first).chain(pictures)) {
+        video.send(&picture, number, &mut muxer)?;
+    }
+    video.finish(&mut muxer)?;
+    muxer.finish()
+}
+
 struct VideoTrack {
     encoder: VideoEncoder,
     exporter: Exporter,
@@ -64,8 +89,8 @@ struct VideoTrack {
 }
 
 impl VideoTrack {
-    fn open(first: &Picture, rate: Rate, muxer: &mut Muxer) -> Result<Self, MediaError> {
-        let encoding = Encoding { crf: Some(CRF), ..Encoding::default() };
+    fn open(first: &Picture, rate: Rate, crf: u8, muxer: &mut Muxer) -> Result<Self, MediaError> {
+        let encoding = Encoding { crf: Some(crf), ..Encoding::default() };
         let plan = encoder::plan(Codec::H264, first.format)?;
         let time_base = encoder::rational(rate.recip());
         let header = Header {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::MediaError;
 use super::clip::Verified;
 use super::decode::Decoder;
-use crate::frame::Seconds;
+use crate::frame::{Frame, Seconds};
 
 /// Decodes the whole video of `path`.
 ///
@@ -26,11 +26,29 @@ pub fn verify_watched(
 ) -> Result<Verified, MediaError> {
     let mut decoder = Decoder::open(path)?;
     let span = decoder.run_through(each)?;
+    Ok(verified(&decoder, span))
+}
+
+/// [`verify_watched`], showing `each` those frames as well whose number `wants` them.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_pictures(
+    path: &Path,
+    wants: &dyn Fn(u64) -> bool,
+    each: &mut dyn FnMut(u64, Option<&Frame>) -> ControlFlow<()>,
+) -> Result<Verified, MediaError> {
+    let mut decoder = Decoder::open(path)?;
+    let span = decoder.run_through_pictures(wants, each)?;
+    Ok(verified(&decoder, span))
+}
+
+fn verified(decoder: &Decoder, span: Option<(Seconds, Seconds)>) -> Verified {
     let stats = decoder.stats();
-    let duration = span.map_or_else(Seconds::default, |(start, end)| end - start);
-    Ok(Verified {
+    Verified {
         frames: stats.decoded,
-        duration,
+        duration: span.map_or_else(Seconds::default, |(start, end)| end - start),
         corrupt: stats.corrupt + u64::from(stats.truncated),
-    })
+        picture: Some(decoder.info().video.picture),
+    }
 }

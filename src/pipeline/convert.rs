@@ -1,7 +1,6 @@
 //! Runs a conversion: decode, network and encode at the same time over bounded queues, then verification.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,35 +11,36 @@ use num_rational::Ratio;
 
 use crate::config::settings::{Codec, Container, Settings};
 use crate::engine::Interpolator;
-use crate::frame::{Frame, Picture, Rate, Seconds};
+use crate::frame::{Frame, Rate, Seconds};
 use crate::media;
 use crate::media::MediaError;
-use crate::media::clip::{ClipInfo, Verified, WriteSpec};
+use crate::media::clip::{ClipInfo, WriteSpec};
 use crate::media::decode::Decoder;
-use crate::media::sidecar::sidecar_path;
-use crate::media::verify;
 use crate::media::write::Writer;
 use crate::pipeline::ahead::Asked;
-use crate::pipeline::checks::{self, Written};
+use crate::pipeline::beside::{self, Clip};
+use crate::pipeline::checks;
+use crate::pipeline::cut_list;
+use crate::pipeline::encode_quality::EncodeQuality;
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::ledger::{Hash, Ledger};
 use crate::pipeline::length;
+use crate::pipeline::line::InLine;
+use crate::pipeline::looking::{Decoded, Looker};
+use crate::pipeline::masking::Masks;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::resume::Resumed;
-use crate::pipeline::scoring::{HeldOut, Scoring};
-use crate::pipeline::stages::{self, DecodeEnd, Decoded, EncodeEnd, Outgoing, ToEncoder};
+use crate::pipeline::scoring::Scoring;
+use crate::pipeline::stages::{self, DecodeEnd, EncodeEnd, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
-use crate::pipeline::tally::{Kind, Tally};
+use crate::pipeline::tally::Tally;
 use crate::pipeline::timelapse;
-use crate::pipeline::timeline::{Instant as Place, Passage, Shown, Stamp, Timeline};
+use crate::pipeline::timeline::{Instant as Place, Passage, Stamp, Timeline};
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
 
-/// Timesteps of a pair that the engine gets in one call at the most: bounds the memory of finished pictures.
-const TIMESTEPS_AT_ONCE: usize = 4;
-/// Output frames that wait for pictures at the most: bounds the memory of real frames behind them.
-const LINE_LIMIT: usize = 64;
 /// Rate assumed where a container gives none.
 const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
@@ -63,7 +63,7 @@ pub fn convert(
     if result.is_err() {
         // The writer removes its own file on most errors; what is left after verification is removed here.
         let _ = std::fs::remove_file(&task.temporary);
-        let _ = std::fs::remove_file(sidecar_path(&task.temporary));
+        let _ = beside::remove(&task.temporary);
     }
     if let (Err(error), Some(folder)) = (&result, &task.parts)
         && voids_segments(error)
@@ -100,6 +100,8 @@ fn run(
     let started = crate::report::now_rfc3339();
     progress(&Progress { phase: "opening".into(), ..Progress::default() });
     media::init();
+    // What a process that was killed left there is not this output's.
+    let _ = beside::remove(&task.temporary);
     let mut pace = Pace::default();
     let before = Fingerprint::take(&task.source, stop, &mut |step| {
         if pace.is_due() {
@@ -128,17 +130,27 @@ fn run(
         pace,
         source: &before,
         resumed: Resumed::default(),
+        origin: Seconds::default(),
         laid_out: 0,
         tally: Tally::default(),
         scoring: Scoring::new(task.settings.quality_samples, info.video.frames_promised),
         shown: Seconds::default(),
+        ledger: None,
+        listed: cut_list::read(&task.settings, &task.source)?,
+        masks: Masks::find(task, info.video.picture, stop)?,
+        encode_quality: EncodeQuality::new(info.video.picture, task.settings.quality_samples),
+        accounted: 0,
     };
+    session.scoring.leave_out(&session.masks.rectangles(), info.video.picture);
+    if task.settings.beside.frame_list {
+        session.ledger = Some(Ledger::create(&task.temporary)?);
+    }
     let (decode_end, encode_end) = session.work(decoder)?;
     session.tally.lost_at_end(decode_end.lost_at_end);
     checks::complete(&task.source, &info, &decode_end.stats)?;
     let timelapse = by_name.or_else(|| timelapse::by_pictures(&info, decode_end.leaps));
     timelapse::check(task, timelapse.as_ref())?;
-    let verified = session.verify()?;
+    let inspected = session.inspect()?;
     let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
     if !before.same_content(&after) {
         return Err(ConvertError::SourceChanged {
@@ -150,7 +162,9 @@ fn run(
     let output =
         Fingerprint::take(&task.temporary, stop, &mut |step| session.say("verifying", step))?;
     let engine = session.resumed.engine(session.asked.description());
-    Ok(summary::done(Facts {
+    let (length, origin) = (session.tally.source_end, session.origin);
+    let streams = encode_end.summary.sidecar.clone();
+    let mut report = summary::done(Facts {
         task,
         info: &info,
         plan,
@@ -164,13 +178,18 @@ fn run(
         timelapse,
         decode: decode_end,
         encode: encode_end,
-        verified,
+        inspected,
+        masks: session.masks,
         before: before.clone(),
         after,
         output,
         started,
         wall: clock.elapsed(),
-    }))
+    });
+    let length = length.unwrap_or_default();
+    let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };
+    beside::make(task, &clip, &mut report, stop)?;
+    Ok(report)
 }
 
 /// The container: as configured, else by the output's extension, else by the codec.
@@ -183,46 +202,53 @@ fn container(settings: &Settings, output: &Path) -> Container {
 /// The state of one conversion, on the network's thread.
 pub(super) struct Session<'a> {
     pub(super) task: &'a Task,
-    info: &'a ClipInfo,
+    pub(super) info: &'a ClipInfo,
     pub(super) source: &'a Fingerprint,
-    plan: Plan,
+    pub(super) plan: Plan,
     container: Container,
     pub(super) asked: Asked<'a>,
-    line: VecDeque<InLine>,
+    pub(super) line: VecDeque<InLine>,
     pub(super) stop: &'a Arc<AtomicBool>,
     progress: &'a mut dyn FnMut(&Progress),
     clock: Instant,
     pace: Pace,
     pub(super) resumed: Resumed,
+    /// Time of the first source frame.
+    origin: Seconds,
     /// Output frames of the open segment.
-    laid_out: u64,
+    pub(super) laid_out: u64,
     pub(super) tally: Tally,
     pub(super) scoring: Scoring,
     /// How long the newest output frame is shown.
-    shown: Seconds,
-}
-
-/// What waits for its turn, in output order; its picture may still be in the network.
-enum InLine {
-    /// An output frame; without a picture, the engine's next one.
-    Output { picture: Option<Arc<Picture>>, kind: Kind, pts: Seconds, duration: Seconds },
-    /// The engine's next picture is a held-out frame.
-    HeldOut(Box<HeldOut>),
+    pub(super) shown: Seconds,
+    /// The list of frames, where it is asked for.
+    pub(super) ledger: Option<Ledger>,
+    /// Listed cuts.
+    pub(super) listed: Vec<Seconds>,
+    /// Where nothing is made up.
+    pub(super) masks: Masks,
+    /// Real frames that are compared with those of the finished output.
+    pub(super) encode_quality: EncodeQuality,
+    /// Output frames that were laid out, in this run and before.
+    pub(super) accounted: u64,
 }
 
 /// The frames in view: the newest, and the one before it with the passage between them.
 pub(super) struct View {
     pub(super) newest: Frame,
-    before: Option<(Frame, Passage)>,
+    pub(super) before: Option<(Frame, Passage)>,
     /// Length of the last gap, for a last frame that carries no duration.
     gap: Option<Seconds>,
 }
 
 impl View {
     /// The view from the frame behind `passage`.
-    pub(super) fn moved(self, next: Frame, passage: Passage) -> Self {
-        let gap = Some(next.pts - self.newest.pts);
-        Self { gap, before: Some((self.newest, passage)), newest: next }
+    pub(super) fn moved(self, next: Decoded, passage: Passage) -> Self {
+        let last = next.repaired.last().map_or(self.newest.pts, |it| it.pts);
+        let gap = Some(next.frame.pts - last);
+        // Over a repaired picture the motion is that of two gaps: not what is measured elsewhere.
+        let passage = if next.repaired.is_empty() { passage } else { Passage::Barred };
+        Self { gap, before: Some((self.newest, passage)), newest: next.frame }
     }
 }
 
@@ -231,7 +257,8 @@ impl Session<'_> {
         let (decoded_in, decoded_out) = sync_channel(stages::DECODED_QUEUE);
         let (encode_in, encode_out) = sync_channel(stages::ENCODE_QUEUE);
         std::thread::scope(|scope| {
-            let decode = scope.spawn(move || stages::decode(decoder, &decoded_in));
+            let looker = Looker::new(&self.task.settings, &self.listed, self.info.video.rate);
+            let decode = scope.spawn(move || stages::decode(decoder, looker, &decoded_in));
             let mut encode_out = Some(encode_out);
             let mut encode = None;
             let result = self.frames(&decoded_out, &encode_in, |writer, parts| {
@@ -261,6 +288,7 @@ impl Session<'_> {
         let first = first?;
         let origin = first.frame.pts;
         self.tally.note_first(&first);
+        self.origin = origin;
         let spec = WriteSpec {
             encoding: self.task.settings.encoding.clone(),
             container: self.container,
@@ -274,26 +302,28 @@ impl Session<'_> {
         start_writer(writer, parts);
         let mut timeline = Timeline::new(self.plan, origin);
         self.tally.frames_in = 1;
+        self.see(first.frame.index, first.hash);
         let mut view = View { newest: first.frame, before: None, gap: None };
         if let Some(state) = state {
-            timeline.go_on(state.on_grid);
-            view = self.go_on(state, view, decoded)?;
+            view = self.go_on(state, view, &mut timeline, decoded)?;
         }
         for next in decoded {
             let next = next?;
             if self.stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
-            self.tally.frames_in += 1;
+            self.tally.frames_in += 1 + next.repaired.len() as u64;
             length::check(&self.task.source, next.frame.pts - origin)?;
             let (passage, joint) = next.compared();
             self.tally.note(&view.newest, &next);
+            self.see(next.frame.index, next.hash);
             self.asked.set_bars(next.bars);
-            let places = timeline.gap(stamp(&view.newest), stamp(&next.frame), passage);
+            let places = laid_out(&mut timeline, &view.newest, &next, passage);
             self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
-            self.hold_out(&view, &next.frame, passage)?;
-            self.tally.gap(next.frame.pts - view.newest.pts);
-            view = view.moved(next.frame, passage);
+            if next.repaired.is_empty() {
+                self.hold_out(&view, &next.frame, passage)?;
+            }
+            view = view.moved(next, passage);
             if self.task.segments.ends(self.laid_out, joint) {
                 self.end_segment(view.newest.index, timeline.on_grid(), encoder)?;
             }
@@ -321,6 +351,13 @@ impl Session<'_> {
         })
     }
 
+    /// Notes the hash of a source frame for the list of frames.
+    pub(super) fn see(&mut self, index: u64, hash: Option<Hash>) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.saw(index, hash);
+        }
+    }
+
     /// Lets everything under way arrive, and has the encoder end its segment before source frame `frame`.
     fn end_segment(
         &mut self,
@@ -336,104 +373,6 @@ impl Session<'_> {
         // A closed queue means the encoder failed; its own error is reported by the caller.
         let sent = encoder.send(ToEncoder::EndSegment(Box::new(state)));
         sent.map_err(|_| ConvertError::Interrupted)
-    }
-
-    /// Sends the output frames of one gap on their way to the encoder, in order.
-    fn emit(
-        &mut self,
-        places: &[Place],
-        first: &Frame,
-        second: Option<&Frame>,
-        encoder: &SyncSender<ToEncoder>,
-    ) -> Result<(), ConvertError> {
-        self.laid_out += places.len() as u64;
-        for group in places.chunks(TIMESTEPS_AT_ONCE) {
-            if let Some(second) = second {
-                let timestep = |place: &Place| match place.shown {
-                    Shown::Between { timestep, .. } => Some(timestep),
-                    _ => None,
-                };
-                let timesteps: Vec<f32> = group.iter().filter_map(timestep).collect();
-                self.asked.ask(first, second, &timesteps)?;
-            }
-            for place in group {
-                let (kind, picture) = match (place.shown, second) {
-                    (Shown::Between { .. }, _) => (Kind::Synthesised, None),
-                    (Shown::Real(index), Some(second)) if index == second.index => {
-                        (Kind::Real, Some(Arc::clone(&second.picture)))
-                    }
-                    (Shown::Real(_), _) => (Kind::Real, Some(Arc::clone(&first.picture))),
-                    (Shown::Held(_), _) => (Kind::Held, Some(Arc::clone(&first.picture))),
-                };
-                let (pts, duration) = (place.pts, place.duration);
-                self.shown = duration;
-                self.line.push_back(InLine::Output { picture, kind, pts, duration });
-            }
-            let depth = self.asked.depth();
-            self.advance(depth, encoder)?;
-        }
-        Ok(())
-    }
-
-    /// Sends what is next in line to the encoder, down to `depth` pictures that the engine still works on.
-    fn advance(
-        &mut self,
-        depth: usize,
-        encoder: &SyncSender<ToEncoder>,
-    ) -> Result<(), ConvertError> {
-        while let Some(next) = self.line.pop_front() {
-            let made = match &next {
-                InLine::Output { picture: Some(_), .. } => None,
-                _ if self.asked.waiting() <= depth && self.line.len() < LINE_LIMIT => {
-                    self.line.push_front(next);
-                    return Ok(());
-                }
-                _ => Some(self.asked.collect()?),
-            };
-            match (next, made) {
-                (InLine::Output { picture, kind, pts, duration }, made) => {
-                    let Some(picture) = picture.or(made.map(Arc::new)) else { continue };
-                    let outgoing = Outgoing { picture, pts, duration };
-                    if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
-                        return Err(ConvertError::Interrupted);
-                    }
-                    self.tally.add(kind);
-                }
-                (InLine::HeldOut(held_out), Some(made)) => {
-                    self.scoring.score(*held_out, made, self.asked.scorer())?;
-                }
-                (InLine::HeldOut(_), None) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks for the middle of three real frames from the outer two.
-    fn hold_out(
-        &mut self,
-        view: &View,
-        newest: &Frame,
-        passage: Passage,
-    ) -> Result<(), ConvertError> {
-        let middle = &view.newest;
-        let Some((oldest, Passage::Open)) = &view.before else { return Ok(()) };
-        if passage == Passage::Barred {
-            return Ok(());
-        }
-        if !self.scoring.wants(middle.index) {
-            return Ok(());
-        }
-        let part = (middle.pts - oldest.pts) / (newest.pts - oldest.pts);
-        let timestep = (*part.numer() as f64 / *part.denom() as f64) as f32;
-        self.asked.ask(oldest, newest, &[timestep])?;
-        let (oldest, middle, newest) = (oldest.clone(), middle.clone(), newest.clone());
-        self.line.push_back(InLine::HeldOut(Box::new(HeldOut {
-            oldest,
-            middle,
-            newest,
-            timestep,
-        })));
-        Ok(())
     }
 
     /// Reports progress where it is due; `step` says how far a phase without source frames is.
@@ -457,24 +396,19 @@ impl Session<'_> {
             eta_s: expected.filter(|_| done_now > 0).map(eta),
         });
     }
+}
 
-    /// Decodes the finished file, and holds it to what was written.
-    fn verify(&mut self) -> Result<Verified, ConvertError> {
-        let verified = verify::verify_watched(&self.task.temporary, &mut |frames| {
-            self.say("verifying", frames);
-            match self.stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
-        let duration = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
-        let (frames, rate, shown) = (self.tally.total(), self.plan.rate, self.shown);
-        let written = Written { frames, duration, rate, shown };
-        checks::verified(&self.task.temporary, &written, &verified)?;
-        Ok(verified)
+/// The output frames between `newest` and `next`, over repeated pictures that are replaced.
+pub(super) fn laid_out(
+    timeline: &mut Timeline,
+    newest: &Frame,
+    next: &Decoded,
+    passage: Passage,
+) -> Vec<Place> {
+    let (first, second) = (stamp(newest), stamp(&next.frame));
+    match next.repaired[..] {
+        [] => timeline.gap(first, second, passage),
+        ref repaired => timeline.gap_over(first, repaired, second),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The held-out scores as the report writes them.
 
 use crate::frame::Seconds;
-use crate::quality::holdout::{HoldoutScores, Pooled};
-use crate::report::{Holdout, Scores};
+use crate::quality::holdout::{HoldoutScores, Pooled, Sample};
+use crate::report::measured::{Encode, HeldOutFrame};
+use crate::report::{Holdout, Quality, Scores};
 
 /// Name of the protocol: neighbors two frame distances apart, real time steps.
 const PROTOCOL: &str = "holdout-2x";
@@ -19,7 +20,15 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
         repeat: scores_report(&scores.repeat),
         blend: scores_report(&scores.blend),
         worst_pts_s: scores.worst_pts.map(seconds),
+        frames: scores.frames.iter().map(frame).collect(),
     }
+}
+
+/// The report's form of all scores; `encode` is how many real frames were compared after the encoder, and how.
+#[must_use]
+pub fn quality(scores: &HoldoutScores, encode: Option<(u64, Pooled)>) -> Quality {
+    let encode = encode.map(|(frames, pooled)| Encode { frames, scores: scores_report(&pooled) });
+    Quality { holdout: holdout_report(scores), encode }
 }
 
 /// The report's form of pooled scores.
@@ -36,6 +45,16 @@ pub fn scores_report(pooled: &Pooled) -> Scores {
         ssim_rife: pooled.ssim_rife,
         exact: pooled.exact,
         identical: pooled.identical,
+    }
+}
+
+fn frame(sample: &Sample) -> HeldOutFrame {
+    HeldOutFrame {
+        frame: sample.middle_index,
+        pts_s: seconds(sample.pts),
+        psnr_rgb_db: sample.network.rgb.psnr_db(),
+        psnr_y_db: sample.network.luma.psnr_db(),
+        ssim_y: sample.network.ssim_y,
     }
 }
 

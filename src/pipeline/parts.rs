@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::EngineDescription;
+use crate::frame::Seconds;
 use crate::media;
 use crate::media::MediaError;
 use crate::media::packets::Kept;
@@ -78,9 +79,10 @@ pub fn identity(
     source: &Fingerprint,
     engine: &EngineDescription,
     writer: &str,
+    listed: &[Seconds],
 ) -> String {
     let text = format!(
-        "{LAYOUT}\n{} {}\n{}\n{:?}\n{:?}\n{:?}\n{writer}\n",
+        "{LAYOUT}\n{} {}\n{}\n{:?}\n{:?}\n{:?}\n{writer}\n{listed:?}\n",
         env!("CARGO_PKG_VERSION"),
         media::libavcodec_version(),
         source.sha256,

@@ -11,10 +11,10 @@ use crate::engine::EngineDescription;
 use crate::media::MediaError;
 use crate::media::write::Writer;
 use crate::pipeline::ConvertError;
-use crate::pipeline::convert::{Session, View};
+use crate::pipeline::convert::{Session, View, laid_out};
+use crate::pipeline::looking::Decoded;
 use crate::pipeline::parts::{self, Parts, State};
-use crate::pipeline::scoring::Scoring;
-use crate::pipeline::stages::Decoded;
+use crate::pipeline::timeline::Timeline;
 use crate::report::{self, Resumption};
 
 /// What a run began with.
@@ -47,7 +47,8 @@ impl Session<'_> {
     ) -> Result<(Option<Parts>, Option<State>), ConvertError> {
         let Some(folder) = &self.task.parts else { return Ok((None, None)) };
         let engine = self.asked.description();
-        let identity = parts::identity(self.task, self.source, &engine, writer.identity());
+        let identity =
+            parts::identity(self.task, self.source, &engine, writer.identity(), &self.listed);
         let stop = self.stop;
         let (parts, taken) =
             Parts::open(folder, identity, stop, &mut |bytes| self.say("resuming", bytes))?;
@@ -88,15 +89,17 @@ impl Session<'_> {
         Ok((Some(parts), Some(state)))
     }
 
-    /// Goes on with the counts of `state`; takes decoded frames up to the one that the next segment begins with.
+    /// Goes on with the counts of `state`; takes decoded frames up to the one that the next segment begins with. Their
+    /// output frames are laid out again for the list of frames.
     pub(super) fn go_on(
         &mut self,
         state: State,
         mut view: View,
+        timeline: &mut Timeline,
         decoded: &Receiver<Result<Decoded, MediaError>>,
     ) -> Result<View, ConvertError> {
         self.tally = state.tally;
-        self.scoring = Scoring::go_on(state.holdout);
+        self.scoring.go_on(state.holdout);
         while view.newest.index < state.frame {
             let next = decoded.recv().map_err(|_| ConvertError::Verify {
                 path: self.task.source.clone(),
@@ -106,9 +109,13 @@ impl Session<'_> {
                 return Err(ConvertError::Interrupted);
             }
             let (passage, _) = next.compared();
-            view = view.moved(next.frame, passage);
+            self.see(next.frame.index, next.hash);
+            let places = laid_out(timeline, &view.newest, &next, passage);
+            self.account(&places, &view.newest, Some(&next.frame))?;
+            view = view.moved(next, passage);
             self.say("resuming", view.newest.index);
         }
+        timeline.go_on(state.on_grid);
         Ok(view)
     }
 }

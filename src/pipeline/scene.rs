@@ -43,20 +43,20 @@ pub struct CutDetector {
 }
 
 impl CutDetector {
-    /// The structure that the picture scored last has lost.
+    /// The structure that the picture looked at last has lost.
     #[must_use]
     pub fn lost_structure(&self) -> f64 {
         self.lost_before
     }
 
-    /// The cut score (0..=1) of this picture against the one before; 0 for the first.
-    pub fn score(&mut self, picture: &Picture) -> f64 {
+    /// The cut score (0..=1) of this picture against the one before, 0 for the first; and its coarse luma.
+    pub fn look(&mut self, picture: &Picture) -> (f64, Signature) {
         let now = Signature::of(picture);
-        let Some(before) = self.before.replace(now.clone()) else { return 0.0 };
+        let Some(before) = self.before.replace(now.clone()) else { return (0.0, now) };
         let lost = before.compare(&now).lost_structure;
         let score = (lost - self.lost_before).clamp(0.0, 1.0);
         self.lost_before = lost;
-        score
+        (score, now)
     }
 }
 
@@ -91,6 +91,20 @@ impl Signature {
         Self { cells }
     }
 
+    /// Mean luma, 0..=1.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.cells.iter().sum::<f64>() / self.cells.len() as f64
+    }
+
+    /// Standard deviation of the cells, of full scale.
+    #[must_use]
+    pub fn deviation(&self) -> f64 {
+        let mean = self.mean();
+        let squares = self.cells.iter().map(|it| (it - mean).powi(2)).sum::<f64>();
+        (squares / self.cells.len() as f64).sqrt()
+    }
+
     /// Compares with the signature of a picture of the same size.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Comparison {
@@ -98,13 +112,9 @@ impl Signature {
         let count = self.cells.len() as f64;
         let pairs = || self.cells.iter().zip(&other.cells);
         let difference = pairs().map(|(a, b)| (a - b).abs()).sum::<f64>() / count;
-        let mean = |cells: &[f64]| cells.iter().sum::<f64>() / count;
-        let (mean_a, mean_b) = (mean(&self.cells), mean(&other.cells));
+        let (mean_a, mean_b) = (self.mean(), other.mean());
         let covariance = pairs().map(|(a, b)| (a - mean_a) * (b - mean_b)).sum::<f64>() / count;
-        let deviation = |cells: &[f64], mean: f64| {
-            (cells.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / count).sqrt()
-        };
-        let (a, b) = (deviation(&self.cells, mean_a), deviation(&other.cells, mean_b));
+        let (a, b) = (self.deviation(), other.deviation());
         let lost_structure = if difference < LEAST_DIFFERENCE {
             0.0
         } else if a < FLAT_DEVIATION || b < FLAT_DEVIATION {
@@ -176,7 +186,7 @@ mod tests {
 
     fn scores(pictures: &[Picture]) -> Vec<f64> {
         let mut detector = CutDetector::default();
-        pictures.iter().map(|it| detector.score(it)).collect()
+        pictures.iter().map(|it| detector.look(it).0).collect()
     }
 
     fn cuts(pictures: &[Picture]) -> Vec<usize> {

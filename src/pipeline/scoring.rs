@@ -6,15 +6,19 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::config::content::Rectangle;
 use crate::engine::blend;
 use crate::engine::{EngineError, Scorer};
-use crate::frame::{Frame, Picture};
+use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
+use crate::pipeline::masks;
 use crate::quality::FrameScores;
 use crate::quality::holdout::{Holdout, MeasuredOn, Sample, Triplet};
 
 /// Frames that wait to be scored at the most.
 const QUEUE: usize = 2;
+/// Part of the picture that is left out at the most.
+const MOST_LEFT_OUT: f64 = 0.9;
 
 /// A real frame that was predicted from its neighbors.
 pub struct HeldOut {
@@ -28,15 +32,27 @@ pub struct HeldOut {
     pub timestep: f32,
 }
 
+/// Parts of the picture that are not scored.
+#[derive(Clone, Default)]
+struct LeftOut {
+    rectangles: Vec<Rectangle>,
+    pixels: u64,
+    of: u64,
+}
+
 /// A held-out frame and what the network made of it.
 struct Made {
     held_out: HeldOut,
     network: Picture,
+    left_out: LeftOut,
+    /// The earlier neighbor, where it is not scored as it is.
+    repeat: Option<Picture>,
 }
 
 /// The scores of a clip on their way.
 pub struct Scoring {
     holdout: Holdout,
+    left_out: LeftOut,
     /// Under way on the device.
     on_device: Option<Made>,
     beside: Option<Beside>,
@@ -51,12 +67,23 @@ struct Beside {
 impl Scoring {
     /// At most `max_samples` of a clip of `expected_frames`: see [`Holdout::new`].
     pub fn new(max_samples: u32, expected_frames: Option<u64>) -> Self {
-        Self { holdout: Holdout::new(max_samples, expected_frames), on_device: None, beside: None }
+        let holdout = Holdout::new(max_samples, expected_frames);
+        Self { holdout, left_out: LeftOut::default(), on_device: None, beside: None }
     }
 
     /// Goes on from what another had come to.
-    pub fn go_on(holdout: Holdout) -> Self {
-        Self { holdout, on_device: None, beside: None }
+    pub fn go_on(&mut self, holdout: Holdout) {
+        self.holdout = holdout;
+    }
+
+    /// Leaves `rectangles` of pictures of `format` out of all scores. Where nearly nothing would be left, nothing is scored.
+    pub fn leave_out(&mut self, rectangles: &[Rectangle], format: PictureFormat) {
+        let of = (format.width_px * format.height_px) as u64;
+        let pixels = if rectangles.is_empty() { 0 } else { masks::covered_px(format, rectangles) };
+        if pixels as f64 > MOST_LEFT_OUT * of as f64 {
+            self.holdout = Holdout::new(0, None);
+        }
+        self.left_out = LeftOut { rectangles: rectangles.to_vec(), pixels, of };
     }
 
     /// What all scores so far come to; waits for those under way.
@@ -92,7 +119,7 @@ impl Scoring {
         network: Picture,
         scorer: Option<&mut dyn Scorer>,
     ) -> Result<(), EngineError> {
-        let made = Made { held_out, network };
+        let made = Made::new(held_out, network, self.left_out.clone());
         let Some(scorer) = scorer else {
             self.settle(None)?;
             self.on_the_processor(made);
@@ -155,16 +182,40 @@ impl Scoring {
 fn measure(frames: &Receiver<Made>) -> Vec<Sample> {
     let sample = |made: Made| {
         let blend = made.blend();
-        made.triplet(&blend).measure()
+        made.of_the_rest(made.triplet(&blend).measure())
     };
     frames.iter().map(sample).collect()
 }
 
 impl Made {
+    fn new(held_out: HeldOut, mut network: Picture, left_out: LeftOut) -> Self {
+        let mut repeat = None;
+        if !left_out.rectangles.is_empty() {
+            let truth = &held_out.middle.picture;
+            let earlier = repeat.insert((*held_out.oldest.picture).clone());
+            masks::cover(&mut network, truth, &left_out.rectangles);
+            masks::cover(earlier, truth, &left_out.rectangles);
+        }
+        Self { held_out, network, left_out, repeat }
+    }
+
     /// Both neighbors, mixed.
     fn blend(&self) -> Picture {
-        let HeldOut { oldest, newest, timestep, .. } = &self.held_out;
-        blend::blend(&oldest.picture, &newest.picture, *timestep)
+        let HeldOut { oldest, middle, newest, timestep } = &self.held_out;
+        let mut mixed = blend::blend(&oldest.picture, &newest.picture, *timestep);
+        masks::cover(&mut mixed, &middle.picture, &self.left_out.rectangles);
+        mixed
+    }
+
+    /// The scores of what is not left out.
+    fn of_the_rest(&self, mut sample: Sample) -> Sample {
+        let LeftOut { pixels, of, .. } = self.left_out;
+        if pixels > 0 {
+            for scores in [&mut sample.network, &mut sample.repeat, &mut sample.blend] {
+                *scores = scores.of_the_rest(of, pixels);
+            }
+        }
+        sample
     }
 
     fn triplet<'a>(&'a self, blend: &'a Picture) -> Triplet<'a> {
@@ -174,7 +225,7 @@ impl Made {
             pts: middle.pts,
             truth: &middle.picture,
             network: &self.network,
-            repeat: &oldest.picture,
+            repeat: self.repeat.as_ref().unwrap_or(&oldest.picture),
             blend,
         }
     }
@@ -183,6 +234,6 @@ impl Made {
         let format = self.network.format;
         let scores = |it| FrameScores::of_measures(it, format.width_px, format.height_px);
         let triplet = self.triplet(&self.network);
-        triplet.sample(measures.map(scores), MeasuredOn::Device)
+        self.of_the_rest(triplet.sample(measures.map(scores), MeasuredOn::Device))
     }
 }

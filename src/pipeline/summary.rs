@@ -6,11 +6,13 @@ use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
-use crate::media::clip::{ClipInfo, StreamOutcome, Verified};
-use crate::media::sidecar::sidecar_path;
+use crate::media::clip::{ClipInfo, StreamOutcome};
+use crate::pipeline::camera;
 use crate::pipeline::fingerprint::Fingerprint;
-use crate::pipeline::holdout::holdout_report;
+use crate::pipeline::holdout::quality;
+use crate::pipeline::inspect::Inspected;
 use crate::pipeline::level;
+use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
@@ -18,6 +20,7 @@ use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
+use crate::report::provenance::{Capture, Tag};
 use crate::report::{self, Report, Status};
 
 /// Everything a finished conversion knows.
@@ -49,7 +52,9 @@ pub struct Facts<'a> {
     /// End of the encode thread.
     pub encode: EncodeEnd,
     /// What decoding the output showed.
-    pub verified: Verified,
+    pub inspected: Inspected,
+    /// Where nothing was made up.
+    pub masks: Masks,
     /// The source before.
     pub before: Fingerprint,
     /// The source after.
@@ -64,7 +69,8 @@ pub struct Facts<'a> {
 
 /// The report of a finished conversion.
 pub fn done(facts: Facts<'_>) -> Report {
-    let Facts { task, info, plan, engine, mut tally, decode, encode, verified, wall, .. } = facts;
+    let Facts { task, info, plan, engine, mut tally, decode, encode, inspected, wall, .. } = facts;
+    let verified = inspected.verified;
     let duration = tally.source_end;
     let source = report::Source {
         sha256: Some(facts.before.sha256),
@@ -98,7 +104,8 @@ pub fn done(facts: Facts<'_>) -> Report {
             plan.rate,
         )
         .map(str::to_owned),
-        sidecars: encode.summary.sidecar.iter().map(|it| sidecar(it, task)).collect(),
+        sidecars: Vec::new(),
+        real_frames: inspected.real_frames,
     };
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
@@ -133,6 +140,11 @@ pub fn done(facts: Facts<'_>) -> Report {
     if let Some(reason) = &engine.fallback_reason {
         notices.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
+    if facts.masks.undecided {
+        let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
+                       set `masks` where there are any";
+        notices.push(report::Notice { code: "overlays_undecided".into(), message: message.into() });
+    }
     let step =
         |message: &String| report::Notice { code: "device_step".into(), message: message.clone() };
     notices.extend(engine.steps.iter().map(step));
@@ -143,6 +155,9 @@ pub fn done(facts: Facts<'_>) -> Report {
         cuts: tally.cuts,
         barriers: tally.barriers,
         black_bars: decode.bars.reported(),
+        changes: tally.changes,
+        confidence: tally.certainty.finish(task.settings.content.hold_below),
+        masks: facts.masks.all,
         frame_map,
     };
     Report {
@@ -154,7 +169,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         }),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: facts.holdout.finish().map(|it| report::Quality { holdout: holdout_report(&it) }),
+        quality: facts.holdout.finish().map(|it| quality(&it, inspected.encode)),
         timing,
         warnings: notices,
         ..blank(task, Status::Done, source)
@@ -188,6 +203,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
             libavcodec: media::libavcodec_version(),
+            ffmpeg: media::ffmpeg_version(),
         },
         host: report::host(),
         source,
@@ -207,7 +223,8 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
 
 fn empty_source(task: &Task) -> report::Source {
     let (path, path_b64) = report::path_fields(&task.source);
-    report::Source { path, path_b64, ..report::Source::default() }
+    let capture = camera::by_name(&task.source);
+    report::Source { path, path_b64, capture, ..report::Source::default() }
 }
 
 fn probed_source(
@@ -218,9 +235,13 @@ fn probed_source(
 ) -> report::Source {
     let video = &info.video;
     let (num, den) = video.sample_aspect_ratio;
+    let blank = empty_source(task);
+    let tag = |(name, value): &(String, String)| Tag { name: name.clone(), value: value.clone() };
+    let tags = info.tags.iter().map(tag).collect();
     report::Source {
         size_bytes,
         modified: modified.and_then(report::rfc3339),
+        capture: Capture { tags, ..blank.capture.clone() },
         format: Some(info.format.clone()),
         codec: Some(video.codec.clone()),
         width_px: Some(video.picture.width_px),
@@ -235,7 +256,7 @@ fn probed_source(
             transfer: video.color.transfer.clone(),
             range: video.color.range.clone(),
         }),
-        ..empty_source(task)
+        ..blank
     }
 }
 
@@ -246,9 +267,16 @@ fn device(engine: &EngineDescription) -> report::Device {
         precision: engine.precision.clone(),
         instructions: engine.instructions.clone(),
         threads: engine.threads,
+        driver: (engine.device_kind == "cuda").then(driver_version).flatten(),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }
+}
+
+/// Version of NVIDIA's driver, as its kernel module says.
+fn driver_version() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
+    Some(text.trim().to_owned()).filter(|it| !it.is_empty())
 }
 
 fn stream(outcome: &StreamOutcome) -> report::Stream {
@@ -258,16 +286,6 @@ fn stream(outcome: &StreamOutcome) -> report::Stream {
         codec: outcome.stream.codec.clone(),
         action: outcome.action.into(),
         reason: outcome.reason.clone(),
-    }
-}
-
-fn sidecar(beside: &media::clip::Sidecar, task: &Task) -> report::findings::Sidecar {
-    report::findings::Sidecar {
-        path: report::path_fields(&sidecar_path(&task.output)).0,
-        streams: beside.streams.clone(),
-        samples: beside.samples,
-        size_bytes: beside.size_bytes,
-        sha256: beside.sha256.clone(),
     }
 }
 

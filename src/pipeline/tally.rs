@@ -3,15 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{Frame, Seconds};
-use crate::pipeline::segments::Joint;
-use crate::pipeline::stages::Decoded;
+use crate::pipeline::certainty::{Certainty, Held};
+use crate::pipeline::changes;
+use crate::pipeline::looking::{Decoded, FoundCut};
+use crate::pipeline::timeline::Shown;
+use crate::report::content::{Change, Cut};
 use crate::report::findings::Barrier;
-use crate::report::{Cut, OutputFrames, Run, Section};
+use crate::report::{OutputFrames, Run, Section};
 
 /// Cuts listed in a report at the most; further ones are counted.
 pub const CUTS_LISTED: usize = 10_000;
+/// Flashes and fades listed at the most.
+const CHANGES_LISTED: usize = 1_000;
 /// Sections of the frame map listed at the most.
 pub const SECTIONS_LISTED: usize = 10_000;
+/// Runs of a section at the most: one that would be longer is divided.
+const RUNS_OF_SECTION: usize = 100;
 
 /// Barriers listed in a report at the most; further ones are counted.
 pub const BARRIERS_LISTED: usize = 10_000;
@@ -28,14 +35,30 @@ pub enum Kind {
     Synthesised,
     /// A real frame shown again.
     Held,
+    /// Made by the network in place of a repeated picture.
+    Repaired,
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    /// Of an output frame that shows that.
+    #[must_use]
+    pub fn of(shown: Shown) -> Self {
+        match shown {
+            Shown::Real(_) => Self::Real,
+            Shown::Between { .. } => Self::Synthesised,
+            Shown::Instead { .. } => Self::Repaired,
+            Shown::Held(_) => Self::Held,
+        }
+    }
+
+    /// As the report writes it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Real => "real",
             Self::Synthesised => "synthesised",
             Self::Held => "held",
+            Self::Repaired => "repaired",
         }
     }
 }
@@ -51,6 +74,8 @@ pub struct Tally {
     map: Vec<Section>,
     /// The runs since the last real frame that began a section.
     section: Vec<Run>,
+    /// Source frame of the first of them.
+    section_start: u64,
     /// Whether the map ended early.
     pub map_cut: bool,
     /// Hard cuts; ends early at [`CUTS_LISTED`].
@@ -65,6 +90,10 @@ pub struct Tally {
     barred_to: Option<Seconds>,
     /// Time of the last source frame and where it ends.
     last: Option<(Seconds, Seconds)>,
+    /// Flashes and fades; ends early at [`CHANGES_LISTED`].
+    pub changes: Vec<Change>,
+    /// How sure the gaps are.
+    pub certainty: Certainty,
     /// Shortest and longest gap between source frames.
     pub gaps: Option<(Seconds, Seconds)>,
     /// Source frames that repeat the one before.
@@ -75,42 +104,72 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one output frame.
-    pub fn add(&mut self, kind: Kind) {
+    pub fn add(&mut self, shown: Shown) {
+        let kind = Kind::of(shown);
         self.frames.total += 1;
         match kind {
             Kind::Real => self.frames.real += 1,
             Kind::Synthesised => self.frames.synthesised += 1,
             Kind::Held => self.frames.held += 1,
+            Kind::Repaired => self.frames.repaired += 1,
         }
-        match self.section.last_mut() {
-            Some(run) if run.kind == kind.word() => run.count += 1,
-            Some(_) if kind == Kind::Real => {
-                self.close_section();
-                self.section.push(Run { kind: kind.word().into(), count: 1 });
+        let (source_frame, timestep) = match shown {
+            Shown::Real(index) | Shown::Held(index) => (index, None),
+            Shown::Between { first, timestep } | Shown::Instead { first, timestep } => {
+                (first, Some(timestep))
             }
-            _ => self.section.push(Run { kind: kind.word().into(), count: 1 }),
+        };
+        let place = |start: u64| source_frame.saturating_sub(start);
+        if let Some(run) = self.section.last_mut().filter(|it| it.kind == kind.word()) {
+            let next = run.source_frame + if kind == Kind::Real { run.count } else { 0 };
+            if next == place(self.section_start) {
+                run.count += 1;
+                run.timesteps.extend(timestep);
+                return;
+            }
         }
+        if kind == Kind::Real || self.section.len() == RUNS_OF_SECTION {
+            self.close_section(source_frame);
+        }
+        if self.section.is_empty() {
+            self.section_start = source_frame;
+        }
+        self.section.push(Run {
+            kind: kind.word().into(),
+            count: 1,
+            source_frame: place(self.section_start),
+            timesteps: timestep.into_iter().collect(),
+        });
     }
 
     /// What every output frame is.
     pub fn take_map(&mut self) -> Vec<Section> {
-        self.close_section();
+        self.close_section(self.section_start);
         std::mem::take(&mut self.map)
     }
 
-    fn close_section(&mut self) {
+    /// Ends a section before one that begins with source frame `next`.
+    fn close_section(&mut self, next: u64) {
         let runs = std::mem::take(&mut self.section);
+        let source_frames = next.saturating_sub(self.section_start);
+        let start = self.section_start;
         let room = self.map.len() < SECTIONS_LISTED;
+        let follows = |last: &Section| {
+            let is_next = last.source_frame + last.source_frames * last.repeat == start;
+            is_next && last.runs == runs && last.source_frames == source_frames
+        };
         match self.map.last_mut() {
             _ if runs.is_empty() || self.map_cut => {}
-            Some(last) if last.runs == runs => last.repeat += 1,
-            _ if room => self.map.push(Section { runs, repeat: 1 }),
+            Some(last) if follows(last) => last.repeat += 1,
+            _ if room => {
+                self.map.push(Section { runs, repeat: 1, source_frame: start, source_frames });
+            }
             _ => self.map_cut = true,
         }
     }
 
     /// Notes the gap before a source frame.
-    pub fn gap(&mut self, gap: Seconds) {
+    fn gap(&mut self, gap: Seconds) {
         let (shortest, longest) = self.gaps.unwrap_or((gap, gap));
         self.gaps = Some((shortest.min(gap), longest.max(gap)));
     }
@@ -126,9 +185,21 @@ impl Tally {
         if next.is_behind_damage() {
             self.barrier(before.pts, next);
         }
-        match next.compared().1 {
-            Joint::Cut => self.cut(&next.frame, next.cut_score),
-            Joint::Plain => self.duplicates += u64::from(next.duplicate),
+        if let Some(cut) = next.cut {
+            self.cut(&next.frame, cut);
+        }
+        if let Some(change) = next.change {
+            self.change(change);
+        }
+        if let Some(found) = next.confidence {
+            let held = if next.too_unsure { Held::Yes } else { Held::No };
+            self.certainty.add(before, &next.frame, found, held);
+        }
+        self.duplicates += u64::from(next.duplicate) + next.repaired.len() as u64;
+        let mut newest = before.pts;
+        for pts in next.repaired.iter().map(|it| it.pts).chain([next.frame.pts]) {
+            self.gap(pts - newest);
+            newest = pts;
         }
     }
 
@@ -179,10 +250,18 @@ impl Tally {
         }
     }
 
-    fn cut(&mut self, frame: &Frame, score: f64) {
+    fn cut(&mut self, frame: &Frame, FoundCut { score, listed }: FoundCut) {
         self.cut_count += 1;
         if self.cuts.len() < CUTS_LISTED {
-            self.cuts.push(Cut { frame: frame.index, pts_s: real(frame.pts), score });
+            self.cuts.push(Cut { frame: frame.index, pts_s: real(frame.pts), score, listed });
+        }
+    }
+
+    fn change(&mut self, change: changes::Change) {
+        if self.changes.len() < CHANGES_LISTED {
+            let changes::Change { kind, frame, pts, frames, score } = change;
+            let (kind, pts_s) = (kind.word().to_owned(), real(pts));
+            self.changes.push(Change { kind, frame, pts_s, frames, score });
         }
     }
 
@@ -205,33 +284,80 @@ fn range(from: Seconds, to: Seconds) -> Barrier {
 mod tests {
     use super::*;
 
+    fn words(section: &Section) -> (String, u64) {
+        let run = |it: &Run| format!("{} {}", it.count, it.kind);
+        (section.runs.iter().map(run).collect::<Vec<_>>().join(", "), section.repeat)
+    }
+
     #[test]
     fn a_uniform_clip_needs_two_sections_however_long() {
         let mut tally = Tally::default();
-        for frame in 0..1000 {
-            let between = if frame < 999 { Kind::Synthesised } else { Kind::Held };
-            [Kind::Real, between, between, between].into_iter().for_each(|kind| tally.add(kind));
+        for first in 0..1000 {
+            tally.add(Shown::Real(first));
+            for timestep in [0.25, 0.5, 0.75] {
+                match first {
+                    999 => tally.add(Shown::Held(first)),
+                    _ => tally.add(Shown::Between { first, timestep }),
+                }
+            }
         }
         let map = tally.take_map();
-        let words = |section: &Section| {
-            let run = |it: &Run| format!("{} {}", it.count, it.kind);
-            (section.runs.iter().map(run).collect::<Vec<_>>().join(", "), section.repeat)
-        };
         assert_eq!(
             map.iter().map(words).collect::<Vec<_>>(),
             [("1 real, 3 synthesised".into(), 999), ("1 real, 3 held".into(), 1)]
         );
+        assert_eq!((map[0].source_frame, map[0].source_frames), (0, 1));
+        assert_eq!(map[0].runs[1].timesteps, [0.25, 0.5, 0.75]);
+        assert_eq!(map[1].source_frame, 999);
         assert!(!tally.map_cut);
+    }
+
+    #[test]
+    fn a_grid_names_both_neighbors_and_the_time_between_them_in_one_section() {
+        // 25 to 60 frames a second: twelve output frames for five of the source.
+        let mut tally = Tally::default();
+        for output in 0..1200_u64 {
+            let (first, part) = (output * 5 / 12, output * 5 % 12);
+            match part {
+                0 => tally.add(Shown::Real(first)),
+                _ => {
+                    let timestep = part as f32 / 12.0;
+                    tally.add(Shown::Between { first, timestep });
+                }
+            }
+        }
+        let map = tally.take_map();
+        // How far the next section would be ahead is not known of the last.
+        assert_eq!((map.len(), map[0].repeat, map[0].source_frames), (2, 99, 5));
+        let runs = &map[0].runs;
+        let offsets: Vec<_> = runs.iter().map(|it| (it.kind.as_str(), it.source_frame)).collect();
+        let made = |offset| ("synthesised", offset);
+        assert_eq!(offsets, [("real", 0), made(0), made(1), made(2), made(3), made(4)]);
+        assert_eq!(runs[1].timesteps, [5.0 / 12.0, 10.0 / 12.0]);
+        assert_eq!(runs.iter().map(|it| it.count).sum::<u64>(), 12);
     }
 
     #[test]
     fn an_irregular_clip_is_listed_as_far_as_the_limit() {
         let mut tally = Tally::default();
-        for frame in 0..2 * SECTIONS_LISTED {
-            tally.add(Kind::Real);
-            (0..=frame % 3).for_each(|_| tally.add(Kind::Synthesised));
+        for first in 0..2 * SECTIONS_LISTED as u64 {
+            tally.add(Shown::Real(first));
+            let made = Shown::Between { first, timestep: 0.5 };
+            (0..=first % 3).for_each(|_| tally.add(made));
         }
         assert_eq!(tally.take_map().len(), SECTIONS_LISTED);
         assert!(tally.map_cut);
+    }
+
+    #[test]
+    fn a_section_without_real_frames_is_divided() {
+        let mut tally = Tally::default();
+        for first in 0..1000 {
+            tally.add(Shown::Between { first, timestep: 0.3 });
+        }
+        let map = tally.take_map();
+        assert!(map.iter().all(|it| it.runs.len() <= RUNS_OF_SECTION));
+        let count = |it: &Section| it.repeat * it.runs.iter().map(|it| it.count).sum::<u64>();
+        assert_eq!(map.iter().map(count).sum::<u64>(), 1000);
     }
 }

@@ -40,6 +40,13 @@ pub enum Shown {
         /// 0 is the earlier frame.
         timestep: f32,
     },
+    /// Made in place of a repeated picture, between the real ones around it.
+    Instead {
+        /// Index of the earlier real frame; the later is the next that is not repeated.
+        first: u64,
+        /// 0 is the earlier frame.
+        timestep: f32,
+    },
     /// That source frame, shown longer.
     Held(u64),
 }
@@ -86,6 +93,38 @@ impl Timeline {
     pub fn gap(&mut self, first: Stamp, second: Stamp, passage: Passage) -> Vec<Instant> {
         assert!(first.pts < second.pts, "frames come in order of time");
         self.span(first, second.pts, Some(second), passage)
+    }
+
+    /// [`Self::gap`] over repeated pictures that are replaced: output times are as if they were there, and what is made lies
+    /// between `first` and `second`.
+    pub fn gap_over(&mut self, first: Stamp, repaired: &[Stamp], second: Stamp) -> Vec<Instant> {
+        let whole = second.pts - first.pts;
+        let part = |pts: Seconds| (pts - first.pts) / whole;
+        let ends = repaired.iter().copied().chain([second]);
+        let mut instants = Vec::new();
+        let mut from = first;
+        for to in ends {
+            for mut instant in self.gap(from, to, Passage::Open) {
+                let at = match instant.shown {
+                    Shown::Between { .. } | Shown::Held(_) | Shown::Instead { .. } => {
+                        self.origin + instant.pts / self.plan.stretch
+                    }
+                    Shown::Real(index) if index == from.index => from.pts,
+                    Shown::Real(_) => to.pts,
+                };
+                let timestep = timestep(part(at));
+                instant.shown = match instant.shown {
+                    Shown::Real(index) if index == first.index || index == second.index => {
+                        Shown::Real(index)
+                    }
+                    Shown::Real(_) => Shown::Instead { first: first.index, timestep },
+                    _ => Shown::Between { first: first.index, timestep },
+                };
+                instants.push(instant);
+            }
+            from = to;
+        }
+        instants
     }
 
     /// The output frames of the last source frame, which is shown for `duration`.
@@ -291,6 +330,35 @@ mod tests {
             assert_eq!(instant.shown, Shown::Held(1));
         }
         assert!(matches!(instants[9].shown, Shown::Between { first: 2, .. }));
+    }
+
+    /// V09.
+    #[test]
+    fn repeated_pictures_are_replaced_at_their_own_times() {
+        let times = constant(Ratio::from_integer(30), 4, Ratio::new(1, 3));
+        let stamp = |i: usize| Stamp { index: i as u64, pts: times[i] };
+        let sixty = Ratio::from_integer(60);
+        let grid =
+            Plan { stretch: Ratio::from_integer(1), rate: sixty, sampling: Sampling::Grid(sixty) };
+        for plan in [steps(2, 2, Ratio::from_integer(30)), grid] {
+            let mut plain = Timeline::new(plan, times[0]);
+            let expected: Vec<_> = (0..3)
+                .flat_map(|i| plain.gap(stamp(i), stamp(i + 1), Passage::Open))
+                .map(|it| (it.pts, it.duration))
+                .collect();
+            let mut timeline = Timeline::new(plan, times[0]);
+            let instants = timeline.gap_over(stamp(0), &[stamp(1), stamp(2)], stamp(3));
+            let found: Vec<_> = instants.iter().map(|it| (it.pts, it.duration)).collect();
+            assert_eq!(found, expected);
+            let sixth = |k: i128| timestep(Ratio::new(k, 6));
+            let between = |k| Shown::Between { first: 0, timestep: sixth(k) };
+            let instead = |k| Shown::Instead { first: 0, timestep: sixth(k) };
+            let shown: Vec<_> = instants.iter().map(|it| it.shown).collect();
+            assert_eq!(
+                shown,
+                [Shown::Real(0), between(1), instead(2), between(3), instead(4), between(5)]
+            );
+        }
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct HoldoutScores {
     pub blend: Pooled,
     /// Source time of the frame with the lowest PSNR of the network; `None` where all were exact.
     pub worst_pts: Option<Seconds>,
+    /// Every sample, in order.
+    pub frames: Vec<Sample>,
 }
 
 /// Scores of one way of making frames, over all samples. A frame that was made exactly has no PSNR and is left out of
@@ -199,6 +201,7 @@ impl Holdout {
             repeat: pool(self.samples.iter().map(|sample| sample.repeat)),
             blend: pool(self.samples.iter().map(|sample| sample.blend)),
             worst_pts: worst.map(|(_, pts)| pts),
+            frames: self.samples,
         })
     }
 }

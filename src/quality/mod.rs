@@ -130,6 +130,28 @@ impl FrameScores {
     }
 }
 
+impl FrameScores {
+    /// The scores of the rest of a picture of `pixels`, where `left_out` of them were made equal before they were compared:
+    /// exact for PSNR. For SSIM the places whose windows lie inside count as alike, and those at the edge in part, so that
+    /// the rest is as dissimilar as the whole, by more for less.
+    #[must_use]
+    pub fn of_the_rest(self, pixels: u64, left_out: u64) -> Self {
+        let rest = pixels.saturating_sub(left_out).max(1);
+        let share = pixels as f64 / rest as f64;
+        let similar = |ssim: f64| (1.0 - (1.0 - ssim) * share).max(-1.0);
+        let fewer = |error: SquaredError| SquaredError {
+            samples: error.samples / pixels.max(1) * rest,
+            ..error
+        };
+        Self {
+            rgb: fewer(self.rgb),
+            luma: fewer(self.luma),
+            ssim_y: similar(self.ssim_y),
+            ssim_rife: similar(self.ssim_rife),
+        }
+    }
+}
+
 /// Squared error over all RGB samples of two pictures of one size; the quick part of [`compare`].
 ///
 /// # Panics

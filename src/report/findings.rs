@@ -1,4 +1,4 @@
-//! What a report says of damage, of black bars, and of files beside the output.
+//! What a report says of damage and of black bars.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,19 +29,4 @@ pub struct Bars {
     pub left_px: usize,
     /// Columns at the right.
     pub right_px: usize,
-}
-
-/// A file beside the output with streams that its container does not carry, sample by sample with their times.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sidecar {
-    /// Path, with what is not UTF-8 replaced.
-    pub path: String,
-    /// Streams of the source in it.
-    pub streams: Vec<usize>,
-    /// Samples of all of them.
-    pub samples: u64,
-    /// Size of the file.
-    pub size_bytes: u64,
-    /// Of the whole file.
-    pub sha256: String,
 }

@@ -13,11 +13,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
-use crate::report::findings::{Barrier, Bars, Sidecar};
+use crate::report::content::{Change, Confidence, Cut, Masked};
+use crate::report::findings::{Barrier, Bars};
+use crate::report::measured::{Encode, HeldOutFrame};
+use crate::report::provenance::{Capture, RealFrames, Sidecar};
 
 pub mod base64;
+pub mod content;
 pub mod findings;
 pub mod json;
+pub mod measured;
+pub mod provenance;
 
 /// Identifier of the report's format.
 pub const SCHEMA: &str = "slomod-report/1";
@@ -102,6 +108,9 @@ pub struct Tool {
     pub version: String,
     /// Version of libavcodec, as `59.37.100`.
     pub libavcodec: String,
+    /// Version of FFmpeg, as its makers or packagers name it.
+    #[serde(default)]
+    pub ffmpeg: String,
 }
 
 /// The machine.
@@ -155,6 +164,9 @@ pub struct Source {
     pub duration_s: Option<f64>,
     /// Frame counts.
     pub frames: SourceFrames,
+    /// How it was recorded, as far as its name and its tags say.
+    #[serde(default)]
+    pub capture: Capture,
 }
 
 /// Colour tags (FFmpeg's names; `unknown` where untagged).
@@ -196,6 +208,9 @@ pub struct Device {
     pub instructions: String,
     /// Threads of the CPU backend.
     pub threads: usize,
+    /// Version of NVIDIA's driver, where it ran on a GPU.
+    #[serde(default)]
+    pub driver: Option<String>,
     /// Whether `auto` did not get a GPU.
     pub fallback: bool,
     /// Why not.
@@ -214,7 +229,7 @@ pub struct Model {
 }
 
 /// The clip that came out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// Path, with what is not UTF-8 replaced.
     pub path: String,
@@ -241,9 +256,12 @@ pub struct Output {
     /// The lowest level of its codec that holds its size and rate, such as `5.2`; absent for codecs without such levels.
     #[serde(default)]
     pub level: Option<String>,
-    /// Files beside it with what its container does not carry.
+    /// Files that were made with it and lie beside it.
     #[serde(default)]
     pub sidecars: Vec<Sidecar>,
+    /// Whether its real frames are the source's; absent where that was not looked at (`settings.beside.frame_list`).
+    #[serde(default)]
+    pub real_frames: Option<RealFrames>,
 }
 
 /// Frame counts of the output.
@@ -255,8 +273,11 @@ pub struct OutputFrames {
     pub real: u64,
     /// Made by the network.
     pub synthesised: u64,
-    /// A real frame shown again (at cuts, duplicates and the end).
+    /// A real frame shown again (at cuts, duplicates, in gaps that are too unsure, and at the end).
     pub held: u64,
+    /// Made by the network in place of a repeated picture.
+    #[serde(default)]
+    pub repaired: u64,
 }
 
 /// What became of a stream of the source.
@@ -291,37 +312,49 @@ pub struct Interpolation {
     /// Black bars round all source frames, where there are some: the network does not see them.
     #[serde(default)]
     pub black_bars: Option<Bars>,
+    /// Flashes and fades, which are no barriers.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// How sure the gaps are.
+    #[serde(default)]
+    pub confidence: Confidence,
+    /// Parts of the picture in which nothing was made up, of the stored picture.
+    #[serde(default)]
+    pub masks: Vec<Masked>,
     /// What every output frame is, in order.
     pub frame_map: Vec<Section>,
 }
 
-/// A hard cut.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cut {
-    /// Index of the first frame after the cut.
-    pub frame: u64,
-    /// Its time in the source.
-    pub pts_s: f64,
-    /// How different the frames are, 0..1.
-    pub score: f64,
-}
-
 /// A few runs of output frames, several times over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// Once, in order.
     pub runs: Vec<Run>,
     /// How many times.
     pub repeat: u64,
+    /// Source frame with which the first time begins.
+    #[serde(default)]
+    pub source_frame: u64,
+    /// Source frames that each further time is ahead of the one before.
+    #[serde(default)]
+    pub source_frames: u64,
 }
 
 /// A run of output frames of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// `real`, `synthesised` or `held`.
+    /// `real`, `synthesised`, `held` or `repaired`.
     pub kind: String,
     /// How many in a row.
     pub count: u64,
+    /// Source frames that the first frame of the run lies behind the beginning of this time of the section: the frame that
+    /// is shown (the further ones of a `real` run follow), that is held, or the earlier of the two it was made from (the
+    /// later is the next source frame that is not a repaired one).
+    #[serde(default)]
+    pub source_frame: u64,
+    /// Of synthesised and repaired frames, where between the two each is: 0 is the earlier, 1 the later.
+    #[serde(default)]
+    pub timesteps: Vec<f32>,
 }
 
 /// How well.
@@ -329,6 +362,9 @@ pub struct Run {
 pub struct Quality {
     /// Held-out measurement of the network.
     pub holdout: Holdout,
+    /// What the encoder does to real frames, apart from the network; absent where none could be compared.
+    #[serde(default)]
+    pub encode: Option<Encode>,
 }
 
 /// Real frames predicted from their neighbours and compared with what they are.
@@ -351,6 +387,9 @@ pub struct Holdout {
     pub blend: Scores,
     /// Source time of the frame with the lowest PSNR.
     pub worst_pts_s: Option<f64>,
+    /// Every triplet, in order.
+    #[serde(default)]
+    pub frames: Vec<HeldOutFrame>,
 }
 
 /// Pooled scores of one way of making frames. PSNR is `None` where every picture was identical.

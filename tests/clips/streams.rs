@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use slomod::config::settings::{Codec, Container, Encoding, Settings};
-use slomod::media::sidecar::sidecar_path;
+use slomod::media::sidecar::STREAMS;
+use slomod::pipeline::beside::{folder, path_beside};
 use slomod::report::Report;
 
 use crate::{Place, ffprobe, slow, warns};
@@ -82,14 +83,15 @@ fn subtitles_follow_the_picture_or_lie_beside_it() {
     assert_eq!((&lines[3]["source_s"], &lines[3]["output_s"]), (&0.6.into(), &2.4.into()));
 }
 
-/// The lines of the file beside an output, which the report describes as it is.
+/// The lines of the file that will lie beside a temporary output, which the report describes as it is.
 fn sidecar(output: &std::path::Path, report: &Report) -> Vec<Value> {
-    let path = sidecar_path(output);
+    let path = folder(output).join(STREAMS);
     let bytes = std::fs::read(&path).unwrap();
     let made = report.output.as_ref().unwrap();
     let described = &made.sidecars[0];
     assert_eq!(described.size_bytes, bytes.len() as u64);
-    assert_eq!(described.path, sidecar_path(std::path::Path::new(&made.path)).to_string_lossy());
+    let named = path_beside(std::path::Path::new(&made.path), STREAMS.as_ref());
+    assert_eq!((described.kind.as_str(), &*described.path), ("streams", &*named.to_string_lossy()));
     let lines = bytes.split(|it| *it == b'\n').filter(|it| !it.is_empty());
     let lines: Vec<Value> = lines.map(|it| serde_json::from_slice(it).unwrap()).collect();
     let samples = lines.iter().filter(|it| it.get("data_hex").is_some()).count();

@@ -9,11 +9,13 @@ mod voided;
 use std::process::Command;
 
 use num_rational::Ratio;
+use slomod::config::beside::Beside;
 use slomod::config::settings::{Audio, Codec, Container, Device, Mode, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::open;
-use slomod::media::sidecar::sidecar_path;
+use slomod::media::sidecar::STREAMS;
 use slomod::pipeline::Task;
+use slomod::pipeline::beside::folder;
 use slomod::pipeline::parts;
 use slomod::pipeline::segments::Rule;
 
@@ -69,6 +71,21 @@ fn segments_end_at_cuts_and_where_they_are_long_in_every_run_alike() {
     let other = place.task(&source, "b.mp4", task.settings.clone());
     in_pieces(&other);
     assert_eq!(ends(&other), expected);
+}
+
+#[test]
+fn the_list_of_frames_is_that_of_one_run() {
+    let place = Place::new();
+    let source = place.shots();
+    let beside = Beside { frame_list: true, ..Beside::default() };
+    let listed = Settings { beside, ..settings(Codec::Ffv1, Container::Mkv) };
+    let task = place.task(&source, "a.mkv", listed);
+    let whole = undisturbed(&task);
+    let whole_report = run(&whole).unwrap();
+    let (report, runs) = in_pieces(&task);
+    assert!(runs >= 4, "{runs} runs");
+    assert_same(&task, &report, &whole, &whole_report);
+    assert_eq!(report.output.unwrap().sidecars.len(), 1);
 }
 
 #[test]
@@ -223,6 +240,6 @@ fn damage_bars_and_what_lies_beside_are_the_same_in_every_run() {
     let (report, runs) = in_pieces(&task);
     assert!(runs >= 3, "{runs} runs");
     assert_same(&task, &report, &whole, &whole_report);
-    let beside = |task: &Task| std::fs::read(sidecar_path(&task.temporary)).unwrap();
+    let beside = |task: &Task| std::fs::read(folder(&task.temporary).join(STREAMS)).unwrap();
     assert!(beside(&task) == beside(&whole));
 }

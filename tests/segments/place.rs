@@ -197,6 +197,7 @@ pub fn comparable(report: &Report) -> serde_json::Value {
         output.sha256 = String::new();
     }
     output.path = String::new();
+    output.sidecars.iter_mut().for_each(|it| it.path = String::new());
     report.report_id = String::new();
     report.created = String::new();
     report.timing = Default::default();

@@ -1,6 +1,7 @@
 //! A report with nothing in it but what it must have, for tests of what is done with reports.
 
 use slomod::config::settings::Settings;
+use slomod::report::provenance::Capture;
 use slomod::report::{
     DISCLAIMER, Host, Report, SCHEMA, Source, SourceFrames, Status, Timing, Tool,
 };
@@ -12,7 +13,12 @@ pub fn report(status: Status) -> Report {
         report_id: "id-1".into(),
         created: "2026-01-01T00:00:00Z".into(),
         status,
-        tool: Tool { name: "slomod".into(), version: "0".into(), libavcodec: "0".into() },
+        tool: Tool {
+            name: "slomod".into(),
+            version: "0".into(),
+            libavcodec: "0".into(),
+            ffmpeg: "0".into(),
+        },
         host: Host { name: "h".into(), kernel: "k".into() },
         source: Source {
             path: "/in/a.mp4".into(),
@@ -34,6 +40,7 @@ pub fn report(status: Status) -> Report {
             variable_rate: None,
             duration_s: None,
             frames: SourceFrames::default(),
+            capture: Capture::default(),
         },
         settings: Settings::default(),
         settings_sha256: None,

@@ -6,13 +6,13 @@ use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
 use crate::cli::CliError;
-use crate::cli::demo::font;
 use crate::cli::demo::timing::{Gap, spread_gaps};
 use crate::cli::picture_file::{self, Existing};
 use crate::error::ExitCode;
 use crate::frame::Frame;
 use crate::media::decode::Decoder;
 use crate::ops::color;
+use crate::pipeline::font;
 use crate::report::Interpolation;
 
 /// Moments shown.

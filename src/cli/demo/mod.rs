@@ -4,7 +4,6 @@ pub mod clip;
 pub mod contact_sheet;
 pub mod daemon_process;
 pub mod folder;
-pub mod font;
 pub mod outcome;
 pub mod run;
 pub mod scene;

@@ -6,8 +6,8 @@ use std::f64::consts::{PI, TAU};
 
 use rayon::prelude::*;
 
-use crate::cli::demo::font;
 use crate::cli::demo::texture::{Color, Texture, grain, landscape, mix, step};
+use crate::pipeline::font;
 
 /// Width of the pictures.
 pub const WIDTH_PX: usize = 640;

@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn run(kind: &str, count: u64) -> Section {
-        Section { runs: vec![Run { kind: kind.into(), count }], repeat: 1 }
+        let run = Run { kind: kind.into(), count, ..Run::default() };
+        Section { runs: vec![run], repeat: 1, ..Section::default() }
     }
 
     #[test]
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(spread_gaps(&map, 1), [Gap { first: 9, last: 13 }]);
         assert_eq!(spread_gaps(&[run("real", 4)], 3), []);
         let once = [run("real", 1), run("synthesised", 1)].map(|it| it.runs).concat();
-        let again = [Section { runs: once, repeat: 3 }];
+        let again = [Section { runs: once, repeat: 3, ..Section::default() }];
         assert_eq!(spread_gaps(&again, 5), [Gap { first: 0, last: 2 }, Gap { first: 2, last: 4 }]);
     }
 }

@@ -1,0 +1,108 @@
+//! Publishes what lies beside an output: behind the output and before the report.
+//!
+//! The files wait in a folder of their own (`pipeline::beside`) and leave it one by one, so that an interrupted publication
+//! goes on with those that are still there.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::file::Collision;
+use crate::daemon::names;
+use crate::daemon::publish::{self, Outcome, io_error};
+use crate::daemon::rename::{Placed, rename};
+use crate::pipeline::beside;
+use crate::report::Report;
+
+/// Whether a name that one of the waiting files gets beside `output` is taken.
+pub(super) fn is_taken(temporary: &Path, output: &Path) -> Outcome<bool> {
+    for path in finals(temporary, output)? {
+        if publish::is_there(&path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Gives the waiting files their names beside `output`. Where one of them is taken after all, those that were moved go
+/// back.
+pub(super) fn place(temporary: &Path, output: &Path, collision: Collision) -> Outcome<Placed> {
+    let folder = beside::folder(temporary);
+    for end in waiting(temporary)? {
+        let (from, to) = (folder.join(&end), beside::path_beside(output, &end));
+        publish::sync(&from)?;
+        if rename(&from, &to, collision)? == Placed::NameTaken {
+            return Ok(Placed::NameTaken);
+        }
+    }
+    beside::remove(temporary).map_err(io_error(&folder, "cannot be removed"))?;
+    publish::sync_folder_of(output)?;
+    Ok(Placed::There)
+}
+
+/// Moves what `report` lists from beside `output` back to where it waited.
+pub(super) fn take_back(report: &Report, temporary: &Path, output: &Path) -> Outcome<()> {
+    for end in ends(report) {
+        let folder = beside::folder(temporary);
+        fs::create_dir_all(&folder).map_err(io_error(&folder, "cannot be created"))?;
+        let (from, to) = (beside::path_beside(output, OsStr::new(&end)), folder.join(&end));
+        if !to.exists() && from.exists() {
+            fs::rename(&from, &to).map_err(io_error(&to, "cannot be renamed to"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what the report at `report_path` lists beside `output`, which is about to be overwritten.
+pub(super) fn remove_of(report_path: &Path, output: &Path) -> Outcome<()> {
+    let Some(report) = publish::read_report(report_path)? else { return Ok(()) };
+    for end in ends(&report) {
+        let path = beside::path_beside(output, OsStr::new(&end));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error(&path, "cannot be removed")(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Puts the names into `report` that the files get beside `output`.
+pub(super) fn rename_in(report: &mut Report, output: &Path) {
+    let ends = ends(report);
+    let Some(described) = &mut report.output else { return };
+    described.path = output.to_string_lossy().into_owned();
+    for (sidecar, end) in described.sidecars.iter_mut().zip(ends) {
+        sidecar.path = beside::path_beside(output, OsStr::new(&end)).to_string_lossy().into_owned();
+    }
+}
+
+/// Ends of the names that a report lists. Reports can be written by anybody: none leads to another folder.
+fn ends(report: &Report) -> Vec<String> {
+    let Some(output) = &report.output else { return Vec::new() };
+    let end = |path: &str| Some(path.strip_prefix(&output.path)?.strip_prefix('.')?.to_owned());
+    let is_plain = |end: &String| !end.is_empty() && !end.as_bytes().contains(&b'/');
+    output.sidecars.iter().filter_map(|it| end(&it.path)).filter(is_plain).collect()
+}
+
+fn finals(temporary: &Path, output: &Path) -> Outcome<Vec<PathBuf>> {
+    let ends = waiting(temporary)?;
+    Ok(ends.iter().map(|end| beside::path_beside(output, end)).collect())
+}
+
+fn waiting(temporary: &Path) -> Outcome<Vec<OsString>> {
+    let folder = beside::folder(temporary);
+    beside::waiting(temporary).map_err(io_error(&folder, "cannot be read"))
+}
+
+/// Removes what waits beside the temporary output `path`; other names have nothing beside them.
+pub(super) fn remove_waiting(path: &Path) -> Outcome<()> {
+    let folder = beside::folder(path);
+    let is_temporary = folder.file_name().is_some_and(names::is_temporary);
+    if !is_temporary {
+        return Ok(());
+    }
+    beside::remove(path).map_err(io_error(&folder, "cannot be removed"))
+}

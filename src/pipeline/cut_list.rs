@@ -1,0 +1,89 @@
+//! The list of cuts that somebody else made: a time a line.
+
+use std::path::Path;
+
+use num_rational::Ratio;
+
+use crate::config::settings::Settings;
+use crate::frame::{Seconds, rational_text};
+use crate::pipeline::ConvertError;
+
+/// Longest list.
+const LONGEST_BYTES: u64 = 1 << 20;
+
+/// The cuts listed for the clip `source`, in order, in seconds from its first frame; none where the settings name no list,
+/// or the clip has none.
+///
+/// # Errors
+/// [`ConvertError::Settings`], naming file and line.
+pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertError> {
+    let Some(path) = settings.content.cut_list_of(source) else { return Ok(Vec::new()) };
+    let fault = |why: String| {
+        ConvertError::Settings(format!("{}: the list of cuts: {why}", path.display()))
+    };
+    let text = match std::fs::metadata(&path).map(|it| it.len()) {
+        Ok(length) if length > LONGEST_BYTES => {
+            return Err(fault(format!("{length} bytes are more than a list can have")));
+        }
+        Ok(_) => std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?,
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && settings.content.list_may_be_missing() =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(fault(error.to_string())),
+    };
+    parse(&text).map_err(fault)
+}
+
+/// A time a line, as `12.48`, `1:02.5` or `1:02:03`; `#` begins a comment.
+fn parse(text: &str) -> Result<Vec<Seconds>, String> {
+    let mut cuts = Vec::new();
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            let time = time(line).ok_or_else(|| {
+                format!("line {}: `{line}` is no time: write 12.48, 1:02.5 or 1:02:03", number + 1)
+            })?;
+            cuts.push(time);
+        }
+    }
+    cuts.sort_unstable();
+    cuts.dedup();
+    Ok(cuts)
+}
+
+fn time(text: &str) -> Option<Seconds> {
+    let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() > 3 {
+        return None;
+    }
+    let mut time = Ratio::from_integer(0);
+    for (index, part) in parts.iter().enumerate() {
+        let is_last = index + 1 == parts.len();
+        let is_plain = part.bytes().all(|it| it.is_ascii_digit() || (it == b'.' && is_last));
+        let value = rational_text::parse(part).ok().filter(|_| is_plain)?;
+        if index > 0 && value >= Ratio::from_integer(60) {
+            return None;
+        }
+        time = time * 60 + value;
+    }
+    Some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_every_usual_form_and_nothing_else_is() {
+        let r = |n, d| Ratio::new(n, d);
+        let text = "# made by hand\n12.48\n\n1:02.5 # the goal\n1:00:00\n0\n12.48\n";
+        assert_eq!(parse(text), Ok(vec![r(0, 1), r(1248, 100), r(125, 2), r(3600, 1)]));
+        for bad in ["x", "-1", "1:60", "1:2:3:4", "1.5:2", "1e3", "1/2"] {
+            let error = parse(&format!("1\n{bad}")).unwrap_err();
+            assert!(error.starts_with("line 2:"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Reads the finished output back: it is what was written, and its frames are what the list of frames says.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use crate::config::settings::Codec;
+use crate::media::clip::Verified;
+use crate::media::verify;
+use crate::pipeline::ConvertError;
+use crate::pipeline::checks::{self, Written};
+use crate::pipeline::convert::Session;
+use crate::quality::holdout::Pooled;
+use crate::report::provenance::RealFrames;
+
+/// What was found in the finished output.
+pub struct Inspected {
+    /// Counts.
+    pub verified: Verified,
+    /// How its real frames compare with the source's, where the list of frames was asked for.
+    pub real_frames: Option<RealFrames>,
+    /// How many real frames were compared with the source's, and what the encoder did to them.
+    pub encode: Option<(u64, Pooled)>,
+}
+
+impl Session<'_> {
+    /// Decodes the finished file, and holds it to what was written.
+    pub(super) fn inspect(&mut self) -> Result<Inspected, ConvertError> {
+        let mut list = self.ledger.take().map(|it| it.close()?.complete()).transpose()?;
+        let path = &self.task.temporary;
+        let stop = self.stop;
+        let flow = || match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let mut encode = std::mem::take(&mut self.encode_quality);
+        let all = list.is_some();
+        let wanted = encode.wanted();
+        let wants = move |number: u64| all || wanted.contains(&number);
+        let mut fault = None;
+        let verified = verify::verify_pictures(path, &wants, &mut |number, frame| {
+            self.say("verifying", number);
+            let Some(frame) = frame else { return flow() };
+            encode.compare(number, &frame.picture);
+            match list.as_mut().map_or(Ok(()), |list| list.add(&frame.picture)) {
+                Ok(()) => flow(),
+                Err(error) => {
+                    fault = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(error) = fault {
+            return Err(error.into());
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        let duration = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
+        let (frames, rate, shown) = (self.tally.total(), self.plan.rate, self.shown);
+        let written = Written { frames, duration, rate, shown };
+        checks::verified(path, &written, &verified)?;
+        let real_frames = list.map(|it| it.close()).transpose()?;
+        self.untouched(&verified, real_frames)?;
+        Ok(Inspected { verified, real_frames, encode: encode.finish() })
+    }
+
+    /// A lossless encoder that was given the source's own format keeps every real frame.
+    fn untouched(
+        &self,
+        verified: &Verified,
+        real_frames: Option<RealFrames>,
+    ) -> Result<(), ConvertError> {
+        let Some(RealFrames { compared, identical }) = real_frames else { return Ok(()) };
+        let is_lossless = self.task.settings.encoding.codec == Codec::Ffv1
+            && verified.picture == Some(self.info.video.picture);
+        if is_lossless && identical < compared {
+            let reason = format!(
+                "{} of {compared} real frames are not those of the source, though the encoder is lossless",
+                compared - identical
+            );
+            return Err(ConvertError::Verify { path: self.task.temporary.clone(), reason });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Real frames round an instant, as PNG.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use image::imageops;
+use image::{ImageFormat, RgbImage};
+
+use crate::frame::{Frame, Seconds};
+use crate::media::clip::VideoInfo;
+use crate::media::decode::Decoder;
+use crate::ops::color;
+use crate::pipeline::{ConvertError, beside};
+
+/// Frames before an instant, and behind it.
+const EACH_SIDE: usize = 3;
+
+/// Writes the frames round each of `instants` (in seconds from the first frame) as `frame-NNNNNN.png` beside the output at
+/// `temporary`, turned as they are shown.
+///
+/// # Errors
+/// Those of reading and writing; [`ConvertError::Interrupted`].
+pub fn write(
+    source: &Path,
+    temporary: &Path,
+    video: &VideoInfo,
+    mut instants: Vec<Seconds>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), ConvertError> {
+    instants.sort_unstable();
+    let mut decoder = Decoder::open(source)?;
+    let mut before: Vec<Frame> = Vec::new();
+    let mut origin = None;
+    let mut behind = 0;
+    let mut left = instants.into_iter().peekable();
+    while left.peek().is_some() || behind > 0 {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        let Some(frame) = decoder.next_frame()? else { break };
+        let time = frame.pts - *origin.get_or_insert(frame.pts);
+        while left.next_if(|it| *it <= time).is_some() {
+            for frame in before.drain(..) {
+                save(&frame, temporary, video)?;
+            }
+            behind = EACH_SIDE;
+        }
+        if behind > 0 {
+            save(&frame, temporary, video)?;
+            behind -= 1;
+        } else {
+            before.push(frame);
+            if before.len() > EACH_SIDE {
+                before.remove(0);
+            }
+        }
+    }
+    // An instant behind the end means the last frames.
+    if left.peek().is_some() {
+        for frame in before {
+            save(&frame, temporary, video)?;
+        }
+    }
+    Ok(())
+}
+
+fn save(frame: &Frame, temporary: &Path, video: &VideoInfo) -> Result<(), ConvertError> {
+    let path = beside::prepare(temporary, &format!("frame-{:06}.png", frame.index))?;
+    let format = frame.picture.format;
+    let rgb = color::rgb8(&color::picture_to_rgb(&frame.picture));
+    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let image = RgbImage::from_raw(side(format.width_px), side(format.height_px), rgb);
+    let image = image.unwrap_or_else(|| RgbImage::new(1, 1));
+    let image = match video.rotation_degrees.rem_euclid(360) {
+        90 => imageops::rotate90(&image),
+        180 => imageops::rotate180(&image),
+        270 => imageops::rotate270(&image),
+        _ => image,
+    };
+    let saved = image.save_with_format(&path, ImageFormat::Png);
+    saved.map_err(|error| beside::write_error(&path, std::io::Error::other(error)))?;
+    Ok(())
+}

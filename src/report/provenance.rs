@@ -1,0 +1,59 @@
+//! Fields of the report that say where a clip and every frame of an output come from.
+
+use serde::{Deserialize, Serialize};
+
+/// What the source says of how it was recorded. Nothing of it is checked: cameras have wrong clocks, and names are changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Whose names of files look like this one, such as `viofo`; absent where none of the known ones do.
+    pub name_pattern: Option<String>,
+    /// Why the camera recorded, by the name: `normal`, `event`, `parking`, `manual` or `timelapse`.
+    pub kind: Option<String>,
+    /// Which camera, by the name: `front`, `rear`, `interior`, `left`, `right`.
+    pub view: Option<String>,
+    /// Number of the recording, by the name.
+    pub sequence: Option<String>,
+    /// Start by the name and the camera's clock, as `2026-01-31T12:34:56`.
+    pub started_local: Option<String>,
+    /// Whether that time is known to be UTC. Otherwise nobody knows its zone.
+    pub utc: bool,
+    /// What the file itself says (creation time, maker, model, software), by FFmpeg's names.
+    pub tags: Vec<Tag>,
+}
+
+/// A tag of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// Its name, such as `creation_time`.
+    pub name: String,
+    /// Its value as it is in the file.
+    pub value: String,
+}
+
+/// A file that was made with the output and lies beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// What it is: `streams`, `frame_list`, `still`, `comparison`, `page`; `other` for what this version does not name.
+    pub kind: String,
+    /// Path, with what is not UTF-8 replaced: that of the output, a dot, and more.
+    pub path: String,
+    /// Size of the file.
+    pub size_bytes: u64,
+    /// Of the whole file.
+    pub sha256: String,
+    /// Streams of the source in one of `streams`, which no container carries.
+    #[serde(default)]
+    pub streams: Vec<usize>,
+    /// Samples of all of them.
+    #[serde(default)]
+    pub samples: u64,
+}
+
+/// How the real frames of the finished output compare with the source's, by the SHA-256 of their samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealFrames {
+    /// Real and held frames that were compared.
+    pub compared: u64,
+    /// Those that were the same, bit for bit. All are where the encoder is lossless.
+    pub identical: u64,
+}

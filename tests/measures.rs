@@ -1,0 +1,104 @@
+//! What is measured of whole clips: the network against its baselines, what is left out, speeds, the encoder by itself.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+#[path = "support/clips.rs"]
+mod clips;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use slomod::config::settings::{Codec, Device, Encoding, Settings};
+use slomod::engine;
+use slomod::pipeline::convert::convert;
+
+use clips::{Place, run, slow};
+
+/// The network predicts steady motion better than blending, by this much.
+const GAIN_DB: f64 = 3.0;
+
+/// With all that can be measured.
+fn measured() -> Settings {
+    Settings { quality_samples: 200, ..slow(2) }
+}
+
+/// Q06.
+#[test]
+fn in_steady_motion_the_network_beats_blending_and_repeating() {
+    let place = Place::new();
+    // One picture with detail of many sizes, of which a part that slides by 4 samples a frame is seen.
+    let graph = "mandelbrot=s=640x360:r=1:end_pts=1:start_scale=0.3:end_scale=0.3,trim=end_frame=1,loop=9:1,fps=25,\
+                 gblur=sigma=1.5,crop=160:96:x='200+4*n':y=100";
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv444p", "-c:v", "ffv1"]);
+    let settings = Settings { quality_samples: 5, device: Device::Cpu, ..slow(2) };
+    let mut network = engine::open(&settings).unwrap();
+    let task = place.task(&source, "out.mkv", settings);
+    let stop = Arc::new(AtomicBool::new(false));
+    let report = convert(&task, &mut *network, &stop, &mut |_| {}).unwrap();
+    schema::valid(&report);
+    let holdout = report.quality.unwrap().holdout;
+    let [network, blend, repeat] = [&holdout.network, &holdout.blend, &holdout.repeat];
+    let psnr = [network, blend, repeat].map(|it| it.psnr_rgb_db.unwrap());
+    println!("network {:.2} dB, blend {:.2} dB, repeat {:.2} dB", psnr[0], psnr[1], psnr[2]);
+    assert!(psnr[0] > psnr[1] + GAIN_DB && psnr[1] > psnr[2], "{psnr:?}");
+    assert!(network.ssim_y > blend.ssim_y && blend.ssim_y > repeat.ssim_y);
+}
+
+/// Q07.
+#[test]
+fn triplets_with_a_cut_or_a_repeated_picture_inside_are_not_measured() {
+    let place = Place::new();
+    let graph = "testsrc2=s=160x96:r=25:d=0.4[a];\
+                 mandelbrot=s=160x96:r=25:end_pts=10,trim=duration=0.4[b];[a][b]concat";
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    let report = run(&place.task(&source, "out.mkv", measured())).unwrap();
+    let holdout = report.quality.unwrap().holdout;
+    let cuts: Vec<_> = report.interpolation.unwrap().cuts.iter().map(|it| it.frame).collect();
+    assert_eq!(cuts, [10]);
+    let measured: Vec<_> = holdout.frames.iter().map(|it| it.frame).collect();
+    assert!(!measured.contains(&9) && !measured.contains(&10), "{measured:?}");
+    assert!(measured.contains(&8) && measured.contains(&11), "{measured:?}");
+    assert_eq!(holdout.samples, measured.len() as u64);
+    assert_eq!(holdout.candidates, 16);
+}
+
+/// Q09.
+#[test]
+fn speeds_agree_with_frames_and_time() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1"]);
+    let report = run(&place.task(&source, "out.mkv", slow(4))).unwrap();
+    let (timing, total) = (&report.timing, report.output.as_ref().unwrap().frames.total as f64);
+    let whole = timing.end_to_end_fps.unwrap() * timing.wall_s;
+    assert!((whole / total - 1.0).abs() < 0.01, "{whole} for {total}");
+    // Each stage alone is no slower than all of it, for what went through it.
+    let end_to_end = timing.end_to_end_fps.unwrap();
+    assert!(timing.encode_fps.unwrap() >= end_to_end);
+    assert!(timing.decode_fps.unwrap() >= end_to_end / 4.0);
+    let span = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let seconds = (span(&timing.finished) - span(&timing.started)).total(jiff::Unit::Second);
+    assert!((seconds.unwrap() - timing.wall_s).abs() < 0.5 + 0.01 * timing.wall_s);
+}
+
+#[test]
+fn the_encoder_is_measured_by_itself() {
+    let place = Place::new();
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", "testsrc2=s=160x96:r=25:d=2", "-c:v", "ffv1"]);
+    let with = |codec, crf| {
+        let encoding = Encoding { codec, crf, ..Encoding::default() };
+        let settings = Settings { encoding, ..measured() };
+        let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+        report.quality.unwrap().encode.unwrap()
+    };
+    let lossless = with(Codec::Ffv1, None);
+    assert!(lossless.scores.identical && lossless.scores.psnr_rgb_db.is_none());
+    assert!(lossless.frames >= 12 && lossless.frames <= 24, "{}", lossless.frames);
+    let (good, poor) = (with(Codec::H264, Some(12)).scores, with(Codec::H264, Some(40)).scores);
+    assert!(good.psnr_rgb_db > poor.psnr_rgb_db && good.ssim_y > poor.ssim_y);
+    assert!(good.psnr_rgb_db.unwrap() > 35.0 && poor.psnr_rgb_db.unwrap() < 35.0);
+}

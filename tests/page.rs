@@ -1,0 +1,181 @@
+//! What people look at beside an output: the comparison, the page (in a browser, where there is one), and stills.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+#[path = "support/clips.rs"]
+mod clips;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use num_rational::Ratio;
+use slomod::config::beside::{Beside, Comparison, Still};
+use slomod::config::settings::{Mode, Settings};
+use slomod::pipeline::{Task, beside};
+use slomod::report::Report;
+
+use clips::{Place, decoded, run, slow};
+
+/// Browsers that can be run without a screen, in the order in which they are looked for.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// A clip that moves fastest after 1.2 of 2 seconds, has a cut at 0.8 s and a name that is no HTML.
+fn clip(place: &Place) -> PathBuf {
+    let graph = "testsrc2=s=320x180:r=25:d=0.8[a];\
+                 mandelbrot=s=640x360:r=1:end_pts=1,trim=end_frame=1,loop=29:1,fps=25,setpts=N/25/TB,\
+                 crop=320:180:x='100+2*n+if(gte(n,11),20,0)':y=90,trim=duration=1.2[b];[a][b]concat";
+    let name = "<b>rally & co</b> 한글.mkv".replace('/', "");
+    place.clip(&name, &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"])
+}
+
+fn beside_of(task: &Task, end: &str) -> PathBuf {
+    beside::folder(&task.temporary).join(end)
+}
+
+fn with(comparison: Comparison) -> Settings {
+    let beside = Beside { comparison, page: true, ..Beside::default() };
+    Settings { beside, ..slow(4) }
+}
+
+fn kinds(report: &Report) -> Vec<&str> {
+    report.output.as_ref().unwrap().sidecars.iter().map(|it| it.kind.as_str()).collect()
+}
+
+#[test]
+fn the_comparison_shows_both_at_the_same_instants_and_is_small() {
+    let place = Place::new();
+    let source = clip(&place);
+    for (layout, size) in [(Comparison::Side, (644, 208)), (Comparison::Split, (320, 208))] {
+        let task = place.task(&source, "out.mkv", with(layout));
+        let report = run(&task).unwrap();
+        assert_eq!(kinds(&report), ["comparison", "page"]);
+        let path = beside_of(&task, beside::COMPARISON);
+        assert!(std::fs::metadata(&path).unwrap().len() < 2 << 20);
+        let frames = decoded(&path);
+        // Five of eight seconds.
+        assert_eq!(frames.len(), 125);
+        let format = frames[0].picture.format;
+        assert_eq!((format.width_px, format.height_px), size);
+        // The strongest motion is between frames 30 and 31, at 1.2 of 2 seconds: 2.3 to 7.3 s of the output.
+        let motion = report.interpolation.unwrap().confidence.strongest_motion_pts_s.unwrap();
+        assert!((motion - 1.2).abs() < 0.05, "{motion}");
+        let label = |x: usize| -> usize {
+            let row = |y: usize| &frames[60].picture.planes[0][y * size.0 + x..][..80];
+            (0..28).map(|y| row(y).iter().filter(|it| **it > 120).count()).sum()
+        };
+        let second = if layout == Comparison::Side { 324 } else { 160 };
+        assert!(label(0) > 100 && label(second) > 100, "{} {}", label(0), label(second));
+        // The original stands still for four frames, the result does not.
+        let still = |left: usize, a: usize| {
+            let part = |index: usize| {
+                let picture = &frames[index].picture;
+                let row = |y: usize| &picture.planes[0][y * size.0 + left..][..150];
+                (40..200).flat_map(row).copied().collect::<Vec<u8>>()
+            };
+            let off = |(a, b): (&u8, &u8)| u64::from(a.abs_diff(*b));
+            part(a).iter().zip(&part(a + 1)).map(off).sum::<u64>() as f64 / (150.0 * 160.0)
+        };
+        let (mut original, mut result) = (0, 0);
+        for index in 10..110 {
+            original += usize::from(still(0, index) < 0.6);
+            result += usize::from(still(second + 4, index) < 0.6);
+        }
+        assert!((60..=85).contains(&original), "{original}");
+        assert!(result < 40, "{result}");
+    }
+}
+
+#[test]
+fn a_comparison_of_a_higher_rate_keeps_the_time_and_at_most_sixty_frames() {
+    let place = Place::new();
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", "testsrc2=s=64x120:r=25:d=1", "-c:v", "ffv1"]);
+    let fps = Some(Ratio::from_integer(100));
+    let settings = Settings { mode: Mode::Smooth, factor: None, fps, ..with(Comparison::Side) };
+    let task = place.task(&source, "out.mkv", settings);
+    run(&task).unwrap();
+    assert_eq!(decoded(&beside_of(&task, beside::COMPARISON)).len(), 50);
+}
+
+#[test]
+fn stills_are_the_real_frames_round_an_instant() {
+    let place = Place::new();
+    let graph = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-pix_fmt", "gbrp"];
+    let source = place.clip("in.mkv", &[&graph[..], &["-c:v", "ffv1"]].concat());
+    let stills = vec![Still::At(Ratio::new(1, 2)), Still::At(Ratio::from_integer(9))];
+    let beside = Beside { stills, ..Beside::default() };
+    let task = place.task(&source, "out.mkv", Settings { beside, ..slow(2) });
+    let report = run(&task).unwrap();
+    let sidecars = &report.output.as_ref().unwrap().sidecars;
+    let ends = sidecars.iter().map(|it| it.path.rsplit("mkv.").next().unwrap().to_owned());
+    // 0.5 s lies between frames 12 and 13; behind the end are the last ones.
+    let expected = [10, 11, 12, 13, 14, 15, 22, 23, 24].map(|it| format!("frame-{it:06}.png"));
+    assert_eq!(ends.collect::<Vec<_>>(), expected);
+    assert_eq!(kinds(&report), ["still"; 9]);
+    let shown = image::open(beside_of(&task, "frame-000013.png")).unwrap().into_rgb8();
+    let real = &decoded(&source)[13].picture;
+    for (at, pixel) in shown.pixels().enumerate() {
+        let planes = [2, 0, 1].map(|plane: usize| real.planes[plane][at]);
+        assert_eq!(pixel.0, planes, "pixel {at}");
+    }
+}
+
+#[test]
+fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
+    let place = Place::new();
+    let source = clip(&place);
+    let task = place.task(&source, "out.mkv", with(Comparison::Side));
+    let report = run(&task).unwrap();
+    let text = std::fs::read_to_string(beside_of(&task, beside::PAGE)).unwrap();
+    for outside in ["http://", "https://", "src=\"/", "@import", "url("] {
+        assert!(!text.contains(outside), "{outside}");
+    }
+    assert!(!text.contains("<b>rally"), "a file's name cannot write into the page");
+    assert!(text.contains("&lt;b&gt;rally &amp; co"));
+    for part in ["data:video/mp4;base64,", "line-psnr", "line-ssim", "area-sure", "mark-cut"] {
+        assert!(text.contains(part), "{part}");
+    }
+    let (english, korean) =
+        (text.matches("<span lang=\"en\">"), text.matches("<span lang=\"ko\">"));
+    assert!(english.count() > 15 && korean.count() > 15);
+    assert!(text.contains(report.source.sha256.as_ref().unwrap()));
+    let Some(browser) = browser() else {
+        println!("skipped: none of {BROWSERS:?} is on this machine");
+        return;
+    };
+    for (language, seen, unseen) in [("ko-KR", "품질", "Figures"), ("en-US", "Figures", "품질")]
+    {
+        let dom = shown(browser, language, &beside_of(&task, beside::PAGE), place.path(language));
+        let words = visible(&dom);
+        assert!(dom.contains(&format!("<html lang=\"{}\"", &language[..2])), "{language}");
+        assert!(words.contains(seen) && !words.contains(unseen), "{language}: {words}");
+    }
+}
+
+fn browser() -> Option<&'static str> {
+    BROWSERS.into_iter().find(|it| Command::new(it).arg("--version").output().is_ok())
+}
+
+/// The page as a browser has it once its script has run.
+fn shown(browser: &str, language: &str, page: &Path, profile: PathBuf) -> String {
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
+    command.arg(format!("--accept-lang={language}")).arg(format!("--lang={language}"));
+    command.arg(format!("--user-data-dir={}", profile.display()));
+    // A page of another name, as the one beside an output has.
+    let copy = profile.with_extension("html");
+    std::fs::copy(page, &copy).unwrap();
+    let run = command.arg(format!("file://{}", copy.display())).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The text of the language that the style shows.
+fn visible(dom: &str) -> String {
+    let language = if dom.contains("<html lang=\"ko\"") { "ko" } else { "en" };
+    let opening = format!("<span lang=\"{language}\">");
+    let spans = dom.split(&opening).skip(1);
+    spans.map(|it| it.split("</span>").next().unwrap()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,183 @@
+//! Which frames are real, from which the others were made, and what can be checked of it afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+#[path = "support/clips.rs"]
+mod clips;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use num_rational::Ratio;
+use slomod::config::beside::Beside;
+use slomod::config::settings::{Audio, Codec, Encoding, Mode, Profile, Settings};
+use slomod::engine::blend::Blend;
+use slomod::pipeline::Task;
+use slomod::pipeline::beside;
+use slomod::pipeline::convert::convert;
+
+use clips::{Place, run};
+
+const MOVING: &[&str] = &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-c:v", "ffv1"];
+
+fn listed(codec: Codec) -> Settings {
+    let encoding = Encoding { codec, preset: None, ..Encoding::default() };
+    let beside = Beside { frame_list: true, ..Beside::default() };
+    let (factor, audio) = (Some(4), Audio::Drop);
+    Settings { factor, encoding, beside, audio, quality_samples: 3, ..Settings::default() }
+}
+
+/// Rows of the list of frames by the names of their columns.
+fn rows(task: &Task) -> Vec<std::collections::BTreeMap<String, String>> {
+    let path = beside::folder(&task.temporary).join(beside::FRAME_LIST);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        assert_eq!(cells.len(), names.len(), "{line}");
+        names.iter().zip(cells).map(|(name, cell)| (name.to_string(), cell.to_owned())).collect()
+    };
+    lines.map(row).collect()
+}
+
+/// Hashes of a clip's frames by FFmpeg's own muxer for that.
+fn framehash(path: &Path) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i"]).arg(path);
+    command.args(["-map", "0:v", "-f", "framehash", "-hash", "sha256", "-"]);
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&run.stderr));
+    let text = String::from_utf8(run.stdout).unwrap();
+    let lines = text.lines().filter(|it| !it.starts_with('#'));
+    lines.map(|it| it.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
+/// V26.
+#[test]
+fn real_frames_of_a_lossless_output_are_the_decoders_by_anybodys_hash() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    let task = place.task(&source, "out.mkv", listed(Codec::Ffv1));
+    let report = run(&task).unwrap();
+    let (before, after) = (framehash(&source), framehash(&task.temporary));
+    let rows = rows(&task);
+    assert_eq!((before.len(), after.len(), rows.len()), (25, 100, 100));
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(row["output_sha256"], after[index], "frame {index}");
+        if row["kind"] == "synthesised" {
+            assert_eq!(row["source_sha256"], "");
+        } else {
+            let shown: usize = row["source_frame"].parse().unwrap();
+            assert_eq!(row["source_sha256"], before[shown], "frame {index}");
+            assert_eq!(row["output_sha256"], before[shown], "frame {index}");
+        }
+    }
+    let found = report.output.unwrap().real_frames.unwrap();
+    assert_eq!((found.compared, found.identical), (28, 28), "25 real ones, 3 held at the end");
+}
+
+/// V26: ten bits, and what a lossy encoder does to it is not hidden.
+#[test]
+fn real_frames_are_compared_at_any_depth_and_after_lossy_encoders() {
+    let place = Place::new();
+    let graph = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=10:d=0.5", "-pix_fmt", "yuv420p10le"];
+    let source = place.clip("in.mkv", &[&graph[..], &["-c:v", "ffv1"]].concat());
+    let report = run(&place.task(&source, "out.mkv", listed(Codec::Ffv1))).unwrap();
+    let found = report.output.unwrap().real_frames.unwrap();
+    assert_eq!((found.compared, found.identical), (8, 8));
+    let report = run(&place.task(&source, "lossy.mkv", listed(Codec::H264))).unwrap();
+    let found = report.output.unwrap().real_frames.unwrap();
+    assert_eq!((found.compared, found.identical), (8, 0));
+}
+
+#[test]
+fn every_made_frame_names_the_two_it_was_made_from_and_when() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    let smooth = Settings {
+        mode: Mode::Smooth,
+        factor: None,
+        fps: Some(Ratio::from_integer(60)),
+        ..listed(Codec::Ffv1)
+    };
+    let task = place.task(&source, "out.mkv", smooth);
+    let report = run(&task).unwrap();
+    let rows = rows(&task);
+    assert_eq!(rows.len(), 60);
+    let number = |text: &String| text.parse::<f64>().unwrap();
+    for (index, row) in rows.iter().enumerate() {
+        let time = index as f64 / 60.0;
+        assert!((number(&row["time_s"]) - time).abs() < 1e-8);
+        let (from, to) = (&row["source_time_s"], &row["next_source_time_s"]);
+        if row["kind"] == "synthesised" {
+            let at = number(from) + number(&row["timestep"]) * (number(to) - number(from));
+            assert!((at - time).abs() < 1e-3, "{row:?}");
+        }
+    }
+    // The report says the same, run by run.
+    let mut said = Vec::new();
+    for section in &report.interpolation.unwrap().frame_map {
+        for time in 0..section.repeat {
+            let start = section.source_frame + time * section.source_frames;
+            for run in &section.runs {
+                for k in 0..run.count {
+                    let step = if run.kind == "real" { k } else { 0 };
+                    let timestep = run.timesteps.get(k as usize).map(f32::to_string);
+                    let frame = (start + run.source_frame + step).to_string();
+                    said.push((run.kind.clone(), frame, timestep.unwrap_or_default()));
+                }
+            }
+        }
+    }
+    let of_row = |row: &std::collections::BTreeMap<String, String>| {
+        ["kind", "source_frame", "timestep"].map(|name| row[name].clone()).into()
+    };
+    assert_eq!(said, rows.iter().map(of_row).collect::<Vec<(String, String, String)>>());
+}
+
+#[test]
+fn the_evidence_profile_accounts_for_everything() {
+    let place = Place::new();
+    let made = ["-metadata", "creation_time=2026-01-31T12:34:56Z", "-metadata", "model=A800"];
+    let graph = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4"];
+    let name = "2026_0131_123456_0042PF.MP4";
+    let source =
+        place.clip(name, &[&graph[..], &made, &["-movflags", "use_metadata_tags"]].concat());
+    let settings = Settings { factor: Some(2), ..Profile::Evidence.settings() };
+    let task = place.task(&source, "out.mkv", settings);
+    let report = run(&task).unwrap();
+    assert_eq!(report.settings.profile, Profile::Evidence);
+    assert_eq!(report.source.sha256, report.source.sha256_after);
+    assert!(report.tool.ffmpeg.starts_with(char::is_alphanumeric), "{}", report.tool.ffmpeg);
+    let capture = &report.source.capture;
+    assert_eq!(capture.name_pattern.as_deref(), Some("viofo"));
+    assert_eq!(capture.kind.as_deref(), Some("parking"));
+    assert_eq!(capture.started_local.as_deref(), Some("2026-01-31T12:34:56"));
+    let tag = |name: &str| capture.tags.iter().find(|it| it.name == name).map(|it| &*it.value);
+    assert_eq!(tag("creation_time"), Some("2026-01-31T12:34:56Z"));
+    assert_eq!(tag("model"), Some("A800"));
+    let output = report.output.unwrap();
+    assert_eq!(output.encoder, "ffv1");
+    let found = output.real_frames.unwrap();
+    assert!(found.compared > 10 && found.compared == found.identical);
+    let kinds: Vec<_> = output.sidecars.iter().map(|it| it.kind.as_str()).collect();
+    for kind in ["comparison", "frame_list", "page", "still"] {
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
+    }
+    assert!(report.disclaimer.contains("viewing aid") && report.disclaimer.contains("record"));
+}
+
+#[test]
+fn a_conversion_that_fails_leaves_nothing_beside_the_output() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    let task = place.task(&source, "out.mkv", listed(Codec::Ffv1));
+    let stop = Arc::new(AtomicBool::new(true));
+    assert!(convert(&task, &mut Blend, &stop, &mut |_| {}).is_err());
+    assert!(!beside::folder(&task.temporary).exists());
+}

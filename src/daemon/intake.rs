@@ -123,10 +123,10 @@ impl Identities {
     }
 }
 
-/// Groups of settings that the first version did not have.
-const NEWER: &[&str] = &["beside", "content"];
+/// Settings that the first version did not have.
+const NEWER: &[&str] = &["beside", "content", "interlaced", "timelapse"];
 
-/// What decides the result, without what it would be by default in newer groups of settings: jobs of earlier versions are
+/// What decides the result, without what it would be by default in newer settings: jobs of earlier versions are
 /// known again. Which profile it came from decides nothing.
 fn deciding_part(settings: &Settings) -> io::Result<serde_json::Value> {
     let mut value = serde_json::to_value(settings)?;

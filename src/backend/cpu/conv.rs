@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::instructions::Kernels;
 use super::narrow;
-use super::pack::Packed;
+use super::pack::{Block, Packed};
+use super::paired;
 use super::simd::Simd;
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
@@ -22,6 +23,8 @@ const TASK_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug)]
 pub struct Conv {
     packed: Packed,
+    /// Of each block, the weights in pairs of inputs, where vectors of 16 lanes would be half empty.
+    pairs: Vec<Vec<f32>>,
     stride: usize,
     method: Method,
 }
@@ -174,7 +177,14 @@ impl Conv {
                 winograd::kernel_coordinate(at, |tap| weight(co, tap, ci))
             }),
         };
-        Self { packed, stride: given.stride, method }
+        let halved = method == Method::Direct && given.stride == 2 && packed.lanes < lanes;
+        let paired = |block: &Block| {
+            paired::pack((3, 3 * depth, block.vectors * packed.lanes), |row, input, channel| {
+                weight(block.first + channel, 3 * row + input / depth, input % depth)
+            })
+        };
+        let pairs = packed.blocks.iter().filter(|_| halved).map(paired).collect();
+        Self { packed, pairs, stride: given.stride, method }
     }
 
     /// The weights by tap.
@@ -184,6 +194,11 @@ impl Conv {
     pub(super) fn packed(&self) -> &Packed {
         assert_eq!(self.method, Method::Direct, "weights by tap");
         &self.packed
+    }
+
+    /// The weights of a block in pairs of inputs, where that is the faster way for inputs that follow each other.
+    pub(super) fn pairs(&self, block: usize) -> Option<&[f32]> {
+        self.pairs.get(block).map(Vec::as_slice)
     }
 
     /// The weights by coordinate, for tiles of 16 channels.

@@ -17,6 +17,7 @@ mod narrow;
 #[cfg(test)]
 mod network_tests;
 mod pack;
+mod paired;
 mod products;
 mod simd;
 pub mod similarity;

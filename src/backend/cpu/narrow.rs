@@ -205,6 +205,12 @@ impl<S: Simd> Work<S> for Multiply {
             // SAFETY: the scratch holds all tiles, the weights 16 x 16 values for each coordinate.
             unsafe {
                 let weights = weights.add(at * CHANNELS * CHANNELS);
+                if S::LANES == CHANNELS && count == TILES {
+                    // Enough sums at once that none is waited for.
+                    let from = start.add(at * COORDINATE);
+                    multiply!(S, 1, from, weights, 12: 0 1 2 3 4 5 6 7 8 9 10 11);
+                    continue;
+                }
                 for first in (0..count).step_by(GROUP) {
                     let from = start.add(at * COORDINATE + first * CHANNELS);
                     if count - first <= GROUP / 2 {

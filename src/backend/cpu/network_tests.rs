@@ -97,9 +97,6 @@ fn check_stage(case: &StageCase<'_>) {
         mask: case.mask,
         handed_on: case.handed_on,
     };
-    let weights = conv(&mut noise, stage.channels(), 12, Stride::Two);
-    let mut expected = plain::Tensor::default();
-    Reference::default().stage_conv(&weights, &stage, &mut expected);
     let ours = Stage {
         views: &[View { records: [&records[0].ours, &records[1].ours], timestep: 0.3 }],
         features: case.features,
@@ -108,19 +105,35 @@ fn check_stage(case: &StageCase<'_>) {
         mask: case.mask,
         handed_on: case.handed_on,
     };
+    // One, three and five times 8 channels beside those that fill vectors of 16 lanes.
+    for outs in [8, 12, 20, 36] {
+        let weights = conv(&mut noise, stage.channels(), outs, Stride::Two);
+        let what =
+            format!("{:?}, factor {}, {outs} of {}", case.size, case.factor, stage.channels());
+        check_stage_conv(&weights, (&stage, &ours), &what);
+    }
+}
+
+/// One stage and convolution on all backends, the same on any number of threads.
+fn check_stage_conv(
+    weights: &ConvWeights,
+    (stage, ours): (&Stage<'_, plain::Tensor>, &Stage<'_, Tensor>),
+    what: &str,
+) {
+    let mut expected = plain::Tensor::default();
+    Reference::default().stage_conv(weights, stage, &mut expected);
     let mut first: Option<(String, Tensor)> = None;
     for mut cpu in backends() {
-        let packed = cpu.pack_stage_conv(&weights, case.features);
+        let packed = cpu.pack_stage_conv(weights, stage.features);
         let mut found = poisoned(expected.h, expected.w, expected.c);
-        cpu.stage_conv(&packed, &ours, &mut found);
+        cpu.stage_conv(&packed, ours, &mut found);
         let set = cpu.instructions().name();
-        let what =
-            format!("{set}, {:?}, factor {}, earlier {:?}", case.size, case.factor, case.earlier);
+        let what = format!("{set}, {what}");
         super::tests::assert_guards(&found, &what);
         assert_close(&what, &cpu.to_plain(&found).data, &expected.data);
         match &first {
             Some((same, values)) if same == set => {
-                assert_eq!(values.values(), found.values(), "{what}")
+                assert_eq!(values.values(), found.values(), "{what}");
             }
             _ => first = Some((set.to_owned(), found)),
         }

@@ -35,6 +35,10 @@ pub(super) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn outline(work: impl Work<Self>);
     /// All lanes `value`.
     unsafe fn splat(value: f32) -> Self::V;
+    /// The two values at `ptr`, over and over.
+    unsafe fn splat_pair(ptr: *const f32) -> Self::V;
+    /// Stores the `LANES / 2` sums of neighboring lanes.
+    unsafe fn store_neighbors(ptr: *mut f32, v: Self::V);
     /// Loads `LANES` values.
     unsafe fn load(ptr: *const f32) -> Self::V;
     /// Stores `LANES` values.
@@ -106,6 +110,19 @@ impl<const N: usize> Simd for Portable<N> {
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {
         [value; N]
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(ptr: *const f32) -> Self::V {
+        // SAFETY: the caller passes a pointer valid for two elements.
+        let pair = unsafe { ptr.cast::<[f32; 2]>().read_unaligned() };
+        lanes(|i| pair[i % 2])
+    }
+    #[inline(always)]
+    unsafe fn store_neighbors(ptr: *mut f32, v: Self::V) {
+        for i in 0..N / 2 {
+            // SAFETY: the caller passes a pointer valid for N / 2 elements.
+            unsafe { ptr.add(i).write(v[2 * i] + v[2 * i + 1]) };
+        }
     }
     #[inline(always)]
     unsafe fn load(ptr: *const f32) -> Self::V {
@@ -213,12 +230,30 @@ pub(super) struct Avx2;
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
 
+/// Stores the sums of neighboring lanes of 8 or 16.
+#[cfg(target_arch = "x86_64")]
+macro_rules! store_neighbors {
+    (8, $ptr:expr, $v:expr) => {{
+        // Halves of four apart: 01, 23 of the lower, the same again, then those of the upper.
+        let sums = x86::_mm256_hadd_ps($v, $v);
+        x86::_mm_storel_pd($ptr.cast(), x86::_mm_castps_pd(x86::_mm256_castps256_ps128(sums)));
+        let upper = x86::_mm256_extractf128_ps::<1>(sums);
+        x86::_mm_storel_pd($ptr.add(2).cast(), x86::_mm_castps_pd(upper));
+    }};
+    (16, $ptr:expr, $v:expr) => {{
+        let even = x86::_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 14, 12, 10, 8, 6, 4, 2, 0);
+        let odd = x86::_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 15, 13, 11, 9, 7, 5, 3, 1);
+        let half = |order| x86::_mm512_castps512_ps256(x86::_mm512_permutexvar_ps(order, $v));
+        x86::_mm256_storeu_ps($ptr, x86::_mm256_add_ps(half(even), half(odd)));
+    }};
+}
+
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_simd {
-    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $tile:expr, $eight:ty,
+    ($name:ident, $features:literal, $vector:ty, $lanes:tt, $tile:expr, $eight:ty,
      $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $fma:ident $max:ident $min:ident
      $to_int:ident $to_float:ident $store_int:ident $div:ident
-     $shift:ident $as_float:ident $splat_int:ident $add_int:ident) => {
+     $shift:ident $as_float:ident $splat_int:ident $add_int:ident $splat_pair:ident $as_single:ident) => {
         impl Simd for $name {
             type V = $vector;
             const LANES: usize = $lanes;
@@ -240,6 +275,16 @@ macro_rules! x86_simd {
             unsafe fn splat(value: f32) -> Self::V {
                 // SAFETY: the caller runs with the instruction set enabled.
                 unsafe { x86::$splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn splat_pair(ptr: *const f32) -> Self::V {
+                // SAFETY: as above; the pointer is valid for two elements.
+                unsafe { x86::$as_single(x86::$splat_pair(ptr.cast::<f64>().read_unaligned())) }
+            }
+            #[inline(always)]
+            unsafe fn store_neighbors(ptr: *mut f32, v: Self::V) {
+                // SAFETY: as above; the pointer is valid for half the lanes.
+                unsafe { store_neighbors!($lanes, ptr, v) }
             }
             #[inline(always)]
             unsafe fn load(ptr: *const f32) -> Self::V {
@@ -320,14 +365,14 @@ use std::arch::x86_64 as x86;
 x86_simd!(Avx2, "avx2,fma", x86::__m256, 8, [10, 6, 4], Self,
     _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps _mm256_fmadd_ps
     _mm256_max_ps _mm256_min_ps _mm256_cvttps_epi32 _mm256_cvtepi32_ps _mm256_storeu_si256 _mm256_div_ps
-    _mm256_slli_epi32 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_add_epi32);
+    _mm256_slli_epi32 _mm256_castsi256_ps _mm256_set1_epi32 _mm256_add_epi32 _mm256_set1_pd _mm256_castpd_ps);
 
 // 32 registers; the broadcast is an operand of the multiplication.
 #[cfg(target_arch = "x86_64")]
 x86_simd!(Avx512, "avx512f,avx2,fma", x86::__m512, 16, [12, 12, 8], Avx2,
     _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps _mm512_fmadd_ps
     _mm512_max_ps _mm512_min_ps _mm512_cvttps_epi32 _mm512_cvtepi32_ps _mm512_storeu_si512 _mm512_div_ps
-    _mm512_slli_epi32 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_add_epi32);
+    _mm512_slli_epi32 _mm512_castsi512_ps _mm512_set1_epi32 _mm512_add_epi32 _mm512_set1_pd _mm512_castpd_ps);
 
 #[cfg(target_arch = "x86_64")]
 impl Halves for Avx2 {

@@ -13,6 +13,7 @@ use super::flow_rows::{
 };
 use super::instructions::Kernels;
 use super::pack::Packed;
+use super::paired;
 use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
@@ -28,6 +29,7 @@ pub(super) struct StageJob<'a> {
     stage: &'a Stage<'a, Tensor>,
     timestep: f32,
     records: Records<'a>,
+    conv: &'a Conv,
     packed: &'a Packed,
     /// Size of the block's input.
     h: usize,
@@ -95,7 +97,8 @@ pub(super) unsafe fn stage_conv<S: Simd>(
                 fill_row::<S::Eight>(job, &own, (row, 2 * columns.start, n), to);
             }
         }
-        for block in &packed.blocks {
+        for (index, block) in packed.blocks.iter().enumerate() {
+            let pairs = job.conv.pairs(index);
             let at = (y + 1) * dst_row + (columns.start + 1) * packed.padded + block.first;
             let row = Row {
                 rows: [0, 1, 2].map(|ty| own.input[(2 * y + ty) % 3].cast_const()),
@@ -103,7 +106,7 @@ pub(super) unsafe fn stage_conv<S: Simd>(
                 px: packed.cin,
                 step: 2 * packed.cin,
                 cin: packed.cin,
-                weights: packed.weights[block.offset..].as_ptr(),
+                weights: pairs.unwrap_or(&packed.weights[block.offset..]).as_ptr(),
                 bias: packed.bias[block.first..].as_ptr(),
                 slope: packed.slope[block.first..].as_ptr(),
                 residual_at: Residual::None,
@@ -114,7 +117,12 @@ pub(super) unsafe fn stage_conv<S: Simd>(
                 w: columns.len(),
             };
             // SAFETY: windows lie within the scratch rows, outputs within the destination.
-            unsafe { row_of_lanes::<S>(packed.lanes, block.vectors, &row) };
+            unsafe {
+                match pairs {
+                    Some(_) => paired::row::<S>(block.vectors, &row),
+                    None => row_of_lanes::<S>(packed.lanes, block.vectors, &row),
+                }
+            }
         }
     }
 }
@@ -471,7 +479,7 @@ pub(super) fn run(
     let View { records, timestep } = only(stage.views);
     let records = Records::new(records);
     let dst = Shared::new(dst.values_mut());
-    let job = StageJob { stage, timestep, records, packed, h, w, dst, dst_w };
+    let job = StageJob { stage, timestep, records, conv, packed, h, w, dst, dst_w };
     let across = dst_w.div_ceil(TILE_COLUMNS);
     let tile = dst_w.div_ceil(across.max(1));
     let band = dst_h.div_ceil((threads.count() * 6).div_ceil(across.max(1))).clamp(1, MOST_ROWS);

@@ -134,7 +134,7 @@ macro_rules! tile {
 /// # Safety
 /// As [`row`]; `x` is below `w`, `channel` a vector's first in the block.
 #[inline(always)]
-unsafe fn finish<S: Simd>(r: &Row, x: usize, channel: usize, sum: S::V) {
+pub(super) unsafe fn finish<S: Simd>(r: &Row, x: usize, channel: usize, sum: S::V) {
     // SAFETY: the caller vouches for every pointer of the row over w outputs.
     unsafe {
         let residual = r.residual.wrapping_add(x * r.residual_step + channel);

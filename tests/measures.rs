@@ -79,6 +79,7 @@ fn speeds_agree_with_frames_and_time() {
     let end_to_end = timing.end_to_end_fps.unwrap();
     assert!(timing.encode_fps.unwrap() >= end_to_end);
     assert!(timing.decode_fps.unwrap() >= end_to_end / 4.0);
+    assert!(timing.look_fps.unwrap() >= end_to_end / 4.0);
     let span = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let seconds = (span(&timing.finished) - span(&timing.started)).total(jiff::Unit::Second);
     assert!((seconds.unwrap() - timing.wall_s).abs() < 0.5 + 0.01 * timing.wall_s);

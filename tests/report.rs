@@ -18,10 +18,11 @@ use slomod::report::findings::{Barrier, Bars};
 use slomod::report::json::ReportError;
 use slomod::report::measured::{Encode, HeldOutFrame};
 use slomod::report::provenance::{Capture, RealFrames, Sidecar, Tag};
+use slomod::report::timing::{Resumption, Timing};
 use slomod::report::{
     Color, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output, OutputFrames,
-    Quality, Report, Resumption, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status,
-    Stream, Timing, Tool, host, now_rfc3339, path_fields, report_id,
+    Quality, Report, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status, Stream, Tool,
+    host, now_rfc3339, path_fields, report_id,
 };
 
 use schema::{faults, schema};
@@ -285,6 +286,7 @@ fn done() -> Report {
             finished: now_rfc3339(),
             wall_s: 20.5,
             decode_fps: Some(300.0),
+            look_fps: Some(900.0),
             network_fps: Some(15.0),
             encode_fps: Some(60.0),
             end_to_end_fps: Some(14.0),

@@ -11,7 +11,8 @@ use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Publication, PublishError, Step};
 use crate::daemon::service::{self, Speed};
 use crate::pipeline::Task;
-use crate::report::{Report, Resumption};
+use crate::report::Report;
+use crate::report::timing::Resumption;
 
 impl Job {
     /// Publishes the verified output and its report, and ends the job.

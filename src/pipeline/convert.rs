@@ -33,7 +33,7 @@ use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
 use crate::pipeline::resume::Resumed;
 use crate::pipeline::scoring::Scoring;
-use crate::pipeline::stages::{self, DecodeEnd, EncodeEnd, ToEncoder};
+use crate::pipeline::stages::{self, DecodeEnd, EncodeEnd, LookEnd, ToEncoder};
 use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::Tally;
 use crate::pipeline::timelapse;
@@ -145,10 +145,10 @@ fn run(
     if task.settings.beside.frame_list {
         session.ledger = Some(Ledger::create(&task.temporary)?);
     }
-    let (decode_end, encode_end) = session.work(decoder)?;
+    let (decode_end, look_end, encode_end) = session.work(decoder)?;
     session.tally.lost_at_end(decode_end.lost_at_end);
     checks::complete(&task.source, &info, &decode_end.stats)?;
-    let timelapse = by_name.or_else(|| timelapse::by_pictures(&info, decode_end.leaps));
+    let timelapse = by_name.or_else(|| timelapse::by_pictures(&info, look_end.leaps));
     timelapse::check(task, timelapse.as_ref())?;
     let inspected = session.inspect()?;
     let after = Fingerprint::take(&task.source, stop, &mut |step| session.say("verifying", step))?;
@@ -177,6 +177,7 @@ fn run(
         holdout: session.scoring.finish(),
         timelapse,
         decode: decode_end,
+        look: look_end,
         encode: encode_end,
         inspected,
         masks: session.masks,
@@ -253,27 +254,29 @@ impl View {
 }
 
 impl Session<'_> {
-    fn work(&mut self, decoder: Decoder) -> Result<(DecodeEnd, EncodeEnd), ConvertError> {
+    fn work(&mut self, decoder: Decoder) -> Result<(DecodeEnd, LookEnd, EncodeEnd), ConvertError> {
+        let (taken_in, taken_out) = sync_channel(stages::TAKEN_QUEUE);
         let (decoded_in, decoded_out) = sync_channel(stages::DECODED_QUEUE);
         let (encode_in, encode_out) = sync_channel(stages::ENCODE_QUEUE);
         std::thread::scope(|scope| {
             let looker = Looker::new(&self.task.settings, &self.listed, self.info.video.rate);
-            let decode = scope.spawn(move || stages::decode(decoder, looker, &decoded_in));
+            let decode = scope.spawn(move || stages::decode(decoder, &taken_in));
+            let look = scope.spawn(move || stages::look(looker, &taken_out, &decoded_in));
             let mut encode_out = Some(encode_out);
             let mut encode = None;
             let result = self.frames(&decoded_out, &encode_in, |writer, parts| {
                 let run = |queue| scope.spawn(move || stages::encode(parts, writer, &queue));
                 encode = encode_out.take().map(run);
             });
-            // Closing the queues ends both threads, whatever happened.
+            // Closing the queues ends all threads, whatever happened.
             drop((decoded_out, encode_in));
-            let decode_end = join(decode);
+            let (decode_end, look_end) = (join(decode), join(look));
             let encode_end = encode.map(join).transpose();
             // The encoder's own error is the cause of a queue that closed under the network.
             let encode_end = encode_end?.flatten();
             result?;
             let encode_end = encode_end.ok_or(ConvertError::Interrupted)?;
-            Ok((decode_end, encode_end))
+            Ok((decode_end, look_end, encode_end))
         })
     }
 

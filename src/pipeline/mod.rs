@@ -8,6 +8,7 @@ pub mod certainty;
 pub mod changes;
 mod chart;
 mod checks;
+mod column_sums;
 pub mod comparison;
 pub mod convert;
 mod cut_list;

@@ -1,18 +1,21 @@
 //! How sure the frames between two others can be: motion is estimated on small pictures, there and back.
 //!
 //! The network's own flows stay on its device, so this is an estimate of its own, the same on every device. Luma is averaged
-//! down to at most 192 samples a side. Each block of 8x8 samples is looked for in the other picture, first coarsely over a
-//! pyramid and then finer, and the place where it was found is looked for back in the first. A block is *sure* where it does
-//! not change, or where the way back ends within a sample and a half (and a tenth of the motion) of where it began and what
-//! was found there is like it. The score falls with the share of blocks that are not sure, and with the motion: where
-//! things move by more than a network is trained for, it invents.
+//! down to at most 192 samples a side. Each block of 8x8 samples that changes is looked for in the other picture, first
+//! coarsely over a pyramid and then finer, and the place where it was found is looked for back in the first. A block is
+//! *sure* where it does not change, or where the way back ends within a sample and a half (and a tenth of the motion) of
+//! where it began and what was found there is like it. The score falls with the share of blocks that are not sure, and with
+//! the motion: where things move by more than a network is trained for, it invents.
 
 use crate::frame::{Depth, Picture, Sample};
+use crate::pipeline::column_sums::ColumnSums;
 
 /// Longest side of the small pictures.
 const SIDE_LIMIT: usize = 192;
 /// Side of a block.
 const BLOCK: usize = 8;
+/// Samples of a block.
+const AREA: u32 = (BLOCK * BLOCK) as u32;
 /// Levels of the pyramid; each halves the one before.
 const LEVELS: usize = 3;
 /// Samples searched to each side at the coarsest level: with the finer ones 30 of 192, a sixth of the picture.
@@ -60,6 +63,9 @@ struct Level {
     samples: Vec<u8>,
 }
 
+/// Samples of a block, row by row.
+type Block = [u8; BLOCK * BLOCK];
+
 /// Motion of a block, in samples of the finest level.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
@@ -67,6 +73,17 @@ struct Found {
     y: isize,
     /// Mean difference, in codes.
     difference: u32,
+}
+
+/// The best place for a block so far: its motion, the sum of differences, and what both cost.
+struct Match {
+    motion: (isize, isize),
+    difference: u32,
+    cost: u32,
+}
+
+impl Match {
+    const NONE: Self = Self { motion: (0, 0), difference: u32::MAX, cost: u32::MAX };
 }
 
 impl Small {
@@ -93,18 +110,18 @@ impl Small {
     /// Compares with the next picture, of the same size.
     #[must_use]
     pub fn confidence(&self, next: &Self) -> Confidence {
-        let forward = self.motion_to(next);
-        let backward = next.motion_to(self);
-        let first = &self.levels[0];
-        let (columns, rows) = first.blocks();
+        let (columns, rows) = self.levels[0].blocks();
+        let still = self.still(next);
+        let forward = self.motion_to(next, &still);
+        let backward = next.motion_to(self, &still);
         let (mut unsure, mut motions) = (0_u32, Vec::with_capacity(forward.len()));
         for (index, found) in forward.iter().enumerate() {
-            let (column, row) = (index % columns, index / columns);
-            let length = (found.x as f32).hypot(found.y as f32);
-            if self.stays(next, column, row) {
+            if still[index] {
                 motions.push(0.0);
                 continue;
             }
+            let (column, row) = (index % columns, index / columns);
+            let length = (found.x as f32).hypot(found.y as f32);
             let landed = |at: usize, by: isize, count: usize| {
                 let center = (at * BLOCK + BLOCK / 2) as isize + by;
                 (center.max(0) as usize / BLOCK).min(count - 1)
@@ -118,8 +135,9 @@ impl Small {
                 motions.push(length);
             }
         }
+        let first = &self.levels[0];
         let side = first.width.max(first.height) as f32;
-        motions.sort_by(f32::total_cmp);
+        motions.sort_unstable_by(f32::total_cmp);
         let at = (motions.len() as f32 * MOTION_PERCENTILE) as usize;
         // Blocks that were not found may have gone anywhere.
         let motion = motions.get(at).or(motions.last()).map_or(1.0, |it| it / side);
@@ -129,45 +147,50 @@ impl Small {
         Confidence { score: f64::from(consistency * ease), motion: f64::from(motion) }
     }
 
-    /// Whether a block is where it was, as it was.
-    fn stays(&self, next: &Self, column: usize, row: usize) -> bool {
+    /// Which blocks are where they were, as they were.
+    fn still(&self, next: &Self) -> Vec<bool> {
         let (a, b) = (&self.levels[0], &next.levels[0]);
-        let (x, y) = a.corner(column, row);
-        let sum = a.difference(b, ((x, y), (x, y)), next.mean - self.mean, u32::MAX);
-        sum <= UNCHANGED * a.area()
+        let (columns, rows) = a.blocks();
+        let lighter = next.mean - self.mean;
+        let stays = |index: usize| {
+            let at = a.block_at(index % columns, index / columns, 1);
+            b.difference(&a.block(at, lighter), at) <= UNCHANGED * AREA
+        };
+        (0..columns * rows).map(stays).collect()
     }
 
-    /// Where each block went.
-    fn motion_to(&self, next: &Self) -> Vec<Found> {
+    /// Where each block went; those that are still are not looked for.
+    fn motion_to(&self, next: &Self, still: &[bool]) -> Vec<Found> {
         let (columns, rows) = self.levels[0].blocks();
         let mut found = vec![Found::default(); columns * rows];
         let lighter = next.mean - self.mean;
         for number in (0..self.levels.len()).rev() {
             let (a, b) = (&self.levels[number], &next.levels[number]);
+            let scale = 1 << number;
+            let seen = |it: Found| (it.x / scale, it.y / scale);
             let coarsest = number + 1 == self.levels.len();
-            let (scale, reach) = (1 << number, if coarsest { SEARCH } else { REFINE });
-            for index in 0..found.len() {
+            for index in (0..found.len()).filter(|it| !still[*it]) {
                 let (column, row) = (index % columns, index / columns);
-                let at = a.block_at(column, row, scale);
-                // From where it was seen coarsely, and from where its neighbors went.
-                let own = (found[index].x / scale as isize, found[index].y / scale as isize);
-                let beside = |other: usize| {
-                    let it = found[other];
-                    (it.x / scale as isize, it.y / scale as isize)
-                };
-                let mut starts = vec![own];
-                if !coarsest {
-                    starts.push((0, 0));
-                    starts.extend((column > 0).then(|| beside(index - 1)));
-                    starts.extend((row > 0).then(|| beside(index - columns)));
+                let at = a.block_at(column, row, scale as usize);
+                let block = a.block(at, lighter);
+                let mut best = Match::NONE;
+                if coarsest {
+                    b.search(&block, at, ((0, 0), SEARCH), &mut best);
+                } else {
+                    // From where it was seen coarsely, and from where its neighbors went, which is mostly the same way.
+                    let left = index.checked_sub(1).filter(|_| column > 0).unwrap_or(index);
+                    let above = index.checked_sub(columns).unwrap_or(index);
+                    let starts = [index, left, above].map(|it| seen(found[it]));
+                    let starts = [starts[0], (0, 0), starts[1], starts[2]];
+                    for (number, start) in starts.iter().enumerate() {
+                        if !starts[..number].contains(start) {
+                            b.search(&block, at, (*start, REFINE), &mut best);
+                        }
+                    }
                 }
-                let best = a.search(b, at, &starts, reach, lighter);
-                let area = a.area();
-                found[index] = Found {
-                    x: best.0 * scale as isize,
-                    y: best.1 * scale as isize,
-                    difference: best.2 / area,
-                };
+                let (x, y) = best.motion;
+                found[index] =
+                    Found { x: x * scale, y: y * scale, difference: best.difference / AREA };
             }
         }
         found
@@ -194,12 +217,13 @@ impl Level {
         let (width, height, stride) = (self.width / 2, self.height / 2, self.stride());
         let mut samples = Vec::with_capacity(width * height);
         for y in 0..height {
-            for x in 0..width {
-                let at = (2 * y + PAD) * stride + 2 * x + PAD;
-                let four = [at, at + 1, at + stride, at + stride + 1];
-                let sum: u16 = four.iter().map(|it| u16::from(self.samples[*it])).sum();
-                samples.push(((sum + 2) / 4) as u8);
-            }
+            let at = (2 * y + PAD) * stride + PAD;
+            let upper = self.samples[at..at + 2 * width].as_chunks::<2>().0;
+            let lower = self.samples[at + stride..at + stride + 2 * width].as_chunks::<2>().0;
+            samples.extend(upper.iter().zip(lower).map(|(upper, lower)| {
+                let four = upper.iter().chain(lower);
+                ((four.map(|it| u16::from(*it)).sum::<u16>() + 2) / 4) as u8
+            }));
         }
         Self { width, height, samples }
     }
@@ -212,83 +236,65 @@ impl Level {
         ((self.width / BLOCK).max(1), (self.height / BLOCK).max(1))
     }
 
-    /// Samples that a block is compared by.
-    fn area(&self) -> u32 {
-        (BLOCK * BLOCK) as u32
-    }
-
-    fn corner(&self, column: usize, row: usize) -> (isize, isize) {
-        self.block_at(column, row, 1)
-    }
-
     /// Upper left sample of a block whose center is that of the finest level's, which is `scale` times as large.
     fn block_at(&self, column: usize, row: usize, scale: usize) -> (isize, isize) {
         let corner = |at: usize| ((at * BLOCK + BLOCK / 2) / scale) as isize - (BLOCK / 2) as isize;
         (corner(column), corner(row))
     }
 
-    /// The motion from one of `starts`, within `reach`, at which the block at `at` is most like: with the sum of differences.
+    /// The samples of a block, `lighter` by that many codes.
+    fn block(&self, at: (isize, isize), lighter: i32) -> Block {
+        let mut block = self.read(at);
+        let step = lighter.unsigned_abs().min(255) as u8;
+        for sample in &mut block {
+            *sample = match lighter {
+                0.. => sample.saturating_add(step),
+                _ => sample.saturating_sub(step),
+            };
+        }
+        block
+    }
+
+    /// The block whose upper left sample is at `at`, or at the nearest place that is there.
+    #[inline]
+    fn read(&self, at: (isize, isize)) -> Block {
+        let inside = |at: isize, length: usize| {
+            let last = (length + 2 * PAD - BLOCK) as isize;
+            (at + PAD as isize).clamp(0, last) as usize
+        };
+        let (stride, mut block) = (self.stride(), [0; BLOCK * BLOCK]);
+        let first = inside(at.1, self.height) * stride + inside(at.0, self.width);
+        let lines = &self.samples[first..first + (BLOCK - 1) * stride + BLOCK];
+        for (number, row) in block.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            row.copy_from_slice(&lines[number * stride..number * stride + BLOCK]);
+        }
+        block
+    }
+
+    /// Sum of differences between a block and the one at `at`.
+    #[inline]
+    fn difference(&self, block: &Block, at: (isize, isize)) -> u32 {
+        let there = self.read(at);
+        block.iter().zip(&there).map(|(a, b)| u32::from(a.abs_diff(*b))).sum()
+    }
+
+    /// Finds the motion within some reach of a start at which the block of `at` is most like, if it is better than `best`.
     fn search(
         &self,
-        other: &Self,
+        block: &Block,
         at: (isize, isize),
-        starts: &[(isize, isize)],
-        reach: isize,
-        lighter: i32,
-    ) -> (isize, isize, u32) {
-        let mut best = (0, 0, u32::MAX);
-        let mut lowest = u32::MAX;
-        for (number, start) in starts.iter().enumerate() {
-            // Neighbors mostly went the same way.
-            if starts[..number].contains(start) {
-                continue;
-            }
-            for y in start.1 - reach..=start.1 + reach {
-                for x in start.0 - reach..=start.0 + reach {
-                    let there = (at.0 + x, at.1 + y);
-                    let sum = self.difference(other, (at, there), lighter, lowest);
-                    let cost = sum + STILLNESS * (x.unsigned_abs() + y.unsigned_abs()) as u32;
-                    if cost < lowest {
-                        (lowest, best) = (cost, (x, y, sum));
-                    }
+        (start, reach): ((isize, isize), isize),
+        best: &mut Match,
+    ) {
+        for y in start.1 - reach..=start.1 + reach {
+            for x in start.0 - reach..=start.0 + reach {
+                let difference = self.difference(block, (at.0 + x, at.1 + y));
+                let cost = difference + STILLNESS * (x.unsigned_abs() + y.unsigned_abs()) as u32;
+                if cost < best.cost {
+                    *best = Match { motion: (x, y), difference, cost };
                 }
             }
         }
-        best
-    }
-
-    /// Sum of differences between a block here and one there, which is `lighter` by that many codes everywhere; at least
-    /// `limit` where it is no less.
-    fn difference(
-        &self,
-        other: &Self,
-        (here, there): ((isize, isize), (isize, isize)),
-        lighter: i32,
-        limit: u32,
-    ) -> u32 {
-        let place = |level: &Self, at: (isize, isize)| {
-            let inside = |at: isize, length: usize| {
-                let last = (length + 2 * PAD - BLOCK) as isize;
-                (at + PAD as isize).clamp(0, last) as usize
-            };
-            inside(at.1, level.height) * level.stride() + inside(at.0, level.width)
-        };
-        let (a, b) = (place(self, here), place(other, there));
-        // Eight sums of eight differences of at most 510 each.
-        let (mut sums, lighter) = ([0_u16; BLOCK], lighter as i16);
-        let total = |sums: &[u16; BLOCK]| sums.iter().map(|it| u32::from(*it)).sum::<u32>();
-        for row in 0..BLOCK {
-            let one = self.samples[a + row * self.stride()..].first_chunk::<BLOCK>();
-            let two = other.samples[b + row * other.stride()..].first_chunk::<BLOCK>();
-            let (Some(one), Some(two)) = (one, two) else { continue };
-            for ((sum, one), two) in sums.iter_mut().zip(one).zip(two) {
-                *sum += (i16::from(*two) - i16::from(*one) - lighter).unsigned_abs();
-            }
-            if row + 1 == BLOCK / 2 && total(&sums) >= limit {
-                return limit;
-            }
-        }
-        total(&sums)
     }
 }
 
@@ -299,19 +305,16 @@ fn averaged<S: Sample>(picture: &Picture) -> Level {
     let (columns, rows) = ((width / factor).max(1), (height / factor).max(1));
     let (across, down) = (factor.min(width), factor.min(height));
     let luma = S::of(&picture.planes[0]);
-    let steps = u32::from(picture.format.depth.steps());
-    let area = (across * down) as u32 * steps;
+    let steps = u64::from(picture.format.depth.steps());
+    // Divides as a product, rounded down: exact while a cell's sum and its area are less than 2^44 together.
+    let part = (1_u64 << 44).div_ceil((across * down) as u64 * steps);
     let mut samples = Vec::with_capacity(columns * rows);
-    let mut sums = vec![0_u32; columns];
+    let mut sums = ColumnSums::new(picture.format);
     for row in 0..rows {
-        sums.fill(0);
-        for y in row * down..(row + 1) * down {
-            let line = &luma[y * width..y * width + columns * across];
-            for (sum, cell) in sums.iter_mut().zip(line.chunks_exact(across)) {
-                *sum += cell.iter().map(|it| u32::from(it.code())).sum::<u32>();
-            }
-        }
-        samples.extend(sums.iter().map(|sum| (sum / area).min(255) as u8));
+        let lines = &luma[row * down * width..(row + 1) * down * width];
+        let cells = sums.of(lines)[..columns * across].chunks_exact(across);
+        let mean = |sum: u32| ((u64::from(sum) * part) >> 44).min(255) as u8;
+        samples.extend(cells.map(|cell| mean(cell.iter().sum())));
     }
     Level { width: columns, height: rows, samples }
 }

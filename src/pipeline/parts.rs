@@ -23,7 +23,7 @@ use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::tally::Tally;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
-use crate::report::Resumption;
+use crate::report::timing::Resumption;
 
 /// Layout of the files; another one is not taken up.
 const LAYOUT: &str = "segment 2";

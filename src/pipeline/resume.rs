@@ -15,7 +15,8 @@ use crate::pipeline::convert::{Session, View, laid_out};
 use crate::pipeline::looking::Decoded;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::timeline::Timeline;
-use crate::report::{self, Resumption};
+use crate::report;
+use crate::report::timing::Resumption;
 
 /// What a run began with.
 #[derive(Default)]

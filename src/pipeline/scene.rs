@@ -6,6 +6,7 @@
 //! pair, so it does not count either.
 
 use crate::frame::{Chroma, Depth, Picture, Sample};
+use crate::pipeline::column_sums::ColumnSums;
 
 /// Score from which a pair is a cut.
 pub const CUT_THRESHOLD: f64 = 0.4;
@@ -76,16 +77,15 @@ impl Signature {
         let (columns, rows) = (GRID.0.min(width), GRID.1.min(height));
         let luma = S::of(&picture.planes[0]);
         let mut cells = Vec::with_capacity(columns * rows);
+        let mut sums = ColumnSums::new(picture.format);
         for row in 0..rows {
             let lines = row * height / rows..(row + 1) * height / rows;
+            let sums = sums.of(&luma[lines.start * width..lines.end * width]);
             for column in 0..columns {
                 let span = column * width / columns..(column + 1) * width / columns;
-                let line_sum = |y: usize| {
-                    let line = &luma[y * width + span.start..y * width + span.end];
-                    line.iter().map(|it| u64::from(it.code())).sum::<u64>()
-                };
-                let sum: u64 = lines.clone().map(line_sum).sum();
-                cells.push(sum as f64 / (peak * (lines.len() * span.len()) as f64));
+                let pixels = (lines.len() * span.len()) as f64;
+                let sum: u64 = sums[span].iter().map(|it| u64::from(*it)).sum();
+                cells.push(sum as f64 / (peak * pixels));
             }
         }
         Self { cells }

@@ -1,12 +1,13 @@
-//! The decode and encode threads of a conversion, each at one end of a bounded queue.
+//! The decode, look and encode threads of a conversion, with bounded queues between them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use crate::frame::{Picture, Seconds};
+use crate::frame::{Frame, Picture, Seconds};
 use crate::media::MediaError;
 use crate::media::clip::{DecodeStats, WriteSummary};
+use crate::media::damage::Damage;
 use crate::media::decode::Decoder;
 use crate::media::write::Writer;
 use crate::pipeline::bars::Bars;
@@ -14,7 +15,9 @@ use crate::pipeline::looking::{Decoded, Looker};
 use crate::pipeline::parts::{Parts, State};
 use crate::pipeline::timelapse::Leaps;
 
-/// Decoded frames that wait for the network at the most.
+/// Decoded frames that wait to be judged at the most.
+pub const TAKEN_QUEUE: usize = 1;
+/// Judged frames that wait for the network at the most.
 pub const DECODED_QUEUE: usize = 3;
 /// Output pictures that wait for the encoder at the most.
 pub const ENCODE_QUEUE: usize = 6;
@@ -45,11 +48,17 @@ pub struct DecodeEnd {
     pub stats: DecodeStats,
     /// Frames behind the last one that cannot be decoded.
     pub lost_at_end: u64,
+    /// Time spent decoding, queue waits left out.
+    pub busy: Duration,
+}
+
+/// What a look thread leaves behind.
+pub struct LookEnd {
     /// The black bars of all frames.
     pub bars: Bars,
     /// How many pairs of frames are far apart.
     pub leaps: Leaps,
-    /// Time spent decoding, queue waits left out.
+    /// Time spent judging, queue waits left out.
     pub busy: Duration,
 }
 
@@ -61,39 +70,56 @@ pub struct EncodeEnd {
     pub busy: Duration,
 }
 
-#[derive(PartialEq, Eq)]
-enum End {
-    Ahead,
-    Reached,
-}
+/// A decoded frame, and what is damaged before it and in it.
+pub type Taken = (Frame, Damage);
 
 /// Decodes until the end, an error or a closed queue.
-pub fn decode(
-    mut decoder: Decoder,
-    mut looker: Looker,
-    queue: &SyncSender<Result<Decoded, MediaError>>,
-) -> DecodeEnd {
+pub fn decode(mut decoder: Decoder, queue: &SyncSender<Result<Taken, MediaError>>) -> DecodeEnd {
     let mut busy = Duration::ZERO;
     loop {
         let start = Instant::now();
-        let next = decoder.next_frame();
-        let (decided, end) = match next {
-            Ok(None) => (looker.end(), End::Reached),
-            Err(error) => {
-                // A closed queue has nobody who would want to know.
-                let _ = queue.send(Err(error));
-                break;
-            }
-            Ok(Some(frame)) => (looker.look(frame, decoder.damage()), End::Ahead),
-        };
+        let next = decoder.next_frame().transpose();
         busy += start.elapsed();
-        let all_sent = decided.into_iter().all(|it| queue.send(Ok(it)).is_ok());
-        if !all_sent || end == End::Reached {
+        let Some(next) = next else { break };
+        let failed = next.is_err();
+        // A closed queue has nobody who would want to know.
+        let sent = queue.send(next.map(|frame| (frame, decoder.damage())));
+        if failed || sent.is_err() {
             break;
         }
     }
-    let (stats, lost_at_end) = (decoder.stats(), decoder.damage().lost);
-    DecodeEnd { stats, lost_at_end, bars: looker.bars(), leaps: looker.leaps(), busy }
+    DecodeEnd { stats: decoder.stats(), lost_at_end: decoder.damage().lost, busy }
+}
+
+/// Judges what is decoded, until the end, an error or a closed queue.
+pub fn look(
+    mut looker: Looker,
+    frames: &Receiver<Result<Taken, MediaError>>,
+    queue: &SyncSender<Result<Decoded, MediaError>>,
+) -> LookEnd {
+    let mut busy = Duration::ZERO;
+    let mut whole = true;
+    for next in frames {
+        let start = Instant::now();
+        let decided = match next {
+            Ok((frame, damage)) => looker.look(frame, damage),
+            Err(error) => {
+                let _ = queue.send(Err(error));
+                whole = false;
+                break;
+            }
+        };
+        busy += start.elapsed();
+        whole = decided.into_iter().all(|it| queue.send(Ok(it)).is_ok());
+        if !whole {
+            break;
+        }
+    }
+    // What is left is decided where the clip ended, and nowhere else.
+    if whole {
+        let _ = looker.end().into_iter().all(|it| queue.send(Ok(it)).is_ok());
+    }
+    LookEnd { bars: looker.bars(), leaps: looker.leaps(), busy }
 }
 
 /// Encodes until told to finish; `None` where the queue closed before. Finished segments are kept in `parts`.

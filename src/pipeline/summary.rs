@@ -15,12 +15,13 @@ use crate::pipeline::level;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
-use crate::pipeline::stages::{DecodeEnd, EncodeEnd};
+use crate::pipeline::stages::{DecodeEnd, EncodeEnd, LookEnd};
 use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
 use crate::report::provenance::{Capture, Tag};
+use crate::report::timing::{Resumption, Timing};
 use crate::report::{self, Report, Status};
 
 /// Everything a finished conversion knows.
@@ -46,9 +47,11 @@ pub struct Facts<'a> {
     /// Output frames that this run made; the others were in finished segments.
     pub frames_made: u64,
     /// Where earlier runs were taken up.
-    pub resumed: Vec<report::Resumption>,
+    pub resumed: Vec<Resumption>,
     /// End of the decode thread.
     pub decode: DecodeEnd,
+    /// End of the look thread.
+    pub look: LookEnd,
     /// End of the encode thread.
     pub encode: EncodeEnd,
     /// What decoding the output showed.
@@ -69,7 +72,9 @@ pub struct Facts<'a> {
 
 /// The report of a finished conversion.
 pub fn done(facts: Facts<'_>) -> Report {
-    let Facts { task, info, plan, engine, mut tally, decode, encode, inspected, wall, .. } = facts;
+    let Facts {
+        task, info, plan, engine, mut tally, decode, look, encode, inspected, wall, ..
+    } = facts;
     let verified = inspected.verified;
     let duration = tally.source_end;
     let source = report::Source {
@@ -110,11 +115,12 @@ pub fn done(facts: Facts<'_>) -> Report {
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
     };
-    let timing = report::Timing {
+    let timing = Timing {
         started: facts.started,
         finished: report::now_rfc3339(),
         wall_s: wall.as_secs_f64(),
         decode_fps: per_second(decode.stats.decoded, decode.busy),
+        look_fps: per_second(decode.stats.decoded, look.busy),
         network_fps: per_second(facts.network_frames, facts.network_busy),
         encode_fps: per_second(facts.frames_made, encode.busy),
         end_to_end_fps: per_second(facts.frames_made, wall),
@@ -154,7 +160,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
         barriers: tally.barriers,
-        black_bars: decode.bars.reported(),
+        black_bars: look.bars.reported(),
         changes: tally.changes,
         confidence: tally.certainty.finish(task.settings.content.hold_below),
         masks: facts.masks.all,
@@ -214,7 +220,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
         output: None,
         interpolation: None,
         quality: None,
-        timing: report::Timing::default(),
+        timing: Timing::none(),
         warnings: Vec::new(),
         errors: Vec::new(),
         disclaimer: report::DISCLAIMER.into(),

@@ -17,6 +17,7 @@ use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
 use crate::report::measured::{Encode, HeldOutFrame};
 use crate::report::provenance::{Capture, RealFrames, Sidecar};
+use crate::report::timing::Timing;
 
 pub mod base64;
 pub mod content;
@@ -24,6 +25,7 @@ pub mod findings;
 pub mod json;
 pub mod measured;
 pub mod provenance;
+pub mod timing;
 
 /// Identifier of the report's format.
 pub const SCHEMA: &str = "slomod-report/1";
@@ -416,44 +418,6 @@ pub struct Scores {
     pub exact: u64,
     /// Whether every predicted picture equalled the real one.
     pub identical: bool,
-}
-
-/// How fast. Rates are output frames a second of that stage's own busy time. A job that was interrupted and taken up
-/// again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    /// RFC 3339, UTC.
-    pub started: String,
-    /// RFC 3339, UTC.
-    pub finished: String,
-    /// From start to verified output.
-    pub wall_s: f64,
-    /// Source frames a second of the decoder.
-    pub decode_fps: Option<f64>,
-    /// Synthesised frames a second of the network, the held-out ones included.
-    pub network_fps: Option<f64>,
-    /// Output frames a second of the encoder.
-    pub encode_fps: Option<f64>,
-    /// Output frames a second of `wall_s`.
-    pub end_to_end_fps: Option<f64>,
-    /// Peak resident memory of the process.
-    pub rss_peak_bytes: Option<u64>,
-    /// Where the job was taken up after an interruption, in order; empty where it ran through.
-    #[serde(default)]
-    pub resumed: Vec<Resumption>,
-}
-
-/// Where an interrupted job was taken up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resumption {
-    /// When that run began. RFC 3339, UTC.
-    pub started: String,
-    /// Finished segments of earlier runs that it began with.
-    pub segments: u64,
-    /// Source frame from which it worked.
-    pub source_frame: u64,
-    /// Output frame from which it worked.
-    pub output_frame: u64,
 }
 
 /// Now, in RFC 3339, UTC, to the millisecond.

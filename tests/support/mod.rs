@@ -2,9 +2,8 @@
 
 use slomod::config::settings::Settings;
 use slomod::report::provenance::Capture;
-use slomod::report::{
-    DISCLAIMER, Host, Report, SCHEMA, Source, SourceFrames, Status, Timing, Tool,
-};
+use slomod::report::timing::Timing;
+use slomod::report::{DISCLAIMER, Host, Report, SCHEMA, Source, SourceFrames, Status, Tool};
 
 /// The report of `/in/a.mp4`.
 pub fn report(status: Status) -> Report {

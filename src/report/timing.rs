@@ -1,0 +1,55 @@
+//! Fields of the report about when the work was done, and how fast.
+
+use serde::{Deserialize, Serialize};
+
+use crate::report;
+
+/// How fast. Rates are output frames a second of that stage's own busy time. A job that was interrupted and taken up
+/// again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC.
+    pub finished: String,
+    /// From start to verified output.
+    pub wall_s: f64,
+    /// Source frames a second of the decoder.
+    pub decode_fps: Option<f64>,
+    /// Source frames a second that are judged: cuts, repeats, confidence, bars, and hashes where they are asked for.
+    #[serde(default)]
+    pub look_fps: Option<f64>,
+    /// Synthesised frames a second of the network, the held-out ones included.
+    pub network_fps: Option<f64>,
+    /// Output frames a second of the encoder.
+    pub encode_fps: Option<f64>,
+    /// Output frames a second of `wall_s`.
+    pub end_to_end_fps: Option<f64>,
+    /// Peak resident memory of the process.
+    pub rss_peak_bytes: Option<u64>,
+    /// Where the job was taken up after an interruption, in order; empty where it ran through.
+    #[serde(default)]
+    pub resumed: Vec<Resumption>,
+}
+
+impl Timing {
+    /// Of a job that ended, now, before there was anything to measure.
+    #[must_use]
+    pub fn none() -> Self {
+        let now = report::now_rfc3339();
+        Self { started: now.clone(), finished: now, ..Self::default() }
+    }
+}
+
+/// Where an interrupted job was taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// When that run began. RFC 3339, UTC.
+    pub started: String,
+    /// Finished segments of earlier runs that it began with.
+    pub segments: u64,
+    /// Source frame from which it worked.
+    pub source_frame: u64,
+    /// Output frame from which it worked.
+    pub output_frame: u64,
+}

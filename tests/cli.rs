@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -70,10 +73,9 @@ fn a_clip_becomes_slow_motion_with_its_report() {
         printed["device"]["fallback"], true,
         "no GPU engine in this version, and the report says so"
     );
-    let written: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder.path().join("out.mp4.json")).unwrap())
-            .unwrap();
-    assert_eq!(written["output"]["sha256"], printed["output"]["sha256"]);
+    assert_eq!(schema::faults(&printed), Vec::<String>::new());
+    let written = schema::read(&folder.path().join("out.mp4.json"));
+    assert_eq!(written.output.unwrap().sha256, printed["output"]["sha256"]);
 
     let again = slomod(&args);
     assert_eq!(code(&again), 73);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/schema.rs"]
+mod schema;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,7 +63,9 @@ impl Place {
 }
 
 fn run(task: &Task) -> Result<Report, ConvertError> {
-    convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})
+    let report = convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})?;
+    schema::valid(&report);
+    Ok(report)
 }
 
 fn slow(factor: u32) -> Settings {
@@ -266,6 +271,7 @@ fn a_truncated_clip_is_not_passed_off_as_whole() {
     );
     assert!(!task.temporary.exists());
     let report = failure_report(&task, &error);
+    schema::valid(&report);
     assert_eq!(report.status, Status::Refused);
     assert_eq!(report.errors[0].code, "truncated");
 }

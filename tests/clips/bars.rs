@@ -9,7 +9,7 @@ use slomod::frame::{Frame, Picture};
 use slomod::pipeline::bars::Bars;
 use slomod::pipeline::convert::convert;
 
-use crate::{Place, assert_valid, decoded, slow};
+use crate::{Place, decoded, schema, slow};
 
 /// Numbers of frames, and the bars that they had.
 type Seen = Arc<Mutex<Vec<(u64, Option<Bars>)>>>;
@@ -54,7 +54,7 @@ fn the_network_sees_no_bars_and_they_stay_black() {
         let mut witness = Witness(Arc::clone(&seen));
         let stop = Arc::new(AtomicBool::new(false));
         let report = convert(&task, &mut witness, &stop, &mut |_| {}).unwrap();
-        assert_valid(&report);
+        schema::valid(&report);
         let interpolation = report.interpolation.unwrap();
         assert_eq!(interpolation.black_bars, bars.reported());
         let seen = seen.lock().unwrap();

@@ -6,6 +6,8 @@ mod color;
 mod damage;
 mod fields;
 mod geometry;
+#[path = "../support/schema.rs"]
+mod schema;
 mod sound;
 mod streams;
 mod time;
@@ -68,27 +70,19 @@ impl Place {
         }
     }
 
-    /// Converts, and holds the report to its schema: what came out, and the report.
+    /// What came out, and the report.
     fn convert(&self, source: &Path, output: &str, settings: Settings) -> (PathBuf, Report) {
         let task = self.task(source, output, settings);
         let report = run(&task).unwrap();
-        assert_valid(&report);
         (task.temporary, report)
     }
 }
 
+/// Converts, and holds the report to its schema.
 fn run(task: &Task) -> Result<Report, ConvertError> {
-    convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})
-}
-
-fn assert_valid(report: &Report) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/report.schema.json");
-    let schema = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
-    let faults: Vec<_> =
-        validator.iter_errors(&value).map(|it| format!("{}: {it}", it.instance_path())).collect();
-    assert!(faults.is_empty(), "{faults:?}");
+    let report = convert(task, &mut Blend, &Arc::new(AtomicBool::new(false)), &mut |_| {})?;
+    schema::valid(&report);
+    Ok(report)
 }
 
 /// Slow motion, lossless, without sound and measurement.

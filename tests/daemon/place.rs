@@ -1,5 +1,8 @@
 //! Folders, clips and a running daemon for the end-to-end tests.
 
+#[path = "../support/schema.rs"]
+pub mod schema;
+
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::daemon::journal::Journal;
 use slomod::daemon::journal::view::JobView;
@@ -156,7 +159,7 @@ impl Place {
     }
 
     pub fn report(&self, name: &str) -> Report {
-        serde_json::from_slice(&fs::read(self.path("out").join(name)).unwrap()).unwrap()
+        schema::read(&self.path("out").join(name))
     }
 
     /// The clip appears whole at once.

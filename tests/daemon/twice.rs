@@ -75,8 +75,7 @@ fn the_same_content_in_two_folders_is_worked_once_and_the_other_refers_to_it() {
     for job in jobs.iter().filter(|job| job.state != "done") {
         assert_eq!((job.state.as_str(), job.duplicate_of), ("duplicate", Some(done[0].job)));
         let path = PathBuf::from(job.report.as_ref().unwrap());
-        let report: slomod::report::Report =
-            serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let report = schema::read(&path);
         assert_eq!(report.status, Status::Duplicate);
         assert!(report.warnings[0].message.contains(done[0].report.as_ref().unwrap()));
     }

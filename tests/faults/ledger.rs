@@ -1,9 +1,9 @@
 //! What must be true of a place at any moment, and at the end.
 
-use crate::place::Place;
+use crate::place::{Place, schema};
 use slomod::daemon::digest::file_sha256;
 use slomod::media::verify::verify;
-use slomod::report::{Report, Status};
+use slomod::report::Status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -69,8 +69,7 @@ impl Ledger {
     fn check_report(&mut self, place: &Place, path: &Path) {
         // The report of a refusal goes once a later attempt has worked.
         let Ok(text) = fs::read(path) else { return };
-        let report: Report = serde_json::from_slice(&text)
-            .unwrap_or_else(|error| panic!("{}: half a report: {error}", path.display()));
+        let report = schema::checked(&text);
         if report.status != Status::Done {
             return;
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-use crate::place::clip;
+use crate::place::{clip, schema};
 use crate::{SLOMOD, installed, root, text};
 
 /// Converts a clip as user nobody, without capabilities, new privileges and network.
@@ -37,8 +37,8 @@ fn convert(options: &[&str]) -> Option<(Output, serde_json::Value)> {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    let report = fs::read(folder.path().join("out.mp4.json")).unwrap();
-    Some((output, serde_json::from_slice(&report).unwrap()))
+    let report = schema::read(&folder.path().join("out.mp4.json"));
+    Some((output, schema::valid(&report)))
 }
 
 /// S07.

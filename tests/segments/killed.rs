@@ -63,7 +63,10 @@ fn work(task: &Task, after: Option<Duration>) -> (bool, Option<Report>) {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let report = text.lines().find_map(|line| match serde_json::from_str(line) {
-        Ok(Message::Report(report)) => Some(*report),
+        Ok(Message::Report(report)) => {
+            schema::valid(&report);
+            Some(*report)
+        }
         Ok(Message::Failed(failure)) => panic!("{}", failure.message),
         _ => None,
     });

@@ -1,5 +1,8 @@
 //! Clips, runs that are interrupted, and what two outputs must have in common.
 
+#[path = "../support/schema.rs"]
+pub mod schema;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -91,7 +94,9 @@ pub fn run_with(
     engine: &mut dyn Interpolator,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Report, ConvertError> {
-    convert(task, engine, &Arc::new(AtomicBool::new(false)), progress)
+    let report = convert(task, engine, &Arc::new(AtomicBool::new(false)), progress)?;
+    schema::valid(&report);
+    Ok(report)
 }
 
 /// Runs until `when`, asked before every pair, says so; the report where the end came first.
@@ -107,7 +112,10 @@ pub fn run_engine_until(
     let stop = Arc::new(AtomicBool::new(false));
     let mut engine = Stopping { inner, when, stop: Arc::clone(&stop) };
     match convert(task, &mut engine, &stop, &mut |_| {}) {
-        Ok(report) => Some(report),
+        Ok(report) => {
+            schema::valid(&report);
+            Some(report)
+        }
         Err(ConvertError::Interrupted) => None,
         Err(error) => panic!("{error}"),
     }

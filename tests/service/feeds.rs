@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use slomod::report::{Report, Status};
+use slomod::report::Status;
 
 use crate::ok;
-use crate::place::{PATIENCE, Place, small};
+use crate::place::{PATIENCE, Place, schema, small};
 
 /// The value of a sample.
 fn sample(text: &str, name: &str) -> f64 {
@@ -151,7 +151,7 @@ fn a_command_gets_the_report_and_no_shell_sees_its_arguments() {
     for (job, status, state) in [(1, Status::Done, "done"), (2, Status::Refused, "refused")] {
         let path = place.path(&format!("hook.{job}.json"));
         place.wait("hook", || path.exists());
-        let report: Report = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let report = schema::read(&path);
         assert_eq!(report.status, status);
         let said = fs::read_to_string(place.path(&format!("hook.{job}.said"))).unwrap();
         assert!(said.starts_with(&format!("{state} $(touch x); * {root}/in/")), "{said}");
@@ -245,7 +245,7 @@ fn an_address_gets_the_report_by_post_and_what_it_answers_is_heard() {
     for header in ["content-type: application/json", "x-slomod-job: 1", "x-slomod-state: done"] {
         assert!(lower.contains(header), "{head}");
     }
-    let report: Report = serde_json::from_slice(&body).unwrap();
+    let report = schema::checked(&body);
     assert_eq!(report.status, Status::Done);
     place.drop_clip(&small(&place, 90), "b.mp4");
     serve_once(&listener, "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");

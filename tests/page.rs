@@ -123,6 +123,43 @@ fn stills_are_the_real_frames_round_an_instant() {
 }
 
 #[test]
+fn stills_of_deep_pictures_have_sixteen_bits_and_are_mirrored_and_turned_as_shown() {
+    let place = Place::new();
+    let graph = "testsrc2=s=64x48:r=25:d=0.2,format=gbrp10le";
+    let deep = place.clip("deep.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
+    let stills = vec![Still::At(Ratio::from_integer(0))];
+    let settings = Settings { beside: Beside { stills, ..Beside::default() }, ..slow(2) };
+    let task = place.task(&deep, "deep_slow.mkv", settings.clone());
+    run(&task).unwrap();
+    let image = image::open(beside_of(&task, "frame-000000.png")).unwrap();
+    assert_eq!(image.color(), image::ColorType::Rgb16);
+    let real = &decoded(&deep)[0].picture;
+    for (at, pixel) in image.into_rgb16().pixels().enumerate() {
+        let codes = [2, 0, 1].map(|plane: usize| {
+            let code =
+                u16::from_le_bytes([real.planes[plane][2 * at], real.planes[plane][2 * at + 1]]);
+            (f64::from(code) / 1023.0 * 65535.0).round() as u16
+        });
+        assert!(pixel.0.iter().zip(codes).all(|(a, b)| a.abs_diff(b) <= 1), "{at}: {pixel:?}");
+    }
+
+    // Red left of blue, mirrored by the container: shown it is blue left of red.
+    let graph = "color=red:s=32x32:r=25:d=0.2[a];color=blue:s=32x32:r=25:d=0.2[b];[a][b]hstack";
+    let source = place.clip("plain.mp4", &["-f", "lavfi", "-i", graph, "-c:v", "libx264"]);
+    let mut bytes = std::fs::read(&source).unwrap();
+    let at = bytes.windows(4).position(|it| it == b"tkhd").unwrap() + 4 + 40;
+    let one = 1_i32 << 16;
+    let matrix = [-one, 0, 0, 0, one, 0, 64 << 16, 0, 1 << 30];
+    bytes.splice(at..at + 36, matrix.iter().flat_map(|it| it.to_be_bytes()));
+    std::fs::write(&source, bytes).unwrap();
+    let task = place.task(&source, "mirrored.mkv", settings);
+    run(&task).unwrap();
+    let image = image::open(beside_of(&task, "frame-000000.png")).unwrap().into_rgb8();
+    let (left, right) = (image.get_pixel(8, 16).0, image.get_pixel(56, 16).0);
+    assert!(left[2] > 200 && left[0] < 60 && right[0] > 200 && right[2] < 60, "{left:?} {right:?}");
+}
+
+#[test]
 fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
     let place = Place::new();
     let source = clip(&place);

@@ -109,6 +109,12 @@ pub fn rgb8(rgb: &[f32]) -> Vec<u8> {
     rgb.iter().copied().map(code8).collect()
 }
 
+/// RGB in 16 bit: each value times 65535, rounded, saturating.
+#[must_use]
+pub fn rgb16(rgb: &[f32]) -> Vec<u16> {
+    rgb.iter().map(|value| (value * 65535.0 + 0.5) as u16).collect()
+}
+
 /// A nominal value in 8 bit: times 255, rounded, saturating.
 #[must_use]
 pub fn code8(value: f32) -> u8 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::imageops::{self, FilterType};
-use image::{Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage};
 use num_rational::Ratio;
 
 use crate::config::beside::Comparison;
@@ -20,6 +20,7 @@ use crate::ops::color;
 use crate::pipeline::ConvertError;
 use crate::pipeline::font;
 use crate::pipeline::plan::Plan;
+use crate::pipeline::shown;
 
 /// Length, in seconds.
 const LENGTH_S: i128 = 5;
@@ -207,12 +208,7 @@ fn draw(picture: &Picture, video: &VideoInfo, layout: Comparison) -> RgbImage {
     let scale = (f64::from(limit) / wide.max(high)).min(1.0);
     let even = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
     let small = imageops::resize(&image, even(wide), even(high), FilterType::Triangle);
-    match video.rotation_degrees.rem_euclid(360) {
-        90 => imageops::rotate90(&small),
-        180 => imageops::rotate180(&small),
-        270 => imageops::rotate270(&small),
-        _ => small,
-    }
+    shown::turned(DynamicImage::ImageRgb8(small), video).into_rgb8()
 }
 
 fn together(

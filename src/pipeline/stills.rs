@@ -1,16 +1,15 @@
-//! Real frames round an instant, as PNG.
+//! Real frames round an instant, as PNG: of 8 bits where the source has 8, else of 16.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::imageops;
-use image::{ImageFormat, RgbImage};
+use image::ImageFormat;
 
 use crate::frame::{Frame, Seconds};
 use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
-use crate::ops::color;
+use crate::pipeline::shown;
 use crate::pipeline::{ConvertError, beside};
 
 /// Frames before an instant, and behind it.
@@ -67,17 +66,7 @@ pub fn write(
 
 fn save(frame: &Frame, temporary: &Path, video: &VideoInfo) -> Result<(), ConvertError> {
     let path = beside::prepare(temporary, &format!("frame-{:06}.png", frame.index))?;
-    let format = frame.picture.format;
-    let rgb = color::rgb8(&color::picture_to_rgb(&frame.picture));
-    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let image = RgbImage::from_raw(side(format.width_px), side(format.height_px), rgb);
-    let image = image.unwrap_or_else(|| RgbImage::new(1, 1));
-    let image = match video.rotation_degrees.rem_euclid(360) {
-        90 => imageops::rotate90(&image),
-        180 => imageops::rotate180(&image),
-        270 => imageops::rotate270(&image),
-        _ => image,
-    };
+    let image = shown::turned(shown::rgb(&frame.picture), video);
     let saved = image.save_with_format(&path, ImageFormat::Png);
     saved.map_err(|error| beside::write_error(&path, std::io::Error::other(error)))?;
     Ok(())

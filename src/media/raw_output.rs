@@ -100,6 +100,24 @@ pub(super) fn add_stream(
     usize::try_from(stream.index).map_err(|_| ffmpeg::Error::Bug)
 }
 
+/// Takes back what an Opus stream says of samples to drop at its beginning.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn forget_lead_in(output: &mut Output, index: usize) {
+    let Some(mut stream) = output.stream_mut(index) else { return };
+    // SAFETY: every stream has parameters, which are ours until the header is written.
+    let parameters = unsafe { &mut *(*stream.as_mut_ptr()).codecpar };
+    if parameters.codec_id != ffi::AVCodecID::AV_CODEC_ID_OPUS {
+        return;
+    }
+    parameters.initial_padding = 0;
+    // The same stands in the codec's own header (RFC 7845, section 5.1).
+    let (at, length) = (10, 2);
+    if usize::try_from(parameters.extradata_size).is_ok_and(|size| size >= at + length) {
+        // SAFETY: the header is as long as was just looked at.
+        unsafe { parameters.extradata.add(at).write_bytes(0, length) };
+    }
+}
+
 /// Sets what players read from the stream rather than from the codec.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn set_stream(

@@ -311,7 +311,7 @@ fn decide(
     let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
     match facts.kind {
         Type::Video if cover && carried && muxer.container() == Container::Mp4 => {
-            copy(input, facts, (one, "copied"), muxer)
+            copy(input, facts, (spec.origin, one, "copied"), muxer)
         }
         Type::Video if cover => dropped(format!("{container} gets no cover picture")),
         Type::Video => dropped("only one moving picture is worked".to_owned()),
@@ -320,7 +320,7 @@ fn decide(
         }
         Type::Audio if spec.audio == Audio::Keep || same_time => {
             if carried {
-                copy(input, facts, (one, "copied"), muxer)
+                copy(input, facts, (spec.origin, one, "copied"), muxer)
             } else {
                 let reason = format!("{container} cannot carry {codec}; it is AAC now");
                 let times = (spec.origin, one, Audio::Keep);
@@ -334,12 +334,12 @@ fn decide(
         }
         Type::Subtitle if carried => {
             let name = if same_time { "copied" } else { "retimed" };
-            copy(input, facts, (spec.stretch, name), muxer)
+            copy(input, facts, (spec.origin, spec.stretch, name), muxer)
         }
         Type::Subtitle => export(format!("{container} cannot carry {codec} subtitles")),
-        Type::Attachment if carried => copy(input, facts, (one, "copied"), muxer),
+        Type::Attachment if carried => copy(input, facts, (spec.origin, one, "copied"), muxer),
         Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
-            copy(input, facts, (one, "copied"), muxer)
+            copy(input, facts, (spec.origin, one, "copied"), muxer)
         }
         Type::Attachment => dropped(format!("{container} carries no attachments")),
         _ if facts.used_up => dropped("it holds the chapters, which are carried".to_owned()),
@@ -367,7 +367,7 @@ fn described(input: &Input, facts: &StreamFacts, stream: &StreamInfo) -> Describ
 fn copy(
     input: &Input,
     facts: &StreamFacts,
-    (stretch, name): (Seconds, &'static str),
+    (origin, stretch, name): (Seconds, Seconds, &'static str),
     muxer: &mut Muxer,
 ) -> Result<Decision, MediaError> {
     let Some(stream) = input.stream(facts.index) else {
@@ -380,6 +380,12 @@ fn copy(
     let out = muxer.add_stream(&stream.parameters(), time_base)?;
     raw_output::set_stream(muxer.output(), out, facts.disposition, None);
     raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
+    let start = Some(stream.start_time()).filter(|it| *it != ffi::AV_NOPTS_VALUE);
+    let early = start.is_some_and(|it| facts.time_base * i128::from(it) < origin);
+    if muxer.container() == Container::Mkv && early {
+        // The packet that the lead-in is in will be left out: decoders must not drop it from the next.
+        raw_output::forget_lead_in(muxer.output(), out);
+    }
     let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
     let copied = Copied { out, tick_in: facts.time_base, stretch, last_dts: None, cover };
     Ok((Action::Copy(copied), name, None))

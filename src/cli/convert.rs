@@ -1,11 +1,14 @@
 //! `slomod convert`: one clip, here and now.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use num_rational::Ratio;
 
 use crate::cli::content::ContentArgs;
+use crate::cli::pictures::{self, Ends};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::file::Collision;
@@ -31,11 +34,16 @@ Examples:
   slomod convert rally.mp4 --output rally_slow.mp4 --factor 4
   slomod convert drive.mkv --output drive60.mkv --mode smooth --fps 60
   slomod convert jump.mov --output jump.mp4 --speed 0.3 --audio drop --json
-  slomod convert crash.mp4 --output crash_slow.mkv --profile evidence")]
+  slomod convert crash.mp4 --output crash_slow.mkv --profile evidence
+  slomod convert render/%04d.png --input-fps 24 --output slow/%04d.png")]
 pub struct ConvertArgs {
-    /// The clip. It is only read.
+    /// The clip, or numbered pictures: a folder of them, or their names as frames/%05d.png. It is only read.
     pub input: PathBuf,
-    /// Where the result goes; its extension (mp4, mkv, mov) picks the container.
+    /// Pictures a second of numbered pictures, which have no times of their own: 24, 59.94 or 60000/1001.
+    #[arg(long, value_name = "R", value_parser = rational_text::parse)]
+    pub input_fps: Option<Ratio<i128>>,
+    /// Where the result goes; its extension (mp4, mkv, mov) picks the container. out/%05d.png writes pictures into a
+    /// folder, numbered from 1, and their report beside it.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// slow: longer, at the source's rate. smooth: same duration, more frames a second.
@@ -116,7 +124,7 @@ pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
 }
 
 impl ConvertArgs {
-    fn settings(&self) -> Result<Settings, CliError> {
+    pub(super) fn settings(&self) -> Result<Settings, CliError> {
         let usage = |message| CliError::new(ExitCode::Usage, message);
         let fps = match self.fps.as_str() {
             "auto" => None,
@@ -154,6 +162,9 @@ impl ConvertArgs {
 /// # Errors
 /// The exit code and a message; nothing is left behind then but a report that was asked for.
 pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
+    if let Some(ends) = Ends::of(args)? {
+        return pictures::run(args, &ends);
+    }
     let task = Task {
         source: args.input.clone(),
         temporary: names::temporary(&args.output, i64::from(std::process::id()), 0),
@@ -165,63 +176,83 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     };
     check_places(args)?;
     let mut display = Display::new();
-    let result = work(&task, &mut display);
+    let result = work(&task, &signals::stop_flag(), &mut display);
     display.clear();
-    // Weights that cannot be read are the engine's to complain about.
-    let identity = Identities::default().of(&task.settings).ok().map(|it| it.1);
-    let identified = |report: Report| Report { settings_sha256: identity.clone(), ..report };
-    let result = result.map(identified);
     let report = match &result {
-        Ok(report) => report.clone(),
-        Err(error) => identified(failure_report(&task, error)),
+        Ok(report) => identified(&task, report.clone()),
+        Err(error) => identified(&task, failure_report(&task, error)),
     };
     if args.json {
-        let json = report
-            .to_json()
-            .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-        print!("{json}");
+        print(&report)?;
     }
-    match result {
-        Ok(report) => {
-            let publication = Publication {
-                temporary: task.temporary,
-                output: task.output,
-                report_path: args.report.clone(),
-                collision: if args.overwrite { Collision::Overwrite } else { Collision::Rename },
-                report: report.clone(),
-            };
-            let published = publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
-                let _ = publish::remove_temporary(&publication.temporary);
-                CliError::of(&error)
-            })?;
-            say_done(&report, &published);
-            Ok(())
+    if let Err(error) = result {
+        if let Some(path) = &args.report {
+            publish::publish_report(path, &report).map_err(|error| CliError::of(&error))?;
         }
-        Err(error) => {
-            if let Some(path) = &args.report {
-                publish::publish_report(path, &report).map_err(|error| CliError::of(&error))?;
-            }
-            Err(CliError::of(&error))
-        }
+        return Err(CliError::of(&error));
     }
+    let published = self::publish(args, task, &report)?;
+    say_done(&report, &published);
+    Ok(())
 }
 
-fn work(task: &Task, display: &mut Display) -> Result<Report, ConvertError> {
-    let stop = signals::stop_flag();
+/// With the hash of the settings. Weights that cannot be read are the engine's to complain about.
+pub(super) fn identified(task: &Task, report: Report) -> Report {
+    let identity = Identities::default().of(&task.settings).ok().map(|it| it.1);
+    Report { settings_sha256: identity, ..report }
+}
+
+/// Prints the report to standard output.
+pub(super) fn print(report: &Report) -> Result<(), CliError> {
+    let json = report.to_json();
+    let json = json.map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
+    print!("{json}");
+    Ok(())
+}
+
+/// Gives the finished output and its report their names.
+pub(super) fn publish(
+    args: &ConvertArgs,
+    task: Task,
+    report: &Report,
+) -> Result<Published, CliError> {
+    let publication = Publication {
+        temporary: task.temporary,
+        output: task.output,
+        report_path: args.report.clone(),
+        collision: if args.overwrite { Collision::Overwrite } else { Collision::Rename },
+        report: report.clone(),
+    };
+    publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
+        let _ = publish::remove_temporary(&publication.temporary);
+        CliError::of(&error)
+    })
+}
+
+pub(super) fn work(
+    task: &Task,
+    stop: &Arc<AtomicBool>,
+    display: &mut Display,
+) -> Result<Report, ConvertError> {
     let mut engine = open::open(&task.settings)?;
     if let Some(reason) = engine.description().fallback_reason {
         eprintln!("slomod: {reason}");
     }
-    convert(task, &mut *engine, &stop, &mut |progress| display.show(progress))
+    convert(task, &mut *engine, stop, &mut |progress| display.show(progress))
 }
 
 /// Faults that need no work to be seen.
 fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
-    let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
     if let Err(error) = std::fs::File::open(&args.input) {
         let message = format!("{}: cannot be read: {error}", args.input.display());
         return Err(CliError::new(ExitCode::IoError, message));
     }
+    check_output(args)
+}
+
+/// Faults of the place for a clip that is to be written.
+pub(super) fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
+    let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
     let folder = match args.output.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -260,7 +291,7 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn say_done(report: &Report, published: &Published) {
+pub(super) fn say_done(report: &Report, published: &Published) {
     let Some(made) = &report.output else { return };
     eprintln!(
         "{}: {} frames ({} real, {} synthesised, {} held, {} repaired), {:.2} s at {} fps; {:.2} frames a second",

@@ -14,6 +14,7 @@ pub mod interpolate;
 mod manual;
 pub mod package_files;
 mod picture_file;
+mod pictures;
 pub mod place;
 mod progress;
 mod signals;

@@ -379,6 +379,14 @@ pub(super) fn sync(path: &Path) -> Outcome<()> {
         .map_err(io_error(path, "cannot be made durable"))
 }
 
+/// Renames a finished file; whether its name was free.
+///
+/// # Errors
+/// [`PublishError`].
+pub fn place_free(from: &Path, to: &Path) -> Outcome<bool> {
+    Ok(rename(from, to, Collision::Rename)? == Placed::There)
+}
+
 pub(super) fn sync_folder_of(path: &Path) -> Outcome<()> {
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder).and_then(|it| it.sync_all()) {

@@ -14,6 +14,7 @@ mod hdr;
 mod mux;
 pub mod packets;
 mod picture;
+pub mod pictures;
 mod planes;
 mod probe;
 mod raw;

@@ -34,6 +34,7 @@ mod resume;
 pub mod scene;
 mod scoring;
 pub mod segments;
+pub mod sequence;
 pub mod shown;
 mod stages;
 mod stills;

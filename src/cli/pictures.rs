@@ -1,0 +1,338 @@
+//! `slomod convert` where what goes in or what comes out are numbered pictures.
+//!
+//! They are gathered, as they are, in a clip within a hidden folder beside the output, and the pictures of the result are
+//! written there, so that nothing is seen of them until all are there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::cli::convert::{self, ConvertArgs};
+use crate::cli::progress::Display;
+use crate::cli::{CliError, signals};
+use crate::config::beside::Beside;
+use crate::config::settings::{Audio, Codec, Container, Encoding, Settings};
+use crate::daemon::names;
+use crate::daemon::publish::{self, Published};
+use crate::error::{Classify, ExitCode};
+use crate::frame::Rate;
+use crate::media::{self, MediaError};
+use crate::pipeline::convert::failure_report;
+use crate::pipeline::segments::Rule;
+use crate::pipeline::sequence::{self, Pattern, Sequence};
+use crate::pipeline::{ConvertError, Task};
+use crate::report::{self, Notice, Report};
+
+/// Pictures a second that an input may be said to have.
+const RATES: std::ops::RangeInclusive<i128> = 1..=1_000;
+/// Largest part of such a rate, as a fraction: containers hold 32 bits.
+const RATE_PART: i128 = 1_000_000_000;
+
+/// Which ends are pictures.
+pub struct Ends {
+    input: Option<Rate>,
+    output: Option<Pattern>,
+}
+
+impl Ends {
+    /// `None` where both are clips.
+    ///
+    /// # Errors
+    /// Exit code 64 where arguments do not go with pictures.
+    pub fn of(args: &ConvertArgs) -> Result<Option<Self>, CliError> {
+        let usage = |message: String| Err(CliError::new(ExitCode::Usage, message));
+        let input = match (Sequence::is_named_by(&args.input), args.input_fps) {
+            (false, None) => None,
+            (false, Some(_)) => {
+                let path = args.input.display();
+                return usage(format!("{path}: has times of its own; leave --input-fps out"));
+            }
+            (true, None) => {
+                let path = args.input.display();
+                return usage(format!(
+                    "{path}: pictures have no rate of their own; say it, as --input-fps 24"
+                ));
+            }
+            (true, Some(rate)) => {
+                let whole = RATES.contains(&rate.floor().to_integer()) && rate <= Rate::from(1_000);
+                let parts = [rate.numer(), rate.denom()];
+                if !whole || parts.into_iter().any(|it| *it > RATE_PART) {
+                    return usage(format!("--input-fps is {rate}: use 1 to 1000"));
+                }
+                Some(rate)
+            }
+        };
+        let output = Pattern::parse(&args.output);
+        if input.is_none() && output.is_none() {
+            return Ok(None);
+        }
+        let encoder = args.codec.is_some() || args.crf.is_some() || args.preset.is_some();
+        if output.is_some() && (encoder || args.container.is_some()) {
+            return usage(
+                "pictures are written as PNG: leave codec, crf, preset and container out".into(),
+            );
+        }
+        if output.is_some() && args.overwrite {
+            return usage(
+                "--overwrite is not for pictures, old ones could stay between: name another folder"
+                    .into(),
+            );
+        }
+        Ok(Some(Self { input, output }))
+    }
+}
+
+/// Converts and publishes.
+///
+/// # Errors
+/// As [`convert::run`].
+pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
+    let mut settings = args.settings()?;
+    match &ends.output {
+        Some(pattern) => check_free(pattern, &mut settings)?,
+        None => convert::check_output(args)?,
+    }
+    // On the file system where the pictures will be: a folder that is there may be another.
+    let parent = match &ends.output {
+        Some(pattern) if pattern.folder.is_dir() => pattern.folder.as_path(),
+        Some(pattern) => folder_of(&pattern.folder),
+        None => folder_of(&args.output),
+    };
+    let room = tempfile::Builder::new().prefix(".slomod-tmp-").tempdir_in(parent);
+    let room = room.map_err(|error| {
+        let message = format!("{}: cannot be written: {error}", parent.display());
+        CliError::new(ExitCode::CannotCreate, message)
+    })?;
+    let clip = room.path().join("pictures.mov");
+    let result = room.path().join("result.mov");
+    let pictures = ends.output.is_some();
+    let task = Task {
+        source: if ends.input.is_some() { clip } else { args.input.clone() },
+        temporary: match pictures {
+            true => result.clone(),
+            false => names::temporary(&args.output, i64::from(std::process::id()), 0),
+        },
+        parts: None,
+        segments: Rule::default(),
+        output: if pictures { result } else { args.output.clone() },
+        settings,
+    };
+    let work = Work { args, ends, task, room: room.path(), stop: signals::stop_flag() };
+    match work.done() {
+        Ok(()) => Ok(()),
+        Err(error) => Err(work.said(&error)),
+    }
+}
+
+/// Where pictures are to be written there are none yet; sets what is always so for them.
+fn check_free(pattern: &Pattern, settings: &mut Settings) -> Result<(), CliError> {
+    if settings.beside != Beside::default() {
+        let message = "page, comparison, stills, list of frames and profile evidence go with a clip, not with pictures: \
+                       name an output that ends in .mp4, .mkv or .mov";
+        return Err(CliError::new(ExitCode::Usage, message));
+    }
+    if !pattern.path(0).extension().is_some_and(|it| it.eq_ignore_ascii_case("png")) {
+        let message = format!("{}: pictures are written as .png", pattern.path(0).display());
+        return Err(CliError::new(ExitCode::Usage, message));
+    }
+    let found = pattern.found().map_err(|error| {
+        let message = format!("{}: cannot be read: {error}", pattern.folder.display());
+        CliError::new(ExitCode::CannotCreate, message)
+    })?;
+    if let Some((_, path)) = found.first() {
+        let message = format!("{}: is there already; name another folder", path.display());
+        return Err(CliError::new(ExitCode::CannotCreate, message));
+    }
+    let (codec, container) = (Codec::Ffv1, Some(Container::Mov));
+    settings.encoding = Encoding { codec, crf: None, preset: None, container };
+    settings.audio = Audio::Drop;
+    Ok(())
+}
+
+struct Work<'a> {
+    args: &'a ConvertArgs,
+    ends: &'a Ends,
+    task: Task,
+    room: &'a Path,
+    stop: Arc<AtomicBool>,
+}
+
+/// Why it failed: by a conversion, or by what is round it.
+enum Failure {
+    Convert(ConvertError),
+    Cli(CliError),
+}
+
+impl From<ConvertError> for Failure {
+    fn from(error: ConvertError) -> Self {
+        Self::Convert(error)
+    }
+}
+
+impl From<MediaError> for Failure {
+    fn from(error: MediaError) -> Self {
+        Self::Convert(error.into())
+    }
+}
+
+impl Work<'_> {
+    fn done(&self) -> Result<(), Failure> {
+        let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
+        let pictures = pictures.transpose()?;
+        let mut display = Display::new();
+        let result = convert::work(&self.task, &self.stop, &mut display);
+        display.clear();
+        let mut report = convert::identified(&self.task, result?);
+        if let Some(((sequence, before), rate)) = &pictures {
+            self.name_source(&mut report, sequence, before, *rate)?;
+        }
+        let published = match &self.ends.output {
+            None => {
+                convert::publish(self.args, self.task.clone(), &report).map_err(Failure::Cli)?
+            }
+            Some(pattern) => self.pictures(pattern, &mut report)?,
+        };
+        if self.args.json {
+            convert::print(&report).map_err(Failure::Cli)?;
+        }
+        convert::say_done(&report, &published);
+        Ok(())
+    }
+
+    fn gathered(&self, rate: Rate) -> Result<(Sequence, (u64, String)), ConvertError> {
+        let sequence = Sequence::find(&self.args.input)?;
+        let before = sequence.measure(&self.stop)?;
+        sequence.gather(&self.task.source, rate, &self.stop)?;
+        Ok((sequence, before))
+    }
+
+    /// What the report says of the source is said of the pictures, which must be what they were.
+    fn name_source(
+        &self,
+        report: &mut Report,
+        sequence: &Sequence,
+        before: &(u64, String),
+        rate: Rate,
+    ) -> Result<(), ConvertError> {
+        let after = sequence.measure(&self.stop)?;
+        if after != *before {
+            let (path, before, after) = (sequence.path.clone(), before.1.clone(), after.1);
+            return Err(ConvertError::SourceChanged { path, before, after });
+        }
+        self.name(report);
+        report.source.size_bytes = before.0;
+        report.source.sha256 = Some(before.1.clone());
+        report.source.sha256_after = Some(after.1);
+        report.source.format = Some("image2".into());
+        let message = format!(
+            "the source is {} numbered pictures, which have no times of their own: that they are {rate} a second was \
+             said on the command line",
+            sequence.files.len()
+        );
+        report.warnings.push(Notice { code: "rate_was_said".into(), message });
+        Ok(())
+    }
+
+    /// Names the source as the command line does.
+    fn name(&self, report: &mut Report) {
+        if self.ends.input.is_some() {
+            (report.source.path, report.source.path_b64) = report::path_fields(&self.args.input);
+            report.source.modified = None;
+        }
+    }
+
+    /// Writes the pictures of the finished result, gives them their names, and their report its own behind them.
+    fn pictures(&self, pattern: &Pattern, report: &mut Report) -> Result<Published, Failure> {
+        let staged = pattern.within(self.room.join("pictures"));
+        fs::create_dir(&staged.folder).map_err(|error| cannot(&staged.folder, &error))?;
+        let video = media::probe(&self.task.source)?.video;
+        let written = sequence::write(&self.task.temporary, &staged, &video, &self.stop)?;
+        self.place(&staged.folder, &pattern.folder, &written.files)?;
+        if let Some(output) = &mut report.output {
+            for left in output.sidecars.drain(..) {
+                let message = format!("the file of {} is not kept beside pictures", left.kind);
+                report.warnings.push(Notice { code: "stream_dropped".into(), message });
+            }
+            output.path = report::path_fields(&self.args.output).0;
+            output.size_bytes = written.size_bytes;
+            output.sha256 = written.sha256;
+            output.format = "image2".into();
+            output.encoder = "png".into();
+            output.encoder_options = String::new();
+            output.pixel_format = written.pixel_format.into();
+        }
+        let path = self.args.report.clone().unwrap_or_else(|| beside(&pattern.folder));
+        let report_path = publish::publish_report(&path, report)
+            .map_err(|error| Failure::Cli(CliError::of(&error)))?;
+        Ok(Published { output: self.args.output.clone(), report_path })
+    }
+
+    /// Moves the whole folder, or where that is there already, one picture after the other.
+    fn place(&self, staged: &Path, folder: &Path, files: &[PathBuf]) -> Result<(), Failure> {
+        for file in files {
+            let synced = fs::File::open(file).and_then(|it| it.sync_all());
+            synced.map_err(|error| cannot(file, &error))?;
+        }
+        if !folder.exists() {
+            return fs::rename(staged, folder).map_err(|error| cannot(folder, &error));
+        }
+        for file in files {
+            let to = folder.join(file.file_name().unwrap_or_default());
+            let free = publish::place_free(file, &to)
+                .map_err(|error| Failure::Cli(CliError::of(&error)))?;
+            if !free {
+                let message = format!("{}: is there already; it was not replaced", to.display());
+                return Err(Failure::Cli(CliError::new(ExitCode::CannotCreate, message)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error as the command line names files, with a report where one was asked for.
+    fn said(&self, failure: &Failure) -> CliError {
+        let error = match failure {
+            Failure::Cli(error) => return CliError::new(error.exit, error.message.clone()),
+            Failure::Convert(error) => error,
+        };
+        // Where it failed behind the conversion, its output is still there.
+        let _ = publish::remove_temporary(&self.task.temporary);
+        let inner = self.task.source.display().to_string();
+        let outer = self.args.input.display().to_string();
+        let mut report = convert::identified(&self.task, failure_report(&self.task, error));
+        self.name(&mut report);
+        for notice in &mut report.errors {
+            notice.message = notice.message.replace(&inner, &outer);
+        }
+        if self.args.json
+            && let Err(error) = convert::print(&report)
+        {
+            return error;
+        }
+        if let Some(path) = &self.args.report
+            && let Err(error) = publish::publish_report(path, &report)
+        {
+            return CliError::of(&error);
+        }
+        CliError::new(error.exit_code(), error.to_string().replace(&inner, &outer))
+    }
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("{}: cannot be written: {error}", path.display());
+    Failure::Cli(CliError::new(ExitCode::CannotCreate, message))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// `folder.json`; for one without a name (`.`) a file in it.
+fn beside(folder: &Path) -> PathBuf {
+    if folder.file_name().is_none() {
+        return folder.join("pictures.json");
+    }
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}

@@ -1,0 +1,202 @@
+//! Numbered pictures in and out of `slomod convert`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use slomod::report::Report;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Draws numbered pictures with FFmpeg's command line.
+    fn draw(&self, graph: &str, pattern: &str) {
+        fs::create_dir_all(self.path(pattern).parent().unwrap()).unwrap();
+        self.ffmpeg(&["-f", "lavfi", "-i", graph, "-fps_mode", "passthrough", pattern]);
+    }
+
+    fn ffmpeg(&self, args: &[&str]) {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-y"]).args(args).current_dir(self.0.path());
+        let run = command.output().unwrap();
+        assert!(run.status.success(), "{args:?}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+
+    /// `slomod convert` with the trivial engine.
+    fn convert(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_slomod"))
+            .args(["convert", "--model", "blend", "--device", "cpu", "--quality-samples", "0"])
+            .args(args)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn done(&self, args: &[&str], report: &str) -> Report {
+        let run = self.convert(args);
+        assert!(run.status.success(), "{args:?}: {}", said(&run));
+        schema::read(&self.path(report))
+    }
+
+    fn refused(&self, args: &[&str], exit: i32, why: &[&str]) {
+        let before = self.listing();
+        let run = self.convert(args);
+        assert_eq!(run.status.code(), Some(exit), "{args:?}: {}", said(&run));
+        for part in why {
+            assert!(said(&run).contains(part), "{args:?}: no {part} in {}", said(&run));
+        }
+        assert_eq!(self.listing(), before, "{args:?} left something");
+    }
+
+    /// All names in the place, hidden ones included.
+    fn listing(&self) -> Vec<String> {
+        let mut names = names(self.0.path());
+        names.sort();
+        names
+    }
+
+    /// What `sha256sum` of these files prints, hashed.
+    fn hash(&self, folder: &str, files: &str) -> String {
+        let command = format!("cd {folder} && sha256sum {files} | sha256sum");
+        let run = Command::new("sh").args(["-c", &command]).current_dir(self.0.path()).output();
+        String::from_utf8(run.unwrap().stdout).unwrap()[..64].to_owned()
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn said(run: &Output) -> String {
+    String::from_utf8_lossy(&run.stderr).into_owned()
+}
+
+const MOVING: &str = "testsrc2=s=64x48:r=25:d=0.2,format=rgb24";
+
+/// V29: real pictures come out bit for bit, with a report that accounts for the files.
+#[test]
+fn pictures_come_out_as_pictures_and_real_ones_are_the_same() {
+    let place = Place::new();
+    place.draw(MOVING, "in/f_%03d.png");
+    let args = ["in/f_%03d.png", "--input-fps", "24", "--factor", "2", "--output", "out/%05d.png"];
+    let report = place.done(&args, "out.json");
+    let expected: Vec<_> = (1..=10).map(|number| format!("{number:05}.png")).collect();
+    assert_eq!(names(&place.path("out")), expected);
+    for number in 0..5 {
+        let open = |path: PathBuf| image::open(path).unwrap();
+        let before = open(place.path(&format!("in/f_{:03}.png", number + 1)));
+        let after = open(place.path(&format!("out/{:05}.png", 2 * number + 1)));
+        assert_eq!(after.color(), image::ColorType::Rgb8);
+        assert!(before.to_rgb8() == after.to_rgb8(), "picture {number}");
+    }
+    let source = report.source;
+    assert_eq!(source.path, "in/f_%03d.png");
+    assert_eq!(source.sha256, Some(place.hash("in", "*.png")));
+    assert_eq!(source.sha256_after, source.sha256);
+    assert_eq!((source.format.as_deref(), source.fps.as_deref()), (Some("image2"), Some("24")));
+    let output = report.output.unwrap();
+    assert_eq!((output.path.as_str(), output.frames.total), ("out/%05d.png", 10));
+    assert_eq!(output.sha256, place.hash("out", "*.png"));
+    assert_eq!((output.format.as_str(), output.encoder.as_str()), ("image2", "png"));
+    assert!(report.warnings.iter().any(|it| it.code == "rate_was_said"));
+    assert_eq!(place.listing(), ["in", "out", "out.json"]);
+}
+
+/// V29: what is deeper than 8 bits comes out with 16.
+#[test]
+fn deep_pictures_come_out_deep() {
+    let place = Place::new();
+    place.draw("testsrc2=s=64x48:r=25:d=0.12,format=rgb48be,negate", "in/%d.png");
+    let report = place.done(
+        &["in", "--input-fps", "30000/1001", "--factor", "2", "--output", "out/%d.png"],
+        "out.json",
+    );
+    let output = report.output.unwrap();
+    assert_eq!(output.pixel_format, "rgb48be");
+    assert_eq!(output.fps, "30000/1001");
+    let open = |path: PathBuf| image::open(path).unwrap();
+    let (before, after) = (open(place.path("in/2.png")), open(place.path("out/3.png")));
+    assert_eq!(after.color(), image::ColorType::Rgb16);
+    let (before, after) = (before.into_rgb16(), after.into_rgb16());
+    let far = before.iter().zip(after.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+    // Deeper formats become 12 bits: a step is 16 of 65535.
+    assert!(far.unwrap() <= 16, "{far:?}");
+}
+
+/// V29: other formats, a folder without a pattern, and clips on either side.
+#[test]
+fn pictures_and_clips_go_together() {
+    let place = Place::new();
+    for extension in ["png", "jpg", "tif", "dpx"] {
+        let folder = format!("in_{extension}");
+        place.draw(MOVING, &format!("{folder}/shot%04d.{extension}"));
+        let out = format!("{extension}.mkv");
+        let args = [&folder, "--input-fps", "25", "--factor", "2", "--output", &out];
+        let report = place.done(&args, &format!("{out}.json"));
+        assert_eq!(report.output.unwrap().frames.total, 10, "{extension}");
+        assert_eq!(report.source.path, folder);
+    }
+    place.ffmpeg(&["-f", "lavfi", "-i", MOVING, "-c:v", "ffv1", "clip.mkv"]);
+    fs::create_dir(place.path("there")).unwrap();
+    fs::write(place.path("there/notes.txt"), "kept").unwrap();
+    let args = ["clip.mkv", "--factor", "2", "--output", "there/%03d.png"];
+    let report = place.done(&args, "there.json");
+    assert_eq!(names(&place.path("there")).len(), 11);
+    assert_eq!(report.source.path, "clip.mkv");
+    place.refused(&args, 73, &["there/001.png", "is there already"]);
+}
+
+/// V29: nothing is guessed and nothing left behind.
+#[test]
+fn what_is_no_sequence_is_refused_by_name() {
+    let place = Place::new();
+    place.draw(MOVING, "in/%03d.png");
+    let rate = ["--input-fps", "24"];
+    let to = |out| [&rate[..], &["--factor", "2", "--output", out]].concat();
+    place.refused(&["in", "--output", "out.mp4"], 64, &["--input-fps"]);
+    place.refused(&[&["in", "--codec", "h264"][..], &to("out/%d.png")].concat(), 64, &["codec"]);
+    place.refused(&[&["in", "--page"][..], &to("out/%d.png")].concat(), 64, &["page"]);
+    place.refused(&[&["in"][..], &to("out/%d.jpg")].concat(), 64, &[".png"]);
+    place.refused(
+        &[&["none/%d.png"][..], &to("out.mp4")].concat(),
+        65,
+        &["none/%d.png", "0 numbered"],
+    );
+
+    fs::remove_file(place.path("in/003.png")).unwrap();
+    place.refused(
+        &[&["in"][..], &to("out.mp4")].concat(),
+        65,
+        &["picture 3 is missing", "004.png"],
+    );
+    // Where a report is asked for, it names the pictures as the command line does.
+    let run = place.convert(&[&["in", "--json"][..], &to("out.mp4")].concat());
+    let report = schema::checked(&run.stdout);
+    let code = report.errors[0].code.as_str();
+    assert_eq!((report.source.path.as_str(), code), ("in", "missing_picture"));
+    place.ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=32x32:d=1", "-frames:v", "1", "in/003.png"]);
+    place.refused(&[&["in"][..], &to("out.mp4")].concat(), 65, &["in/003.png", "32x32", "64x48"]);
+    fs::write(place.path("in/003.png"), "no picture").unwrap();
+    place.refused(&[&["in"][..], &to("out/%d.png")].concat(), 65, &["in/003.png", "decoded"]);
+    fs::copy(place.path("in/001.png"), place.path("in/other7.png")).unwrap();
+    place.refused(&[&["in"][..], &to("out.mp4")].concat(), 65, &["other7.png", "pattern"]);
+}

@@ -19,6 +19,8 @@ use slomod::daemon::worker::{Limits, WorkerCommand};
 use slomod::error::{Consequence, ExitCode};
 use slomod::report::{Output, OutputFrames, Report, Status};
 
+#[path = "job/refusals.rs"]
+mod refusals;
 mod support;
 use support::report;
 
@@ -397,16 +399,16 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
     place.shop.journal().publishing(&claim, &planned).unwrap();
 
     let other = OutputLocks::default();
-    other.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
+    other.look(out, &place.shop.journal).unwrap();
     let finish = || {
         let interrupted = place.shop.journal().unpublished().unwrap();
         finish_publications(&place.shop, std::slice::from_ref(&place.watch), interrupted).unwrap();
     };
-    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
+    place.shop.locks.look(out, &place.shop.journal).unwrap();
     finish();
     assert_eq!(place.job().state, "publishing", "not while the other has the folder");
     drop(other);
-    place.shop.locks.look([out.as_path()].into_iter(), &place.shop.journal).unwrap();
+    place.shop.locks.look(out, &place.shop.journal).unwrap();
     finish();
     let job = place.job();
     assert_eq!(

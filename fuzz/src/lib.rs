@@ -158,7 +158,9 @@ fn use_journal(journal: &mut Journal, root: &Path) {
     let _ = journal.counts();
     let _ = journal.daemon();
     let _ = journal.unpublished();
-    let _ = journal.originals_pending();
+    for watch in journal.watches_with_originals().unwrap_or_default() {
+        let _ = journal.originals_pending(&watch);
+    }
     if let Ok(Some(claim)) = journal.claim("fuzz", &["/in"], i64::MAX / 2, 1) {
         let _ = journal.twin(&claim);
         let _ = journal.seen("/in", &claim.relative);

@@ -1,7 +1,7 @@
 //! From a hint or a scan to a queued job: the part of the loop that deals with files that are not jobs yet.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,74 +9,71 @@ use log::Level;
 
 use crate::config::file::{Depth, Ready};
 use crate::daemon::DaemonError;
+use crate::daemon::errands::Place;
 use crate::daemon::events::Kind;
-use crate::daemon::folders::Extent;
+use crate::daemon::folder::Extent;
 use crate::daemon::hints::Hint;
 use crate::daemon::ignore;
-use crate::daemon::intake::{self, Checked};
+use crate::daemon::intake::{self, Checked, Content, Subject, blocking};
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::{CANCELLED_BY_REQUEST, NewJob};
+use crate::daemon::looks::Sight;
 use crate::daemon::run::{Daemon, Event, FileKey};
+use crate::daemon::scan::Scan;
 use crate::daemon::service::{log_received, log_watch};
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, look, scan};
+use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, has_its_sentinel};
+
+/// Files that are looked into at a time.
+const MOST_CHECKS: usize = 2;
+/// The same while a clip is worked.
+const MOST_CHECKS_BESIDE_A_JOB: usize = 1;
 
 impl Daemon {
-    /// Something happened to a path.
-    pub(super) fn hint(&mut self, hint: &Hint) -> Result<(), DaemonError> {
+    /// Something happened to a path: it is looked at, beside the loop.
+    pub(super) fn hint(&mut self, hint: &Hint) {
         let (path, now) = (hint.path.as_path(), Instant::now());
-        let Some(folder) = self.folders.of(path) else { return Ok(()) };
+        let Some(folder) = self.folders.of(path) else { return };
         let watch = &self.folders.list[folder].watch;
-        let Ok(relative) = path.strip_prefix(&watch.path) else { return Ok(()) };
+        let Ok(relative) = path.strip_prefix(&watch.path) else { return };
         if relative.as_os_str().is_empty() {
             self.folders.look_soon(folder, now);
-            return Ok(());
+            return;
         }
         let is_too_deep = watch.depth == Depth::Flat && relative.components().count() > 1;
         if is_too_deep || !ignore::enters(relative) {
-            return Ok(());
+            return;
         }
-        let says_ready = watch.ready == Ready::Sentinel && ignore::is_sentinel(relative);
-        if says_ready && !path.is_dir() {
-            return self.sentinel_came(folder, relative);
-        }
-        let (depth, at_once) = (watch.depth, hint.moved_in && watch.ready == Ready::Rename);
-        let root = watch.path.to_string_lossy().into_owned();
         let key = (folder, relative.to_owned());
         self.settler.touch(&key, now);
-        match look(&self.folders.list[folder].area, relative) {
-            Ok(Look::Folder) if depth == Depth::Recursive => {
-                self.folders.read_soon(folder, key.1, now);
+        self.folders.hinted(folder, key.1, hint.moved_in, now);
+    }
+
+    /// What lies at a path that something happened to.
+    pub(super) fn sighted(&mut self, folder: usize, sight: Sight) -> Result<(), DaemonError> {
+        let watch = &self.folders.list[folder].watch;
+        let at_once = sight.moved_in && watch.ready == Ready::Rename;
+        let key = (folder, sight.relative);
+        match sight.look {
+            Ok(Look::Folder) if watch.depth == Depth::Recursive => {
+                self.folders.read_soon(folder, key.1, Instant::now());
             }
             Ok(Look::File(snapshot)) if at_once => self.moved_in(key, snapshot)?,
             Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
             Ok(Look::Nothing) => self.forget(&key),
-            Ok(Look::Outside) => {
-                let message = format!("{}: {LEADS_OUT}", relative.display());
+            Ok(Look::Outside)
+                if ignore::reason(&key.1, &self.config.daemon.extensions).is_none() =>
+            {
+                let message = format!("{}: {LEADS_OUT}", key.1.display());
+                let root = watch.path.to_string_lossy();
                 log_watch(Level::Warn, Kind::FileWaits, &root, &message);
             }
-            Ok(Look::Folder) => {}
+            Ok(Look::Folder | Look::Outside) => {}
             // A scan of its directory meets it again.
             Err(_) => {
-                let below = relative.parent().unwrap_or(Path::new("")).to_owned();
+                let below = key.1.parent().unwrap_or(Path::new("")).to_owned();
                 self.folders.read_soon(folder, below, Instant::now());
-            }
-        }
-        Ok(())
-    }
-
-    /// A sentinel says that a clip beside it is complete, or does so no more.
-    fn sentinel_came(&mut self, folder: usize, sentinel: &Path) -> Result<(), DaemonError> {
-        let area = self.folders.list[folder].area.clone();
-        let below = sentinel.parent().unwrap_or(Path::new(""));
-        // What cannot be read now is met by the next scan.
-        let Ok(entries) = std::fs::read_dir(area.root.join(below)) else { return Ok(()) };
-        for entry in entries.flatten() {
-            let clip = below.join(entry.file_name());
-            let belongs = ignore::sentinels(&clip).iter().any(|it| it == sentinel);
-            if belongs && let Ok(Look::File(snapshot)) = look(&area, &clip) {
-                self.seen((folder, clip), snapshot)?;
             }
         }
         Ok(())
@@ -87,7 +84,7 @@ impl Daemon {
         self.forget(&key);
         self.seen(key.clone(), snapshot)?;
         if self.settler.holds(&key, &snapshot) {
-            let mut times = self.folders.times(key.0, &key.1);
+            let mut times = self.folders.times(self.hints.watches(), key.0, &key.1);
             times.settle = Duration::ZERO;
             self.forget(&key);
             self.settler.observe(&key, snapshot, times, Instant::now());
@@ -115,16 +112,8 @@ impl Daemon {
             self.forget(&key);
             return Ok(());
         }
-        if watch.ready == Ready::Sentinel {
-            let is_there = |it: &PathBuf| watch.path.join(it).symlink_metadata().is_ok();
-            let is_one = ignore::is_sentinel(&key.1);
-            if is_one || !ignore::sentinels(&key.1).iter().any(is_there) {
-                self.forget(&key);
-                return Ok(());
-            }
-        }
         if !self.settler.holds(&key, &snapshot) {
-            let times = self.folders.times(key.0, &key.1);
+            let times = self.folders.times(self.hints.watches(), key.0, &key.1);
             self.settler.observe(&key, snapshot, times, Instant::now());
         }
         Ok(())
@@ -134,50 +123,67 @@ impl Daemon {
         if extent == Extent::Whole {
             self.first_reads.begin(folder, Instant::now());
         }
-        let area = self.folders.list[folder].area.clone();
-        let by = self.folders.list[folder].watch.watch_by;
         let of = (folder, self.folders.list[folder].generation);
+        let scan = Scan {
+            area: self.folders.list[folder].area.clone(),
+            by: self.folders.list[folder].watch.watch_by,
+            watches: self.hints.watches().clone(),
+            errand: self
+                .shop
+                .errands
+                .begin(Place::Watch(folder), &self.folders.list[folder].watch.path),
+        };
         let (events, known) = (self.events.clone(), Arc::clone(&self.known_files));
-        let watches = self.hints.watches().clone();
-        tokio::task::spawn_blocking(move || {
-            let mut sink = |mut page: Vec<_>| {
-                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                page.retain(|it: &crate::daemon::watch::Found| {
-                    !known.contains(folder, &it.relative, &it.snapshot)
-                });
-                drop(known);
-                if !page.is_empty() {
-                    // The receiver is gone only where the daemon ends.
-                    let _ = events.blocking_send(Event::Found { folder: of, files: page });
-                }
-            };
-            let mut enter = |directory: &Path| watches.enter(&area.root, directory, by);
-            let result = match &extent {
-                Extent::Whole => {
-                    let begun = watches.begin_scan();
-                    let result = scan(&area, Path::new(""), &mut enter, &mut sink);
-                    if result.is_ok() {
-                        watches.end_scan(&area.root, begun);
+        tokio::spawn(async move {
+            let (sender, read) = (events.clone(), extent.clone());
+            let result = blocking(move || {
+                scan.run(&read, &mut |mut page| {
+                    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                    page.retain(|it| !known.contains(folder, &it.relative, &it.snapshot));
+                    drop(known);
+                    page.retain(|it| has_its_sentinel(&scan.area, &it.relative));
+                    if !page.is_empty() {
+                        // The receiver is gone only where the daemon ends.
+                        let _ = sender.blocking_send(Event::Found { folder: of, files: page });
                     }
-                    result
-                }
-                Extent::Polled(parts) | Extent::Parts(parts) => {
-                    let mut problems = ScanProblems::default();
-                    for part in parts {
-                        match scan(&area, part, &mut enter, &mut sink) {
-                            Ok(found) => problems.join(found),
-                            // It went away; the scan of the whole folder sees whether that is all.
-                            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                                watches.forget(&area.root.join(part));
-                            }
-                            Err(error) => problems.add(part, &error),
-                        }
-                    }
-                    Ok(problems)
-                }
-            };
-            let _ = events.blocking_send(Event::Scanned { folder: of, extent, result });
+                })
+            });
+            let result = result.await;
+            let _ = events.send(Event::Scanned { folder: of, extent, result }).await;
         });
+    }
+
+    /// Looks into files that are under way, without those that wait for a folder that does not answer.
+    pub(super) fn open_checks(&self) -> usize {
+        self.checks.open(|folder| !self.is_hung(folder))
+    }
+
+    pub(super) fn most_checks(&self) -> usize {
+        if self.running.is_some() { MOST_CHECKS_BESIDE_A_JOB } else { MOST_CHECKS }
+    }
+
+    /// Looks into files whose turn it is, and passes on what earlier looks found.
+    pub(super) fn check_what_is_due(&mut self, now: Instant) -> Result<(), DaemonError> {
+        while let Some((key, snapshot, checked)) = self.checks.pass_on(now) {
+            self.checked(key, snapshot, checked)?;
+        }
+        while self.open_checks() < self.most_checks() {
+            let (folders, reads) = (&self.folders, &self.first_reads);
+            let (locks, watches) = (&self.shop.locks, self.hints.watches());
+            let priority = |folder: usize| {
+                if folders.hangs(locks, folder) {
+                    return None;
+                }
+                let watch = &folders.list[folder].watch;
+                let settle = folders.times(watches, folder, Path::new("")).settle;
+                // Where a rename says that a clip is complete, nothing waits for the others.
+                let allowed = watch.ready == Ready::Rename || reads.allow(folder, settle, now);
+                allowed.then_some(watch.priority)
+            };
+            let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };
+            self.start_check(key, snapshot, now);
+        }
+        Ok(())
     }
 
     /// Whether what was found of a folder is about the folder as it is configured.
@@ -203,45 +209,33 @@ impl Daemon {
         if *extent == Extent::Whole {
             self.first_reads.end(folder, Instant::now());
         }
-        let problem = match result {
-            Err(error) => {
-                self.folders.list[folder].lose(&error.to_string());
-                None
-            }
-            Ok(problems) => problems.first,
-        };
-        self.folders.scanned(folder, extent, self.hints.watches(), problem);
+        let watches = self.hints.watches();
+        match result {
+            Err(error) => self.folders.broke_off(folder, extent, watches, &error),
+            Ok(problems) => self.folders.scanned(folder, extent, watches, problems.first),
+        }
     }
 
-    /// A file was still long enough: one more look, then into it.
-    pub(super) fn start_check(
-        &mut self,
-        key: FileKey,
-        snapshot: Snapshot,
-        now: Instant,
-    ) -> Result<(), DaemonError> {
-        let area = &self.folders.list[key.0].area;
-        let path = area.root.join(&key.1);
-        match look(area, &key.1) {
-            Ok(Look::File(again)) => self.seen(key.clone(), again)?,
-            Ok(_) => self.forget(&key),
-            Err(_) => self.settler.postpone(&key, now),
-        }
-        if !self.settler.confirmed(&key, &snapshot) {
-            return Ok(());
-        }
-        let look = match self.overdue.get(&key) {
-            Some(overdue) if *overdue == snapshot => intake::Look::ContentOnly,
-            _ => intake::Look::Inside,
+    /// A file was still long enough: one more look, then into it, beside the loop.
+    pub(super) fn start_check(&mut self, key: FileKey, snapshot: Snapshot, now: Instant) {
+        let is_overdue = self.overdue.get(&key).is_some_and(|it| *it == snapshot);
+        let folder = &self.folders.list[key.0];
+        let subject = Subject {
+            area: folder.area.clone(),
+            folder: key.0,
+            relative: key.1.clone(),
+            snapshot,
+            look: if is_overdue { intake::Look::ContentOnly } else { intake::Look::Inside },
+            settings: folder.watch.settings(),
+            output: folder.watch.output.clone(),
         };
-        let number = self.checks.begin(now);
-        let (shop, events, stop) =
-            (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
+        let number = self.checks.begin(key.0, now);
+        let (shop, identities) = (Arc::clone(&self.shop), Arc::clone(&self.identities));
+        let (events, stop) = (self.events.clone(), self.stop.subscribe());
         tokio::spawn(async move {
-            let checked = intake::check(&shop.command, &path, snapshot, look, stop).await;
+            let checked = intake::check(shop, identities, subject, stop).await;
             let _ = events.send(Event::Checked { number, finding: (key, snapshot, checked) }).await;
         });
-        Ok(())
     }
 
     pub(super) fn checked(
@@ -261,9 +255,13 @@ impl Daemon {
             );
         };
         match checked {
-            Checked::Ready(sha256) if self.settler.confirmed(&key, &snapshot) => {
-                return self.submit(key, snapshot, &sha256);
+            Checked::Ready(content) if self.settler.confirmed(&key, &snapshot) => {
+                return self.submit(key, snapshot, content);
             }
+            Checked::Otherwise(Look::File(now)) => self.seen(key, now)?,
+            Checked::Otherwise(_) => self.forget(&key),
+            // That is no doubt about the file.
+            Checked::Doubtful(_) if self.is_hung(key.0) => self.settler.postpone(&key, now),
             Checked::Doubtful(why) => match self.settler.doubt(&key, &snapshot, now) {
                 Doubt::NotYet => note(Level::Debug, "not complete yet", &why),
                 Doubt::Refuse => {
@@ -288,7 +286,7 @@ impl Daemon {
         &mut self,
         key: FileKey,
         snapshot: Snapshot,
-        sha256: &str,
+        content: Content,
     ) -> Result<(), DaemonError> {
         let Some(root) = self.folders.lasting_identity(key.0).map(ToOwned::to_owned) else {
             // Its folder went meanwhile, and what it was has to be known.
@@ -296,7 +294,7 @@ impl Daemon {
             return Ok(());
         };
         let watch = self.folders.list[key.0].watch.clone();
-        let identity = self.identities.of(&watch.settings());
+        let Content { sha256, identity, report } = content;
         let (settings, settings_sha256) = match identity {
             Ok(identity) => identity,
             Err(error) => {
@@ -314,7 +312,7 @@ impl Daemon {
             watch: &name,
             relative: &key.1,
             snapshot,
-            sha256,
+            sha256: &sha256,
             settings: &settings,
             settings_sha256: &settings_sha256,
         };
@@ -325,7 +323,7 @@ impl Daemon {
             self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let same = earlier.filter(|seen| {
-            let report_is_there = || seen.report_path.as_ref().is_some_and(|it| it.is_file());
+            let report_is_there = || report.is_some() && seen.report_path == report;
             seen.sha256 == sha256
                 && seen.settings_sha256 == settings_sha256
                 && match seen.state.as_str() {
@@ -342,7 +340,7 @@ impl Daemon {
             None => {
                 let job = journal.submit(&new, now_ms())?;
                 journal.remember_root(job, &root)?;
-                log_received(job, &name, &key.1.to_string_lossy(), sha256);
+                log_received(job, &name, &key.1.to_string_lossy(), &sha256);
             }
         }
         drop(journal);

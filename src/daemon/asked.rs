@@ -155,7 +155,7 @@ impl Daemon {
         job: i64,
         answer: oneshot::Sender<Answer>,
     ) -> Result<(), DaemonError> {
-        if let Some(running) = self.running.as_mut().filter(|it| it.job == job) {
+        if let Some(running) = self.at_work(job) {
             log::info!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = job; "job {job}: cancelling: by request");
             running.stop.send_replace(true);
             running.cancelled_for.push(answer);

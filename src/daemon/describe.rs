@@ -30,13 +30,14 @@ impl Daemon {
         let since = self.described.1.map(|at| now.duration_since(at));
         let counts = self.shop.journal().counts()?;
         self.may_start = counts.queued > 0;
-        let (polling, offline) = self.folders.counts();
+        let [polling, offline, hung] = self.folders.counts();
         let line = service::status_line(&StatusParts {
             degraded: self.degraded(),
             paused_since: self.paused.clone(),
             watches: self.folders.watched().count(),
             polling,
             offline,
+            hung,
             running: self.running.as_ref().map(|it| (it.job, it.name.clone(), it.progress.clone())),
             settling: self.settler.len(),
             queued: counts.queued,

@@ -11,13 +11,24 @@ use sha2::{Digest as _, Sha256};
 /// # Errors
 /// The system's.
 pub fn file_sha256(path: &Path) -> io::Result<String> {
+    file_sha256_while(path, &|| {})
+}
+
+/// The same, and `goes_on` is called for each part that was read.
+///
+/// # Errors
+/// The system's.
+pub fn file_sha256_while(path: &Path, goes_on: &dyn Fn()) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match io::Read::read(&mut file, &mut buffer) {
             Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                goes_on();
+                hasher.update(&buffer[..count]);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -31,6 +31,8 @@ pub struct Ways {
 #[derive(Debug, Default)]
 pub struct Directories {
     by_path: BTreeMap<Arc<Path>, Directory>,
+    /// Those on a network's file system: its name.
+    networks: BTreeMap<PathBuf, &'static str>,
     generation: u64,
 }
 
@@ -50,6 +52,20 @@ impl Directories {
         let (root, entered) = (root.into(), self.generation);
         let earlier = self.by_path.insert(directory.into(), Directory { way, root, entered });
         earlier.is_some_and(|it| it.way.is_ok())
+    }
+
+    /// `directory` is on the file system of a network, or on a local one.
+    pub fn is_on(&mut self, directory: &Path, network: Option<&'static str>) {
+        match network {
+            Some(name) => self.networks.insert(directory.to_owned(), name),
+            None => self.networks.remove(directory),
+        };
+    }
+
+    /// Whether `directory` is on the file system of a network; `None` where it was not entered.
+    #[must_use]
+    pub fn is_on_network(&self, directory: &Path) -> Option<bool> {
+        self.holds(directory).then(|| self.networks.contains_key(directory))
     }
 
     /// Whether `directory` was entered and has not gone since.
@@ -79,6 +95,7 @@ impl Directories {
 
     /// Forgets `directory` alone; returns whether it had a watch.
     pub fn remove(&mut self, directory: &Path) -> bool {
+        self.networks.remove(directory);
         self.by_path.remove(directory).is_some_and(|it| it.way.is_ok())
     }
 
@@ -163,6 +180,23 @@ mod tests {
         assert_eq!(map.ways(Path::new("/in")).events, 1);
         assert!(!map.put(Path::new("/in"), new, Ok(())), "and taken away again");
         assert_eq!(map.ways(Path::new("/in")).events, 2);
+    }
+
+    #[test]
+    fn a_directory_is_on_a_network_until_it_is_entered_on_something_else() {
+        let mut map = Directories::default();
+        let folder = Path::new("/in");
+        assert_eq!(map.is_on_network(folder), None);
+        map.put(folder, folder, Ok(()));
+        assert_eq!(map.is_on_network(folder), Some(false));
+        map.is_on(folder, Some("NFS"));
+        assert_eq!(map.is_on_network(folder), Some(true));
+        map.is_on(folder, None);
+        assert_eq!(map.is_on_network(folder), Some(false));
+        map.is_on(folder, Some("NFS"));
+        map.remove(folder);
+        map.put(folder, folder, Ok(()));
+        assert_eq!(map.is_on_network(folder), Some(false), "nothing is left of it");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Which job is worked next, and what follows from its end: the part of the loop that deals with jobs.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::daemon::DaemonError;
+use crate::daemon::intake::blocking;
 use crate::daemon::job::{self, Aftermath, now_ms};
 use crate::daemon::order;
 use crate::daemon::pulse::Pulse;
-use crate::daemon::run::{Daemon, Event, Running};
-use crate::daemon::watch::{Look, look};
+use crate::daemon::run::{Daemon, Event, Running, io_error};
 use crate::pipeline::Progress;
 
 impl Daemon {
@@ -43,14 +43,20 @@ impl Daemon {
         });
         let watch = self.folders.list[folder].watch.clone();
         let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
+        let (job, runtime) = (claim.job, Handle::current());
         tokio::spawn(async move {
             let sender = events.clone();
-            let mut on_news = move |news| {
-                // A full queue loses a step of progress; the next one says more.
-                let _ = sender.try_send(Event::News(news));
+            // On a thread of its own, from its claim to its end: each of its steps may wait for a file system.
+            let work = move || {
+                let mut on_news = move |news| {
+                    // A full queue loses a step of progress; the next one says more.
+                    let _ = sender.try_send(Event::News { job, news });
+                };
+                Ok(runtime.block_on(job::work(shop, watch, claim, stopped, &mut on_news)))
             };
-            let result = job::work(shop, watch, claim, stopped, &mut on_news).await;
-            let _ = events.send(Event::JobEnded(result)).await;
+            let broken_off = |error| Err(io_error("a job broke off", error));
+            let result = blocking(work).await.unwrap_or_else(broken_off);
+            let _ = events.send(Event::JobEnded { job, result }).await;
         });
         Ok(())
     }
@@ -63,16 +69,24 @@ impl Daemon {
             .filter_map(|name| {
                 let watch = folder(&name)?;
                 let priority = watch.priority;
-                self.shop.locks.refusal(&watch.output).is_none().then_some((name, priority))
+                let is_of_it = |it: &Running| self.folders.list[it.key.0].watch.path == watch.path;
+                if self.set_aside.iter().any(is_of_it) {
+                    return None;
+                }
+                let locks = &self.shop.locks;
+                let may_write =
+                    locks.knows(&watch.output) && locks.refusal(&watch.output).is_none();
+                may_write.then_some((name, priority))
             })
             .collect()
     }
 
     pub(super) fn job_ended(
         &mut self,
+        job: i64,
         result: Result<Aftermath, DaemonError>,
     ) -> Result<(), DaemonError> {
-        let running = self.running.take();
+        let running = self.take_out(job);
         let aftermath = result?;
         self.may_start = true;
         // A job that was cancelled frees its place.
@@ -85,17 +99,7 @@ impl Daemon {
         match aftermath {
             Aftermath::Next => self.folders.works(key.0),
             Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
-            Aftermath::LookAgain => {
-                let area = &self.folders.list[key.0].area;
-                match look(area, &key.1) {
-                    Ok(Look::File(snapshot)) => self.seen(key, snapshot)?,
-                    Ok(_) => {}
-                    Err(_) => {
-                        let below = key.1.parent().unwrap_or(Path::new("")).to_owned();
-                        self.folders.read_soon(key.0, below, Instant::now());
-                    }
-                }
-            }
+            Aftermath::LookAgain => self.folders.hinted(key.0, key.1, false, Instant::now()),
         }
         self.next_housekeeping = Instant::now();
         Ok(())

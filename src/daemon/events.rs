@@ -36,6 +36,8 @@ pub enum Kind {
     FolderOffline,
     /// A watched folder is left alone for a while.
     FolderPaused,
+    /// A watched folder or an output folder does not answer, or does so again.
+    FolderHung,
     /// How a watched folder is watched, or that it is not any more.
     FolderNote,
     /// Whether this daemon may write to an output folder.
@@ -62,7 +64,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Ready,
         Self::Stopped,
         Self::Fatal,
@@ -79,6 +81,7 @@ impl Kind {
         Self::FileWaits,
         Self::FolderOffline,
         Self::FolderPaused,
+        Self::FolderHung,
         Self::FolderNote,
         Self::OutputFolder,
         Self::DeviceFallback,
@@ -112,6 +115,7 @@ impl Kind {
             Self::FileWaits => "dcdad291af7d4dd5a601f8e921242f24",
             Self::FolderOffline => "98aab56e198945db8f0c461d4c0f7992",
             Self::FolderPaused => "108ddf6823854561bfb8b5864facfd83",
+            Self::FolderHung => "7ff1a3a7c23d4e96a1c8cb867a7c4a43",
             Self::FolderNote => "62497e26ca5f4c0480f0eca0065a8345",
             Self::OutputFolder => "87b09d4401e84f1886545855d163302e",
             Self::DeviceFallback => "26105a0d868843cda666d5e9d11367ea",

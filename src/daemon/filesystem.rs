@@ -27,7 +27,10 @@ const NETWORK: [(u32, &str); 13] = [
 /// Name of the file system, where it is one whose changes by other machines give no events here.
 #[must_use]
 pub fn network_name(path: &Path) -> Option<&'static str> {
-    let kind = rustix::fs::statfs(path).ok()?.f_type as u32;
+    named(rustix::fs::statfs(path).ok()?.f_type as u32)
+}
+
+fn named(kind: u32) -> Option<&'static str> {
     NETWORK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
 }
 
@@ -38,6 +41,8 @@ pub struct RootIdentity {
     device: u64,
     /// Kind and number of the file system, and the folder's inode: the same after a restart or a remount.
     pub lasting: String,
+    /// Name of the file system where it is a network's, as of [`network_name`].
+    pub network: Option<&'static str>,
 }
 
 /// The identity of the folder at `root`.
@@ -53,7 +58,8 @@ pub fn root_identity(root: &Path) -> io::Result<RootIdentity> {
     fs::read_dir(root)?;
     let kind = rustix::fs::statfs(root)?.f_type as u32;
     let number = rustix::fs::statvfs(root)?.f_fsid;
-    Ok(RootIdentity { device: meta.dev(), lasting: format!("{kind:x}:{number:x}:{}", meta.ino()) })
+    let lasting = format!("{kind:x}:{number:x}:{}", meta.ino());
+    Ok(RootIdentity { device: meta.dev(), lasting, network: named(kind) })
 }
 
 /// What lies at `folder` in place of the output folder that was `root` ([`RootIdentity::lasting`]), a sentence; `None`

@@ -1,72 +1,24 @@
 //! Which of the watched folders are there, how they are watched, and which are left alone for a while.
 
-use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::config::file::{Config, Watch};
+use crate::config::file::Config;
 use crate::daemon::directories::{Ways, Why};
 use crate::daemon::events::Kind;
-use crate::daemon::filesystem::{self, RootIdentity};
+use crate::daemon::filesystem::RootIdentity;
+use crate::daemon::folder::{Extent, Folder, Pause, changes};
 use crate::daemon::hints::Watches;
+use crate::daemon::output_lock::OutputLocks;
 use crate::daemon::service::log_watch;
 use crate::daemon::settle::Times;
 use crate::daemon::verdict;
-use crate::daemon::watch::Area;
 
 /// Directories that wait to be read because something happened to them; more, and the whole folder is read.
 const MOST_PARTS: usize = 10_000;
-
-/// One watched folder.
-#[derive(Debug)]
-pub struct Folder {
-    /// As configured.
-    pub watch: Watch,
-    /// What belongs to it.
-    pub area: Area,
-    /// What is mounted there; `None` where nothing is.
-    root: Option<RootIdentity>,
-    /// How its directories are watched, as far as they were read.
-    ways: Ways,
-    /// Why it is not there.
-    offline: Option<String>,
-    /// What could not be read of it, as it was logged.
-    problem: Option<String>,
-    pause: Option<Pause>,
-    next_look: Instant,
-    next_scan: Instant,
-    next_poll: Instant,
-    /// Directories that something happened to.
-    parts: BTreeSet<PathBuf>,
-    /// Whether a scan of the whole folder, or of what is polled in it, is under way.
-    scanning: bool,
-    /// Whether a scan of parts is.
-    scanning_parts: bool,
-    /// Changes when the configuration of the folder does: what an earlier scan found means nothing then.
-    pub generation: u64,
-    /// It is not configured any more. Its number stays its own, for what is still under way.
-    pub retired: bool,
-}
-
-#[derive(Debug)]
-struct Pause {
-    until: Instant,
-    reason: String,
-    count: i64,
-}
-
-/// What a scan reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// The whole folder.
-    Whole,
-    /// The directories that are polled, below the folder.
-    Polled(Vec<PathBuf>),
-    /// Directories that something happened to.
-    Parts(Vec<PathBuf>),
-}
 
 /// All watched folders, in the order of the configuration.
 #[derive(Debug)]
@@ -145,30 +97,89 @@ impl Folders {
         self.list.iter().filter(|it| !it.retired)
     }
 
-    /// Looks which folders are there. Those that came (or came back, or have something else mounted) are to be scanned,
-    /// which watches them; their numbers are returned.
-    pub fn look(&mut self, watches: &Watches, now: Instant) -> Vec<usize> {
-        let mut came = Vec::new();
+    /// The folders that are to be looked for; they count as being looked for from here on, until [`Self::looked`].
+    pub fn take_looks(&mut self, now: Instant) -> Vec<usize> {
+        let mut due = Vec::new();
         for (index, folder) in self.list.iter_mut().enumerate() {
-            if folder.retired || now < folder.next_look {
+            if folder.retired || folder.looking || now < folder.next_look {
                 continue;
             }
             folder.next_look = now + self.poll_interval;
-            match filesystem::identify(&folder.watch) {
-                Ok(root) if folder.root.as_ref() == Some(&root) => {}
-                Ok(root) => {
-                    watches.forget_root(&folder.watch.path);
-                    folder.root = Some(root);
-                    folder.offline = None;
-                    folder.pause = None;
-                    folder.ways = Ways::default();
-                    folder.next_scan = now;
-                    came.push(index);
-                }
-                Err(error) => folder.lose(&error.to_string()),
+            folder.looking = true;
+            due.push(index);
+        }
+        due
+    }
+
+    /// A folder was looked for. Returns whether it came (or came back, or has something else mounted): then it is to be
+    /// scanned, which watches it.
+    pub fn looked(
+        &mut self,
+        index: usize,
+        found: io::Result<RootIdentity>,
+        watches: &Watches,
+        now: Instant,
+    ) -> bool {
+        let folder = &mut self.list[index];
+        folder.looking = false;
+        match found {
+            Ok(root) if folder.root.as_ref() == Some(&root) => false,
+            Ok(root) => {
+                watches.forget_root(&folder.watch.path);
+                folder.root = Some(root);
+                folder.offline = None;
+                folder.pause = None;
+                folder.ways = Ways::default();
+                folder.next_scan = now;
+                true
+            }
+            Err(error) => {
+                folder.lose(&error.to_string());
+                false
             }
         }
-        came
+    }
+
+    /// Whether there is a folder that was never looked for to the end.
+    #[must_use]
+    pub fn are_looked_for(&self) -> bool {
+        self.watched().any(|it| it.looking && it.root.is_none() && it.offline.is_none())
+    }
+
+    /// Something happened to the path `relative` in a folder: it is to be looked at.
+    pub fn hinted(&mut self, index: usize, relative: PathBuf, moved_in: bool, now: Instant) {
+        let folder = &mut self.list[index];
+        *folder.hinted.entry(relative).or_default() |= moved_in;
+        if folder.hinted.len() > MOST_PARTS {
+            folder.hinted.clear();
+            folder.next_scan = now;
+        }
+    }
+
+    /// The paths that are to be looked at, by folder; they count as being looked at from here on, until
+    /// [`Self::hints_looked_at`].
+    pub fn take_hinted(&mut self) -> Vec<(usize, Vec<(PathBuf, bool)>)> {
+        let mut taken = Vec::new();
+        for (index, folder) in self.list.iter_mut().enumerate() {
+            let is_free = !folder.looking_at_hints && folder.hung.is_none();
+            if is_free && !folder.hinted.is_empty() {
+                folder.looking_at_hints = true;
+                taken.push((index, std::mem::take(&mut folder.hinted).into_iter().collect()));
+            }
+        }
+        taken
+    }
+
+    /// Those of a folder were looked at.
+    pub fn hints_looked_at(&mut self, index: usize) {
+        self.list[index].looking_at_hints = false;
+    }
+
+    /// Whether a folder or its output does not answer.
+    #[must_use]
+    pub fn hangs(&self, locks: &OutputLocks, index: usize) -> bool {
+        let folder = &self.list[index];
+        folder.hung.is_some() || locks.is_hung(&folder.watch.output)
     }
 
     /// Something happened to the folder itself: it is looked at and read at once.
@@ -191,7 +202,8 @@ impl Folders {
     /// The scans that are due; they count as under way from here on.
     pub fn take_scans(&mut self, watches: &Watches, now: Instant) -> Vec<(usize, Extent)> {
         let mut due = Vec::new();
-        for (index, folder) in self.list.iter_mut().enumerate().filter(|it| it.1.root.is_some()) {
+        let is_there = |it: &Folder| it.root.is_some() && it.hung.is_none();
+        for (index, folder) in self.list.iter_mut().enumerate().filter(|it| is_there(it.1)) {
             if !folder.scanning && now >= folder.next_scan {
                 folder.next_scan = now + self.scan_interval;
                 folder.next_poll = now + self.poll_interval;
@@ -263,6 +275,12 @@ impl Folders {
         folder.ways = ways;
     }
 
+    /// A scan could not be made: the folder counts as not there, and is looked for and scanned again.
+    pub fn broke_off(&mut self, index: usize, extent: &Extent, watches: &Watches, why: &io::Error) {
+        self.list[index].lose(&why.to_string());
+        self.scanned(index, extent, watches, None);
+    }
+
     /// Something was missed: every folder is scanned at once.
     pub fn scan_all(&mut self, now: Instant) {
         for folder in &mut self.list {
@@ -278,15 +296,21 @@ impl Folders {
         }
     }
 
-    /// Settle and grace times of the file `relative` in a folder, by the file system of its directory.
+    /// Settle and grace times of the file `relative` in a folder, by the file system of its directory as it was when a scan
+    /// entered it; before, by that of the folder.
     #[must_use]
-    pub fn times(&self, index: usize, relative: &Path) -> Times {
-        let watch = &self.list[index].watch;
+    pub fn times(&self, watches: &Watches, index: usize, relative: &Path) -> Times {
+        let Folder { watch, root, .. } = &self.list[index];
         let default = || {
-            let directory = relative.parent().unwrap_or(Path::new(""));
-            match filesystem::network_name(&watch.path.join(directory)) {
-                Some(_) => self.network_settle,
-                None => self.settle,
+            let directory = match relative.parent() {
+                None => watch.path.clone(),
+                Some(below) if below.as_os_str().is_empty() => watch.path.clone(),
+                Some(below) => watch.path.join(below),
+            };
+            let of_root = || root.as_ref().is_some_and(|it| it.network.is_some());
+            match watches.is_on_network(&directory).unwrap_or_else(of_root) {
+                true => self.network_settle,
+                false => self.settle,
             }
         };
         Times { settle: watch.settle.unwrap_or_else(default), grace: self.grace }
@@ -320,7 +344,7 @@ impl Folders {
         let paused = |folder: &Folder| folder.pause.as_ref().is_some_and(|it| now < it.until);
         self.list
             .iter()
-            .filter(|folder| folder.root.is_some() && !paused(folder))
+            .filter(|folder| folder.root.is_some() && folder.hung.is_none() && !paused(folder))
             .map(|folder| folder.watch.path.to_string_lossy().into_owned())
             .collect()
     }
@@ -346,12 +370,14 @@ impl Folders {
         self.list[index].pause = None;
     }
 
-    /// Folders with polled directories, and folders that are not there.
+    /// Folders with polled directories, folders that are not there, and folders that do not answer.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let polling = |folder: &&Folder| folder.root.is_some() && !folder.ways.polled.is_empty();
-        let offline = |folder: &&Folder| folder.root.is_none();
-        (self.watched().filter(polling).count(), self.watched().filter(offline).count())
+    pub fn counts(&self) -> [usize; 3] {
+        let count = |is: fn(&Folder) -> bool| self.watched().filter(|it| is(it)).count();
+        let polling =
+            |it: &Folder| it.root.is_some() && it.hung.is_none() && !it.ways.polled.is_empty();
+        let offline = |it: &Folder| it.root.is_none() && it.hung.is_none();
+        [count(polling), count(offline), count(|it| it.hung.is_some())]
     }
 
     /// What does not work as it should, a sentence each.
@@ -360,7 +386,9 @@ impl Folders {
         let mut sentences = Vec::new();
         for folder in self.watched() {
             let name = folder.watch.path.display();
-            if let Some(why) = &folder.offline {
+            if let Some(since) = &folder.hung {
+                sentences.push(format!("{name} {since}"));
+            } else if let Some(why) = &folder.offline {
                 sentences.push(format!("{name} is offline: {why}"));
             } else if let Some(pause) = &folder.pause {
                 sentences.push(format!("{name} paused: {}", pause.reason));
@@ -384,83 +412,66 @@ pub struct Changes {
     pub removed: Vec<usize>,
 }
 
-impl Folder {
-    fn new(watch: &Watch, config: &Config, generation: u64, now: Instant) -> Self {
-        Self {
-            watch: watch.clone(),
-            area: Area {
-                root: watch.path.clone(),
-                depth: watch.depth,
-                extensions: config.daemon.extensions.clone(),
-                links_to: watch.links_to.clone(),
-            },
-            root: None,
-            ways: Ways::default(),
-            offline: None,
-            problem: None,
-            pause: None,
-            next_look: now,
-            next_scan: now,
-            next_poll: now,
-            parts: BTreeSet::new(),
-            scanning: false,
-            scanning_parts: false,
-            generation,
-            retired: false,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::errands::Hung;
+    use crate::daemon::filesystem;
+    use crate::daemon::hints::Hints;
+
+    fn folders(root: &Path, now: Instant) -> Folders {
+        let path = root.display();
+        let text = format!("[[watch]]\npath = \"{path}\"\noutput = \"/out\"\nfactor = 2\n");
+        Folders::new(&crate::config::file::parse(Path::new("a.toml"), &text).unwrap(), now)
     }
 
-    /// `events`, `polling`, `offline` or `paused`, and why it is not worked where it is not.
-    #[must_use]
-    pub fn standing(&self) -> (&'static str, Option<String>) {
-        match (&self.root, &self.pause) {
-            (None, _) => ("offline", self.offline.clone()),
-            (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
-            _ if !self.ways.polled.is_empty() => ("polling", self.problem.clone()),
-            _ => ("events", self.problem.clone()),
-        }
+    #[test]
+    fn a_scan_that_broke_off_is_said_and_begun_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (hints, now) = (Hints::start(&[]), Instant::now());
+        let watches = hints.watches();
+        let mut folders = folders(root.path(), now);
+        let look = |folders: &mut Folders, now| {
+            assert_eq!(folders.take_looks(now), [0]);
+            folders.looked(0, filesystem::root_identity(root.path()), watches, now)
+        };
+        assert!(look(&mut folders, now), "it came");
+        assert_eq!(folders.take_scans(watches, now), [(0, Extent::Whole)]);
+        assert!(folders.take_scans(watches, now).is_empty(), "one at a time");
+        // As a thread that panicked ends.
+        let broken = io::Error::other("a thread of the daemon broke off");
+        folders.broke_off(0, &Extent::Whole, watches, &broken);
+        assert!(folders.degraded()[0].contains("broke off"), "{:?}", folders.degraded());
+        assert!(folders.workable(now).is_empty());
+        let later = now + Duration::from_secs(60);
+        assert!(look(&mut folders, later), "it came again");
+        assert_eq!(folders.take_scans(watches, later), [(0, Extent::Whole)]);
+        assert!(folders.degraded().is_empty());
     }
 
-    /// The folder is not there. Nothing is concluded about its files.
-    pub fn lose(&mut self, why: &str) {
-        if self.offline.as_deref() != Some(why) {
-            let name = self.watch.path.to_string_lossy();
-            log_watch(Level::Warn, Kind::FolderOffline, &name, &format!("offline: {why}"));
-            self.offline = Some(why.to_owned());
-        }
-        self.lose_silently();
+    #[test]
+    fn a_folder_that_does_not_answer_is_left_alone_and_nothing_is_concluded() {
+        let root = tempfile::tempdir().unwrap();
+        let (hints, now) = (Hints::start(&[]), Instant::now());
+        let watches = hints.watches();
+        let mut folders = folders(root.path(), now);
+        assert_eq!(folders.take_looks(now), [0]);
+        assert!(folders.are_looked_for());
+        folders.looked(0, filesystem::root_identity(root.path()), watches, now);
+        assert!(!folders.are_looked_for());
+        let identity = folders.lasting_identity(0).map(str::to_owned);
+        let hung = Hung { since: now, path: root.path().to_owned() };
+        folders.hinted(0, "a.mp4".into(), false, now);
+        assert!(
+            folders.list[0].hangs(Some(&hung), now) && !folders.list[0].hangs(Some(&hung), now)
+        );
+        assert!(folders.take_scans(watches, now).is_empty() && folders.take_hinted().is_empty());
+        assert!(folders.workable(now).is_empty());
+        assert_eq!((folders.counts(), folders.list[0].standing().0), ([0, 0, 1], "hung"));
+        assert_eq!(folders.lasting_identity(0), identity.as_deref());
+        assert!(folders.list[0].hangs(None, now));
+        assert_eq!(folders.take_scans(watches, now).len(), 1);
+        assert_eq!(folders.take_hinted(), [(0, vec![("a.mp4".into(), false)])], "not forgotten");
+        assert!(folders.take_hinted().is_empty(), "one at a time");
     }
-
-    fn lose_silently(&mut self) {
-        self.root = None;
-        self.ways = Ways::default();
-    }
-}
-
-/// What is to be said of a folder that was watched one way and is watched another.
-fn changes(before: &Ways, now: &Ways, poll_interval: &str) -> Vec<(Level, String)> {
-    let mut said = Vec::new();
-    let count = |ways: &Ways, why| ways.polled.get(why).copied().unwrap_or_default();
-    if before.events == 0 && now.events > 0 {
-        said.push((Level::Info, "watched by change events".to_owned()));
-    }
-    for (why, polled) in now.polled.iter().filter(|(why, _)| count(before, why) == 0) {
-        let every = format!("{polled} directories are read every {poll_interval}");
-        said.push(match why {
-            Why::Configured => (Level::Info, format!("{every}, as configured")),
-            Why::Network(name) => (Level::Info, format!("{every}: {name} gives no change events")),
-            Why::NoWatchLeft => (
-                Level::Warn,
-                format!(
-                    "{every}: the limit of inotify watches is reached; raise it with `sysctl \
-                     fs.inotify.max_user_watches=N` (1 KiB of memory a directory)"
-                ),
-            ),
-            Why::Failed(why) => (Level::Warn, format!("{every}: {why}")),
-        });
-    }
-    if count(before, &Why::NoWatchLeft) > 0 && count(now, &Why::NoWatchLeft) == 0 {
-        said.push((Level::Info, "inotify watches suffice again".to_owned()));
-    }
-    said
 }

@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, MetadataKind, ModifyKind, RenameMode};
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -126,6 +126,7 @@ impl Watches {
             _ => None,
         };
         let state = &self.0.state;
+        state.map().is_on(directory, network);
         let mut watcher = self.0.watcher();
         state.end_watches(&mut watcher);
         let problem = match (polled, watcher.as_mut()) {
@@ -158,18 +159,32 @@ impl Watches {
 
     /// Nothing below `directory` is watched any more, nor it itself.
     pub fn forget(&self, directory: &Path) {
-        let state = &self.0.state;
-        let ended = state.map().forget(directory);
-        state.ended().extend(ended);
-        state.end_watches(&mut self.0.watcher());
+        let ended = self.0.state.map().forget(directory);
+        self.end(ended);
     }
 
-    /// Nothing of the watched folder `root` is watched any more.
+    /// Nothing of the watched folder `root` is watched any more. Does not wait for file systems.
     pub fn forget_root(&self, root: &Path) {
+        let ended = self.0.state.map().forget_root(root);
+        self.end(ended);
+    }
+
+    /// Ends watches, unless another thread has the watcher: it may be in a directory that does not answer. Then they end
+    /// when the next one is added; what they bring until then lies in no folder.
+    fn end(&self, ended: Vec<PathBuf>) {
         let state = &self.0.state;
-        let ended = state.map().forget_root(root);
         state.ended().extend(ended);
-        state.end_watches(&mut self.0.watcher());
+        match self.0.watcher.try_lock() {
+            Ok(mut watcher) => state.end_watches(&mut watcher),
+            Err(TryLockError::Poisoned(it)) => state.end_watches(&mut it.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Whether `directory` is on the file system of a network; `None` where no scan entered it.
+    #[must_use]
+    pub fn is_on_network(&self, directory: &Path) -> Option<bool> {
+        self.0.state.map().is_on_network(directory)
     }
 
     /// A scan of a whole watched folder begins; for [`Self::end_scan`].
@@ -264,8 +279,11 @@ impl State {
     fn happened(&self, kind: EventKind, path: &Path) {
         let moved_in = kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
         let moved_away = kind == EventKind::Modify(ModifyKind::Name(RenameMode::From));
-        let came = moved_in || matches!(kind, EventKind::Create(_));
-        let rights = matches!(kind, EventKind::Modify(ModifyKind::Metadata(_)));
+        // Of what was made the event says whether it is a directory; of what was moved, and of other rights, whoever looks
+        // at the path finds out. This thread never asks: the file system may not answer.
+        let may_be_directory = moved_in
+            || kind == EventKind::Create(CreateKind::Folder)
+            || matches!(kind, EventKind::Modify(ModifyKind::Metadata(_)));
         let mut map = self.map();
         let is_directory = map.holds(path);
         if is_directory && (moved_away || matches!(kind, EventKind::Remove(_))) {
@@ -274,14 +292,9 @@ impl State {
         }
         drop(map);
         let name = Path::new(path.file_name().unwrap_or_default());
-        let is_new_directory = || {
-            (came || rights)
-                && ignore::enters(name)
-                && path.symlink_metadata().is_ok_and(|it| it.is_dir())
-        };
         if is_directory
             || ignore::gives_hints(name, &locked(&self.extensions))
-            || is_new_directory()
+            || (may_be_directory && ignore::enters(name))
         {
             self.tell(Hint { path: path.to_owned(), moved_in });
         }

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::config::settings::{Device, Settings};
-use crate::daemon::digest::{file_sha256, text_sha256};
+use crate::daemon::digest::{file_sha256, file_sha256_while, text_sha256};
+use crate::daemon::errands::{Errand, Place};
+use crate::daemon::job::Shop;
 use crate::daemon::protocol::{Request, WirePath};
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::watch::{self, Area};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::Consequence;
 
@@ -28,72 +30,158 @@ pub enum Look {
     ContentOnly,
 }
 
+/// The file that is looked into, and what is to be known of it.
+#[derive(Debug)]
+pub struct Subject {
+    /// What belongs to its folder.
+    pub area: Area,
+    /// The number of its folder.
+    pub folder: usize,
+    /// The file, below its folder.
+    pub relative: PathBuf,
+    /// How it was when it was still.
+    pub snapshot: Snapshot,
+    /// Whether its container is opened.
+    pub look: Look,
+    /// What it would be converted with.
+    pub settings: Settings,
+    /// The output folder, as configured.
+    pub output: PathBuf,
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
-    /// It opens, and this is the SHA-256 of its content.
-    Ready(String),
+    /// It opens, and this is in it.
+    Ready(Content),
     /// It does not open: why.
     Doubtful(String),
     /// It could not be read just now: why.
     Unreadable(String),
     /// It changed while it was looked at.
     Changed,
+    /// It was something else already before.
+    Otherwise(watch::Look),
     /// The daemon stops.
     Stopped,
 }
 
-/// Looks into `path`, which was `snapshot` when it was still.
+/// A file that can become a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 of what is in it.
+    pub sha256: String,
+    /// Its settings ([`Identities::of`]), or why the weights cannot be read.
+    pub identity: Result<(String, String), String>,
+    /// The report that the journal has of the file's place, if it is there.
+    pub report: Option<PathBuf>,
+}
+
+/// Looks into a file.
 pub async fn check(
+    shop: Arc<Shop>,
+    identities: Arc<Identities>,
+    subject: Subject,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Checked {
+    let subject = Arc::new(subject);
+    let first = {
+        let (shop, subject) = (Arc::clone(&shop), Arc::clone(&subject));
+        blocking(move || subject.look_again(&shop)).await
+    };
+    match first {
+        Ok(watch::Look::File(now)) if now == subject.snapshot => {}
+        Ok(found) => return Checked::Otherwise(found),
+        Err(error) => return Checked::Unreadable(error.to_string()),
+    }
+    if subject.look == Look::Inside
+        && let Some(found) = probe(&shop.command, &subject.path(), stop).await
+    {
+        return found;
+    }
+    match blocking(move || subject.read(&shop, &identities)).await {
+        Ok(checked) => checked,
+        Err(error) => Checked::Unreadable(error.to_string()),
+    }
+}
+
+/// Opens its container; `None` where that works.
+async fn probe(
     command: &WorkerCommand,
     path: &Path,
-    snapshot: Snapshot,
-    look: Look,
-    stop: watch::Receiver<bool>,
-) -> Checked {
-    if look == Look::Inside {
-        let request = Request::Probe(WirePath::from(path));
-        let limits = Limits { stall: PROBE_TIME, stop: PROBE_STOP_TIME };
-        match worker::run(command, &request, limits, stop, &mut |_| {}).await {
-            Ended::Probed => {}
-            Ended::Stopped => return Checked::Stopped,
-            Ended::Failed(failure) if failure.consequence == Consequence::Reject => {
-                return Checked::Doubtful(failure.message);
-            }
-            Ended::Failed(failure) => return Checked::Unreadable(failure.message),
-            Ended::NotStarted(error) => return Checked::Unreadable(error.to_string()),
-            Ended::Killed(why) => return Checked::Unreadable(why),
-            // What brings a probe down will be tried again, and refused once it brought two workers down.
-            Ended::Crashed(why) => return Checked::Doubtful(why),
-            Ended::Hung(after) => {
-                return Checked::Doubtful(format!(
-                    "opening it took more than {} s",
-                    after.as_secs()
-                ));
-            }
-            Ended::Report(_) | Ended::Opened(_) => {
-                return Checked::Doubtful("the probe answered something else".into());
-            }
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Option<Checked> {
+    let request = Request::Probe(WirePath::from(path));
+    let limits = Limits { stall: PROBE_TIME, stop: PROBE_STOP_TIME };
+    let ended = worker::run(command, &request, limits, stop, &mut |_| {}).await;
+    Some(match ended {
+        Ended::Probed => return None,
+        Ended::Stopped => Checked::Stopped,
+        Ended::Failed(failure) if failure.consequence == Consequence::Reject => {
+            Checked::Doubtful(failure.message)
         }
+        Ended::Failed(failure) => Checked::Unreadable(failure.message),
+        Ended::NotStarted(error) => Checked::Unreadable(error.to_string()),
+        Ended::Killed(why) => Checked::Unreadable(why),
+        // What brings a probe down will be tried again, and refused once it brought two workers down.
+        Ended::Crashed(why) => Checked::Doubtful(why),
+        Ended::Hung(after) => {
+            Checked::Doubtful(format!("opening it took more than {} s", after.as_secs()))
+        }
+        Ended::Report(_) | Ended::Opened(_) => {
+            Checked::Doubtful("the probe answered something else".into())
+        }
+    })
+}
+
+/// Runs what waits for file systems off the daemon's one thread. One that panics has failed.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| io::Error::other(format!("a thread of the daemon broke off: {error}")))?
+}
+
+impl Subject {
+    fn path(&self) -> PathBuf {
+        self.area.root.join(&self.relative)
     }
-    let path = path.to_owned();
-    let hash = move || -> io::Result<Checked> {
-        let sha256 = file_sha256(&path)?;
+
+    fn errand(&self, shop: &Shop) -> Errand {
+        shop.errands.begin(Place::Watch(self.folder), &self.path())
+    }
+
+    fn look_again(&self, shop: &Shop) -> io::Result<watch::Look> {
+        let _errand = self.errand(shop);
+        watch::look_for_ready(&self.area, &self.relative)
+    }
+
+    fn read(&self, shop: &Shop, identities: &Identities) -> io::Result<Checked> {
+        let (path, errand) = (self.path(), self.errand(shop));
+        let sha256 = file_sha256_while(&path, &|| errand.at(&path))?;
         // The status change time counts here as well: the whole snapshot stood still.
-        let still = Snapshot::take(&path)? == snapshot;
-        Ok(if still { Checked::Ready(sha256) } else { Checked::Changed })
-    };
-    match tokio::task::spawn_blocking(hash).await {
-        Ok(Ok(checked)) => checked,
-        Ok(Err(error)) => Checked::Unreadable(error.to_string()),
-        Err(error) => Checked::Unreadable(error.to_string()),
+        if Snapshot::take(&path)? != self.snapshot {
+            return Ok(Checked::Changed);
+        }
+        if let Some(model) = &self.settings.model {
+            errand.at(model);
+        }
+        let identity = identities.of(&self.settings).map_err(|error| error.to_string());
+        drop(errand);
+        let root = self.area.root.to_string_lossy();
+        // Where the journal fails, the loop finds out.
+        let earlier = shop.journal().seen(&root, &self.relative).ok().flatten();
+        let _errand = shop.errands.begin(Place::Output(self.output.clone()), &self.output);
+        let report = earlier.and_then(|it| it.report_path).filter(|it| it.is_file());
+        Ok(Checked::Ready(Content { sha256, identity, report }))
     }
 }
 
 /// Hashes of weights files, so that a backlog does not read them again for every clip.
 #[derive(Debug, Default)]
 pub struct Identities {
-    weights: HashMap<PathBuf, (Snapshot, String)>,
+    /// Never locked while a file system is asked.
+    weights: Mutex<HashMap<PathBuf, (Snapshot, String)>>,
 }
 
 impl Identities {
@@ -102,7 +190,7 @@ impl Identities {
     ///
     /// # Errors
     /// Where the weights cannot be read.
-    pub fn of(&mut self, settings: &Settings) -> io::Result<(String, String)> {
+    pub fn of(&self, settings: &Settings) -> io::Result<(String, String)> {
         let text = serde_json::to_string(settings)?;
         let mut deciding =
             Settings { device: Device::Auto, threads: 0, quality_samples: 0, ..settings.clone() };
@@ -112,13 +200,14 @@ impl Identities {
         Ok((text, text_sha256(&serde_json::to_string(&deciding_part(&deciding)?)?)))
     }
 
-    fn weights(&mut self, path: &Path) -> io::Result<String> {
+    fn weights(&self, path: &Path) -> io::Result<String> {
         let now = Snapshot::take(path)?;
-        if let Some((_, hash)) = self.weights.get(path).filter(|(then, _)| *then == now) {
+        let known = || self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hash)) = known().get(path).filter(|(then, _)| *then == now) {
             return Ok(hash.clone());
         }
         let hash = file_sha256(path)?;
-        self.weights.insert(path.to_owned(), (now, hash.clone()));
+        known().insert(path.to_owned(), (now, hash.clone()));
         Ok(hash)
     }
 }
@@ -146,10 +235,18 @@ mod tests {
     use crate::config::beside::Beside;
 
     #[test]
+    fn a_thread_that_panics_has_failed_and_says_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let broken = runtime.block_on(blocking(|| -> io::Result<()> { panic!("on purpose") }));
+        let error = broken.unwrap_err().to_string();
+        assert!(error.contains("broke off") && error.contains("on purpose"), "{error}");
+    }
+
+    #[test]
     fn settings_that_decide_the_result_tell_jobs_apart() {
         let settings = Settings { factor: Some(2), ..Settings::default() };
-        let mut identities = Identities::default();
-        let mut identity = |settings: &Settings| identities.of(settings).unwrap().1;
+        let identities = Identities::default();
+        let identity = |settings: &Settings| identities.of(settings).unwrap().1;
         let same = Settings { device: Device::Cpu, threads: 3, ..settings.clone() };
         assert_eq!(identity(&settings), identity(&same));
         // As the first version wrote it.

@@ -10,24 +10,23 @@ use tokio::sync::watch;
 
 use crate::config::file::{Daemon, Watch};
 use crate::daemon::DaemonError;
+use crate::daemon::errands::Errands;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
 use crate::daemon::names;
 use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, News, Request, WireTask};
-use crate::daemon::publish::{self, PublishError};
+use crate::daemon::publish;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::space;
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
-use crate::media::MediaError;
-use crate::pipeline::convert::failure_report;
+use crate::pipeline::Task;
 use crate::pipeline::parts;
 use crate::pipeline::segments::Rule;
-use crate::pipeline::{ConvertError, Task};
-use crate::report::{Notice, Report, Status};
+use crate::report::Status;
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +44,8 @@ pub struct Shop {
     pub command: WorkerCommand,
     /// Which output folders are this daemon's.
     pub locks: OutputLocks,
+    /// What file systems are being asked.
+    pub errands: Errands,
     rules: Mutex<Rules>,
 }
 
@@ -71,7 +72,8 @@ impl Shop {
     #[must_use]
     pub fn new(journal: Journal, command: WorkerCommand, rules: Rules) -> Self {
         let (journal, rules) = (Mutex::new(journal), Mutex::new(rules));
-        Self { journal, command, locks: OutputLocks::default(), rules }
+        let (locks, errands) = (OutputLocks::default(), Errands::default());
+        Self { journal, command, locks, errands, rules }
     }
 
     /// The rules as they are now.
@@ -166,8 +168,7 @@ impl Job {
         }
         let folder = task.output.parent().unwrap_or(Path::new("/"));
         if let Some(why) = self.shop.replaced(folder)? {
-            let message = format!("{}: the output folder is not there: {why}", folder.display());
-            return Err(Trouble::Passing(message));
+            return Err(Trouble::Passing(not_there(folder, &why)));
         }
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
@@ -300,6 +301,13 @@ impl Job {
         }
     }
 
+    /// Whether what hangs is the folder or its output, and so not the clip's doing.
+    fn waits_for_its_folders(&self) -> bool {
+        let now = Instant::now();
+        let hangs = |folder| self.shop.errands.hangs_in(folder, now);
+        hangs(&self.watch.path) || hangs(&self.watch.output)
+    }
+
     async fn conclude(&self, task: &Task, ended: Ended) -> Attempt {
         let verdict = match ended {
             Ended::Report(report) => return self.publish(task, *report).await,
@@ -313,6 +321,13 @@ impl Job {
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
             Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),
+            Ended::Hung(after) if self.waits_for_its_folders() => {
+                let why = format!(
+                    "no progress for {} s: its folder does not answer",
+                    after.as_secs_f64()
+                );
+                (verdict::on_delay(&self.claim), "no_answer", why)
+            }
             Ended::Hung(after) => {
                 let why = format!("no progress for {} s", after.as_secs_f64());
                 (verdict::on_crash(&self.claim), "worker_hung", why)
@@ -383,51 +398,6 @@ impl Job {
         }
     }
 
-    /// A report made here, where no worker made one.
-    pub(super) async fn failure_report(
-        &self,
-        task: &Task,
-        code: &str,
-        message: &str,
-    ) -> Result<Report, Trouble> {
-        let (task, sha256) = (task.clone(), self.claim.sha256.clone());
-        let notice = Notice { code: code.to_owned(), message: message.to_owned() };
-        let report = blocking(move || {
-            let error = ConvertError::Media(MediaError::Unusable {
-                path: task.source.clone(),
-                code: "not_converted",
-                reason: notice.message.clone(),
-            });
-            let mut report = failure_report(&task, &error);
-            report.source.sha256.get_or_insert(sha256);
-            report.errors = vec![notice];
-            report
-        })
-        .await?;
-        Ok(report)
-    }
-
-    pub(super) async fn publish_report(
-        &self,
-        mut report: Report,
-        word: &str,
-    ) -> Result<PathBuf, Trouble> {
-        report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
-        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
-        let below = self.claim.relative.parent().unwrap_or(Path::new(""));
-        let folder = self.watch.output.join(below);
-        let path = folder.join(names::report_name_without_output(&self.claim.relative, word));
-        let published = blocking(move || {
-            std::fs::create_dir_all(&folder).map_err(|source| PublishError::Io {
-                path: folder,
-                action: "cannot be created",
-                source,
-            })?;
-            publish::publish_report(&path, &report)
-        });
-        Ok(published.await??)
-    }
-
     pub(super) fn again(
         &self,
         count: Count,
@@ -475,6 +445,11 @@ impl Job {
         service::log_job(level, &self.claim, end.state, end.message);
         Ok(())
     }
+}
+
+/// What is said where something else lies in place of the output folder.
+pub(super) fn not_there(folder: &Path, why: &str) -> String {
+    format!("{}: the output folder is not there: {why}", folder.display())
 }
 
 /// Runs what waits for disks off the daemon's one thread.

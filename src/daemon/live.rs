@@ -52,7 +52,8 @@ pub struct WatchView {
     pub path: String,
     /// Its output folder.
     pub output: String,
-    /// `events`, `polling` (some of it or all), `offline`, `paused`, or `locked` (another daemon has the output folder).
+    /// `events`, `polling` (some of it or all), `offline`, `paused`, `hung` (it or its output does not answer), or
+    /// `locked` (another daemon has the output folder).
     pub state: String,
     /// Why it is not worked, where it is not.
     pub reason: Option<String>,
@@ -80,6 +81,11 @@ impl Daemon {
             let path = folder.watch.path.to_string_lossy().into_owned();
             let locked = self.shop.locks.refusal(&folder.watch.output);
             let (state, reason) = match (folder.standing(), locked) {
+                (("events" | "polling", _), why @ Some(_))
+                    if self.shop.locks.is_hung(&folder.watch.output) =>
+                {
+                    ("hung", why)
+                }
                 (("events" | "polling", _), Some(why)) => ("locked", Some(why)),
                 ((state, reason), _) => (state, reason),
             };
@@ -122,6 +128,9 @@ impl Daemon {
         sentences.extend(self.control.problems().map(str::to_owned));
         sentences.extend(self.folders.degraded());
         sentences.extend(self.shop.locks.refusals());
+        sentences.extend(self.set_aside.iter().map(|it| {
+            format!("job {} ({}) is set aside until its folder answers", it.job, it.name)
+        }));
         sentences.extend(self.orphans.iter().map(|(watch, count)| {
             format!("{watch} is not configured any more, and {count} of its jobs wait for it")
         }));

@@ -133,10 +133,13 @@ impl Daemon {
             text.family("slomod_device_memory_free_bytes", "gauge", help);
             text.sample("slomod_device_memory_free_bytes", &[], free as f64);
         }
-        let (polling, offline) = self.folders.counts();
-        text.family("slomod_watches", "gauge", "Folders that are configured, polled, not there.");
+        let [polling, offline, hung] = self.folders.counts();
+        let help = "Folders that are configured, polled, not there, without an answer.";
+        text.family("slomod_watches", "gauge", help);
         let all = self.folders.watched().count();
-        for (state, count) in [("configured", all), ("polling", polling), ("offline", offline)] {
+        let states =
+            [("configured", all), ("polling", polling), ("offline", offline), ("hung", hung)];
+        for (state, count) in states {
             text.sample("slomod_watches", &[("state", state)], count as f64);
         }
         text.family("slomod_degraded", "gauge", "Whether something does not work as it should.");

@@ -3,7 +3,8 @@
 //! ```text
 //! run       the one loop: hints and scans in, jobs out, signals
 //!  ├ hints    change events, and which directories get none: they say where to look again
-//!  ├ watch    scans: what lies in the watched folders
+//!  ├ watch    what lies in the watched folders; scan reads them, looks asks what is due beside the loop
+//!  ├ errands  what file systems are being asked; answers leaves out those that do not answer
 //!  ├ settle   when a file is complete: the only code that decides it
 //!  ├ arrivals from hint to queued job
 //!  ├ order    which file and which job comes next
@@ -13,13 +14,13 @@
 //!  ├ job      one job from claim to the end
 //!  │  ├ known    whether there is anything to do
 //!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
-//!  │  ├ verdict  what follows from an attempt that did not work
+//!  │  ├ verdict  what follows from an attempt that did not work; no_output writes the report
 //!  │  ├ hand_over the end of a job that went well
 //!  │  ├ publish  the only code that makes a final name visible
 //!  │  └ original what happens to the source afterwards
-//!  ├ recover  what a daemon that died left behind
+//!  ├ recover  what a daemon that died left behind; house does it, place by place
 //!  ├ output_lock one daemon at a time writes to an output folder
-//!  ├ folders  which of the watched folders are there
+//!  ├ folders  which of the watched folders are there; folder is one of them
 //!  ├ dropin   what systemd must be told about the folders
 //!  ├ engines  whether device and weights open
 //!  ├ reload   a changed configuration, taken over whole or not at all
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 
 mod after;
+mod answers;
 mod arrivals;
 mod asked;
 mod beside;
@@ -44,12 +46,15 @@ pub mod directories;
 mod dispatch;
 pub mod dropin;
 mod engines;
+pub mod errands;
 pub mod events;
 pub mod filesystem;
+pub mod folder;
 pub mod folders;
 mod hand_over;
 pub mod hints;
 mod hooks;
+mod house;
 pub mod ignore;
 pub mod intake;
 pub mod job;
@@ -57,9 +62,11 @@ pub mod journal;
 pub mod known;
 mod known_files;
 pub mod live;
+mod looks;
 mod metrics;
 pub mod moving;
 pub mod names;
+mod no_output;
 pub mod order;
 pub mod original;
 pub mod output_lock;
@@ -71,6 +78,7 @@ pub mod recover;
 mod reload;
 mod rename;
 pub mod run;
+pub mod scan;
 pub mod service;
 pub mod settle;
 pub mod snapshot;

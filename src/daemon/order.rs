@@ -96,8 +96,16 @@ impl FirstReads {
 /// Looks into files, in the order in which they began. What they find is passed on in that order.
 #[derive(Debug)]
 pub struct Checks<T> {
-    line: VecDeque<(u64, Instant, Option<T>)>,
+    line: VecDeque<Check<T>>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Check<T> {
+    number: u64,
+    folder: usize,
+    begun: Instant,
+    found: Option<T>,
 }
 
 impl<T> Default for Checks<T> {
@@ -107,24 +115,24 @@ impl<T> Default for Checks<T> {
 }
 
 impl<T> Checks<T> {
-    /// A look begins; returns its number.
-    pub fn begin(&mut self, now: Instant) -> u64 {
+    /// A look into a file of `folder` begins; returns its number.
+    pub fn begin(&mut self, folder: usize, now: Instant) -> u64 {
         self.next += 1;
-        self.line.push_back((self.next, now, None));
+        self.line.push_back(Check { number: self.next, folder, begun: now, found: None });
         self.next
     }
 
     /// What look `number` found.
     pub fn finish(&mut self, number: u64, found: T) {
-        if let Some(place) = self.line.iter_mut().find(|(it, ..)| *it == number) {
-            place.2 = Some(found);
+        if let Some(check) = self.line.iter_mut().find(|it| it.number == number) {
+            check.found = Some(found);
         }
     }
 
-    /// How many have not finished.
+    /// How many have not finished, of the folders that count.
     #[must_use]
-    pub fn open(&self) -> usize {
-        self.line.iter().filter(|(_, _, found)| found.is_none()).count()
+    pub fn open(&self, counts: impl Fn(usize) -> bool) -> usize {
+        self.line.iter().filter(|it| it.found.is_none() && counts(it.folder)).count()
     }
 
     /// The next finding. One that began later passes those that take too long.
@@ -133,9 +141,9 @@ impl<T> Checks<T> {
         let place = self
             .line
             .iter()
-            .position(|(_, begun, found)| found.is_some() || !slow(*begun))
-            .filter(|place| self.line[*place].2.is_some())?;
-        self.line.remove(place)?.2
+            .position(|it| it.found.is_some() || !slow(it.begun))
+            .filter(|place| self.line[*place].found.is_some())?;
+        self.line.remove(place)?.found
     }
 }
 
@@ -201,13 +209,14 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut checks = Checks::default();
-        let (first, second) = (checks.begin(at(0)), checks.begin(at(0)));
+        let (first, second) = (checks.begin(0, at(0)), checks.begin(1, at(0)));
         checks.finish(second, "second");
-        assert_eq!((checks.pass_on(at(1)), checks.open()), (None, 1));
+        assert_eq!((checks.pass_on(at(1)), checks.open(|_| true)), (None, 1));
+        assert_eq!(checks.open(|folder| folder != 0), 0, "its folder does not answer");
         checks.finish(first, "first");
         assert_eq!(checks.pass_on(at(1)), Some("first"));
         assert_eq!(checks.pass_on(at(1)), Some("second"));
-        let (slow, fast) = (checks.begin(at(2)), checks.begin(at(2)));
+        let (slow, fast) = (checks.begin(0, at(2)), checks.begin(0, at(2)));
         checks.finish(fast, "fast");
         assert_eq!(checks.pass_on(at(16)), None);
         assert_eq!(checks.pass_on(at(17)), Some("fast"));

@@ -34,15 +34,15 @@ fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Moves what is to be moved; what cannot be moved now stays noted for the next call. A move to another file system is a
+/// Moves what is to be moved of the watched folder that was configured as `of`; what cannot be moved now stays noted for the next call. A move to another file system is a
 /// copy, so the journal is not kept locked meanwhile.
 ///
 /// # Errors
 /// [`JournalError`] only.
-pub fn move_pending(shop: &Shop, watches: &[Watch]) -> Result<(), JournalError> {
-    let pending = shop.journal().originals_pending()?;
+pub fn move_pending(shop: &Shop, watches: &[Watch], of: &str) -> Result<(), JournalError> {
+    let pending = shop.journal().originals_pending(of)?;
+    let watch = watches.iter().find(|it| it.path == Path::new(of));
     for claim in pending {
-        let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
         match place {
             Some((watch, folder)) => move_one(shop, watch, &claim, &folder)?,

@@ -10,6 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use log::Level;
 use rustix::fs::{FlockOperation, OFlags};
@@ -31,6 +32,8 @@ pub const LOCK_NAME: &str = ".slomod.lock";
 const FOR_ALL: u32 = 0o666;
 /// How often another daemon may remove the file between its opening and its locking here.
 const MOST_RACES: u32 = 10;
+/// Pause before the lock of a folder is asked for again that another thread is taking by another name.
+const RACE_PAUSE: Duration = Duration::from_millis(50);
 /// Longest text of a lock file that is read.
 const LONGEST_TEXT_BYTES: u64 = 4096;
 
@@ -55,8 +58,14 @@ impl OutputLock {
     /// # Errors
     /// A sentence: who has the lock, or why there can be none.
     pub fn take(folder: &Path) -> Result<Self, String> {
+        Self::try_take(folder).map_err(|refusal| refusal.text)
+    }
+
+    fn try_take(folder: &Path) -> Result<Self, Refusal> {
         let failed = |what: &str, error: io::Error| {
-            format!("{}: {what}: {error}{}", folder.display(), read_only_hint(&error))
+            let hint = read_only_hint(&error);
+            let text = format!("{}: {what}: {error}{hint}", folder.display());
+            Refusal { text, is_own: false }
         };
         fs::create_dir_all(folder).map_err(|error| failed("cannot be created", error))?;
         let folder = fs::canonicalize(folder).map_err(|error| failed("cannot be read", error))?;
@@ -73,7 +82,9 @@ impl OutputLock {
                 .open(&path)
                 .map_err(|error| {
                     let whose = whose(&path, &error);
-                    failed("cannot be written", error) + whose
+                    let mut refusal = failed("cannot be written", error);
+                    refusal.text += whose;
+                    refusal
                 })?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
@@ -120,6 +131,13 @@ impl Drop for OutputLock {
     }
 }
 
+/// Why a lock is not had.
+struct Refusal {
+    text: String,
+    /// Whether it may be this very process that has it.
+    is_own: bool,
+}
+
 /// What to do where a person made the lock file at `path` as somebody else.
 fn whose(path: &Path, error: &io::Error) -> &'static str {
     let is_there = fs::symlink_metadata(path).is_ok();
@@ -131,15 +149,20 @@ fn whose(path: &Path, error: &io::Error) -> &'static str {
     }
 }
 
-fn held(folder: &Path, file: File) -> String {
+fn held(folder: &Path, file: File) -> Refusal {
     let mut text = String::new();
     // Some shares do not let a locked file be read: then the holder is not known.
     let _ = file.take(LONGEST_TEXT_BYTES).read_to_string(&mut text);
-    let holder = match serde_json::from_str::<Holder>(&text) {
-        Ok(it) => format!("slomod on {} (process {}, since {})", it.host, it.pid, it.since),
-        Err(_) => "another slomod".into(),
+    let holder = serde_json::from_str::<Holder>(&text).ok();
+    let is_us = |it: &Holder| it.pid == std::process::id() && it.host == report::host().name;
+    // A file that says nothing yet may have been locked by another thread in this moment.
+    let is_own = holder.as_ref().is_none_or(is_us);
+    let holder = match holder {
+        Some(it) => format!("slomod on {} (process {}, since {})", it.host, it.pid, it.since),
+        None => "another slomod".into(),
     };
-    format!("{}: {holder} works with this output folder", folder.display())
+    let text = format!("{}: {holder} works with this output folder", folder.display());
+    Refusal { text, is_own }
 }
 
 /// Why `folder` is not taken for the one that was `known`.
@@ -158,85 +181,149 @@ fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
 /// The locks of all output folders of this daemon, by the folders' names as configured.
 #[derive(Debug, Default)]
 pub struct OutputLocks {
-    places: Mutex<BTreeMap<PathBuf, Result<Arc<OutputLock>, String>>>,
+    /// Never locked while a file system is asked.
+    places: Mutex<BTreeMap<PathBuf, Standing>>,
+}
+
+/// How an output folder stands.
+#[derive(Debug)]
+struct Standing {
+    /// Its lock, or why it is not had.
+    found: Result<Arc<OutputLock>, String>,
+    /// A sentence, where it does not answer.
+    hung: Option<String>,
 }
 
 impl OutputLocks {
-    fn places(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Result<Arc<OutputLock>, String>>> {
+    fn places(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Standing>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the locks that can be had, and finds out which were lost. What each folder is, is kept in the journal: the
-    /// empty place below a share that is not mounted is refused, unless somebody made a lock file there.
+    /// Takes the lock of `folder` if it can be had, or finds out whether it was lost. What the folder is, is kept in the
+    /// journal: the empty place below a share that is not mounted is refused, unless somebody made a lock file there.
     ///
     /// # Errors
     /// [`JournalError`] only.
-    pub fn look<'a>(
-        &self,
-        folders: impl Iterator<Item = &'a Path>,
-        journal: &Mutex<Journal>,
-    ) -> Result<(), JournalError> {
+    pub fn look(&self, folder: &Path, journal: &Mutex<Journal>) -> Result<(), JournalError> {
         let journal = || journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let outputs: BTreeMap<_, _> = journal().outputs()?.into_iter().collect();
-        let mut places = self.places();
-        for folder in folders {
-            let before = places.get(folder);
-            if matches!(before, Some(Ok(lock)) if lock.is_ours()) {
-                continue;
-            }
-            let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
-            let shared = places.values().flatten().find(|it| Some(&it.path) == path.as_ref());
-            let known = outputs.get(folder);
-            let found = match (unaccepted(folder, known), shared.filter(|it| it.is_ours())) {
-                (Some(why), _) => Err(why),
-                (None, Some(lock)) => Ok(Arc::clone(lock)),
-                (None, None) => OutputLock::take(folder).map(Arc::new),
-            };
-            if let (Ok(_), Ok(root)) = (&found, filesystem::root_identity(folder))
-                && known != Some(&root.lasting)
-            {
-                journal().remember_output(folder, &root.lasting)?;
-            }
-            let name = folder.to_string_lossy();
-            let kind = Kind::OutputFolder;
-            match (&found, before) {
-                (Err(why), Some(Err(said))) if why == said => {}
-                (Err(why), _) => log_watch(Level::Warn, kind, &name, &format!("not worked: {why}")),
-                (Ok(_), Some(_)) => log_watch(Level::Info, kind, &name, "taken over"),
-                (Ok(_), None) => {}
-            }
-            places.insert(folder.to_owned(), found);
+        let held = self.of(folder);
+        if held.is_some_and(|it| it.is_ours()) {
+            return Ok(());
         }
+        let known = journal().outputs()?.into_iter().find(|it| it.0 == folder).map(|it| it.1);
+        let found = match unaccepted(folder, known.as_ref()) {
+            Some(why) => Err(why),
+            None => self.share_or_take(folder),
+        };
+        if let (Ok(_), Ok(root)) = (&found, filesystem::root_identity(folder))
+            && known.as_ref() != Some(&root.lasting)
+        {
+            journal().remember_output(folder, &root.lasting)?;
+        }
+        let name = folder.to_string_lossy();
+        let kind = Kind::OutputFolder;
+        let mut places = self.places();
+        let before = places.remove(folder);
+        match (&found, before.as_ref().map(|it| &it.found)) {
+            (Err(why), Some(Err(said))) if why == said => {}
+            (Err(why), _) => log_watch(Level::Warn, kind, &name, &format!("not worked: {why}")),
+            (Ok(_), Some(_)) => log_watch(Level::Info, kind, &name, "taken over"),
+            (Ok(_), None) => {}
+        }
+        let hung = before.as_ref().and_then(|it| it.hung.clone());
+        places.insert(folder.to_owned(), Standing { found, hung });
+        drop(places);
+        // Not while others wait: a lock that was lost looks at its file once more.
+        drop(before);
         Ok(())
+    }
+
+    /// The lock of the same folder under another name, or a new one.
+    fn share_or_take(&self, folder: &Path) -> Result<Arc<OutputLock>, String> {
+        let mut tries = 0;
+        loop {
+            let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
+            let locks: Vec<_> =
+                self.places().values().filter_map(|it| it.found.clone().ok()).collect();
+            let shared = locks.into_iter().find(|it| Some(&it.path) == path.as_ref());
+            if let Some(lock) = shared.filter(|it| it.is_ours()) {
+                return Ok(lock);
+            }
+            tries += 1;
+            match OutputLock::try_take(folder) {
+                Ok(lock) => return Ok(Arc::new(lock)),
+                // Another thread has just taken it, by another name of the folder.
+                Err(refusal) if refusal.is_own && tries < MOST_RACES => {
+                    std::thread::sleep(RACE_PAUSE);
+                }
+                Err(refusal) => return Err(refusal.text),
+            }
+        }
+    }
+
+    /// `folder` does not answer (a sentence), or does so again.
+    pub fn hangs(&self, folder: &Path, hung: Option<String>) {
+        let mut places = self.places();
+        match (places.get_mut(folder), hung) {
+            (Some(standing), hung) => standing.hung = hung,
+            (None, None) => {}
+            (None, Some(text)) => {
+                let found = Err(format!("{}: not looked at yet", folder.display()));
+                places.insert(folder.to_owned(), Standing { found, hung: Some(text) });
+            }
+        }
     }
 
     /// Why nothing may be written to `folder`; `None` where it may, or where no lock was asked for.
     #[must_use]
     pub fn refusal(&self, folder: &Path) -> Option<String> {
-        self.places().get(folder)?.as_ref().err().cloned()
+        self.places().get(folder)?.refusal().cloned()
+    }
+
+    /// Whether `folder` was looked at, or does not answer.
+    #[must_use]
+    pub fn knows(&self, folder: &Path) -> bool {
+        self.places().contains_key(folder)
+    }
+
+    /// Whether `folder` does not answer.
+    #[must_use]
+    pub fn is_hung(&self, folder: &Path) -> bool {
+        self.places().get(folder).is_some_and(|it| it.hung.is_some())
     }
 
     /// The lock of `folder`, where it is held.
     #[must_use]
     pub fn of(&self, folder: &Path) -> Option<Arc<OutputLock>> {
-        self.places().get(folder)?.as_ref().ok().cloned()
+        self.places().get(folder)?.found.as_ref().ok().cloned()
     }
 
-    /// Gives back those of folders that are not wanted any more; a job that is under way there keeps its own.
-    pub fn keep(&self, wanted: impl Fn(&Path) -> bool) {
-        self.places().retain(|folder, _| wanted(folder));
-    }
-
-    /// Gives all of them back.
-    pub fn release(&self) {
-        self.places().clear();
+    /// Takes out those of folders that are not wanted any more; dropping them gives them back, which may wait for their
+    /// file systems. A job that is under way there keeps its own.
+    #[must_use]
+    pub fn unwanted(&self, wanted: impl Fn(&Path) -> bool) -> Vec<Arc<OutputLock>> {
+        let mut gone = Vec::new();
+        self.places().retain(|folder, standing| {
+            let stays = wanted(folder);
+            if !stays && let Ok(lock) = &standing.found {
+                gone.push(Arc::clone(lock));
+            }
+            stays
+        });
+        gone
     }
 
     /// What is not held, a sentence each.
     #[must_use]
     pub fn refusals(&self) -> Vec<String> {
         let places = self.places();
-        places.values().filter_map(|it| it.as_ref().err().cloned()).collect()
+        places.values().filter_map(|it| it.refusal().cloned()).collect()
+    }
+}
+
+impl Standing {
+    fn refusal(&self) -> Option<&String> {
+        self.hung.as_ref().or(self.found.as_ref().err())
     }
 }
 
@@ -309,16 +396,52 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let locks = OutputLocks::default();
         let journal = journal_in(folder.path());
-        locks.look([real.as_path(), &link, Path::new("/proc/none")].into_iter(), &journal).unwrap();
+        for folder in [real.as_path(), &link, Path::new("/proc/none")] {
+            locks.look(folder, &journal).unwrap();
+        }
         assert!(locks.refusal(&real).is_none() && locks.refusal(&link).is_none());
         assert!(locks.refusal(Path::new("/proc/none")).unwrap().contains("cannot be created"));
         assert_eq!(locks.refusals().len(), 1);
         let other = OutputLocks::default();
-        other.look([real.as_path()].into_iter(), &journal).unwrap();
+        other.look(&real, &journal).unwrap();
         assert!(other.of(&real).is_none());
         drop(locks);
-        other.look([real.as_path()].into_iter(), &journal).unwrap();
+        other.look(&real, &journal).unwrap();
         assert!(other.of(&real).is_some(), "taken over");
+    }
+
+    #[test]
+    fn two_names_of_a_folder_that_are_taken_at_once_share_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("out");
+        fs::create_dir(&real).unwrap();
+        let names: Vec<PathBuf> = (0..4).map(|it| folder.path().join(it.to_string())).collect();
+        for name in &names {
+            std::os::unix::fs::symlink(&real, name).unwrap();
+        }
+        let (locks, journal) = (OutputLocks::default(), journal_in(folder.path()));
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| locks.look(name, &journal).unwrap());
+            }
+        });
+        assert_eq!(locks.refusals(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_folder_that_does_not_answer_is_refused_and_keeps_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let (locks, journal) = (OutputLocks::default(), journal_in(folder.path()));
+        let out = folder.path().join("out");
+        locks.hangs(&out, Some("no answer".into()));
+        assert_eq!(locks.refusal(&out).as_deref(), Some("no answer"), "from the first look on");
+        locks.look(&out, &journal).unwrap();
+        assert!(locks.of(&out).is_some() && locks.is_hung(&out), "until somebody says otherwise");
+        locks.hangs(&out, None);
+        assert_eq!((locks.refusal(&out), locks.is_hung(&out)), (None, false));
+        assert_eq!(locks.unwanted(|it| it == out).len(), 0);
+        assert_eq!(locks.unwanted(|_| false).len(), 1);
+        assert!(!out.join(LOCK_NAME).exists());
     }
 
     fn journal_in(folder: &Path) -> Mutex<Journal> {
@@ -332,7 +455,7 @@ mod tests {
         let out = folder.path().join("out");
         journal.lock().unwrap().remember_output(&out, "6969:1:2").unwrap();
         let locks = OutputLocks::default();
-        let look = || locks.look([out.as_path()].into_iter(), &journal).unwrap();
+        let look = || locks.look(&out, &journal).unwrap();
         look();
         assert!(locks.refusal(&out).unwrap().contains("mount it"), "its place is gone with it");
         assert!(!out.exists(), "nothing is made beside the share");
@@ -345,7 +468,7 @@ mod tests {
         assert!(locks.of(&out).is_some(), "accepted");
         drop(locks);
         let next = OutputLocks::default();
-        next.look([out.as_path()].into_iter(), &journal).unwrap();
+        next.look(&out, &journal).unwrap();
         assert!(next.of(&out).is_some(), "and kept in mind");
     }
 
@@ -355,7 +478,7 @@ mod tests {
         let journal = journal_in(folder.path());
         let out = folder.path().join("out");
         let locks = OutputLocks::default();
-        let look = || locks.look([out.as_path()].into_iter(), &journal).unwrap();
+        let look = || locks.look(&out, &journal).unwrap();
         look();
         fs::remove_dir_all(&out).unwrap();
         look();

@@ -32,6 +32,12 @@ impl Pulse {
         }
     }
 
+    /// How long ago it advanced.
+    #[must_use]
+    pub fn still_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last)
+    }
+
     /// Whether work advances, or did not long enough ago.
     #[must_use]
     pub fn beats(&self, now: Instant) -> bool {

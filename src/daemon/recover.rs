@@ -1,5 +1,6 @@
 //! What a start finds: the lock of the state folder, and what a daemon that died left behind.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +67,7 @@ pub fn recover(
     if requeued > 0 {
         log::info!("{requeued} interrupted job(s) begin again");
     }
-    let mut identities = Identities::default();
+    let identities = Identities::default();
     for watch in &config.watches {
         let identity = identities.of(&watch.settings()).map_err(|source| {
             let path = watch.settings.model.clone().unwrap_or_default();
@@ -224,6 +225,8 @@ fn end_published(
 /// # Errors
 /// [`DaemonError::Journal`] only.
 pub fn remove_leftovers(shop: &Shop, leftovers: Vec<Leftover>) -> Result<(), DaemonError> {
+    // Whether their folders are there: each is asked once.
+    let mut folders: HashMap<PathBuf, bool> = HashMap::new();
     for leftover in leftovers {
         let Leftover { job, temporary, turn } = &leftover;
         // Whatever became of the journal, nothing but temporary files is removed.
@@ -231,8 +234,15 @@ pub fn remove_leftovers(shop: &Shop, leftovers: Vec<Leftover>) -> Result<(), Dae
             shop.journal().leftover_removed(*job)?;
             continue;
         }
-        let is_there =
-            temporary.parent().is_some_and(Path::is_dir) && shop.replaced(temporary)?.is_none();
+        let folder = temporary.parent().unwrap_or(Path::new("/"));
+        let is_there = match folders.get(folder) {
+            Some(is_there) => *is_there,
+            None => {
+                let is_there = folder.is_dir() && shop.replaced(folder)?.is_none();
+                folders.insert(folder.to_owned(), is_there);
+                is_there
+            }
+        };
         // Somebody may have asked for another attempt, whose segments have the same name.
         if !shop.journal().is_left_over(&leftover)? {
             continue;

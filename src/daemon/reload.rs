@@ -143,12 +143,13 @@ impl Daemon {
         }
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shop.set_rules(Rules::of(&config.daemon));
-        self.shop.locks.keep(|folder| config.watches.iter().any(|it| it.output == folder));
+        self.shop.errands.set_limit(config.daemon.poll_interval);
         self.next_locks = now;
         self.device = engines::foremost(engines).or(self.device.take());
         self.reload.settings = settings;
         self.reload.count += 1;
         self.config = config;
+        self.give_back_unwanted();
         self.find_orphans()?;
         self.may_start = true;
         let mut parts = Vec::new();
@@ -210,7 +211,7 @@ async fn prepare(
     let watches = config.watches.clone();
     // Weights are hashed.
     let identify = move || {
-        let mut identities = Identities::default();
+        let identities = Identities::default();
         watches
             .iter()
             .map(|watch| {

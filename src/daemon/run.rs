@@ -1,9 +1,10 @@
 //! The daemon's one loop: hints and scans in, jobs out, until a signal.
 //!
-//! Everything that takes time runs beside it (scans and hashes on threads, probes and conversions in processes) and
-//! reports back as an [`Event`]. One clip is converted at a time; it has all processors.
+//! Everything that takes time or touches a watched folder or an output runs beside it (on threads, probes and conversions
+//! in processes) and reports back as an [`Event`]. One clip is converted at a time; it has all processors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,23 +12,25 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::file::{Config, Ready};
+use crate::config::file::Config;
 use crate::daemon::DaemonError;
 use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
 use crate::daemon::control::{Answer, server};
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
-use crate::daemon::folders::{Extent, Folders};
+use crate::daemon::filesystem::RootIdentity;
+use crate::daemon::folder::Extent;
+use crate::daemon::folders::Folders;
 use crate::daemon::hints::Hints;
 use crate::daemon::hooks::Hooks;
 use crate::daemon::intake::{Checked, Identities};
 use crate::daemon::job::{Aftermath, OFFLINE, Rules, Shop, now_ms};
-use crate::daemon::journal::Journal;
+use crate::daemon::journal::{Journal, JournalError};
 use crate::daemon::known_files::KnownFiles;
+use crate::daemon::looks::Sight;
 use crate::daemon::metrics::Tally;
 use crate::daemon::order::{Checks, FirstReads, Turns};
-use crate::daemon::original;
 use crate::daemon::pause;
 use crate::daemon::protocol::News;
 use crate::daemon::pulse::Pulse;
@@ -44,16 +47,21 @@ use crate::pipeline::Progress;
 
 /// Events that wait; each may be a page of files.
 const EVENTS: usize = 32;
-/// Files that are looked into at a time.
-const MOST_CHECKS: usize = 2;
-/// The same while a clip is worked.
-const MOST_CHECKS_BESIDE_A_JOB: usize = 1;
+/// Threads that wait for disks, and for each folder as many more as may hang in it.
+const MOST_THREADS: usize = 64;
+const THREADS_A_FOLDER: usize = 16;
 /// A clock that went back by less is let be.
 const CLOCK_STEP_MS: i64 = 5_000;
 /// The loop turns at least this often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// How long the start waits for the first word of folders and outputs.
+const FIRST_LOOKS: Duration = Duration::from_secs(5);
+/// How often it sees whether that came.
+const FIRST_LOOKS_PAUSE: Duration = Duration::from_millis(20);
+/// How long locks may take to be given back at the end.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
 /// What the end may take beyond the worker's own time to stop.
 const END_TIME: Duration = Duration::from_secs(10);
 
@@ -66,14 +74,17 @@ pub(super) type Finding = (FileKey, Snapshot, Checked);
 /// What reports back to the loop.
 pub(super) enum Event {
     Found { folder: (usize, u64), files: Vec<Found> },
-    Scanned { folder: (usize, u64), extent: Extent, result: std::io::Result<ScanProblems> },
+    Scanned { folder: (usize, u64), extent: Extent, result: io::Result<ScanProblems> },
+    LookedFor { folder: (usize, u64), result: io::Result<RootIdentity> },
+    Sighted { folder: (usize, u64), result: io::Result<Vec<Sight>> },
+    LockLookedAt { output: PathBuf, is_first: bool, result: io::Result<Result<(), JournalError>> },
     Checked { number: u64, finding: Finding },
-    News(News),
-    HouseKept { result: Result<(), DaemonError>, interrupted: Vec<i64> },
+    News { job: i64, news: News },
+    HouseKept { place: PathBuf, result: Result<(), DaemonError>, interrupted: Vec<i64> },
     Ended(Option<Box<EndedJob>>),
     Reloaded(Box<Result<Prepared, String>>),
     Probed(Result<Vec<EngineDescription>, DaemonError>),
-    JobEnded(Result<Aftermath, DaemonError>),
+    JobEnded { job: i64, result: Result<Aftermath, DaemonError> },
 }
 
 /// The running job.
@@ -108,11 +119,17 @@ pub(super) struct Daemon {
     pub(super) overdue: HashMap<FileKey, Snapshot>,
     pub(super) checks: Checks<Finding>,
     pub(super) first_reads: FirstReads,
-    pub(super) identities: Identities,
+    pub(super) identities: Arc<Identities>,
     /// Turns of jobs; files have turns of their own.
     pub(super) turns: Turns,
     pub(super) next_locks: Instant,
+    /// Output folders whose locks are being looked after.
+    pub(super) locks_looked_at: BTreeSet<PathBuf>,
     pub(super) running: Option<Running>,
+    /// Jobs that were told to stop and wait for a file system that does not answer; at the most one a folder.
+    pub(super) set_aside: Vec<Running>,
+    /// When the loop turned last.
+    pub(super) last_turn: Instant,
     /// Whether jobs may be waiting: an idle daemon does not ask the journal for them again and again.
     pub(super) may_start: bool,
     pub(super) events: mpsc::Sender<Event>,
@@ -141,7 +158,8 @@ pub(super) struct Daemon {
     pub(super) described: (String, Option<Instant>),
     pub(super) next_description: Instant,
     pub(super) next_housekeeping: Instant,
-    pub(super) housekeeping: bool,
+    /// Places that are being tidied.
+    pub(super) housekeeping: BTreeSet<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT, with `config`, which was read from `path` and is read again at SIGHUP.
@@ -152,12 +170,25 @@ pub fn run(path: &Path, config: Config, command: WorkerCommand) -> Result<(), Da
     // One thread runs the loop and starts all workers: they are told to die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(MOST_THREADS + THREADS_A_FOLDER * config.watches.len())
         .build()
         .map_err(|source| io_error("the daemon cannot start", source))?;
     let result = runtime.block_on(serve(path, config, command));
-    // A hash of a large file or a scan of a share that hangs does not hold the end up.
-    runtime.shutdown_background();
-    result
+    match result {
+        // Of what is left nothing may find the runtime gone; it ends with the process.
+        Ok(Left::Stuck) => std::mem::forget(runtime),
+        // A hash of a large file or a scan of a share that hangs does not hold the end up.
+        _ => runtime.shutdown_background(),
+    }
+    result.map(|_| ())
+}
+
+/// What is left of the daemon when it ends.
+enum Left {
+    /// Nothing that matters.
+    Nothing,
+    /// Jobs that wait for a file system that does not answer.
+    Stuck,
 }
 
 /// How many milliseconds the system's clock went back against the monotonic one between two instants; `None` where it
@@ -168,11 +199,11 @@ fn set_back_by(before: (Instant, i64), now: (Instant, i64)) -> Option<i64> {
     (step_ms >= CLOCK_STEP_MS).then_some(step_ms)
 }
 
-fn io_error(action: &'static str, source: std::io::Error) -> DaemonError {
+pub(super) fn io_error(action: &'static str, source: io::Error) -> DaemonError {
     DaemonError::Io { path: PathBuf::from("slomod"), action, source }
 }
 
-async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Left, DaemonError> {
     let catch = |kind| signal(kind).map_err(|source| io_error("signals cannot be caught", source));
     let mut signals = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let mut hangup = catch(SignalKind::hangup())?;
@@ -185,7 +216,7 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<()
     service::starting("opening device and weights");
     let opened = tokio::select! {
         result = engines::open(&config, &[], &shop.command, rules.limits, stopped) => result?,
-        () = first(&mut signals) => return Ok(()),
+        () = first(&mut signals) => return Ok(Left::Nothing),
     };
     let hints = Hints::start(&config.daemon.extensions);
     let (events, mut inbox) = mpsc::channel(EVENTS);
@@ -196,6 +227,15 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<()
         daemon.device_is(device);
     }
     daemon.turn()?;
+    let deadline = Instant::now() + FIRST_LOOKS;
+    while daemon.awaits_first_looks() && Instant::now() < deadline {
+        tokio::select! {
+            () = first(&mut signals) => return daemon.finish(&mut inbox).await,
+            Some(event) = inbox.recv() => daemon.event(event)?,
+            () = tokio::time::sleep(FIRST_LOOKS_PAUSE) => {}
+        }
+        daemon.turn()?;
+    }
     daemon.notifier.ready();
     log::info!(MESSAGE_ID = Kind::Ready.id(); "slomod {} is ready", env!("CARGO_PKG_VERSION"));
     loop {
@@ -209,7 +249,7 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<()
             () = tokio::time::sleep(pause) => {}
         }
         for hint in daemon.hints.take() {
-            daemon.hint(&hint)?;
+            daemon.hint(&hint);
         }
         daemon.turn()?;
     }
@@ -239,6 +279,7 @@ impl Daemon {
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
         let paused = pause::read(&config.daemon.state_dir)?;
+        shop.errands.set_limit(config.daemon.poll_interval);
         let mut daemon = Self {
             folders: Folders::new(&config, now),
             shop: Arc::new(shop),
@@ -250,10 +291,13 @@ impl Daemon {
             overdue: HashMap::new(),
             checks: Checks::default(),
             first_reads: FirstReads::default(),
-            identities: Identities::default(),
+            identities: Arc::default(),
             turns: Turns::default(),
             next_locks: now,
+            locks_looked_at: BTreeSet::new(),
             running: None,
+            set_aside: Vec::new(),
+            last_turn: now,
             may_start: true,
             events,
             stop,
@@ -274,7 +318,7 @@ impl Daemon {
             described: (String::new(), None),
             next_description: now,
             next_housekeeping: now,
-            housekeeping: false,
+            housekeeping: BTreeSet::new(),
             config,
         };
         daemon.find_orphans()?;
@@ -283,7 +327,7 @@ impl Daemon {
 
     /// How long the loop may sleep.
     fn pause(&self) -> Duration {
-        let due = self.settler.next_due().filter(|_| self.checks.open() < self.most_checks());
+        let due = self.settler.next_due().filter(|_| self.open_checks() < self.most_checks());
         let until = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()));
         until.clamp(SHORTEST_TICK, TICK)
     }
@@ -306,20 +350,18 @@ impl Daemon {
             );
             self.folders.scan_all(now);
         }
-        for folder in self.folders.look(self.hints.watches(), now) {
-            self.folder_came(folder)?;
-        }
+        self.look_for_answers(now);
+        self.look_for_folders(now);
         for (folder, extent) in self.folders.take_scans(self.hints.watches(), now) {
             self.start_scan(folder, extent);
         }
         self.check_what_is_due(now)?;
         if now >= self.next_locks {
             self.next_locks = now + self.config.daemon.poll_interval;
-            let outputs = self.config.watches.iter().map(|it| it.output.as_path());
-            self.shop.locks.look(outputs, &self.shop.journal)?;
+            self.look_for_outputs();
             self.control.look(&self.config.daemon);
         }
-        if now >= self.next_housekeeping && !self.housekeeping {
+        if now >= self.next_housekeeping {
             self.next_housekeeping = now + self.config.daemon.poll_interval;
             self.keep_house()?;
         }
@@ -328,53 +370,6 @@ impl Daemon {
         }
         self.look_for_device(now);
         self.describe(now)
-    }
-
-    fn most_checks(&self) -> usize {
-        if self.running.is_some() { MOST_CHECKS_BESIDE_A_JOB } else { MOST_CHECKS }
-    }
-
-    /// Looks into files whose turn it is, and passes on what earlier looks found.
-    fn check_what_is_due(&mut self, now: Instant) -> Result<(), DaemonError> {
-        while let Some((key, snapshot, checked)) = self.checks.pass_on(now) {
-            self.checked(key, snapshot, checked)?;
-        }
-        while self.checks.open() < self.most_checks() {
-            let (folders, reads) = (&self.folders, &self.first_reads);
-            let priority = |folder: usize| {
-                let watch = &folders.list[folder].watch;
-                let settle = folders.times(folder, Path::new("")).settle;
-                // Where a rename says that a clip is complete, nothing waits for the others.
-                let allowed = watch.ready == Ready::Rename || reads.allow(folder, settle, now);
-                allowed.then_some(watch.priority)
-            };
-            let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };
-            self.start_check(key, snapshot, now)?;
-        }
-        Ok(())
-    }
-
-    /// Completes publications and moves originals, now or where a folder was not there earlier. Beside the loop: both
-    /// may read a large file.
-    fn keep_house(&mut self) -> Result<(), DaemonError> {
-        self.housekeeping = true;
-        let running = self.running.as_ref().map(|it| it.job);
-        // Listed here, so that no job that starts from now on is among them.
-        let journal = self.shop.journal();
-        let (leftovers, mut interrupted) = (journal.leftovers()?, journal.unpublished()?);
-        drop(journal);
-        interrupted.retain(|(claim, _)| running != Some(claim.job));
-        let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
-        let watches = self.config.watches.clone();
-        let jobs = interrupted.iter().map(|(claim, _)| claim.job).collect();
-        tokio::task::spawn_blocking(move || {
-            let result = recover::remove_leftovers(&shop, leftovers)
-                .and_then(|()| recover::finish_publications(&shop, &watches, interrupted))
-                .and_then(|()| Ok(original::move_pending(&shop, &watches)?));
-            // The receiver is gone only where the daemon ends.
-            let _ = events.blocking_send(Event::HouseKept { result, interrupted: jobs });
-        });
-        Ok(())
     }
 
     fn event(&mut self, event: Event) -> Result<(), DaemonError> {
@@ -387,29 +382,42 @@ impl Daemon {
             Event::Scanned { folder, extent, result } if self.is_current(folder) => {
                 self.scanned(folder.0, &extent, result);
             }
+            Event::LookedFor { folder, result } if self.is_current(folder) => {
+                self.looked_for(folder.0, result)?;
+            }
+            Event::Sighted { folder, result } if self.is_current(folder) => {
+                self.all_sighted(folder.0, result)?;
+            }
             // The folder was configured otherwise meanwhile.
-            Event::Found { .. } => {}
+            Event::Found { .. } | Event::LookedFor { .. } | Event::Sighted { .. } => {}
             Event::Scanned { folder, .. } => self.left_by_scan(folder.0),
+            Event::LockLookedAt { output, is_first, result } => {
+                self.lock_looked_at(&output, result)?;
+                if is_first {
+                    // What was left to do there waited for this.
+                    self.next_housekeeping = Instant::now();
+                }
+            }
             Event::Checked { number, finding } => self.checks.finish(number, finding),
-            Event::News(News::Engine(engine)) => {
+            Event::News { news: News::Engine(engine), .. } => {
                 self.device_free_bytes = engine.free_bytes;
                 self.device_is(engine.description);
             }
-            Event::News(News::Progress(progress)) => {
-                if let Some(running) = &mut self.running {
+            Event::News { job, news: News::Progress(progress) } => {
+                if let Some(running) = self.at_work(job) {
                     running.pulse.note(&running.progress, &progress, Instant::now());
                     running.progress = progress;
                 }
             }
-            Event::HouseKept { result, interrupted } => {
-                self.housekeeping = false;
+            Event::HouseKept { place, result, interrupted } => {
+                self.housekeeping.remove(&place);
                 result?;
                 for job in interrupted {
                     self.look_after(job);
                 }
             }
             Event::Ended(job) => self.ended(job),
-            Event::JobEnded(result) => self.job_ended(result)?,
+            Event::JobEnded { job, result } => self.job_ended(job, result)?,
             Event::Reloaded(result) => self.reloaded(*result)?,
             Event::Probed(result) => self.probed(result),
         }
@@ -417,7 +425,7 @@ impl Daemon {
     }
 
     /// A folder is there (again): its jobs that waited for it are due.
-    fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
+    pub(super) fn folder_came(&mut self, folder: usize) -> Result<(), DaemonError> {
         // Something else may be mounted there, with files of the same names.
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let path = self.folders.list[folder].watch.path.to_string_lossy();
@@ -425,7 +433,7 @@ impl Daemon {
     }
 
     /// Stops the worker, puts its job back into the queue, and ends.
-    async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<(), DaemonError> {
+    async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<Left, DaemonError> {
         log::info!("stopping");
         self.notifier.stopping();
         self.control.close();
@@ -434,25 +442,31 @@ impl Daemon {
             running.stop.send_replace(true);
         }
         let deadline = tokio::time::Instant::now() + self.config.daemon.stop_timeout + END_TIME;
-        while self.running.is_some() {
-            match tokio::time::timeout_at(deadline, inbox.recv()).await {
-                Ok(Some(Event::JobEnded(result))) => {
-                    let ended = self.running.take();
+        // What is left then is found by the next start.
+        while self.running.is_some() && tokio::time::Instant::now() < deadline {
+            match tokio::time::timeout(TICK, inbox.recv()).await {
+                Ok(Some(Event::JobEnded { job, result })) => {
+                    self.take_out(job);
                     result?;
                     // It may have come to its end just now.
-                    ended.iter().for_each(|it| self.look_after(it.job));
+                    self.look_after(job);
                 }
                 Ok(Some(Event::Ended(ended))) => self.ended(ended),
                 Ok(Some(_)) => {}
-                // What is left is found by the next start.
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                Err(_) => {}
             }
+            // One that waits for a file system that does not answer is not waited for.
+            self.look_for_answers(Instant::now());
         }
         self.look_after_last(inbox).await;
         self.shop.journal().forget_daemon()?;
-        self.shop.locks.release();
+        let locks = self.shop.locks.unwanted(|_| false);
+        let released = tokio::task::spawn_blocking(move || drop(locks));
+        let is_stuck = tokio::time::timeout(RELEASE_TIME, released).await.is_err();
         log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
-        Ok(())
+        let is_stuck = is_stuck || self.running.is_some() || !self.set_aside.is_empty();
+        Ok(if is_stuck { Left::Stuck } else { Left::Nothing })
     }
 }
 

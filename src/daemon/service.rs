@@ -109,6 +109,8 @@ pub struct StatusParts {
     pub polling: usize,
     /// Of these, not there.
     pub offline: usize,
+    /// Of these, without an answer.
+    pub hung: usize,
     /// Job, file name and progress of the running clip.
     pub running: Option<(i64, String, Progress)>,
     /// Files that settle.
@@ -148,11 +150,12 @@ pub fn status_line(parts: &StatusParts) -> String {
     }
     let plural = if parts.watches == 1 { "watch" } else { "watches" };
     let _ = write!(line, "{} {plural}", parts.watches);
-    let notes: Vec<String> = [(parts.polling, "polling"), (parts.offline, "offline")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
-        .collect();
+    let notes: Vec<String> =
+        [(parts.polling, "polling"), (parts.offline, "offline"), (parts.hung, "hung")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
     if !notes.is_empty() {
         let _ = write!(line, " ({})", notes.join(", "));
     }
@@ -362,6 +365,7 @@ mod tests {
             watches: 3,
             polling: 1,
             offline: 1,
+            hung: 1,
             running: Some((7, "20120730_093000.mp4".into(), progress)),
             settling: 2,
             queued: 12,
@@ -371,7 +375,7 @@ mod tests {
         assert_eq!(
             status_line(&parts),
             "DEGRADED: running on the CPU: no driver; /in is offline | PAUSED since 2026-01-01T00:00:00Z | 3 watches \
-             (1 polling, 1 offline) | run 7: 20120730_093000.mp4 62% 41.3 fps ETA 00:41 | queue 12, settling 2, \
+             (1 polling, 1 offline, 1 hung) | run 7: 20120730_093000.mp4 62% 41.3 fps ETA 00:41 | queue 12, settling 2, \
              failed 1 | cpu"
         );
         let idle = StatusParts { watches: 1, ..StatusParts::default() };

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::file::Depth;
+use crate::config::file::{Depth, Ready};
 use crate::daemon::ignore;
 use crate::daemon::snapshot::Snapshot;
 
@@ -28,6 +28,8 @@ pub struct Area {
     pub extensions: Vec<String>,
     /// Links may lead to files in these folders, besides the watched one.
     pub links_to: Vec<PathBuf>,
+    /// Whether a file counts only beside a sentinel.
+    pub ready: Ready,
 }
 
 /// What a path below a watched folder is.
@@ -87,6 +89,38 @@ pub fn look(area: &Area, relative: &Path) -> io::Result<Look> {
     }
 }
 
+/// Whether a file of the area may count: where sentinels say so, one of its own has to lie beside it.
+#[must_use]
+pub fn has_its_sentinel(area: &Area, relative: &Path) -> bool {
+    let is_there = |it: &PathBuf| area.root.join(it).symlink_metadata().is_ok();
+    area.ready != Ready::Sentinel
+        || (!ignore::is_sentinel(relative) && ignore::sentinels(relative).iter().any(is_there))
+}
+
+/// The files that `sentinel` speaks of: those beside it that have its name.
+#[must_use]
+pub fn spoken_of(area: &Area, sentinel: &Path) -> Vec<PathBuf> {
+    let below = sentinel.parent().unwrap_or(Path::new(""));
+    // What cannot be read now is met by the next scan.
+    let Ok(entries) = fs::read_dir(area.root.join(below)) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| below.join(entry.file_name()));
+    let belongs = |clip: &PathBuf| {
+        clip != sentinel && ignore::sentinels(clip).iter().any(|it| it == sentinel)
+    };
+    names.filter(belongs).collect()
+}
+
+/// The same as [`look`], but a file that lacks its sentinel is [`Look::Nothing`].
+///
+/// # Errors
+/// As there.
+pub fn look_for_ready(area: &Area, relative: &Path) -> io::Result<Look> {
+    match look(area, relative)? {
+        Look::File(_) if !has_its_sentinel(area, relative) => Ok(Look::Nothing),
+        found => Ok(found),
+    }
+}
+
 /// What a scan could not look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanProblems {
@@ -97,7 +131,8 @@ pub struct ScanProblems {
 }
 
 /// Reads `below` in the area (all of it where `below` is empty) and hands the candidates out in pages, so that a million
-/// names do not sit in memory. `enter` is called with each directory before it is read.
+/// names do not sit in memory. `enter` is called with each directory before it is read, and `visit` with each path before
+/// the file system is asked for it.
 ///
 /// # Errors
 /// Only where `below` itself cannot be read; anything deeper is counted.
@@ -105,6 +140,7 @@ pub fn scan(
     area: &Area,
     below: &Path,
     enter: &mut dyn FnMut(&Path),
+    visit: &dyn Fn(&Path),
     sink: &mut dyn FnMut(Vec<Found>),
 ) -> io::Result<ScanProblems> {
     let mut problems = ScanProblems::default();
@@ -116,6 +152,7 @@ pub fn scan(
             true => area.root.clone(),
             false => area.root.join(&folder),
         };
+        visit(&directory);
         enter(&directory);
         let entries = match fs::read_dir(&directory) {
             Err(error) if folder == below => return Err(error),
@@ -140,6 +177,7 @@ pub fn scan(
                 continue;
             }
             let relative = folder.join(name);
+            visit(&relative);
             match look(area, &relative) {
                 Ok(Look::File(snapshot)) if is_candidate => page.push(Found { relative, snapshot }),
                 Ok(Look::Folder)
@@ -184,11 +222,12 @@ mod tests {
 
     fn area(root: &Path, depth: Depth) -> Area {
         let extensions = vec!["mp4".to_owned()];
-        Area { root: root.to_owned(), depth, extensions, links_to: Vec::new() }
+        let ready = Ready::Settle;
+        Area { root: root.to_owned(), depth, extensions, links_to: Vec::new(), ready }
     }
 
     fn scan_all(area: &Area, sink: &mut dyn FnMut(Vec<Found>)) -> io::Result<ScanProblems> {
-        scan(area, Path::new(""), &mut |_| {}, sink)
+        scan(area, Path::new(""), &mut |_| {}, &|_| {}, sink)
     }
 
     fn names(area: &Area) -> Vec<String> {
@@ -272,7 +311,8 @@ mod tests {
             entered.push(directory.to_owned());
         };
         let area = area(root.path(), Depth::Recursive);
-        scan(&area, Path::new(""), &mut enter, &mut |page| found.extend(page)).unwrap();
+        let mut sink = |page| found.extend(page);
+        scan(&area, Path::new(""), &mut enter, &|_| {}, &mut sink).unwrap();
         assert_eq!(entered, [root.path().to_owned(), root.path().join("sub")]);
         assert_eq!(found.len(), 2);
     }

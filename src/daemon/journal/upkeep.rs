@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
 use super::view::path_column;
@@ -26,6 +26,10 @@ pub enum Turn {
     Waits,
     /// It has ended.
     Over,
+}
+
+fn turn_of(state: &str) -> Turn {
+    if state == "queued" { Turn::Waits } else { Turn::Over }
 }
 
 impl Journal {
@@ -73,15 +77,25 @@ impl Journal {
         })
     }
 
-    /// The ended jobs whose source is still to be moved.
+    /// The watched folders of ended jobs whose sources are still to be moved.
     ///
     /// # Errors
     /// [`super::JournalError`].
-    pub fn originals_pending(&self) -> Outcome<Vec<Claim>> {
+    pub fn watches_with_originals(&self) -> Outcome<Vec<String>> {
+        let query = "SELECT DISTINCT watch FROM jobs WHERE original = 'pending' ORDER BY watch";
+        self.sql(|it| it.prepare(query)?.query_map([], |row| row.get(0))?.collect())
+    }
+
+    /// The ended jobs of `watch` whose source is still to be moved.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn originals_pending(&self, watch: &str) -> Outcome<Vec<Claim>> {
         let query = format!(
-            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' ORDER BY id LIMIT 100"
+            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' AND watch = ?1
+             ORDER BY id LIMIT 100"
         );
-        self.sql(|it| it.prepare(&query)?.query_map([], claim_row)?.collect())
+        self.sql(|it| it.prepare(&query)?.query_map([watch], claim_row)?.collect())
     }
 
     /// The source of the job was moved, and its place is free for another file.
@@ -140,11 +154,10 @@ impl Journal {
                  WHERE temporary_path IS NOT NULL AND state NOT IN ('running', 'publishing') ORDER BY id",
             )?
             .query_map([], |row| {
-                let waits = row.get::<_, String>(2)? == "queued";
                 Ok(Leftover {
                     job: row.get(0)?,
                     temporary: path_column(row, 1)?.unwrap_or_default(),
-                    turn: if waits { Turn::Waits } else { Turn::Over },
+                    turn: turn_of(&row.get::<_, String>(2)?),
                 })
             })?
             .collect()
@@ -156,7 +169,16 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn is_left_over(&self, leftover: &Leftover) -> Outcome<bool> {
-        Ok(self.leftovers()?.contains(leftover))
+        let query = "SELECT temporary_path, state FROM jobs
+                     WHERE id = ?1 AND state NOT IN ('running', 'publishing')";
+        let now = self.sql(|it| {
+            let row =
+                |row: &Row<'_>| Ok((path_column(row, 0)?, turn_of(&row.get::<_, String>(1)?)));
+            it.query_row(query, [leftover.job], row).optional()
+        })?;
+        Ok(now.is_some_and(|(path, turn)| {
+            path.as_ref() == Some(&leftover.temporary) && turn == leftover.turn
+        }))
     }
 
     /// The temporary name of an earlier attempt of the claimed job, if there was one.

@@ -1,0 +1,175 @@
+//! One watched folder: whether it is there, how it is watched, what is under way in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use log::Level;
+
+use crate::config::file::{Config, Watch};
+use crate::daemon::directories::{Ways, Why};
+use crate::daemon::errands::Hung;
+use crate::daemon::events::Kind;
+use crate::daemon::filesystem::RootIdentity;
+use crate::daemon::service::log_watch;
+use crate::daemon::watch::Area;
+
+/// One watched folder.
+#[derive(Debug)]
+pub struct Folder {
+    /// As configured.
+    pub watch: Watch,
+    /// What belongs to it.
+    pub area: Area,
+    /// What is mounted there; `None` where nothing is.
+    pub(super) root: Option<RootIdentity>,
+    /// How its directories are watched, as far as they were read.
+    pub(super) ways: Ways,
+    /// Why it is not there.
+    pub(super) offline: Option<String>,
+    /// What could not be read of it, as it was logged.
+    pub(super) problem: Option<String>,
+    pub(super) pause: Option<Pause>,
+    pub(super) next_look: Instant,
+    pub(super) next_scan: Instant,
+    pub(super) next_poll: Instant,
+    /// Directories that something happened to.
+    pub(super) parts: BTreeSet<PathBuf>,
+    /// Whether a scan of the whole folder, or of what is polled in it, is under way.
+    pub(super) scanning: bool,
+    /// Whether a scan of parts is.
+    pub(super) scanning_parts: bool,
+    /// Whether it is being looked for.
+    pub(super) looking: bool,
+    /// Paths that something happened to, and whether they were moved there.
+    pub(super) hinted: BTreeMap<PathBuf, bool>,
+    /// Whether such paths are being looked at.
+    pub(super) looking_at_hints: bool,
+    /// Since when it does not answer, and what is waited for.
+    pub(super) hung: Option<String>,
+    /// Changes when the configuration of the folder does: what an earlier scan found means nothing then.
+    pub generation: u64,
+    /// It is not configured any more. Its number stays its own, for what is still under way.
+    pub retired: bool,
+}
+
+/// A folder whose jobs are left alone for a while.
+#[derive(Debug)]
+pub(super) struct Pause {
+    pub(super) until: Instant,
+    pub(super) reason: String,
+    pub(super) count: i64,
+}
+
+/// What a scan reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole folder.
+    Whole,
+    /// The directories that are polled, below the folder.
+    Polled(Vec<PathBuf>),
+    /// Directories that something happened to.
+    Parts(Vec<PathBuf>),
+}
+
+impl Folder {
+    pub(super) fn new(watch: &Watch, config: &Config, generation: u64, now: Instant) -> Self {
+        Self {
+            watch: watch.clone(),
+            area: Area {
+                root: watch.path.clone(),
+                depth: watch.depth,
+                extensions: config.daemon.extensions.clone(),
+                links_to: watch.links_to.clone(),
+                ready: watch.ready,
+            },
+            root: None,
+            ways: Ways::default(),
+            offline: None,
+            problem: None,
+            pause: None,
+            next_look: now,
+            next_scan: now,
+            next_poll: now,
+            parts: BTreeSet::new(),
+            scanning: false,
+            scanning_parts: false,
+            looking: false,
+            hinted: BTreeMap::new(),
+            looking_at_hints: false,
+            hung: None,
+            generation,
+            retired: false,
+        }
+    }
+
+    /// `events`, `polling`, `offline`, `paused` or `hung`, and why it is not worked where it is not.
+    #[must_use]
+    pub fn standing(&self) -> (&'static str, Option<String>) {
+        match (&self.root, &self.pause) {
+            _ if self.hung.is_some() => ("hung", self.hung.clone()),
+            (None, _) => ("offline", self.offline.clone()),
+            (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
+            _ if !self.ways.polled.is_empty() => ("polling", self.problem.clone()),
+            _ => ("events", self.problem.clone()),
+        }
+    }
+
+    /// The folder is not there. Nothing is concluded about its files.
+    pub fn lose(&mut self, why: &str) {
+        if self.offline.as_deref() != Some(why) {
+            let name = self.watch.path.to_string_lossy();
+            log_watch(Level::Warn, Kind::FolderOffline, &name, &format!("offline: {why}"));
+            self.offline = Some(why.to_owned());
+        }
+        self.lose_silently();
+    }
+
+    pub(super) fn lose_silently(&mut self) {
+        self.root = None;
+        self.ways = Ways::default();
+    }
+
+    /// The folder does not answer, or does so again (`None`). Nothing else is concluded, whatever was known of it.
+    /// Returns whether that is news.
+    pub fn hangs(&mut self, hung: Option<&Hung>, now: Instant) -> bool {
+        if self.hung.is_some() == hung.is_some() {
+            return false;
+        }
+        self.hung = hung.map(|it| it.text(now));
+        let name = self.watch.path.to_string_lossy();
+        match &self.hung {
+            Some(text) => log_watch(Level::Warn, Kind::FolderHung, &name, text),
+            None => log_watch(Level::Info, Kind::FolderHung, &name, "answers again"),
+        }
+        true
+    }
+}
+
+/// What is to be said of a folder that was watched one way and is watched another.
+pub(super) fn changes(before: &Ways, now: &Ways, poll_interval: &str) -> Vec<(Level, String)> {
+    let mut said = Vec::new();
+    let count = |ways: &Ways, why| ways.polled.get(why).copied().unwrap_or_default();
+    if before.events == 0 && now.events > 0 {
+        said.push((Level::Info, "watched by change events".to_owned()));
+    }
+    for (why, polled) in now.polled.iter().filter(|(why, _)| count(before, why) == 0) {
+        let every = format!("{polled} directories are read every {poll_interval}");
+        said.push(match why {
+            Why::Configured => (Level::Info, format!("{every}, as configured")),
+            Why::Network(name) => (Level::Info, format!("{every}: {name} gives no change events")),
+            Why::NoWatchLeft => (
+                Level::Warn,
+                format!(
+                    "{every}: the limit of inotify watches is reached; raise it with `sysctl \
+                     fs.inotify.max_user_watches=N` (1 KiB of memory a directory)"
+                ),
+            ),
+            Why::Failed(why) => (Level::Warn, format!("{every}: {why}")),
+        });
+    }
+    if count(before, &Why::NoWatchLeft) > 0 && count(now, &Why::NoWatchLeft) == 0 {
+        said.push((Level::Info, "inotify watches suffice again".to_owned()));
+    }
+    said
+}

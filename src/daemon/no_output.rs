@@ -1,0 +1,68 @@
+//! Reports of clips that get no output.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::daemon::job::{Job, blocking, not_there};
+use crate::daemon::names;
+use crate::daemon::publish::{self, PublishError};
+use crate::daemon::trouble::Trouble;
+use crate::media::MediaError;
+use crate::pipeline::convert::failure_report;
+use crate::pipeline::{ConvertError, Task};
+use crate::report::{Notice, Report};
+
+impl Job {
+    /// A report made here, where no worker made one.
+    pub(super) async fn failure_report(
+        &self,
+        task: &Task,
+        code: &str,
+        message: &str,
+    ) -> Result<Report, Trouble> {
+        let (task, sha256) = (task.clone(), self.claim.sha256.clone());
+        let notice = Notice { code: code.to_owned(), message: message.to_owned() };
+        let report = blocking(move || {
+            let error = ConvertError::Media(MediaError::Unusable {
+                path: task.source.clone(),
+                code: "not_converted",
+                reason: notice.message.clone(),
+            });
+            let mut report = failure_report(&task, &error);
+            report.source.sha256.get_or_insert(sha256);
+            report.errors = vec![notice];
+            report
+        })
+        .await?;
+        Ok(report)
+    }
+
+    pub(super) async fn publish_report(
+        &self,
+        mut report: Report,
+        word: &str,
+    ) -> Result<PathBuf, Trouble> {
+        report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
+        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
+        let below = self.claim.relative.parent().unwrap_or(Path::new(""));
+        let folder = self.watch.output.join(below);
+        let path = folder.join(names::report_name_without_output(&self.claim.relative, word));
+        let (shop, lock) = (Arc::clone(&self.shop), self.lock.clone());
+        let published = blocking(move || -> Result<PathBuf, Trouble> {
+            // As with outputs: nothing is put into the empty place below a share that is not mounted.
+            if let Some(why) = shop.replaced(&folder)? {
+                return Err(Trouble::Passing(not_there(&folder, &why)));
+            }
+            if lock.is_some_and(|it| !it.is_ours()) {
+                return Err(PublishError::LockLost(folder).into());
+            }
+            std::fs::create_dir_all(&folder).map_err(|source| PublishError::Io {
+                path: folder,
+                action: "cannot be created",
+                source,
+            })?;
+            Ok(publish::publish_report(&path, &report)?)
+        });
+        published.await?
+    }
+}

@@ -1,0 +1,189 @@
+//! Shares whose server is gone: whoever asks them waits for minutes or for good. Here calls on their paths are held.
+
+use crate::faulty;
+use crate::ledger::{Ledger, is_leftover};
+use crate::place::{Place, clip, large, small};
+use crate::shim::{Action, DAEMON, Faults, OPEN_READ, Rule, STAT, WORKER, WRITE};
+use crate::{start, status_line};
+use slomod::report::{Report, Status};
+use std::fs;
+use std::path::Path;
+
+/// As the daemon logs it.
+const HUNG: &str = "does not answer since";
+
+/// A place with a second watched folder, `share`, whose outputs go to `share-out`.
+fn with_share(daemon: &str) -> (Place, Faults) {
+    let (place, faults) = faulty(daemon, "");
+    let config = place.path("slomod.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let second = text[text.find("[[watch]]").unwrap()..].to_owned();
+    let root = place.folder.path().to_str().unwrap();
+    let second = second
+        .replace(&format!("{root}/in\""), &format!("{root}/share\""))
+        .replace(&format!("{root}/out\""), &format!("{root}/share-out\""));
+    fs::write(config, text + &second).unwrap();
+    fs::create_dir(place.path("share")).unwrap();
+    (place, faults)
+}
+
+/// No call of the daemon on paths with `name` returns.
+fn hang(faults: &Faults, name: &str) {
+    faults.set(0, &Rule::new(STAT | OPEN_READ, name, Action::Hold).by(DAEMON));
+}
+
+fn drop_into_share(place: &Place, clip: &Path, name: &str) {
+    fs::copy(clip, place.path("incoming")).unwrap();
+    fs::rename(place.path("incoming"), place.path("share").join(name)).unwrap();
+}
+
+fn state_of(place: &Place, name: &str) -> Option<String> {
+    place.jobs().into_iter().find(|it| it.source.ends_with(name)).map(|it| it.state)
+}
+
+fn wait_done(place: &Place, name: &str) {
+    place.wait(name, || state_of(place, name).as_deref() == Some("done"));
+}
+
+fn ok(place: &Place, subcommand: &str) -> String {
+    let output = place.command(subcommand).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{subcommand}: {said}\n{}", place.log());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The clips of the share have one output each, and nothing else lies there.
+fn check_share(place: &Place, clips: usize) {
+    let mut names: Vec<String> = fs::read_dir(place.path("share-out"))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert!(!names.iter().any(|it| is_leftover(it)), "{names:?}\n{}", place.log());
+    let reports: Vec<_> = names.iter().filter(|it| it.ends_with(".json")).collect();
+    assert_eq!(reports.len(), clips, "{names:?}\n{}", place.log());
+    for name in reports {
+        let text = fs::read(place.path("share-out").join(name)).unwrap();
+        let report: Report = serde_json::from_slice(&text).unwrap();
+        assert_eq!(report.status, Status::Done);
+        assert!(Path::new(&report.output.unwrap().path).is_file());
+    }
+}
+
+/// W16. A share that hangs already at the start: the daemon is ready all the same, works the other folder, says what it
+/// waits for, once, reloads, and does the clip of the share when that answers.
+#[test]
+fn w16_a_folder_that_hangs_holds_up_no_other_and_is_worked_once_it_answers() {
+    let (mut place, faults) = with_share("");
+    let mut ledger = Ledger::default();
+    let (first, second, third) = (small(&place, 0), small(&place, 60), small(&place, 120));
+    drop_into_share(&place, &first, "first.mp4");
+    hang(&faults, "/share");
+    start(&mut place, &faults);
+    place.wait_ready();
+    ledger.dropped("second.mp4", &second, 12);
+    place.drop_clip(&second, "second.mp4");
+    wait_done(&place, "second.mp4");
+    place.wait("word of it", || place.log().contains(HUNG));
+    place.wait("status", || status_line(&place).contains("/share does not answer since"));
+    assert!(status_line(&place).contains("  hung "), "{}", status_line(&place));
+    assert!(ok(&place, "metrics").contains("slomod_watches{state=\"hung\"} 1\n"));
+    assert!(ok(&place, "metrics").contains("\nslomod_degraded 1\n"));
+    ok(&place, "reload");
+    ok(&place, "rescan");
+    ledger.dropped("third.mp4", &third, 12);
+    place.drop_clip(&third, "third.mp4");
+    wait_done(&place, "third.mp4");
+    let said = |what: &str| {
+        let log = place.log();
+        log.lines().filter(|it| it.contains("/share: ") && it.contains(what)).count()
+    };
+    assert_eq!((said(HUNG), state_of(&place, "first.mp4")), (1, None), "{}", place.log());
+    faults.clear();
+    wait_done(&place, "first.mp4");
+    assert_eq!(said("answers again"), 1, "{}", place.log());
+    place.wait("all is well", || !status_line(&place).contains("DEGRADED"));
+    assert_eq!(place.terminate().code(), Some(0));
+    ledger.check_end(&place);
+    check_share(&place, 1);
+}
+
+/// W36. The output hangs under a job, its worker and the daemon's own calls: the job is set aside, the next folder's is
+/// done meanwhile, and the clip of the share later, as if nothing had been; that it hung is not counted against it.
+#[test]
+fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
+    let (mut place, faults) = with_share("stall_timeout = \"10s\"");
+    let mut ledger = Ledger::default();
+    let (long, short) = (large(&place, 0), small(&place, 60));
+    drop_into_share(&place, &long, "long.mp4");
+    faults.hold(&Rule::new(WRITE, "/share-out/", Action::Hold).by(WORKER).once(3));
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    hang(&faults, "/share-out");
+    place.wait("word of it", || place.log().contains("set aside"));
+    ledger.dropped("short.mp4", &short, 12);
+    place.drop_clip(&short, "short.mp4");
+    wait_done(&place, "short.mp4");
+    let status = status_line(&place);
+    assert!(status.contains("/share-out: does not answer since"), "{status}");
+    assert!(status.contains("(long.mp4) is set aside until its folder answers"), "{status}");
+    assert_eq!(state_of(&place, "long.mp4").as_deref(), Some("running"));
+    faults.clear();
+    faults.let_go();
+    wait_done(&place, "long.mp4");
+    let job = place.jobs().into_iter().find(|it| it.source.ends_with("long.mp4")).unwrap();
+    assert!(job.attempt <= 2, "{job:?}");
+    assert!(!place.log().contains("worker_hung"), "{}", place.log());
+    assert_eq!(place.terminate().code(), Some(0));
+    ledger.check_end(&place);
+    check_share(&place, 1);
+}
+
+/// W33. The daemon hangs in the middle of a publication, where no worker can be ended: it works on, and a stop ends it
+/// within its time. The next start completes what was begun, once.
+#[test]
+fn w33_a_stop_ends_the_daemon_though_a_publication_hangs() {
+    let (mut place, faults) = with_share("");
+    let mut ledger = Ledger::default();
+    let (long, short) = (large(&place, 0), small(&place, 60));
+    drop_into_share(&place, &long, "long.mp4");
+    faults.hold(&Rule::new(WRITE, "/share-out/", Action::Hold).by(WORKER).once(3));
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    hang(&faults, "/share-out");
+    // Its worker goes on: it has no part in this.
+    faults.let_go();
+    ledger.dropped("short.mp4", &short, 12);
+    place.drop_clip(&short, "short.mp4");
+    wait_done(&place, "short.mp4");
+    assert_eq!(place.terminate().code(), Some(0), "{}", place.log());
+    assert!(!place.log().contains("panicked"), "{}", place.log());
+    faults.clear();
+    place.start();
+    wait_done(&place, "long.mp4");
+    assert_eq!(place.terminate().code(), Some(0));
+    ledger.check_end(&place);
+    check_share(&place, 1);
+}
+
+/// Beside a long clip, the files of other folders are seen, looked into and queued, and the status shows them.
+#[test]
+fn files_of_other_folders_are_queued_beside_a_running_job() {
+    let (mut place, faults) = with_share("");
+    let long = large(&place, 0);
+    place.drop_clip(&long, "long.mp4");
+    faults.hold_worker();
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    for number in 0..4 {
+        let clip = clip(place.folder.path(), "64x48", 6, 20 + number * 40);
+        drop_into_share(&place, &clip, &format!("{number}.mp4"));
+    }
+    place.wait("jobs", || place.states().iter().filter(|it| *it == "queued").count() == 4);
+    let status = status_line(&place);
+    assert!(status.contains("queue 4") || status.contains("queued 4"), "{status}");
+    assert_eq!(state_of(&place, "long.mp4").as_deref(), Some("running"));
+    faults.let_go();
+    place.wait_ended(5);
+    assert_eq!(place.states(), ["done"; 5], "{}", place.log());
+}

@@ -1,10 +1,7 @@
 """Weights as files: safetensors in f16, with what they are in the header."""
 import os
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-
+import tensorfile
 from ifnet import SCALES, IFNet
 
 DATA = ("drawn scenes; textures: procedural, public-domain and CC0 pictures of scikit-image, "
@@ -20,12 +17,12 @@ def write(path, state, widths, step, seed):
     header = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": ",".join(map(str, widths)),
               "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": DATA, "slomod.license": "MIT"}
     partial = f"{path}.partial"
-    save_file(tensors, partial, header)
+    tensorfile.save(tensors, partial, header)
     os.replace(partial, path)
 
 
 def read_state(path):
-    return {k: v.float() for k, v in load_file(path).items()}
+    return {k: v.float() for k, v in tensorfile.load(path)[0].items()}
 
 
 def read_network(path):
@@ -37,5 +34,4 @@ def read_network(path):
 
 
 def read_header(path):
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    return tensorfile.load(path)[1]

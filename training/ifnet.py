@@ -31,17 +31,18 @@ def _grid(h, w, device):
     return _grids[key]
 
 
-def warp(img, flow):
-    """out(x) = img(x + flow(x)): bilinear, borders repeated. img [n, c, h, w], flow [n, 2, h, w], both f32."""
-    base, unit = _grid(img.shape[2], img.shape[3], img.device)
-    grid = base + flow.permute(0, 2, 3, 1) * unit
-    return F.grid_sample(img, grid, mode="bilinear", padding_mode="border", align_corners=True)
+def sampling_grid(flow):
+    """Where both frames are looked up: flow [b, 4, h, w] to a grid [2 b, h, w, 2], f32. One serves all that is warped by it."""
+    b, _, h, w = flow.shape
+    base, unit = _grid(h, w, flow.device)
+    return base + flow.reshape(2 * b, 2, h, w).permute(0, 2, 3, 1) * unit
 
 
-def warp_pair(pair, flow):
-    """Both frames to time t: pair [b, 2, c, h, w], flow [b, 4, h, w]; returns [b, 2 c, h, w]."""
+def warp_pair(pair, grid):
+    """Both frames to time t: pair [b, 2, c, h, w] f32, `sampling_grid` of the flow; bilinear, borders repeated. [b, 2 c, h, w]."""
     b, _, c, h, w = pair.shape
-    return warp(pair.reshape(2 * b, c, h, w), flow.reshape(2 * b, 2, h, w)).reshape(b, 2 * c, h, w)
+    out = F.grid_sample(pair.reshape(2 * b, c, h, w), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return out.reshape(b, 2 * c, h, w)
 
 
 def shrink(x, scale):
@@ -64,9 +65,8 @@ def enlarge(x, scale):
     """Bilinear, `scale` times the size; equals `interpolate`, whose backward adds up many numbers in few places."""
     if scale == 1:
         return x
-    with torch.autocast(x.device.type, enabled=False):
-        rows, columns = _weights(x.shape[2], scale, x.device), _weights(x.shape[3], scale, x.device)
-        return rows @ (x @ columns.T)
+    rows, columns = _weights(x.shape[2], scale, x.device), _weights(x.shape[3], scale, x.device)
+    return rows @ (x @ columns.T)
 
 
 class Head(nn.Module):
@@ -78,6 +78,7 @@ class Head(nn.Module):
         self.cnn3 = nn.ConvTranspose2d(c, out, 4, 2, 1)
 
     def forward(self, x):
+        x = x.to(self.cnn0.weight.dtype)
         for conv in (self.cnn0, self.cnn1, self.cnn2):
             x = F.leaky_relu(conv(x), SLOPE)
         return self.cnn3(x)
@@ -90,7 +91,7 @@ class ResConv(nn.Module):
         self.beta = nn.Parameter(torch.ones(1, c, 1, 1))
 
     def forward(self, x):
-        return F.leaky_relu(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), SLOPE)
+        return F.leaky_relu(torch.addcmul(x, self.conv(x), self.beta), SLOPE)
 
 
 class IFBlock(nn.Module):
@@ -102,17 +103,20 @@ class IFBlock(nn.Module):
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(c, 4 * (5 + HANDED_ON), 4, 2, 1), nn.PixelShuffle(2))
 
     def forward(self, parts, flow, scale):
-        """parts: images that are shrunk by `scale` and joined; returns flow added, mask logits, features, full size."""
+        """parts: images that are shrunk by `scale` and joined.
+
+        Returns the flow to add [b, 4, h, w], and mask logits and features in one [b, 1 + HANDED_ON, h, w]. What the block
+        computes in is the type of its weights; flows, masks and resizing stay in f32.
+        """
         parts = [shrink(part, scale) for part in parts]
         if flow is not None:
             parts.append(shrink(flow, scale) / scale)
         size = parts[0].shape[2:]
-        parts = [part.expand(-1, -1, *size) for part in parts]
-        out = self.lastconv(self.convblock(self.conv0(torch.cat(parts, 1))))
-        # Flows, masks and resizing stay in f32 under autocast.
+        joined = torch.cat([part.expand(-1, -1, *size) for part in parts], 1)
+        out = self.lastconv(self.convblock(self.conv0(joined.to(self.conv0[0][0].weight.dtype))))
         out = enlarge(out.to(torch.float32, memory_format=torch.contiguous_format), scale)
-        flow, mask, handed = out.split((4, 1, HANDED_ON), 1)
-        return flow * scale, mask, handed
+        flow, rest = out.split((4, 1 + HANDED_ON), 1)
+        return flow * scale, rest
 
 
 class IFNet(nn.Module):
@@ -152,18 +156,17 @@ class IFNet(nn.Module):
         feats = self.encode(pair.reshape(2 * b, 3, h, w))
         feats = feats.to(torch.float32, memory_format=torch.contiguous_format).reshape(b, 2, FEATURES, h, w)
         time = t.view(b, 1, 1, 1)
-        flow = mask = handed = warped = None
+        flow = None
         out = []
         for i, scale in enumerate(SCALES):
             block = getattr(self, f"block{i}")
             if flow is None:
-                parts = [images, feats.reshape(b, 2 * FEATURES, h, w), time]
-                flow, mask, handed = block(parts, None, scale)
+                flow, rest = block([images, feats.reshape(b, 2 * FEATURES, h, w), time], None, scale)
             else:
-                parts = [warped, warp_pair(feats, flow), time, mask, handed]
-                added, mask, handed = block(parts, flow, scale)
+                added, rest = block([warped, warp_pair(feats, grid), time, rest], flow, scale)
                 flow = flow + added
-            warped = warp_pair(pair, flow)
+            grid, mask = sampling_grid(flow), rest[:, :1]
+            warped = warp_pair(pair, grid)
             early, late = warped.chunk(2, 1)
             out.append((torch.lerp(late, early, torch.sigmoid(mask)), flow, mask))
         return out

@@ -7,7 +7,16 @@ DECAY = 0.8
 LAPLACIAN = 0.5
 LEVELS = 4
 
+# In the Charbonnier distance.
+SOFT = 1e-3
+
 _kernels = {}
+
+
+def _soft(device):
+    if str(device) not in _kernels:
+        _kernels[str(device)] = torch.tensor(SOFT, device=device)
+    return _kernels[str(device)]
 
 
 def _kernel(channels, device):
@@ -37,15 +46,15 @@ def end_point_error(flow, truth):
 
 def loss(outs, truth, flow, flow_weight):
     """(loss, [4] loss, squared error, error of the last flow in pixels, weight of the flow term)."""
-    total = 0
+    total, soft = 0, _soft(truth.device)
     for i, (merged, estimate, _) in enumerate(outs):
-        l1 = ((merged - truth).square() + 1e-6).sqrt().mean()
+        # hypot(d, s) is the root of d^2 + s^2 in one pass.
+        l1 = torch.hypot(merged - truth, soft).mean()
         error = end_point_error(estimate, flow).mean()
         total = total + DECAY ** (len(outs) - 1 - i) * (l1 + flow_weight * error)
-    merged = outs[-1][0]
-    with torch.no_grad():
-        levels = pyramid(truth)
-    details = sum(2 ** k * (x - y).abs().mean() for k, (x, y) in enumerate(zip(pyramid(merged), levels)))
+    # The pyramid is linear: that of the difference is the difference of both.
+    difference = outs[-1][0] - truth
+    details = sum(2 ** k * level.abs().mean() for k, level in enumerate(pyramid(difference)))
     total = total + LAPLACIAN * details
-    squared = (merged.detach() - truth).square().mean()
+    squared = difference.detach().square().mean()
     return total, torch.stack((total.detach(), squared, error.detach(), flow_weight))

@@ -66,6 +66,8 @@ def arguments():
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/new"))
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument("--threads", type=int, default=1, help="on a CPU")
+    ap.add_argument("--compile", action="store_true",
+                    help="let PyTorch's compiler join small operations; compiles once for each network and crop")
     ap.add_argument("--no-graph", action="store_true", help="launch kernel by kernel")
     ap.add_argument("--log-every", type=int, default=100, help="steps")
     ap.add_argument("--write-every", type=float, default=60, help="seconds")
@@ -154,7 +156,7 @@ class Run:
             first = pathlib.Path(args.init or "") / f"{name}.safetensors"
             state = read_state(first) if args.init and first.exists() else None
             self.log(f"{name} starts from {first if state else 'random numbers'}")
-            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state))
+            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state, compiled=args.compile))
         if args.resume:
             saved = torch.load(args.out / "state.pt", map_location=self.device, weights_only=True)
             for trainee in self.trainees:

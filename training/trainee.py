@@ -4,6 +4,9 @@ A step is many small kernels, and launching them one by one takes longer than ru
 whole step (forward, loss, backward, clipping, AdamW) is captured once and replayed. What changes between steps lives in
 tensors that stay in place: batch, learning rate, weight of the flow term. Nothing in a step waits for the device.
 Source: "CUDA Graphs: whole-network capture" in PyTorch's notes.
+
+On a GPU the network computes with a bf16 copy of its weights, taken as a whole at the start of each step; gradients go back
+to f32 as a whole. Autocast comes to the same numbers with two conversions more for each weight and bias.
 """
 import contextlib
 
@@ -19,9 +22,12 @@ WARM_UPS = 4
 
 
 class Trainee:
-    def __init__(self, name, widths, peak_rate, device, state=None):
+    """`precision`: what the convolutions compute in. `compiled`: whether PyTorch's compiler joins the small operations."""
+
+    def __init__(self, name, widths, peak_rate, device, state=None, precision=None, compiled=False):
         self.name, self.widths, self.peak_rate, self.device = name, widths, peak_rate, device
         self.cuda = device.type == "cuda"
+        precision = precision or (torch.bfloat16 if self.cuda else torch.float32)
         net = IFNet(widths)
         if state is None:
             net.initialize()
@@ -29,12 +35,22 @@ class Trainee:
             net.load_state_dict(state)
         self.net = net.to(device, memory_format=torch.channels_last)
         self.parameters = list(self.net.parameters())
+        self.working = self.net
+        if precision != torch.float32:
+            self.working = IFNet(widths).to(device, precision, memory_format=torch.channels_last)
+        self.copies = list(self.working.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         self.rate = torch.zeros((), device=device)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True,
-                                           capturable=self.cuda)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        self.fused = True
+        try:
+            self.optimizer = torch.optim.AdamW(self.parameters, **self.adamw(), fused=True, capturable=self.cuda)
+        except (TypeError, RuntimeError) as error:
+            if self.cuda:
+                raise
+            # PyTorch before 2.4 has no fused optimizer on a CPU.
+            print(f"{name}: no fused optimizer, going on without: {error}", flush=True)
+            self.optimizer, self.fused = torch.optim.AdamW(self.parameters, **self.adamw()), False
+        self.use_own_rate()
         # The fused optimizer leaves out a step for which this is 1: one with gradients that are not finite.
         self.optimizer.found_inf = torch.zeros((), device=device)
         self.optimizer.grad_scale = None
@@ -42,21 +58,44 @@ class Trainee:
         self.stream = torch.cuda.Stream() if self.cuda else None
         self.steps = 0
         self.run = self.stats = None
+        self.forward, self.compiled = self.forward_plain, compiled
+
+    @staticmethod
+    def adamw():
+        return {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 1e-4}
+
+    def use_own_rate(self):
+        """The rate that a captured step reads."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
 
     def on_stream(self):
         return torch.cuda.stream(self.stream) if self.cuda else contextlib.nullcontext()
 
+    def forward_plain(self, pair, truth, flow, t, flow_weight):
+        return loss(self.working(pair, t), truth, flow, flow_weight)
+
     def _step(self, batch):
         pair, truth, flow, t = batch
-        self.optimizer.zero_grad(set_to_none=True)
-        # The cache of cast weights would outlive the capture.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.cuda, cache_enabled=False):
-            outs = self.net(pair, t)
-        total, stats = loss(outs, truth, flow, self.flow_weight)
+        if self.working is not self.net:
+            with torch.no_grad():
+                torch._foreach_copy_(self.copies, self.parameters)
+        for p in self.copies:
+            p.grad = None
+        total, stats = self.forward(pair, truth, flow, t, self.flow_weight)
         total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP, foreach=True)
-        self.optimizer.found_inf.copy_((~torch.isfinite(norm)).float())
-        self.optimizer.step()
+        if self.working is not self.net:
+            for p in self.parameters:
+                p.grad = torch.empty_like(p)
+            torch._foreach_copy_([p.grad for p in self.parameters], [p.grad for p in self.copies])
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP, **({"foreach": True} if self.fused else {}))
+        if self.fused:
+            self.optimizer.found_inf.copy_((~torch.isfinite(norm)).float())
+            self.optimizer.step()
+        elif torch.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate.item()
+            self.optimizer.step()
         return stats
 
     def prepare(self, batch, graph):
@@ -65,16 +104,15 @@ class Trainee:
             self.stats = self._step(batch)
 
         self.run = plain
+        if self.compiled:
+            self.compile(batch)
         if not (self.cuda and graph):
             return
-        # Warm-ups with rate 0 change the moments only.
-        self.rate.zero_()
         current = torch.cuda.current_stream()
         torch.cuda.synchronize()
         try:
             with torch.cuda.stream(self.stream):
-                for _ in range(WARM_UPS):
-                    self._step(batch)
+                self.warm_up(batch)
             torch.cuda.synchronize()
             self.optimizer.zero_grad(set_to_none=True)
             captured = torch.cuda.CUDAGraph()
@@ -89,6 +127,34 @@ class Trainee:
             self.optimizer.zero_grad(set_to_none=True)
             self.run = plain
 
+    def warm_up(self, batch):
+        """Steps with rate 0: they change the moments only."""
+        self.rate.zero_()
+        for _ in range(WARM_UPS):
+            self._step(batch)
+
+    def compile(self, batch):
+        """Makes `forward` the compiled one for this size of batch, where it works and gives the same loss; else says so."""
+        pair, truth, flow, t = batch
+        self.forward = self.forward_plain
+        try:
+            with self.on_stream():
+                # In its own time and not inside the compiler: makes the constants.
+                plain = self.forward(pair, truth, flow, t, self.flow_weight)[1].tolist()
+                compiled = torch.compile(self.forward_plain, dynamic=False)
+                total, stats = compiled(pair, truth, flow, t, self.flow_weight)
+                total.backward()
+            for p in self.copies:
+                p.grad = None
+            if abs(stats[0].item() - plain[0]) > 0.01 * abs(plain[0]):
+                raise RuntimeError(f"loss {stats[0].item():.5f}, {plain[0]:.5f} without the compiler")
+            self.forward = compiled
+        except Exception as error:  # Whatever went wrong, training without the compiler still works.
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            print(f"{self.name}: not compiled, going on without: {type(error).__name__}: {reason}", flush=True)
+            for p in self.copies:
+                p.grad = None
+
     def step(self, rate_share, flow_weight):
         """One step on the batch given to `prepare`; queued on the network's stream."""
         with self.on_stream():
@@ -98,7 +164,11 @@ class Trainee:
             self.steps += 1
             share = max(1 - AVERAGE, 9 / (self.steps + 9))
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, share)
+                if self.fused:
+                    torch._foreach_lerp_(self.average, self.parameters, share)
+                else:
+                    for p, q in zip(self.average, self.parameters):
+                        p.lerp_(q, share)
 
     def averaged(self):
         """The averaged network, in f32, for measuring."""
@@ -123,8 +193,7 @@ class Trainee:
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         # Loading puts a copy of the rate in place; the step needs ours.
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        self.use_own_rate()
         with torch.no_grad():
             for p, q in zip(self.average, state["average"]):
                 p.copy_(q)

@@ -23,6 +23,12 @@ SPEEDS = (1.5, 3, 5, 7, 10, 14, 18, 24, 32, 44)
 # Of a batch, one scene in this many has motion blur, drawn as the mean over BLUR_SAMPLES instants.
 BLUR_EVERY = 12
 BLUR_SAMPLES = 7
+# One scene in this many has a rolling shutter: a row is seen at the frame's time plus its height in the picture
+# (-0.5 to 0.5) times the readout, a share of the time between the frames.
+ROLLING_EVERY = 8
+READOUT = (0.1, 0.5)
+# A point's row in a frame depends on when that row is read: found by repetition, each an eighth as far off as the last.
+ROLLING_STEPS = 4
 # One scene in this many may have block artefacts.
 BLOCKS_EVERY = 4
 
@@ -30,13 +36,15 @@ BLOCKS_EVERY = 4
 class Scenes:
     """Draws batches of scenes with sides of `crop` pixels."""
 
-    def __init__(self, textures, softness, masks, crop, batch):
+    def __init__(self, textures, softness, masks, crop, batch, rolling_every=ROLLING_EVERY, readout=READOUT):
+        self.rolling_every, self.readout = rolling_every, readout
         self.textures, self.softness, self.masks = textures, softness, masks
         self.crop, self.batch, self.device = crop, batch, textures.device
         # A row and a column: what depends on one of them alone is worked out on it alone.
         self.x = torch.arange(crop, device=self.device).float()[None] - (crop - 1) / 2
         self.y = self.x.T.contiguous()
         self.half = torch.full((), 0.5, device=self.device)
+        self.ends = torch.arange(2.0, device=self.device).view(1, 1, 2, 1, 1)
         speeds = [min(s, crop / 4) for s in SPEEDS]
         self.speeds = torch.tensor(speeds, device=self.device)
         k = torch.arange(8.0)
@@ -120,26 +128,30 @@ class Scenes:
         p["bright"] = torch.lerp((1 - contrast) * self._rand(0.2, 0.8, n), torch.zeros_like(size), shadow)
         return p
 
-    # Geometry. Times are [rows, instants]; what is returned has [rows, layers, instants] first.
+    # Geometry. Times are [rows, 1 or layers, instants, 1 or crop, 1 or crop]: one for a frame, its rows or its pixels.
+
+    @staticmethod
+    def _wide(v):
+        """A number for each layer [rows, layers] beside times."""
+        return v[..., None, None, None]
 
     def _clock(self, p, s):
-        s, k = s[:, None], p["hurry"][..., None]
-        return s + k * (s * s - s)
+        return s + self._wide(p["hurry"]) * (s * s - s)
 
     def _homography(self, p, s):
-        """[rows, layers, instants] nine numbers."""
-        clock, free = self._clock(p, s), p["free"][..., None]
-        swing = (4 * s * (1 - s))[:, None]
+        """Nine numbers for each time and layer."""
+        clock, free, wide = self._clock(p, s), self._wide(p["free"]), self._wide
+        swing = 4 * s * (1 - s)
         # The layer about its place ...
-        k, a = torch.exp(p["grow"][..., None] * clock), p["spin"][..., None] * clock
+        k, a = torch.exp(wide(p["grow"]) * clock), wide(p["spin"]) * clock
         c, d = k * a.cos(), k * a.sin()
-        px, py = p["place"][..., 0:1], p["place"][..., 1:2]
-        bx = px + p["move"][..., 0:1] * clock + p["bend"][..., 0:1] * swing - (c * px - d * py)
-        by = py + p["move"][..., 1:2] * clock + p["bend"][..., 1:2] * swing - (d * px + c * py)
+        px, py = wide(p["place"][..., 0]), wide(p["place"][..., 1])
+        bx = px + wide(p["move"][..., 0]) * clock + wide(p["bend"][..., 0]) * swing - (c * px - d * py)
+        by = py + wide(p["move"][..., 1]) * clock + wide(p["bend"][..., 1]) * swing - (d * px + c * py)
         # ... then the camera about the middle of the picture.
-        k, a = torch.exp(p["zoom"][:, None, None] * s[:, None] * free), p["roll"][:, None, None] * s[:, None] * free
+        k, a = torch.exp(wide(p["zoom"][:, None]) * s * free), wide(p["roll"][:, None]) * s * free
         e, f = k * a.cos(), k * a.sin()
-        gx, gy = p["tilt"][..., 0:1] * clock, p["tilt"][..., 1:2] * clock
+        gx, gy = wide(p["tilt"][..., 0]) * clock, wide(p["tilt"][..., 1]) * clock
         one = torch.ones_like(c)
         return (e * c - f * d, -(e * d + f * c), e * bx - f * by,
                 f * c + e * d, e * c - f * d, f * bx + e * by, gx, gy, one)
@@ -154,7 +166,6 @@ class Scenes:
 
     @staticmethod
     def _apply(h, x, y):
-        h = [v[..., None, None] for v in h]
         w = h[6] * x + (h[7] * y + h[8])
         return (h[0] * x + (h[1] * y + h[2])) / w, (h[3] * x + (h[4] * y + h[5])) / w
 
@@ -169,7 +180,7 @@ class Scenes:
     def _rest(self, p, s):
         """Rest points [rows, layers, instants, crop, crop] seen at each pixel, x and y."""
         x, y = self._apply(self._inverse(self._homography(p, s)), self.x, self.y)
-        clock = self._clock(p, s)[:, :RELIEFS, :, None, None]
+        clock = self._clock(p, s)[:, :RELIEFS]
         ux, uy = x[:, :RELIEFS].contiguous(), y[:, :RELIEFS].contiguous()
         vx, vy = ux, uy
         for _ in range(RELIEF_STEPS):
@@ -177,15 +188,25 @@ class Scenes:
             vx, vy = torch.addcmul(ux, clock, dx, value=-1), torch.addcmul(uy, clock, dy, value=-1)
         return torch.cat((vx, x[:, RELIEFS:]), 1), torch.cat((vy, y[:, RELIEFS:]), 1)
 
-    def _flow(self, p, x, y):
-        """Flow [rows, layers, 4, crop, crop] from rest points [rows, layers, crop, crop] seen at t to times 0 and 1."""
-        rows = x.shape[0]
+    def _flow(self, p, x, y, readout):
+        """Flow [rows, layers, 4, crop, crop] from rest points [rows, layers, crop, crop] seen at t to the frames 0 and 1."""
         x, y = x[:, :, None], y[:, :, None]
         dx, dy = self._relief(p, x[:, :RELIEFS].contiguous(), y[:, :RELIEFS].contiguous())
-        mx, my = torch.cat((x[:, :RELIEFS] + dx, x[:, RELIEFS:]), 1), torch.cat((y[:, :RELIEFS] + dy, y[:, RELIEFS:]), 1)
-        end = self._homography(p, torch.ones(rows, 1, device=self.device))
-        ex, ey = self._apply(end, mx, my)
-        return torch.cat((x - self.x, y - self.y, ex - self.x, ey - self.y), 2)
+
+        def at(s):
+            clock = self._clock(p, s)[:, :RELIEFS]
+            mx = torch.cat(((x[:, :RELIEFS] + clock * dx), x[:, RELIEFS:].expand(-1, -1, clock.shape[2], -1, -1)), 1)
+            my = torch.cat(((y[:, :RELIEFS] + clock * dy), y[:, RELIEFS:].expand(-1, -1, clock.shape[2], -1, -1)), 1)
+            return self._apply(self._homography(p, s), mx, my)
+
+        if readout is None:
+            ex, ey = at(self.ends[:, :, 1:])
+            return torch.cat((x - self.x, y - self.y, ex - self.x, ey - self.y), 2)
+        ex, ey = None, self.y
+        for _ in range(ROLLING_STEPS):
+            ex, ey = at(self.ends + readout * ey.clamp(-self.crop, self.crop) / self.crop)
+        out = torch.stack((ex - self.x, ey - self.y), 3)
+        return out.reshape(*x.shape[:2], 4, *x.shape[3:])
 
     # Pictures.
 
@@ -242,26 +263,33 @@ class Scenes:
         t = torch.lerp(self._rand(0.05, 0.95), torch.full((b,), 0.5, device=self.device), self._chance(0.6))
         times = torch.stack((torch.zeros_like(t), t, torch.ones_like(t)), 1)
         p = self._plan()
-        blurred = max(1, b // BLUR_EVERY)
-        # Motion blur: the first scenes, as means over the time that the shutter is open.
-        head = {k: v[:blurred] for k, v in p.items()}
-        open_for = torch.rand(blurred, 1, 1, device=self.device) * 0.5 + 0.05
-        spread = torch.linspace(-0.5, 0.5, BLUR_SAMPLES, device=self.device)
-        instants = (times[:blurred, :, None] + open_for * spread).reshape(blurred, 3 * BLUR_SAMPLES)
-        img, alpha, x, y = self._render(head, instants)
-        img = img.view(blurred, 3, 3, BLUR_SAMPLES, c, c).mean(3)
-        middle = BLUR_SAMPLES + BLUR_SAMPLES // 2
-        seen = [(alpha[:, :, 0, middle], x[:, :, middle], y[:, :, middle])]
-        tail = {k: v[blurred:] for k, v in p.items()}
-        sharp, alpha, x, y = self._render(tail, times[blurred:])
-        seen.append((alpha[:, :, 0, 1], x[:, :, 1], y[:, :, 1]))
-        img = torch.cat((img, sharp)).transpose(1, 2)
-        alpha, x, y = (torch.cat(v) for v in zip(*seen))
-        layers = self._flow(p, x, y)
+        open_for = self._rand(0.05, 0.55)
+        readout = self._rand(*self.readout).view(b, 1, 1, 1, 1)
+        blurred, rolling = max(1, b // BLUR_EVERY), -(-b // self.rolling_every)
+        # The first scenes have motion blur, and of these half a rolling shutter; the next a rolling shutter alone.
+        halved = self._chance(0.5).view(b, 1, 1, 1, 1)
+        parts = [(0, blurred, BLUR_SAMPLES, readout * halved), (blurred, min(b, blurred + rolling), 1, readout),
+                 (min(b, blurred + rolling), b, 1, None)]
+        drawn = [self._shot({k: v[first:last] for k, v in p.items()}, times[first:last], open_for[first:last], samples,
+                            rolls if rolls is None else rolls[first:last])
+                 for first, last, samples, rolls in parts if first < last]
+        return self._camera(*(torch.cat(v) for v in zip(*drawn)), times)
+
+    def _shot(self, p, times, open_for, samples, readout):
+        """Frames [rows, 3, 3, c, c], each the mean over the time that the shutter is open, and the flow of the middle one."""
+        rows, c = times.shape[0], self.crop
+        spread = torch.linspace(-0.5, 0.5, samples, device=self.device) if samples > 1 else torch.zeros(1, device=self.device)
+        instants = (times[:, :, None] + open_for[:, None, None] * spread).view(rows, 1, 3 * samples, 1, 1)
+        if readout is not None:
+            instants = instants + readout * self.y / c
+        img, alpha, x, y = self._render(p, instants)
+        img = img.view(rows, 3, 3, samples, c, c).mean(3).transpose(1, 2)
+        middle = samples + samples // 2
+        layers = self._flow(p, x[:, :, middle], y[:, :, middle], readout)
         flow = layers[:, 0]
         for layer in range(1, 1 + LAYERS):
-            flow = torch.where(alpha[:, layer - 1, None] > 0.5, layers[:, layer], flow)
-        return self._camera(img, flow, times)
+            flow = torch.where(alpha[:, layer - 1, :, middle] > 0.5, layers[:, layer], flow)
+        return img, flow
 
     def _camera(self, img, flow, times):
         """Light, lens and sensor; artefacts are on the frames only, never on the truth."""

@@ -1,6 +1,6 @@
 """One minute on a CPU: `python selftest.py [--slomod PATH]`.
 
-Checks that the flow of drawn scenes takes both frames to the true one, that a few steps lower
+Checks that the flow of drawn scenes takes both frames to the true one, that a rolling shutter rolls, that a few steps lower
 the loss and steps in bf16 go the same way, that a run with the same seed gives the same weights, that the exported file
 carries its metadata and, where a slomod program is given, that slomod makes the same picture from it as PyTorch.
 """
@@ -69,6 +69,21 @@ def flow_is_exact(what, **kind):
     check(f"flow takes the frames to the truth{what}", best < 0.5 * mean, f"difference {best:.4f}, of the mean of both {mean:.4f}")
 
 
+def shutter_rolls():
+    """A row in the middle is read at the frame's time; the further from there, the further things have moved."""
+    truths, flows = [], []
+    for readout in (0, 0.5):
+        torch.manual_seed(11)
+        pair, truth, flow, _ = scenes(24, rolling_every=1, readout=(readout, readout)).draw()
+        truths.append(truth)
+        flows.append(flow)
+    rows, outside = (truths[1] - truths[0]).abs().mean((0, 1, 3)), [*range(8), *range(56, 64)]
+    middle, outer = rows[28:36].mean().item(), rows[outside].mean().item()
+    check("a rolling shutter moves the outer rows most", 0 < 2 * middle < outer, f"{middle:.4f} in the middle, {outer:.4f} outside")
+    without, exact = (difference(pair, flow, truth, outside) for flow in flows)
+    check("and its flow follows them", exact < 0.93 * without, f"difference {exact:.4f}, by the flow of frames at once {without:.4f}")
+
+
 def low_precision(batch, losses):
     """The steps as a GPU takes them: convolutions in bf16 with a copy of the weights."""
     if not hasattr(torch, "_foreach_copy_"):
@@ -103,6 +118,8 @@ def main():
     args = ap.parse_args()
     torch.set_num_threads(1)
     flow_is_exact("")
+    flow_is_exact(", with a rolling shutter too", rolling_every=1)
+    shutter_rolls()
     torch.manual_seed(10)
     batch = scenes(4).draw()
     trainee, losses = train(batch, STEPS)

@@ -128,7 +128,7 @@ fn hooks_and_the_address_of_the_metrics_are_understood_and_wrong_ones_refused() 
         ("", 1, "`command` or `url`"),
         ("command = [\"mail\"]", 11, "absolute"),
         ("command = []", 11, "absolute"),
-        ("url = \"https://example.org\"", 7, "curl"),
+        ("url = \"ftp://example.org\"", 7, "https://host/path"),
         ("url = \"/tmp\"", 7, "http://host"),
         ("command = [\"/a\"]\nurl = \"http://a/\"", 7, "not both"),
         ("url = \"http://a/\"\non = []", 6, "done, failed or refused"),

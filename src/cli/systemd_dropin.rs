@@ -1,4 +1,4 @@
-//! `slomod systemd-dropin`: what the unit must be told about the folders of a configuration.
+//! `slomod systemd-dropin`: what the unit must be told about the folders and addresses of a configuration.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,8 @@ use crate::error::ExitCode;
 /// Arguments of `slomod systemd-dropin`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-slomod.service may write to /srv/slomod and its own state only. For other folders, as root:
+slomod.service may write to /srv/slomod and its own state only, and has no network. For other folders, a control socket
+elsewhere, metrics on a port and hooks by HTTP, as root:
   mkdir -p /etc/systemd/system/slomod.service.d
   slomod systemd-dropin > /etc/systemd/system/slomod.service.d/folders.conf
   systemctl daemon-reload && systemctl restart slomod

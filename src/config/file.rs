@@ -174,7 +174,7 @@ pub struct Hook {
 pub enum HookTarget {
     /// A program, by its absolute path, and its arguments. No shell looks at them. It gets the report on standard input.
     Command(Vec<String>),
-    /// An `http` address, which gets the report as the body of a POST.
+    /// An `http` or `https` address, which gets the report as the body of a POST.
     Url(String),
 }
 

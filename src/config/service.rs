@@ -68,10 +68,11 @@ fn command(words: &Spanned<Vec<String>>) -> Checked<HookTarget> {
 fn url(text: &Spanned<String>) -> Checked<HookTarget> {
     let found = text.get_ref();
     let uri = found.parse::<Uri>().ok();
-    match uri.filter(|it| it.scheme_str() == Some("http") && it.host().is_some()) {
+    let is_http = |it: &Uri| matches!(it.scheme_str(), Some("http" | "https"));
+    match uri.filter(|it| is_http(it) && it.host().is_some()) {
         Some(_) => Ok(HookTarget::Url(found.clone())),
         None => {
-            let advice = "use http://host:port/path; for https let a `command` call curl";
+            let advice = "use http://host:port/path or https://host/path";
             wrong(text, format!("`url` is `{found}`: {advice}"))
         }
     }

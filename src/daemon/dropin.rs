@@ -1,17 +1,25 @@
-//! What systemd must be told about the folders of a configuration: the text of a drop-in for the unit.
+//! What systemd must be told about the folders and addresses of a configuration: the text of a drop-in for the unit.
 //!
-//! The unit shows the service everything read-only (`ProtectSystem=strict`), no homes and no `/tmp` of others. A folder of
-//! a local file system is opened by its own path. A share is opened by its mount point: a path below it would keep the
-//! service at what was mounted when it started, also after the share was mounted anew.
+//! The unit shows the service everything read-only (`ProtectSystem=strict`), no homes, no `/tmp` of others, and no network.
+//! A folder of a local file system is opened by its own path. A share is opened by its mount point: a path below it would
+//! keep the service at what was mounted when it started, also after the share was mounted anew.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::file::{Config, OnSuccess};
+use ureq::http::Uri;
+
+use crate::config::file::{Config, HookTarget, OnSuccess};
 
 /// The state folder that the unit provides (`StateDirectory=`).
 const STATE_OF_UNIT: &str = "/var/lib/slomod";
+/// What the unit provides for sockets (`RuntimeDirectory=`).
+const RUNTIME_OF_UNIT: &str = "/run/slomod";
+/// Words of `IPAddressAllow=`.
+const LOOPBACK: &str = "localhost";
+const ANY_ADDRESS: &str = "any";
 /// What `ProtectHome=` hides.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 /// What `PrivateTmp=` hides.
@@ -101,6 +109,8 @@ struct Needs {
     bound: BTreeSet<String>,
     bound_read_only: BTreeSet<String>,
     homes: Homes,
+    /// Addresses to be reached, as `IPAddressAllow=` takes them.
+    addresses: BTreeSet<String>,
     remarks: BTreeSet<String>,
 }
 
@@ -147,6 +157,49 @@ impl Needs {
         };
         Ok(())
     }
+
+    /// The control socket, the port of the metrics, and hooks.
+    fn add_outside(&mut self, config: &Config, mounts: &Mounts) -> Result<(), Unwritable> {
+        let provided = |it: &Path| it.starts_with(RUNTIME_OF_UNIT) || it.starts_with(STATE_OF_UNIT);
+        let folder = config.daemon.control.as_deref().and_then(Path::parent);
+        if let Some(folder) = folder.filter(|it| !provided(it)) {
+            self.add(folder, Use::Writes, mounts)?;
+        }
+        if config.daemon.metrics.is_some() {
+            self.addresses.insert(LOOPBACK.into());
+        }
+        for hook in &config.hooks {
+            match &hook.target {
+                HookTarget::Command(words) => {
+                    let program = Path::new(words.first().map_or("/", String::as_str));
+                    // Where it is not hidden from the service, it is not asked for.
+                    if HOMES.iter().chain(&TEMPORARY).any(|top| program.starts_with(top)) {
+                        self.add(program, Use::Opens, mounts)?;
+                    }
+                }
+                HookTarget::Url(url) => self.reach(url),
+            }
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, url: &str) {
+        let uri = url.parse::<Uri>().unwrap_or_default();
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let allowed = match host.parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() => LOOPBACK.to_owned(),
+            Ok(address) => address.to_string(),
+            Err(_) if host == LOOPBACK => LOOPBACK.to_owned(),
+            Err(_) => {
+                self.remarks.insert(format!(
+                    "# {host} goes by a name, and systemd knows addresses only: all are allowed, as those of name servers are \
+                     needed, too."
+                ));
+                ANY_ADDRESS.to_owned()
+            }
+        };
+        self.addresses.insert(allowed);
+    }
 }
 
 /// The drop-in for `config`, which was read from `origin`. Folders are looked up to say which are not there.
@@ -172,6 +225,7 @@ pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, U
             needs.add(weights, Use::Opens, mounts)?;
         }
     }
+    needs.add_outside(config, mounts)?;
     // What is written in one place may be read in another.
     needs.read_only = needs.read_only.difference(&needs.read_write).cloned().collect();
     needs.bound_read_only = needs.bound_read_only.difference(&needs.bound).cloned().collect();
@@ -181,7 +235,7 @@ pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, U
 fn lines(needs: &Needs, origin: &Path) -> Vec<String> {
     let origin = origin.display().to_string();
     let mut lines = vec![format!(
-        "# slomod.service with the folders of {}, printed by `slomod systemd-dropin`.",
+        "# slomod.service with what {} needs, printed by `slomod systemd-dropin`.",
         origin.escape_debug()
     )];
     lines.extend(needs.remarks.iter().map(|remark| remark.escape_debug().to_string()));
@@ -212,6 +266,12 @@ fn lines(needs: &Needs, origin: &Path) -> Vec<String> {
     }
     service.extend(of("BindPaths", &needs.bound));
     service.extend(of("BindReadOnlyPaths", &needs.bound_read_only));
+    if !needs.addresses.is_empty() {
+        service.push("# For metrics and hooks: the service has no network otherwise.".into());
+        service.push("PrivateNetwork=no".into());
+        service.push("RestrictAddressFamilies=AF_INET AF_INET6".into());
+        service.extend(of("IPAddressAllow", &needs.addresses));
+    }
     section("Service", service);
     lines
 }

@@ -16,6 +16,7 @@ use crate::config::file::{Hook, HookState, HookTarget};
 use crate::daemon::after::EndedJob;
 use crate::daemon::events::Kind;
 use crate::daemon::service;
+use crate::daemon::webhook;
 use crate::daemon::worker::read_tail;
 
 /// Calls that wait.
@@ -84,7 +85,7 @@ fn name(target: &HookTarget) -> String {
 async fn call(hook: &Hook, job: &EndedJob) -> Result<(), String> {
     match &hook.target {
         HookTarget::Command(words) => run(words, hook.timeout, job).await,
-        HookTarget::Url(url) => post(url.clone(), hook.timeout, job).await,
+        HookTarget::Url(url) => webhook::post(url.clone(), hook.timeout, job).await,
     }
 }
 
@@ -144,25 +145,4 @@ async fn feed(child: &mut Child, text: &[u8]) -> std::io::Result<(ExitStatus, St
         None => None,
     };
     Ok((status?, said.unwrap_or_default()))
-}
-
-/// Posts the report to `url`.
-async fn post(url: String, limit: Duration, job: &EndedJob) -> Result<(), String> {
-    let (text, number, state) = (job.text.clone(), job.row.job, job.row.state.clone());
-    let work = move || -> Result<(), String> {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(limit))
-            .max_redirects(0)
-            .proxy(None)
-            .build();
-        let request = ureq::Agent::new_with_config(config)
-            .post(&url)
-            .header("Content-Type", "application/json")
-            .header("X-Slomod-Job", number.to_string())
-            .header("X-Slomod-State", state);
-        let response = request.send(&text[..]).map_err(|error| error.to_string())?;
-        let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }

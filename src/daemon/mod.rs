@@ -25,7 +25,7 @@
 //!  ├ engines  whether device and weights open
 //!  ├ reload   a changed configuration, taken over whole or not at all
 //!  ├ control  the socket behind `slomod status` and its like; asked and live answer, metrics are for machines
-//!  ├ hooks    who hears of ended jobs
+//!  ├ hooks    who hears of ended jobs; webhook posts to addresses
 //!  ├ events   the kinds of events that the log tells apart
 //!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
 //! ```
@@ -86,6 +86,7 @@ mod space;
 mod trouble;
 pub mod verdict;
 pub mod watch;
+mod webhook;
 pub mod worker;
 
 /// Why the daemon cannot go on. What goes wrong with one clip is no such error: it ends up in the journal.

@@ -94,6 +94,7 @@ fn s13_systemd_understands_the_dropin_and_the_service_stays_closed() {
             "on_success = \"move\"\noriginals = \"/srv/$HOME\"",
         );
     let said = dropin(&config);
+    let open = dropin(&(config + "[[hook]]\nurl = \"https://[fd00::7]/\"\n"));
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("slomod.service");
     let shipped = fs::read_to_string(root().join("systemd/slomod.service")).unwrap();
@@ -119,6 +120,54 @@ fn s13_systemd_understands_the_dropin_and_the_service_stays_closed() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
+    fs::write(&file, &open).unwrap();
+    assert!(open.contains("IPAddressAllow=fd00::7"), "{open}");
+    assert!(verify().is_empty(), "{:?}\n{open}", verify());
+}
+
+#[test]
+fn a_socket_elsewhere_metrics_and_hooks_are_opened_as_far_as_they_go() {
+    let minimal = watch("/srv/drop", "/srv/out", "");
+    let lines = |config: &str| {
+        dropin(config)
+            .lines()
+            .map(String::from)
+            .filter(|it| !it.starts_with('#'))
+            .collect::<Vec<_>>()
+    };
+    let plain = lines(&minimal);
+    let added = |config: &str| {
+        lines(config).into_iter().filter(|it| !plain.contains(it)).collect::<Vec<_>>()
+    };
+    for provided in ["/run/slomod/other.sock", "/var/lib/slomod/control.sock"] {
+        assert!(added(&format!("[daemon]\ncontrol = \"{provided}\"\n{minimal}")).is_empty());
+    }
+    let elsewhere = "[daemon]\ncontrol = \"/run/other/slomod.sock\"\n".to_owned() + &minimal;
+    let found = added(&elsewhere);
+    assert_eq!(found, ["RequiresMountsFor=/run/other", "ReadWritePaths=-/run/other"]);
+    let network = ["PrivateNetwork=no", "RestrictAddressFamilies=AF_INET AF_INET6"];
+    let with = |addresses: &[&str]| {
+        let allow = addresses.iter().map(|it| format!("IPAddressAllow={it}"));
+        network.iter().map(|it| (*it).to_owned()).chain(allow).collect::<Vec<_>>()
+    };
+    let metrics = "[daemon]\nmetrics = \"127.0.0.1:9464\"\n".to_owned() + &minimal;
+    assert_eq!(added(&metrics), with(&["localhost"]));
+    let hook = |line: &str| format!("{minimal}[[hook]]\n{line}\n");
+    for (url, allowed) in [
+        ("http://localhost:8080/a", "localhost"),
+        ("http://[::1]:8080/a", "localhost"),
+        ("https://192.168.1.7/a", "192.168.1.7"),
+        ("http://[fd00::7]:80/", "fd00::7"),
+        ("https://example.org/a?b=c", "any"),
+    ] {
+        assert_eq!(added(&hook(&format!("url = \"{url}\""))), with(&[allowed]), "{url}");
+    }
+    assert!(
+        dropin(&hook("url = \"https://example.org/\"")).contains("# example.org goes by a name")
+    );
+    assert!(added(&hook("command = [\"/usr/bin/mail\"]")).is_empty());
+    let home = added(&hook("command = [\"/home/kim/hook\"]"));
+    assert!(home.contains(&"BindReadOnlyPaths=-/home/kim/hook".to_owned()), "{home:?}");
 }
 
 #[test]

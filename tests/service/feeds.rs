@@ -8,7 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, mpsc};
 
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use slomod::report::Status;
 
 use crate::ok;
@@ -263,6 +268,87 @@ fn an_address_gets_the_report_by_post_and_what_it_answers_is_heard() {
     place.wait("complaint", || place.log().contains("job 4: "));
     place.wait_ended(4);
     assert_eq!(place.states(), ["done"; 4]);
+}
+
+/// Makes an authority and a certificate of it for 127.0.0.1 alone, with OpenSSL's command line.
+fn certificates(place: &Place) -> ServerConfig {
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(place.folder.path())
+            .output()
+            .expect("openssl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=tests -days 2"));
+    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=server"));
+    fs::write(place.path("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+    );
+    let chain = CertificateDer::from_pem_file(place.path("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(place.path("server.key")).unwrap();
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap()
+}
+
+/// Whoever the system trusts gets the report by HTTPS; whom it does not trust, or who has another name, gets nothing.
+#[test]
+fn a_secure_address_gets_the_report_if_its_certificate_is_good_and_nothing_else() {
+    let mut place = Place::new();
+    let tls = Arc::new(certificates(&place));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let connection = ServerConnection::new(Arc::clone(&tls)).unwrap();
+            let mut secure = StreamOwned::new(connection, stream);
+            let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(count @ 1..) = secure.read(&mut buffer) {
+                request.extend_from_slice(&buffer[..count]);
+                if request.ends_with(b"}\n") || request.ends_with(b"}") {
+                    break;
+                }
+            }
+            let _ = secure.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            let _ = secure.flush();
+            let _ = sender.send(request);
+        }
+    });
+    add_hook(&place, &format!("url = \"https://127.0.0.1:{port}/jobs\""));
+    add_hook(&place, &format!("url = \"https://localhost:{port}/jobs\""));
+    let trusted = place.path("ca.pem");
+    place.start_with(|command| command.env("SSL_CERT_FILE", &trusted).env_remove("SSL_CERT_DIR"));
+    place.wait_ready();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    let request = received.recv_timeout(PATIENCE).unwrap();
+    let request = String::from_utf8_lossy(&request);
+    assert!(request.starts_with("POST /jobs HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("\"status\": \"done\"") || request.contains("\"status\":\"done\""));
+    place.wait("complaint about the name", || {
+        place.log().contains("localhost") && place.log().contains("its certificate is not accepted")
+    });
+    assert_eq!(place.terminate().code(), Some(0));
+
+    let nobody = place.path("server.pem");
+    place.start_with(|command| command.env("SSL_CERT_FILE", &nobody).env_remove("SSL_CERT_DIR"));
+    place.wait_ready();
+    place.drop_clip(&small(&place, 90), "b.mp4");
+    place.wait("complaint about the authority", || {
+        place.log().contains("job 2: the system does not trust its certificate")
+    });
+    place.wait_ended(2);
+    for request in received.try_iter() {
+        assert!(request.is_empty(), "it got {}", String::from_utf8_lossy(&request));
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ const PROBE_POLLS: u32 = 10;
 impl Daemon {
     /// Tells the service manager and `slomod status` how things are.
     pub(super) fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
+        self.notifier.catch_up();
         if self.running.as_ref().is_none_or(|it| it.pulse.beats(now)) {
             self.notifier.alive(now);
         }

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::config::file::{Config, Watch};
 use crate::config::settings::{Device, Scale};
 use crate::daemon::DaemonError;
+use crate::daemon::notifier;
 use crate::daemon::protocol::Request;
-use crate::daemon::service;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::engine::EngineDescription;
 use crate::error::{Consequence, ExitCode};
@@ -68,11 +68,11 @@ pub async fn open(
         let mut no_progress = |_| {};
         let work = worker::run(command, &request, limits, stop.clone(), &mut no_progress);
         tokio::pin!(work);
-        service::extend_timeout(EXTENSION);
+        notifier::extend_timeout(EXTENSION);
         let ended = loop {
             tokio::select! {
                 ended = &mut work => break ended,
-                () = tokio::time::sleep(TELL_EVERY) => service::extend_timeout(EXTENSION),
+                () = tokio::time::sleep(TELL_EVERY) => notifier::extend_timeout(EXTENSION),
             }
         };
         descriptions.push(result(ended)?);

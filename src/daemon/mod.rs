@@ -27,7 +27,8 @@
 //!  ├ control  the socket behind `slomod status` and its like; asked and live answer, metrics are for machines
 //!  ├ hooks    who hears of ended jobs; webhook posts to addresses
 //!  ├ events   the kinds of events that the log tells apart
-//!  └ service  systemd: READY, STATUS, WATCHDOG, the journal of the system
+//!  ├ notifier what the service manager is told: READY, STATUS, WATCHDOG
+//!  └ service  the status line, and the log with its fields
 //! ```
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ mod metrics;
 pub mod moving;
 pub mod names;
 mod no_output;
+pub mod notifier;
 pub mod order;
 pub mod original;
 pub mod output_lock;

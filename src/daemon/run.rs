@@ -30,13 +30,13 @@ use crate::daemon::journal::{Journal, JournalError};
 use crate::daemon::known_files::KnownFiles;
 use crate::daemon::looks::Sight;
 use crate::daemon::metrics::Tally;
+use crate::daemon::notifier::{self, Notifier};
 use crate::daemon::order::{Checks, FirstReads, Turns};
 use crate::daemon::pause;
 use crate::daemon::protocol::News;
 use crate::daemon::pulse::Pulse;
 use crate::daemon::recover;
 use crate::daemon::reload::{Prepared, Reload};
-use crate::daemon::service::{self, Notifier};
 use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
@@ -213,7 +213,7 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Le
     let rules = Rules::of(&config.daemon);
     let shop = Shop::new(journal, command, rules);
     let (stop, stopped) = watch::channel(false);
-    service::starting("opening device and weights");
+    notifier::starting("opening device and weights");
     let opened = tokio::select! {
         result = engines::open(&config, &[], &shop.command, rules.limits, stopped) => result?,
         () = first(&mut signals) => return Ok(Left::Nothing),

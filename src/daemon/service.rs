@@ -1,11 +1,9 @@
-//! What the daemon tells systemd and the log: READY, STATUS, WATCHDOG, STOPPING, and lines with fields.
+//! What the daemon says of itself: the line for systemd and `slomod status`, and lines with fields in the log.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use sd_notify::NotifyState;
 use systemd_journal_logger::JournalLog;
 
 use crate::daemon::events::Kind;
@@ -19,82 +17,8 @@ pub const LEVEL_VARIABLE: &str = "SLOMOD_LOG";
 /// What the fields of slomod begin with in the system's journal.
 const FIELD_PREFIX: &str = "SLOMOD_";
 
-/// The start goes on with `what`.
-pub fn starting(what: &str) {
-    send(&[NotifyState::Status(&format!("starting: {what}"))]);
-}
-
-/// A start or a reload takes this much longer than the service manager waits for.
-pub fn extend_timeout(by: Duration) {
-    let usec = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
-    send(&[NotifyState::ExtendTimeoutUsec(usec)]);
-}
-
 /// The journal's field for the kind of an event; people need no number.
 const MESSAGE_ID: &str = "MESSAGE_ID";
-
-/// Talks to the service manager; says nothing where there is none.
-#[derive(Debug)]
-pub struct Notifier {
-    status: String,
-    ping_every: Option<Duration>,
-    next_ping: Instant,
-}
-
-impl Notifier {
-    /// Learns from the environment whom to talk to.
-    #[must_use]
-    pub fn new(now: Instant) -> Self {
-        // Three pings a period, so that one may come late.
-        let ping_every = sd_notify::watchdog_enabled().map(|period| period / 3);
-        Self { status: String::new(), ping_every, next_ping: now }
-    }
-
-    /// Configuration, journal and device are there.
-    pub fn ready(&self) {
-        send(&[NotifyState::Ready]);
-    }
-
-    /// The configuration is read again; [`Self::ready`] ends that, whatever came of it. In one message, as the service
-    /// manager wants to know since when.
-    pub fn reloading(&mut self) {
-        let status = NotifyState::Status("reading the configuration again");
-        self.status.clear();
-        match NotifyState::monotonic_usec_now() {
-            Ok(since) => send(&[NotifyState::Reloading, since, status]),
-            Err(error) => log::warn!("the service manager is not told of the reload: {error}"),
-        }
-    }
-
-    /// One line for `systemctl status`; sent where it differs from the last.
-    pub fn status(&mut self, line: &str) {
-        if self.status != line {
-            send(&[NotifyState::Status(line)]);
-            line.clone_into(&mut self.status);
-        }
-    }
-
-    /// Work advances, or there is none. Not called while it hangs: then the service manager restarts the daemon.
-    pub fn alive(&mut self, now: Instant) {
-        if let Some(every) = self.ping_every
-            && now >= self.next_ping
-        {
-            send(&[NotifyState::Watchdog]);
-            self.next_ping = now + every;
-        }
-    }
-
-    /// The end begins.
-    pub fn stopping(&self) {
-        send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
-    }
-}
-
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        log::debug!("the service manager cannot be notified: {error}");
-    }
-}
 
 /// What the status line is made of.
 #[derive(Clone, Debug, Default)]

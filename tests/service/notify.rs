@@ -7,7 +7,7 @@ use slomod::config::file::load;
 
 use crate::place::{Place, large, small};
 use crate::shim::{Action, Faults, OPEN_READ, Rule, WORKER, WRITE, terminate_at_work};
-use crate::status;
+use crate::{ok, status};
 
 /// A service manager's socket.
 struct Manager {
@@ -77,7 +77,6 @@ fn a_frozen_worker_is_ended_and_the_daemon_stays_alive() {
     });
     faults.wait_held(&place);
     place.wait("end of the frozen worker", || {
-        // What nobody reads holds the daemon up.
         manager.said();
         place.log().contains("no progress for 10 s")
     });
@@ -90,6 +89,36 @@ fn a_frozen_worker_is_ended_and_the_daemon_stays_alive() {
     });
     let job = &place.jobs()[0];
     assert_eq!((job.state.as_str(), job.attempt), ("done", 2), "{}", place.log());
+}
+
+/// A service manager that reads nothing, from before the start on: the daemon works and answers, and once it is read the
+/// manager hears that it is ready, in order and with the last status.
+#[test]
+fn a_service_manager_that_does_not_read_holds_nothing_up_and_hears_all_of_it_later() {
+    let mut place = Place::new();
+    let mut manager = Manager::of(&place);
+    let address = place.path("notify");
+    let stuffing = UnixDatagram::unbound().unwrap();
+    stuffing.set_nonblocking(true).unwrap();
+    while stuffing.send_to(b"STUFFING=1", &address).is_ok() {}
+    place.start_with(|command| {
+        command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "30000000")
+    });
+    place.wait_ready();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait_ended(1);
+    assert_eq!(place.states(), ["done"]);
+    ok(&place, "reload", &[]);
+    let line = status(&place)["daemon"]["status"].as_str().unwrap().to_owned();
+    assert!(line.starts_with("1 watch | idle"), "{line}");
+    place.wait("all of it", || manager.heard(&format!("STATUS={line}")) > 0);
+    place.wait("sign of life", || manager.heard("WATCHDOG=1") > 0);
+    let states = ["READY=1", "RELOADING=1"];
+    let told: Vec<&str> =
+        manager.all.iter().map(String::as_str).filter(|it| states.contains(it)).collect();
+    assert_eq!(told, ["READY=1", "RELOADING=1", "READY=1"]);
+    assert_eq!(place.terminate().code(), Some(0));
+    assert_eq!(manager.heard("STOPPING=1"), 1);
 }
 
 /// S09. Also what `systemctl status` shows meanwhile.

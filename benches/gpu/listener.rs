@@ -31,6 +31,10 @@ impl Driver for Listener {
         self.inner.free_bytes()
     }
 
+    fn allocated_bytes(&self) -> u64 {
+        self.inner.allocated_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         self.inner.allocate(bytes)
     }

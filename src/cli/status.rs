@@ -276,6 +276,7 @@ mod tests {
             degraded: vec!["running on the CPU: no driver".into()],
             paused_since: Some("today".into()),
             device: None,
+            device_memory: None,
             watches: vec![watch],
             settling: 2,
             oldest_queued_ms: None,

@@ -3,6 +3,7 @@
 //! It reads one [`Request`] line from standard input and answers with [`Message`] lines. The end of standard input asks
 //! it to stop; the death of the daemon kills it.
 
+use std::cell::OnceCell;
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use rustix::process::Signal;
 use crate::cli::CliError;
 use crate::config::settings::Settings;
 use crate::daemon::protocol::{EngineNow, Failure, Message, Request};
-use crate::engine::open;
+use crate::engine::{MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
 use crate::pipeline::convert::{convert, failure_report};
@@ -23,6 +24,8 @@ use crate::pipeline::{ConvertError, Progress, Task};
 
 /// Progress is told at the most this often, and at each change of phase.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How full the memory of a device is, is told at the most this often.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
 
 /// Arguments of `slomod work`: none.
 #[derive(Debug, Args)]
@@ -73,7 +76,16 @@ fn stop_at_end_of_input() -> Arc<AtomicBool> {
 
 fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
     let mut said: Option<(Instant, String)> = None;
+    let gauge = OnceCell::<MemoryGauge>::new();
+    let mut measured = Instant::now();
     let mut progress = |progress: &Progress| {
+        if measured.elapsed() >= MEMORY_EVERY
+            && let Some(memory) = gauge.get().and_then(|gauge| gauge())
+        {
+            measured = Instant::now();
+            // As below: a daemon that does not listen is dead.
+            let _ = say(&Message::Memory(memory));
+        }
         let is_due = said
             .as_ref()
             .is_none_or(|(at, phase)| at.elapsed() >= PROGRESS_EVERY || *phase != progress.phase);
@@ -86,8 +98,8 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
         // Before a device is taken, and while memory can still be bounded.
         media::probe_untrusted(&task.source)?;
         let mut engine = open::open(&task.settings)?;
-        let free_bytes = engine.device_free_bytes();
-        let engine_now = EngineNow { description: engine.description(), free_bytes };
+        let memory = engine.memory_gauge().and_then(|found| gauge.get_or_init(|| found)());
+        let engine_now = EngineNow { description: engine.description(), memory };
         // As above: a daemon that does not listen is dead.
         let _ = say(&Message::Engine(Box::new(engine_now)));
         convert(task, &mut *engine, stop, &mut progress)

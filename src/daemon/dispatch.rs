@@ -36,6 +36,7 @@ impl Daemon {
             key: (folder, claim.relative.clone()),
             name: claim.relative.to_string_lossy().into_owned(),
             progress: Progress::default(),
+            device_memory: None,
             pulse: Pulse::begin(self.shop.rules().limits, now),
             stop,
             cancelled_for: Vec::new(),

@@ -8,7 +8,7 @@ use crate::daemon::job::now_ms;
 use crate::daemon::journal::JournalError;
 use crate::daemon::journal::view::{Counts, DaemonView, JobView};
 use crate::daemon::run::Daemon;
-use crate::engine::EngineDescription;
+use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
 
 /// How a running daemon is.
@@ -37,6 +37,9 @@ pub struct Details {
     pub paused_since: Option<String>,
     /// What the network runs on; absent where a device is not opened yet.
     pub device: Option<EngineDescription>,
+    /// The memory of that device while a clip is worked there; absent on a processor.
+    #[serde(default)]
+    pub device_memory: Option<DeviceMemory>,
     /// The folders.
     pub watches: Vec<WatchView>,
     /// Files that settle.
@@ -103,6 +106,7 @@ impl Daemon {
             degraded: self.degraded(),
             paused_since: self.paused.clone(),
             device: self.device.clone(),
+            device_memory: self.running.as_ref().and_then(|it| it.device_memory),
             watches: watches.collect(),
             settling: self.settler.len(),
             oldest_queued_ms,

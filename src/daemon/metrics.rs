@@ -128,10 +128,16 @@ impl Daemon {
     }
 
     fn write_state(&self, text: &mut Text, degraded: &[String]) {
-        if let Some(free) = self.device_free_bytes {
-            let help = "Free memory of the GPU when the last clip began.";
-            text.family("slomod_device_memory_free_bytes", "gauge", help);
-            text.sample("slomod_device_memory_free_bytes", &[], free as f64);
+        if let Some(memory) = self.running.as_ref().and_then(|it| it.device_memory) {
+            let help = "Memory of the GPU while a clip is worked: the clip's, nobody's, all.";
+            text.family("slomod_device_memory_bytes", "gauge", help);
+            for (part, bytes) in [
+                ("used", memory.used_bytes),
+                ("free", memory.free_bytes),
+                ("total", memory.total_bytes),
+            ] {
+                text.sample("slomod_device_memory_bytes", &[("part", part)], bytes as f64);
+            }
         }
         let [polling, offline, hung] = self.folders.counts();
         let help = "Folders that are configured, polled, not there, without an answer.";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Settings;
-use crate::engine::EngineDescription;
+use crate::engine::{DeviceMemory, EngineDescription};
 use crate::error::{Consequence, ExitCode};
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{Progress, Task};
@@ -26,12 +26,14 @@ pub enum Request {
     Open(Box<Settings>),
 }
 
-/// What a worker answers: any number of `Engine` and `Progress`, then one of the others.
+/// What a worker answers: any number of `Engine`, `Memory` and `Progress`, then one of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
     /// What the network runs on.
     Engine(Box<EngineNow>),
+    /// How full the memory of its device is.
+    Memory(DeviceMemory),
     /// How far the conversion is.
     Progress(Progress),
     /// The output is verified and waits under its temporary name.
@@ -49,8 +51,8 @@ pub enum Message {
 pub struct EngineNow {
     /// What it is.
     pub description: EngineDescription,
-    /// Free memory of its device, where that has memory of its own.
-    pub free_bytes: Option<u64>,
+    /// The memory of its device, where that has memory of its own.
+    pub memory: Option<DeviceMemory>,
 }
 
 /// What a worker says before its answer.
@@ -58,6 +60,8 @@ pub struct EngineNow {
 pub enum News {
     /// What the network runs on.
     Engine(Box<EngineNow>),
+    /// How full the memory of its device is.
+    Memory(DeviceMemory),
     /// How far the conversion is.
     Progress(Progress),
 }

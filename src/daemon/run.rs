@@ -42,7 +42,7 @@ use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
 use crate::daemon::watch::{Found, ScanProblems};
 use crate::daemon::worker::WorkerCommand;
-use crate::engine::EngineDescription;
+use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
 
 /// Events that wait; each may be a page of files.
@@ -93,6 +93,8 @@ pub(super) struct Running {
     pub(super) key: FileKey,
     pub(super) name: String,
     pub(super) progress: Progress,
+    /// The memory of its device, where that has memory of its own.
+    pub(super) device_memory: Option<DeviceMemory>,
     /// Whether its work advances.
     pub(super) pulse: Pulse,
     /// Asks its worker to stop.
@@ -137,8 +139,6 @@ pub(super) struct Daemon {
     pub(super) notifier: Notifier,
     /// What the network runs on, as far as is known.
     pub(super) device: Option<EngineDescription>,
-    /// Its free memory when the last clip began, where it has memory of its own.
-    pub(super) device_free_bytes: Option<u64>,
     pub(super) next_probe: Instant,
     pub(super) probing: bool,
     pub(super) control: Control,
@@ -303,7 +303,6 @@ impl Daemon {
             stop,
             notifier: Notifier::new(now),
             device: None,
-            device_free_bytes: None,
             next_probe: now,
             probing: false,
             control,
@@ -399,9 +398,16 @@ impl Daemon {
                 }
             }
             Event::Checked { number, finding } => self.checks.finish(number, finding),
-            Event::News { news: News::Engine(engine), .. } => {
-                self.device_free_bytes = engine.free_bytes;
+            Event::News { job, news: News::Engine(engine) } => {
+                if let Some(running) = self.at_work(job) {
+                    running.device_memory = engine.memory;
+                }
                 self.device_is(engine.description);
+            }
+            Event::News { job, news: News::Memory(memory) } => {
+                if let Some(running) = self.at_work(job) {
+                    running.device_memory = Some(memory);
+                }
             }
             Event::News { job, news: News::Progress(progress) } => {
                 if let Some(running) = self.at_work(job) {

@@ -122,6 +122,7 @@ pub async fn run(
                     }
                     on_news(News::Engine(engine));
                 }
+                Some(Ok(Message::Memory(memory))) => on_news(News::Memory(memory)),
                 Some(Ok(last)) => break final_message(last),
                 Some(Err(nonsense)) => break Ended::Crashed(nonsense),
                 None => break Ended::Crashed(String::new()),
@@ -207,7 +208,9 @@ fn final_message(message: Message) -> Ended {
         Message::Probed => Ended::Probed,
         Message::Opened(description) => Ended::Opened(description),
         Message::Failed(failure) => Ended::Failed(failure),
-        Message::Progress(_) | Message::Engine(_) => Ended::Crashed("progress is no end".into()),
+        Message::Progress(_) | Message::Engine(_) | Message::Memory(_) => {
+            Ended::Crashed("progress is no end".into())
+        }
     }
 }
 

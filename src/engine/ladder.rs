@@ -14,7 +14,7 @@ use crate::config::settings::Scale;
 use crate::engine::rife::{Origin, Rife, SCALES, scale_for};
 use crate::engine::steady::{Cure, Need, Room, Rung, Steady};
 use crate::engine::tiles::{Cut, MARGIN_PX, Tiles};
-use crate::engine::{EngineError, Interpolator};
+use crate::engine::{DeviceMemory, EngineError, Interpolator, MemoryGauge};
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::models::rife_v4::Network;
 
@@ -135,7 +135,7 @@ impl Ladder {
             wants: self.wants(driver, PLANS[0]),
             reserve_bytes: self.limits.reserve_bytes,
         };
-        Ok(Steady::new(Box::new(rife), rungs).within(room))
+        Ok(Steady::new(Box::new(rife), rungs).within(room).gauged(gauge(driver)))
     }
 
     fn wants(
@@ -193,12 +193,21 @@ impl Ladder {
         let counter = Arc::new(Counter::of(device.clone()));
         let driver: Arc<dyn Driver> = counter.clone();
         let mut engine = self.planned(&driver, plan, format)?;
-        let weights_bytes = counter.in_use_bytes();
+        let weights_bytes = counter.allocated_bytes();
         run_to_the_full(engine.as_mut(), format)?;
         let need = Need { weights_bytes, peak_bytes: counter.peak_bytes() };
         counted.push((*plan, format, need));
         Ok(need)
     }
+}
+
+fn gauge(driver: &Arc<dyn Driver>) -> MemoryGauge {
+    let device = Arc::clone(driver);
+    Arc::new(move || {
+        let free_bytes = device.free_bytes().ok()?;
+        let total_bytes = device.description().memory_bytes;
+        Some(DeviceMemory { used_bytes: device.allocated_bytes(), free_bytes, total_bytes })
+    })
 }
 
 /// Asks for one picture of every pair, until the engine has taken all the memory that it ever takes.
@@ -221,4 +230,38 @@ fn run_to_the_full(
         ahead.collect()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::path::Path;
+
+    use super::*;
+    use crate::models::weights::Weights;
+
+    #[test]
+    fn the_gauge_says_what_the_engine_has_allocated() {
+        let starter = include_bytes!("../../models/starter.safetensors");
+        let weights = Weights::from_bytes(Path::new("starter"), Cow::Borrowed(starter)).unwrap();
+        let network = Network::read(&weights).unwrap();
+        let device = Arc::new(Counter::of(DeviceDescription {
+            name: "counted".into(),
+            capability: (9, 0),
+            multiprocessors: 132,
+            shared_bytes: 227 << 10,
+            memory_bytes: 1 << 30,
+            driver_version: 12_020,
+        }));
+        let driver: Arc<dyn Driver> = device.clone();
+        let limits = Limits { reserve_bytes: 0, margin_px: MARGIN_PX };
+        let ladder = Arc::new(Ladder::new(network, Scale::Fixed(1.0), Origin::default(), limits));
+        let engine = ladder.engine(&driver, None).unwrap();
+        let memory = engine.memory_gauge().unwrap()().unwrap();
+        assert!(memory.used_bytes > 0, "the weights are there");
+        assert_eq!(memory.used_bytes, device.allocated_bytes());
+        assert_eq!(memory.free_bytes + memory.used_bytes, memory.total_bytes);
+        drop(engine);
+        assert_eq!(device.allocated_bytes(), 0);
+    }
 }

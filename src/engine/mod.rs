@@ -1,5 +1,7 @@
 //! Makes the frames in between: the [`Interpolator`] seam and the engines behind it.
 
+use std::sync::Arc;
+
 use crate::backend::cuda::driver::DeviceError;
 use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
@@ -110,13 +112,27 @@ pub trait Interpolator: Send {
         None
     }
 
-    /// Bytes of its device's own memory that are free now; `None` where there is no such memory, or it does not say.
-    fn device_free_bytes(&mut self) -> Option<u64> {
+    /// What says how full its device's own memory is; `None` where it runs on none that has some.
+    fn memory_gauge(&self) -> Option<MemoryGauge> {
         None
     }
 
     /// What it is, for the report.
     fn description(&self) -> EngineDescription;
+}
+
+/// Says how full a device's memory is, from any thread and beside the work; nothing where the device does not say.
+pub type MemoryGauge = Arc<dyn Fn() -> Option<DeviceMemory> + Send + Sync>;
+
+/// A device's own memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceMemory {
+    /// Bytes that the engine has allocated, without what the driver takes for itself.
+    pub used_bytes: u64,
+    /// Bytes that nobody uses.
+    pub free_bytes: u64,
+    /// All bytes.
+    pub total_bytes: u64,
 }
 
 /// An engine on a device that compares pictures there, beside the network. Its calls are made between other calls of the

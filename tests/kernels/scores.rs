@@ -94,6 +94,10 @@ impl Driver for Troubled {
         self.inner.free_bytes()
     }
 
+    fn allocated_bytes(&self) -> u64 {
+        self.inner.allocated_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         self.check()?;
         match self.trouble {

@@ -1,20 +1,26 @@
-//! A GPU that comes late. The daemon runs in this process, with a script in place of its workers that finds a device or
-//! not; what is said of it is asked over the control socket.
+//! A GPU that comes late, and one whose memory fills. The daemon runs in this process, with a script in place of its workers
+//! that finds a device or not; what is said of it is asked over the control socket.
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use slomod::config::file::load;
-use slomod::daemon::protocol::Message;
-use slomod::daemon::run;
+use slomod::daemon::protocol::{EngineNow, Failure, Message};
 use slomod::daemon::worker::WorkerCommand;
-use slomod::engine::EngineDescription;
+use slomod::daemon::{DaemonError, run};
+use slomod::engine::{DeviceMemory, EngineDescription};
+use slomod::error::{Consequence, ExitCode};
 
-use crate::place::Place;
+use crate::place::{Place, small};
 use crate::{ok, status};
 
-fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
-    let description = EngineDescription {
+/// Both tests have their daemon in this process, and SIGTERM is for all of it.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDescription {
+    EngineDescription {
         device_kind: kind.into(),
         device_name: name.into(),
         precision: "f16".into(),
@@ -25,13 +31,105 @@ fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
         model_sha256: None,
         scale: 1.0,
         steps: Vec::new(),
+    }
+}
+
+fn line(message: &Message) -> String {
+    serde_json::to_string(message).unwrap()
+}
+
+fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
+    line(&Message::Opened(described(kind, name, fallback_reason)))
+}
+
+/// A daemon with this configuration and `script` in place of its workers.
+fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
+    let command =
+        WorkerCommand { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
+    let path = place.path("slomod.toml");
+    let config = load(&path).unwrap();
+    let daemon = std::thread::spawn(move || run::run(&path, config, command));
+    place.wait("socket", || place.path("state/control.sock").exists());
+    daemon
+}
+
+fn end(daemon: JoinHandle<Result<(), DaemonError>>) {
+    let this: Pid = getpid();
+    kill_process(this, Signal::TERM).unwrap();
+    daemon.join().unwrap().unwrap();
+}
+
+/// The worker says what its device has, says it again as it takes more, and the clip ends. On a processor there is nothing
+/// of it.
+#[test]
+fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = Place::new();
+    let memory = |used_bytes| DeviceMemory {
+        used_bytes,
+        free_bytes: 70_000 - used_bytes,
+        total_bytes: 80_000,
     };
-    serde_json::to_string(&Message::Opened(description)).unwrap()
+    let engine = |kind, memory| {
+        let description = described(kind, "NVIDIA H100", None);
+        line(&Message::Engine(Box::new(EngineNow { description, memory })))
+    };
+    let failed = line(&Message::Failed(Box::new(Failure {
+        consequence: Consequence::Reject,
+        exit_code: ExitCode::DataError,
+        code: "none".into(),
+        message: "no clip".into(),
+        report: None,
+    })));
+    let wait = |name: &str| {
+        format!("while ! [ -e '{}' ]; do sleep 0.05; done", place.path(name).display())
+    };
+    let script = format!(
+        "read -r request\n\
+         case $request in\n\
+         '{{\"open\"'*) echo '{}' ;;\n\
+         '{{\"probe\"'*) echo '\"probed\"' ;;\n\
+         *processor*) echo '{}'; {}; echo '{failed}' ;;\n\
+         *) echo '{}'; {}; echo '{}'; {}; echo '{failed}' ;;\n\
+         esac",
+        opened("cuda", "NVIDIA H100", None),
+        engine("cpu", None),
+        wait("three"),
+        engine("cuda", Some(memory(1000))),
+        wait("one"),
+        line(&Message::Memory(memory(3000))),
+        wait("two"),
+    );
+    let daemon = start(&place, script);
+    let figure = |part: &str| {
+        let text = ok(&place, "metrics", &[]);
+        let name = format!("slomod_device_memory_bytes{{part=\"{part}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map(str::to_owned)
+    };
+    assert_eq!(figure("used"), None, "nothing is worked");
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait("first figure", || figure("used").as_deref() == Some("1000"));
+    assert_eq!(figure("total").as_deref(), Some("80000"));
+    fs::write(place.path("one"), "").unwrap();
+    place.wait("second figure", || figure("used").as_deref() == Some("3000"));
+    assert_eq!(figure("free").as_deref(), Some("67000"));
+    assert_eq!(status(&place)["live"]["device_memory"]["used_bytes"], 3000);
+    fs::write(place.path("two"), "").unwrap();
+    place.wait_ended(1);
+    place.wait("end of the figures", || figure("used").is_none());
+    place.drop_clip(&small(&place, 90), "processor.mp4");
+    let device = || status(&place)["live"]["device"]["device_kind"].clone();
+    place.wait("clip on the processor", || device() == "cpu");
+    assert_eq!(figure("total"), None);
+    fs::write(place.path("three"), "").unwrap();
+    place.wait_ended(2);
+    end(daemon);
 }
 
 /// S08. As at a boot at which the module nvidia-uvm is loaded late.
 #[test]
 fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
     let path = place.path("slomod.toml");
     let text = fs::read_to_string(&path).unwrap();
@@ -43,11 +141,7 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
         opened("cuda", "NVIDIA H100", None),
         opened("cpu", "a processor", Some("no device nvidia-uvm")),
     );
-    let command =
-        WorkerCommand { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
-    let config = load(&path).unwrap();
-    let daemon = std::thread::spawn(move || run::run(&path, config, command));
-    place.wait("socket", || place.path("state/control.sock").exists());
+    let daemon = start(&place, script);
     let line = || status(&place)["daemon"]["status"].as_str().unwrap().to_owned();
     place.wait("degraded status", || {
         line().starts_with("DEGRADED: running on the CPU: no device nvidia-uvm | ")
@@ -58,7 +152,5 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
         line().starts_with("1 watch ") && line().ends_with("| cuda NVIDIA H100")
     });
     assert!(ok(&place, "metrics", &[]).contains("\nslomod_degraded 0\n"));
-    let this: Pid = getpid();
-    kill_process(this, Signal::TERM).unwrap();
-    daemon.join().unwrap().unwrap();
+    end(daemon);
 }

@@ -29,12 +29,6 @@ impl Counter {
         Self { description, state: Mutex::default() }
     }
 
-    /// Bytes that are allocated now.
-    #[must_use]
-    pub fn in_use_bytes(&self) -> u64 {
-        self.lock().in_use_bytes
-    }
-
     /// The most that was allocated at a time, in bytes.
     #[must_use]
     pub fn peak_bytes(&self) -> u64 {
@@ -52,7 +46,11 @@ impl Driver for Counter {
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {
-        Ok(self.description.memory_bytes.saturating_sub(self.in_use_bytes()))
+        Ok(self.description.memory_bytes.saturating_sub(self.allocated_bytes()))
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.lock().in_use_bytes
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
@@ -120,8 +118,8 @@ mod tests {
         assert!(second.address() >= first.address() + 1000);
         drop(first);
         let third = Buffer::new(&driver, 500).unwrap();
-        assert_eq!((counter.in_use_bytes(), counter.peak_bytes()), (524, 1024));
+        assert_eq!((counter.allocated_bytes(), counter.peak_bytes()), (524, 1024));
         drop((second, third));
-        assert_eq!((counter.in_use_bytes(), counter.peak_bytes()), (0, 1024));
+        assert_eq!((counter.allocated_bytes(), counter.peak_bytes()), (0, 1024));
     }
 }

@@ -162,6 +162,9 @@ pub trait Driver: Debug + Send + Sync {
     /// What the driver says.
     fn free_bytes(&self) -> Result<u64, DeviceError>;
 
+    /// Bytes that [`allocate`](Self::allocate) gave and [`release`](Self::release) has not taken back.
+    fn allocated_bytes(&self) -> u64;
+
     /// New memory, aligned to 256 bytes, its content unspecified: the address.
     ///
     /// # Errors

@@ -150,6 +150,10 @@ impl Driver for Recorder {
         self.inner.free_bytes()
     }
 
+    fn allocated_bytes(&self) -> u64 {
+        self.inner.allocated_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         self.inner.allocate(bytes)
     }
@@ -233,6 +237,10 @@ mod tests {
 
         fn free_bytes(&self) -> Result<u64, DeviceError> {
             Ok(0)
+        }
+
+        fn allocated_bytes(&self) -> u64 {
+            0
         }
 
         fn allocate(&self, _bytes: usize) -> Result<u64, DeviceError> {

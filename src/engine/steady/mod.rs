@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 
 use crate::backend::cuda::driver::DeviceError;
-use crate::engine::{Ahead, EngineDescription, EngineError, Interpolator, Scorer, common_format};
+use crate::engine::{
+    Ahead, EngineDescription, EngineError, Interpolator, MemoryGauge, Scorer, common_format,
+};
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
 
@@ -78,6 +80,7 @@ pub struct Steady {
     description: EngineDescription,
     steps: Vec<String>,
     room: Option<Room>,
+    gauge: Option<MemoryGauge>,
     /// The format that was planned for, and what the engine takes with it.
     planned: Option<(PictureFormat, Option<Need>)>,
 }
@@ -102,6 +105,7 @@ impl Steady {
             compared: None,
             steps: vec![],
             room: None,
+            gauge: None,
             planned: None,
         }
     }
@@ -110,6 +114,13 @@ impl Steady {
     #[must_use]
     pub fn within(mut self, room: Room) -> Self {
         self.room = Some(room);
+        self
+    }
+
+    /// The same on a device with memory of its own.
+    #[must_use]
+    pub fn gauged(mut self, gauge: MemoryGauge) -> Self {
+        self.gauge = Some(gauge);
         self
     }
 
@@ -332,8 +343,8 @@ impl Interpolator for Steady {
         scores.then_some(self)
     }
 
-    fn device_free_bytes(&mut self) -> Option<u64> {
-        (self.room.as_mut()?.free)().ok()
+    fn memory_gauge(&self) -> Option<MemoryGauge> {
+        self.gauge.clone()
     }
 
     fn description(&self) -> EngineDescription {

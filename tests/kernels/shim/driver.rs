@@ -173,6 +173,10 @@ impl Driver for ShimDriver {
         Ok(self.memory_bytes().saturating_sub(self.allocated_bytes()))
     }
 
+    fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         let free_bytes = self.free_bytes()?;
         if bytes as u64 > free_bytes {

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
@@ -36,6 +37,7 @@ pub struct Nvidia {
     downloads: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     kernels: HashMap<String, sys::CUfunction>,
+    allocated_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -104,6 +106,7 @@ impl Nvidia {
             downloads: std::ptr::null_mut(),
             modules: vec![],
             kernels: HashMap::new(),
+            allocated_bytes: AtomicU64::new(0),
             state: Mutex::default(),
         };
         let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
@@ -252,18 +255,27 @@ impl Driver for Nvidia {
         Ok(free as u64)
     }
 
+    fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes.load(Ordering::Relaxed)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         // SAFETY: the memory is given back once, in `release`. No memory at all is not asked for.
         let allocate = || unsafe { result::malloc_sync(bytes.max(1)) };
-        self.call("allocating memory", allocate).map_err(|error| match error {
+        let allocated = self.call("allocating memory", allocate).map_err(|error| match error {
             DeviceError::MemoryRanOut { device, free_bytes, .. } => {
                 DeviceError::OutOfMemory { device, wanted_bytes: bytes as u64, free_bytes }
             }
             other => other,
-        })
+        });
+        if allocated.is_ok() {
+            self.allocated_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        allocated
     }
 
-    fn release(&self, address: u64, _bytes: usize) {
+    fn release(&self, address: u64, bytes: usize) {
+        self.allocated_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         let freed = self.call("giving memory back", || {
             self.wait_for_all()?;
             // SAFETY: it came from `allocate`, and nothing that was asked for uses it any more.

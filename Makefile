@@ -6,7 +6,7 @@ DEMO_DIR ?= demo-out
 SOAK_MINUTES ?= 30
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle deb deb-test tarball tarball-test install clean
+.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle deb deb-test nas-test tarball tarball-test install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -64,6 +64,10 @@ deb-test: deb ## install, upgrade, remove and purge that package in a Debian of 
 	@.ci/setup deb-test
 	packaging/deb/test
 
+nas-test: deb ## try the README's part on SMB and NFS in an emulated machine with that package (needs root; an hour)
+	@.ci/setup nas-test
+	packaging/nas/test
+
 tarball: build ## make an archive with all libraries, for other distributions, in target/tarball
 	@.ci/setup tarball
 	packaging/tarball/build
@@ -81,6 +85,7 @@ install: ## install what `make build` built, with configuration, units, manual a
 	install -D -m 644 target/package/completions/_slomod $(DESTDIR)/usr/share/zsh/vendor-completions/_slomod
 	install -D -m 644 target/package/completions/slomod.fish $(DESTDIR)/usr/share/fish/vendor_completions.d/slomod.fish
 	install -D -m 644 README.md $(DESTDIR)/usr/share/doc/slomod/README.md
+	install -D -m 644 README.ko.md $(DESTDIR)/usr/share/doc/slomod/README.ko.md
 	install -D -m 644 config/report.schema.json $(DESTDIR)/usr/share/slomod/report.schema.json
 	install -D -m 644 systemd/slomod.service $(DESTDIR)/usr/lib/systemd/system/slomod.service
 	install -D -m 644 systemd/slomod.sysusers $(DESTDIR)/usr/lib/sysusers.d/slomod.conf

@@ -58,9 +58,9 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
             let reason = match job.on_the_first_device() {
                 Ok(engine) => return Ok(engine),
                 Err(NotOpened::Engine(error @ EngineError::Scale(_))) => return Err(error),
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error}; the network runs on the CPU"),
             };
-            log::info!("the network runs on the CPU: {reason}");
+            log::info!("{reason}");
             job.on_the_processor(Some(reason))
         }
     }

@@ -160,7 +160,7 @@ impl Interpolator for Renamed {
     }
 
     fn description(&self) -> EngineDescription {
-        EngineDescription { model_sha256: Some("other".into()), ..Blend.description() }
+        EngineDescription { model_sha256: Some("a".repeat(64)), ..Blend.description() }
     }
 }
 

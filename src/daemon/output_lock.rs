@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use log::Level;
 use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
@@ -88,7 +89,7 @@ impl OutputLock {
                 })?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&folder, file)),
+                Err(error) if is_held(error) => return Err(held(&folder, file)),
                 Err(error) => return Err(failed("cannot be locked", error.into())),
             }
             let lock = Self { file, path: path.clone() };
@@ -147,6 +148,11 @@ fn whose(path: &Path, error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// Whether somebody else has the lock: Linux's SMB client says "permission denied" where the server refuses it for that.
+fn is_held(error: Errno) -> bool {
+    matches!(error, Errno::WOULDBLOCK | Errno::ACCESS)
 }
 
 fn held(folder: &Path, file: File) -> Refusal {
@@ -442,6 +448,12 @@ mod tests {
         assert_eq!(locks.unwanted(|it| it == out).len(), 0);
         assert_eq!(locks.unwanted(|_| false).len(), 1);
         assert!(!out.join(LOCK_NAME).exists());
+    }
+
+    #[test]
+    fn a_lock_that_an_smb_server_refuses_is_somebody_elses() {
+        assert!(is_held(Errno::WOULDBLOCK) && is_held(Errno::ACCESS));
+        assert!(!is_held(Errno::NOLCK) && !is_held(Errno::OPNOTSUPP));
     }
 
     fn journal_in(folder: &Path) -> Mutex<Journal> {

@@ -108,22 +108,33 @@ fn w16_a_folder_that_hangs_holds_up_no_other_and_is_worked_once_it_answers() {
     check_share(&place, 1);
 }
 
-/// W36. The output hangs under a job, its worker and the daemon's own calls: the job is set aside, the next folder's is
-/// done meanwhile, and the clip of the share later, as if nothing had been; that it hung is not counted against it.
-#[test]
-fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
-    let (mut place, faults) = with_share("stall_timeout = \"10s\"");
-    let mut ledger = Ledger::default();
-    let (long, short) = (large(&place, 0), small(&place, 60));
-    drop_into_share(&place, &long, "long.mp4");
+/// A worker that stands still while it writes `long.mp4`'s output, which hangs for the daemon too from now on.
+fn hung_under_a_job(settings: &str) -> (Place, Faults) {
+    let (mut place, faults) = with_share(settings);
+    drop_into_share(&place, &large(&place, 0), "long.mp4");
     faults.hold(&Rule::new(WRITE, "/share-out/", Action::Hold).by(WORKER).once(3));
     start(&mut place, &faults);
     faults.wait_held(&place);
     hang(&faults, "/share-out");
-    place.wait("word of it", || place.log().contains("set aside"));
+    (place, faults)
+}
+
+/// A clip of the other folder is done meanwhile.
+fn one_elsewhere(place: &Place) -> Ledger {
+    let (mut ledger, short) = (Ledger::default(), small(place, 60));
     ledger.dropped("short.mp4", &short, 12);
     place.drop_clip(&short, "short.mp4");
-    wait_done(&place, "short.mp4");
+    wait_done(place, "short.mp4");
+    ledger
+}
+
+/// W36. The output hangs under a job, its worker and the daemon's own calls: the job is set aside, the next folder's is
+/// done meanwhile, and the clip of the share later, as if nothing had been; that it hung is not counted against it.
+#[test]
+fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
+    let (mut place, faults) = hung_under_a_job("stall_timeout = \"10s\"");
+    place.wait("word of it", || place.log().contains("set aside"));
+    let mut ledger = one_elsewhere(&place);
     let status = status_line(&place);
     assert!(status.contains("/share-out: does not answer since"), "{status}");
     assert!(status.contains("(long.mp4) is set aside until its folder answers"), "{status}");
@@ -143,19 +154,10 @@ fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
 /// within its time. The next start completes what was begun, once.
 #[test]
 fn w33_a_stop_ends_the_daemon_though_a_publication_hangs() {
-    let (mut place, faults) = with_share("");
-    let mut ledger = Ledger::default();
-    let (long, short) = (large(&place, 0), small(&place, 60));
-    drop_into_share(&place, &long, "long.mp4");
-    faults.hold(&Rule::new(WRITE, "/share-out/", Action::Hold).by(WORKER).once(3));
-    start(&mut place, &faults);
-    faults.wait_held(&place);
-    hang(&faults, "/share-out");
+    let (mut place, faults) = hung_under_a_job("");
     // Its worker goes on: it has no part in this.
     faults.let_go();
-    ledger.dropped("short.mp4", &short, 12);
-    place.drop_clip(&short, "short.mp4");
-    wait_done(&place, "short.mp4");
+    let mut ledger = one_elsewhere(&place);
     assert_eq!(place.terminate().code(), Some(0), "{}", place.log());
     assert!(!place.log().contains("panicked"), "{}", place.log());
     faults.clear();

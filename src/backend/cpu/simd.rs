@@ -234,11 +234,12 @@ pub(super) struct Avx512;
 #[cfg(target_arch = "x86_64")]
 macro_rules! store_neighbors {
     (8, $ptr:expr, $v:expr) => {{
-        // Halves of four apart: 01, 23 of the lower, the same again, then those of the upper.
-        let sums = x86::_mm256_hadd_ps($v, $v);
-        x86::_mm_storel_pd($ptr.cast(), x86::_mm_castps_pd(x86::_mm256_castps256_ps128(sums)));
-        let upper = x86::_mm256_extractf128_ps::<1>(sums);
-        x86::_mm_storel_pd($ptr.add(2).cast(), x86::_mm_castps_pd(upper));
+        // Never a hot path: what sums in pairs has 16 lanes.
+        let mut lanes = [0.0; 8];
+        x86::_mm256_storeu_ps(lanes.as_mut_ptr(), $v);
+        for (i, [a, b]) in lanes.as_chunks::<2>().0.iter().enumerate() {
+            $ptr.add(i).write(a + b);
+        }
     }};
     (16, $ptr:expr, $v:expr) => {{
         let even = x86::_mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 14, 12, 10, 8, 6, 4, 2, 0);

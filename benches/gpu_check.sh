@@ -4,6 +4,7 @@
 # Needs an NVIDIA driver; python3 with PyTorch for the comparison with PyTorch; compute-sanitizer, where it is installed,
 # looks for bad accesses and races. Golden files lie in golden/ beside this script, a clip of the caller's in clip.*.
 # Logs and results.json go to OUT (default: results beside this script); a table is printed last.
+# ONLY="network pipeline" ./gpu-check OUT takes these steps alone.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/results}
@@ -16,6 +17,7 @@ export SLOMOD_TEST_DEVICE=cuda SLOMOD_GOLDEN="$here/golden"
 step() {
     name=$1
     shift
+    case " ${ONLY-$name} " in *" $name "*) ;; *) return 0 ;; esac
     printf '== %s\n' "$name"
     start=$(date +%s)
     "$@" >"$out/$name.log" 2>&1
@@ -58,7 +60,7 @@ fi
 # What is left out: the stand-in for the driver, which the machine that built this bundle has tried.
 step ops ./kernels --skip nvidia:: --test-threads 4 --nocapture
 if [ -n "$(ls golden 2>/dev/null)" ]; then
-    grep -q skipped "$out/ops.log" && echo "note: part of the tests was skipped, see ops.log"
+    grep -qs skipped "$out/ops.log" && echo "note: part of the tests was skipped, see ops.log"
 else
     skip goldens "no golden files in golden/"
 fi

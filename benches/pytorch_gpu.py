@@ -1,6 +1,7 @@
 """The same networks in PyTorch f16 on the GPU, eager and compiled: `python pytorch_gpu.py OUT.json [WIDTHxHEIGHT ...]`.
 
 COMPILED names the networks that are compiled as well (all of them: v4.6,v4.22,v4.26): each takes a minute and more.
+COMPILE_MODE is torch.compile's mode, reduce-overhead unless given; max-autotune takes several minutes a network.
 
 Channels-last tensors, random weights and pictures; the features of both frames are computed for every picture. Medians
 over CUDA events. Lines go to standard output as they come, all of them as JSON to OUT.json.
@@ -55,7 +56,7 @@ def main():
             for mode in ("eager", "compiled"):
                 if mode == "compiled" and name not in os.environ.get("COMPILED", ",".join(NETWORKS)).split(","):
                     continue
-                run = torch.compile(net, mode="max-autotune") if mode == "compiled" else net
+                run = torch.compile(net, mode=os.environ.get("COMPILE_MODE", "reduce-overhead")) if mode == "compiled" else net
                 try:
                     with torch.inference_mode():
                         ms = milliseconds(lambda: run(*images, timestep))

@@ -5,6 +5,7 @@ the loss and steps in bf16 go the same way, that a run with the same seed gives 
 carries its metadata and, where a slomod program is given, that slomod makes the same picture from it as PyTorch.
 """
 import argparse
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from drawer import Drawer, turned
 from export import read_header, read_network
 from ifnet import sampling_grid, warp_pair
 from masks import mask_bank
@@ -69,6 +71,28 @@ def flow_is_exact(what, **kind):
     check(f"flow takes the frames to the truth{what}", best < 0.5 * mean, f"difference {best:.4f}, of the mean of both {mean:.4f}")
 
 
+def used_again():
+    """Mirrored and reversed scenes, in each of the sixteen ways, and batches mixed of them."""
+    torch.manual_seed(12)
+    batch = scenes(12).draw()
+    exact = difference(batch[0], batch[2], batch[1])
+    ways = [turned(batch, *way) for way in itertools.product((False, True), repeat=4)]
+    worst = max(difference(pair, flow, truth) for pair, truth, flow, _ in ways)
+    times = all(torch.equal(way[3], 1 - batch[3] if i % 2 else batch[3]) for i, way in enumerate(ways))
+    check("mirrored and reversed scenes have their flow", worst < 1.01 * exact and times, f"difference {exact:.4f}, at most {worst:.4f}")
+    drawer = Drawer(scenes(12), uses=3)
+    draw, drawn = drawer.scenes.draw, []
+    drawer.scenes.draw = lambda: drawn.append(1) or draw()
+    worst, last, repeated = 0, None, False
+    for _ in range(9):
+        drawer.refill()
+        drawer.draw_ahead()
+        pair, truth, flow, _ = drawer.batch
+        repeated |= last is not None and torch.equal(last, truth)
+        worst, last = max(worst, difference(pair, flow, truth)), truth.clone()
+    check("mixed batches have their flow", worst < 2 * exact and len(drawn) == 2 and not repeated, f"difference at most {worst:.4f}, {len(drawn)} drawn for 9")
+
+
 def shutter_rolls():
     """A row in the middle is read at the frame's time; the further from there, the further things have moved."""
     truths, flows = [], []
@@ -120,6 +144,7 @@ def main():
     flow_is_exact("")
     flow_is_exact(", with a rolling shutter too", rolling_every=1)
     shutter_rolls()
+    used_again()
     torch.manual_seed(10)
     batch = scenes(4).draw()
     trainee, losses = train(batch, STEPS)

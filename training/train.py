@@ -15,6 +15,7 @@ import sys
 import torch
 
 import ifnet
+from drawer import Drawer
 from export import read_state
 from masks import mask_bank
 from measure import measure_drawn, measure_triplets, psnr_db
@@ -53,6 +54,7 @@ def arguments():
     ap.add_argument("--phases", type=phases, default=phases("128x64:0.3,192x32:0.35,256x20:0.35"))
     ap.add_argument("--rate", type=float, default=1, help="factor on the learning rates; 0.3 goes well with --init")
     ap.add_argument("--flow-weight", type=float, default=0.05, help="of the flow term at the start, per pixel of error")
+    ap.add_argument("--uses", type=int, default=1, help="batches made for each that is drawn, mixed and turned; 1: as drawn")
     ap.add_argument("--photos", help="folder of pictures (photos.py)")
     ap.add_argument("--triplets", help="folder of triplets to measure on; never trained on")
     ap.add_argument("--textures", type=int, default=1500)
@@ -66,51 +68,10 @@ def arguments():
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/new"))
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument("--threads", type=int, default=1, help="on a CPU")
-    ap.add_argument("--compile", action="store_true",
-                    help="let PyTorch's compiler join small operations; compiles once for each network and crop")
     ap.add_argument("--no-graph", action="store_true", help="launch kernel by kernel")
     ap.add_argument("--log-every", type=int, default=100, help="steps")
     ap.add_argument("--write-every", type=float, default=60, help="seconds")
     return ap.parse_args()
-
-
-class Drawer:
-    """Keeps the batch in place and the next one in the making."""
-
-    def __init__(self, scenes):
-        self.scenes = scenes
-        self.cuda = scenes.device.type == "cuda"
-        self.batch = [v.clone() for v in scenes.draw()]
-        if self.cuda:
-            self.next = [torch.empty_like(v) for v in self.batch]
-            self.stream = torch.cuda.Stream()
-            self.drawn, self.taken = torch.cuda.Event(), torch.cuda.Event()
-            self.stream.wait_stream(torch.cuda.current_stream())
-            self._draw()
-
-    def _draw(self):
-        with torch.cuda.stream(self.stream):
-            for kept, new in zip(self.next, self.scenes.draw()):
-                kept.copy_(new)
-            self.drawn.record(self.stream)
-
-    def refill(self):
-        """Puts the next scenes into `batch`, on the current stream."""
-        if not self.cuda:
-            for kept, new in zip(self.batch, self.scenes.draw()):
-                kept.copy_(new)
-            return
-        current = torch.cuda.current_stream()
-        current.wait_event(self.drawn)
-        for kept, new in zip(self.batch, self.next):
-            kept.copy_(new)
-        self.taken.record(current)
-        self.stream.wait_event(self.taken)
-
-    def draw_ahead(self):
-        """Call when the networks are on their way: queues the drawing of the scenes after these."""
-        if self.cuda:
-            self._draw()
 
 
 class Run:
@@ -156,7 +117,7 @@ class Run:
             first = pathlib.Path(args.init or "") / f"{name}.safetensors"
             state = read_state(first) if args.init and first.exists() else None
             self.log(f"{name} starts from {first if state else 'random numbers'}")
-            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state, compiled=args.compile))
+            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state))
         if args.resume:
             saved = torch.load(args.out / "state.pt", map_location=self.device, weights_only=True)
             for trainee in self.trainees:
@@ -207,7 +168,7 @@ class Run:
                     self.measure(f"step {self.step}")
 
     def phase(self, crop, batch, until):
-        drawer = Drawer(Scenes(*self.bank, crop, batch))
+        drawer = Drawer(Scenes(*self.bank, crop, batch), self.args.uses)
         if self.cuda:
             torch.cuda.synchronize()
         for trainee in self.trainees:

@@ -22,9 +22,9 @@ WARM_UPS = 4
 
 
 class Trainee:
-    """`precision`: what the convolutions compute in. `compiled`: whether PyTorch's compiler joins the small operations."""
+    """`precision`: what the convolutions compute in."""
 
-    def __init__(self, name, widths, peak_rate, device, state=None, precision=None, compiled=False):
+    def __init__(self, name, widths, peak_rate, device, state=None, precision=None):
         self.name, self.widths, self.peak_rate, self.device = name, widths, peak_rate, device
         self.cuda = device.type == "cuda"
         precision = precision or (torch.bfloat16 if self.cuda else torch.float32)
@@ -58,7 +58,6 @@ class Trainee:
         self.stream = torch.cuda.Stream() if self.cuda else None
         self.steps = 0
         self.run = self.stats = None
-        self.forward, self.compiled = self.forward_plain, compiled
 
     @staticmethod
     def adamw():
@@ -72,9 +71,6 @@ class Trainee:
     def on_stream(self):
         return torch.cuda.stream(self.stream) if self.cuda else contextlib.nullcontext()
 
-    def forward_plain(self, pair, truth, flow, t, flow_weight):
-        return loss(self.working(pair, t), truth, flow, flow_weight)
-
     def _step(self, batch):
         pair, truth, flow, t = batch
         if self.working is not self.net:
@@ -82,7 +78,7 @@ class Trainee:
                 torch._foreach_copy_(self.copies, self.parameters)
         for p in self.copies:
             p.grad = None
-        total, stats = self.forward(pair, truth, flow, t, self.flow_weight)
+        total, stats = loss(self.working(pair, t), truth, flow, self.flow_weight)
         total.backward()
         if self.working is not self.net:
             for p in self.parameters:
@@ -104,8 +100,6 @@ class Trainee:
             self.stats = self._step(batch)
 
         self.run = plain
-        if self.compiled:
-            self.compile(batch)
         if not (self.cuda and graph):
             return
         current = torch.cuda.current_stream()
@@ -132,28 +126,6 @@ class Trainee:
         self.rate.zero_()
         for _ in range(WARM_UPS):
             self._step(batch)
-
-    def compile(self, batch):
-        """Makes `forward` the compiled one for this size of batch, where it works and gives the same loss; else says so."""
-        pair, truth, flow, t = batch
-        self.forward = self.forward_plain
-        try:
-            with self.on_stream():
-                # In its own time and not inside the compiler: makes the constants.
-                plain = self.forward(pair, truth, flow, t, self.flow_weight)[1].tolist()
-                compiled = torch.compile(self.forward_plain, dynamic=False)
-                total, stats = compiled(pair, truth, flow, t, self.flow_weight)
-                total.backward()
-            for p in self.copies:
-                p.grad = None
-            if abs(stats[0].item() - plain[0]) > 0.01 * abs(plain[0]):
-                raise RuntimeError(f"loss {stats[0].item():.5f}, {plain[0]:.5f} without the compiler")
-            self.forward = compiled
-        except Exception as error:  # Whatever went wrong, training without the compiler still works.
-            reason = (str(error).strip() or "no reason given").splitlines()[0]
-            print(f"{self.name}: not compiled, going on without: {type(error).__name__}: {reason}", flush=True)
-            for p in self.copies:
-                p.grad = None
 
     def step(self, rate_share, flow_weight):
         """One step on the batch given to `prepare`; queued on the network's stream."""

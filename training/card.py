@@ -18,7 +18,7 @@ from textures import SHARES as TEXTURES, read_photos, texture_bank
 
 SEED = 90210
 TEXTURE_COUNT, MASK_COUNT = 200, 120
-# Of a cell of the sheet, in pixels, and of all seven kinds those that it shows.
+# Of a cell of the sheet, in pixels, and of all kinds those that it shows.
 CELL = 144
 SHOWN = ("small fast objects", "repeated textures", "thin structures", "transparency", "motion of 1/8 to 1/4 of the picture")
 
@@ -76,6 +76,13 @@ def glass(scenes, p):
     p["opacity"][:, 1:] = scenes._rand(0.3, 0.7, LAYERS)
 
 
+def mirrored(scenes, p):
+    """What is behind shows again in the layer before it, and moves the other way down the picture."""
+    p["texture"][:, 1] = p["texture"][:, 0]
+    p["move"][:, 1] = p["move"][:, 0] * scenes.flipped
+    p["opacity"][:, 1] = scenes._rand(0.2, 0.45)
+
+
 def far(scenes, p):
     """Everything moves by an eighth to a quarter of the picture."""
     move = p["move"] + 1e-3 * scenes._direction(1 + LAYERS)
@@ -91,6 +98,7 @@ KINDS = {
     "transparency": (glass, {}),
     "motion of 1/8 to 1/4 of the picture": (far, {}),
     "rolling shutter": (None, {"rolling_every": 1, "readout": (0.3, 0.5)}),
+    "reflections": (mirrored, {}),
 }
 
 
@@ -130,7 +138,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("weights", nargs="+", help="files to measure; the sheet shows the first")
     ap.add_argument("--photos", help="folder of pictures (photos.py)")
-    ap.add_argument("--scenes", type=int, default=12, help="of each kind")
+    ap.add_argument("--scenes", type=int, default=8, help="of each kind")
     ap.add_argument("--crop", type=int, default=256)
     ap.add_argument("--sheet", type=pathlib.Path, help="JPEG to write: first frame, truth, result, three times the difference")
     args = ap.parse_args()

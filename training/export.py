@@ -1,5 +1,7 @@
 """Weights as files: safetensors in f16, with what they are in the header."""
+import hashlib
 import os
+import pathlib
 
 import tensorfile
 from ifnet import SCALES, IFNet
@@ -8,14 +10,25 @@ DATA = ("drawn scenes; textures: procedural, public-domain and CC0 pictures of s
         "a clip of Intel IoT DevKit (CC BY 4.0)")
 
 
-def write(path, state, widths, step, seed):
-    """Writes a state dict. Refuses numbers that are not finite in f16, and then leaves the old file."""
+def origin(path):
+    """What the header of weights that were trained on from the file `path` says of it: all steps so far, and its hash."""
+    header = read_header(path)
+    steps = int(header.get("slomod.step", 0)) + int(header.get("slomod.steps_before", 0))
+    return {"slomod.steps_before": str(steps), "slomod.init_sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}
+
+
+def write(path, state, widths, step, seed, begun_with=None):
+    """Writes a state dict. Refuses numbers that are not finite in f16, and then leaves the old file.
+
+    `step` and `seed` are those of the last run; `begun_with` is the `origin` of the weights that it began with.
+    """
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in state.items()}
     bad = [k for k, v in tensors.items() if not v.isfinite().all()]
     if bad:
         raise ValueError(f"{path}: not written, {len(bad)} tensors are not finite, such as {bad[0]}")
     header = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": ",".join(map(str, widths)),
               "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": DATA, "slomod.license": "MIT"}
+    header |= begun_with or {}
     partial = f"{path}.partial"
     tensorfile.save(tensors, partial, header)
     os.replace(partial, path)

@@ -44,6 +44,7 @@ class Scenes:
         self.x = torch.arange(crop, device=self.device).float()[None] - (crop - 1) / 2
         self.y = self.x.T.contiguous()
         self.half = torch.full((), 0.5, device=self.device)
+        self.flipped = torch.tensor([1.0, -1.0], device=self.device)
         self.ends = torch.arange(2.0, device=self.device).view(1, 1, 2, 1, 1)
         speeds = [min(s, crop / 4) for s in SPEEDS]
         self.speeds = torch.tensor(speeds, device=self.device)
@@ -123,6 +124,11 @@ class Scenes:
         p["edge"] = size / 2 / soft
         opacity = torch.lerp(torch.lerp(torch.ones_like(size), self._rand(0.3, 0.7, n), glass), self._rand(0.15, 0.5, n), shadow)
         p["opacity"] = opacity * self._chance(0.62, n)
+        # Reflections: what is behind shows again, faintly, and moves the other way down the picture.
+        mirror = self._chance(0.06, 1)
+        p["texture"][:, 1] = torch.where(mirror[:, 0] > 0, p["texture"][:, 0], p["texture"][:, 1])
+        p["move"][:, 1] = torch.lerp(p["move"][:, 1], p["move"][:, 0] * self.flipped, mirror)
+        p["opacity"][:, 1] = torch.lerp(p["opacity"][:, 1], self._rand(0.15, 0.45), mirror[:, 0])
         contrast = torch.exp(self._rand(-0.5, 0.15, n)) * (1 - shadow)
         p["contrast"] = contrast
         p["bright"] = torch.lerp((1 - contrast) * self._rand(0.2, 0.8, n), torch.zeros_like(size), shadow)

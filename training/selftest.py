@@ -5,6 +5,7 @@ the loss and steps in bf16 go the same way, that a run with the same seed gives 
 carries its metadata and, where a slomod program is given, that slomod makes the same picture from it as PyTorch.
 """
 import argparse
+import hashlib
 import itertools
 import pathlib
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from drawer import Drawer, turned
-from export import read_header, read_network
+from export import DATA, read_header, read_network
 from ifnet import sampling_grid, warp_pair
 from masks import mask_bank
 from measure import interpolate, read_picture
@@ -90,7 +91,8 @@ def used_again():
         pair, truth, flow, _ = drawer.batch
         repeated |= last is not None and torch.equal(last, truth)
         worst, last = max(worst, difference(pair, flow, truth)), truth.clone()
-    check("mixed batches have their flow", worst < 2 * exact and len(drawn) == 2 and not repeated, f"difference at most {worst:.4f}, {len(drawn)} drawn for 9")
+    check("mixed batches have their flow", worst < 2 * exact and len(drawn) == 2 and not repeated,
+          f"difference at most {worst:.4f}, {len(drawn)} drawn for 9")
 
 
 def shutter_rolls():
@@ -118,9 +120,31 @@ def low_precision(batch, losses):
     check("steps in bf16 go the same way", apart < 0.05, f"losses at most {apart:.1%} apart")
 
 
-def same_picture(slomod, file, folder):
+def goes_on(folder):
+    """The program itself: a run, the same run resumed, and another begun with its weights."""
+    program = [sys.executable, str(pathlib.Path(__file__).with_name("train.py")), "--device", "cpu", "--networks", "t=16/16/16/16/16",
+               "--phases", "64x2:1", "--textures", "20", "--texture-side", "96", "--masks", "8", "--held-out", "2"]
+
+    def run(out, *more):
+        done = subprocess.run([*program, "--out", str(folder / out), *more], capture_output=True, text=True)
+        check(f"train.py {' '.join(more[:1])} ends well", done.returncode == 0, done.stderr.strip().splitlines()[-1] if done.returncode else out)
+        return done.stdout, folder / out / "t.safetensors"
+
+    _, first = run("first", "--save-state", "--steps", "3")
+    header = read_header(first)
+    check("a run says its steps", header["slomod.step"] == "3" and "slomod.steps_before" not in header, header["slomod.step"])
+    said, _ = run("first", "--resume", "--steps", "5")
+    check("a resumed run goes on", "goes on at step 3" in said and read_header(first)["slomod.step"] == "5", "3 steps, then 2")
+    _, second = run("second", "--init", str(first.parent), "--steps", "2")
+    header = read_header(second)
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    check("weights say what they began with", (header["slomod.steps_before"], header["slomod.init_sha256"]) == ("5", digest),
+          f"{header['slomod.steps_before']} steps before")
+
+
+def same_picture(slomod, file, folder, what):
     torch.manual_seed(9)
-    pair = scenes(1).draw()[0][0]
+    pair = scenes(2).draw()[0][1]
     wide = torch.nn.functional.interpolate(pair, size=(100, 150), mode="bicubic", align_corners=False).clamp(0, 1)
     names = [folder / "img0.png", folder / "img1.png"]
     for image, name in zip(wide, names):
@@ -130,9 +154,9 @@ def same_picture(slomod, file, folder):
     ours = (ours * 255).round().permute(1, 2, 0).numpy()
     out = folder / "between.png"
     subprocess.run([slomod, "interpolate", *map(str, names), "--timestep", "0.3", "--output", str(out), "--model", str(file),
-                    "--scale", "1", "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
+                    "--scale", "1", "--device", "cpu", "--force"], check=True, stdout=subprocess.DEVNULL)
     difference = np.abs(np.asarray(Image.open(out).convert("RGB")).astype(float) - ours)
-    check("slomod makes the same picture", difference.mean() <= MEAN_TOLERANCE and difference.max() <= MAX_TOLERANCE,
+    check(f"slomod makes the same picture{what}", difference.mean() <= MEAN_TOLERANCE and difference.max() <= MAX_TOLERANCE,
           f"levels of 255: mean {difference.mean():.4f}, most {difference.max():.0f}")
 
 
@@ -157,12 +181,16 @@ def main():
         file = pathlib.Path(folder) / "selftest.safetensors"
         trainee.export(file, 7)
         header = read_header(file)
-        check("the header says what it is", header["slomod.step"] == str(STEPS) and header["slomod.widths"] == "16,16,16,16,16",
-              header["slomod.layout"])
+        said = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": "16,16,16,16,16", "slomod.step": str(STEPS),
+                "slomod.seed": "7", "slomod.license": "MIT", "slomod.data": DATA}
+        check("the header says what it is", header == said, header["slomod.layout"])
         close = all(torch.allclose(p, q, atol=1e-3, rtol=1e-3) for p, q in zip(trainee.average, read_network(file).parameters()))
         check("the file holds the averaged weights", close, "in f16")
+        goes_on(pathlib.Path(folder))
         if args.slomod:
-            same_picture(args.slomod.resolve(), file, pathlib.Path(folder))
+            same_picture(args.slomod.resolve(), file, pathlib.Path(folder), "")
+            starter = pathlib.Path(__file__).parent.parent / "models/starter.safetensors"
+            same_picture(args.slomod.resolve(), starter, pathlib.Path(folder), " with the starter's flows")
         else:
             print("skipped: no slomod program given (--slomod PATH)")
 

@@ -16,7 +16,7 @@ import torch
 
 import ifnet
 from drawer import Drawer
-from export import read_state
+from export import origin, read_state
 from masks import mask_bank
 from measure import measure_drawn, measure_triplets, psnr_db
 from scenes import Scenes
@@ -115,16 +115,21 @@ class Run:
             widths, rate = NETWORKS.get(name, NETWORKS["starter"])
             widths = tuple(map(int, custom.split("/"))) if custom else widths
             first = pathlib.Path(args.init or "") / f"{name}.safetensors"
-            state = read_state(first) if args.init and first.exists() else None
-            self.log(f"{name} starts from {first if state else 'random numbers'}")
-            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state))
+            given = bool(args.init) and first.exists()
+            state, begun_with = (read_state(first), origin(first)) if given else (None, None)
+            self.log(f"{name} starts from {first if given else 'random numbers'}")
+            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state, begun_with=begun_with))
         if args.resume:
-            saved = torch.load(args.out / "state.pt", map_location=self.device, weights_only=True)
+            # PyTorch 1's reader of weights alone knows no numbers beside tensors.
+            alone = {"weights_only": True} if int(torch.__version__.split(".")[0]) > 1 else {}
+            saved = torch.load(args.out / "state.pt", map_location=self.device, **alone)
             for trainee in self.trainees:
                 trainee.restore(saved[trainee.name])
             self.step, self.spent = saved["step"], saved["spent"]
             self.log(f"goes on at step {self.step}")
-        torch.manual_seed(args.seed + 2 + self.step)
+        # Runs that go on from each other with the same seed see other scenes.
+        before = max(int((trainee.begun_with or {}).get("slomod.steps_before", 0)) for trainee in self.trainees)
+        torch.manual_seed(args.seed + 2 + self.step + before)
 
     def progress(self):
         if self.args.steps:

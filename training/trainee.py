@@ -22,10 +22,10 @@ WARM_UPS = 4
 
 
 class Trainee:
-    """`precision`: what the convolutions compute in."""
+    """`precision`: what the convolutions compute in; `begun_with`: where `state` is from (`export.origin`)."""
 
-    def __init__(self, name, widths, peak_rate, device, state=None, precision=None):
-        self.name, self.widths, self.peak_rate, self.device = name, widths, peak_rate, device
+    def __init__(self, name, widths, peak_rate, device, state=None, precision=None, begun_with=None):
+        self.name, self.widths, self.peak_rate, self.device, self.begun_with = name, widths, peak_rate, device, begun_with
         self.cuda = device.type == "cuda"
         precision = precision or (torch.bfloat16 if self.cuda else torch.float32)
         net = IFNet(widths)
@@ -155,7 +155,7 @@ class Trainee:
 
     def export(self, path, seed):
         names = [name for name, _ in self.net.named_parameters()]
-        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed)
+        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed, self.begun_with)
 
     def state(self):
         return {"net": self.net.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(),

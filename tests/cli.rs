@@ -61,18 +61,18 @@ fn a_clip_becomes_slow_motion_with_its_report() {
         "--factor",
         "2",
         "--json",
+        "--device",
+        "cpu",
     ];
     let run = slomod(&args);
     assert_eq!(code(&run), 0, "{}", stderr(&run));
+    assert!(stderr(&run).contains("frames in, "), "a log gets plain lines: {}", stderr(&run));
     assert_eq!(names(folder.path()), ["in.mp4", "out.mp4", "out.mp4.json"]);
     let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(printed["status"], "done");
     assert_eq!(printed["output"]["frames"]["total"], 20);
     assert_eq!(printed["source"]["sha256"], printed["source"]["sha256_after"]);
-    assert_eq!(
-        printed["device"]["fallback"], true,
-        "no GPU engine in this version, and the report says so"
-    );
+    assert_eq!(printed["device"]["fallback"], false, "the processor was asked for");
     assert_eq!(schema::faults(&printed), Vec::<String>::new());
     let written = schema::read(&folder.path().join("out.mp4.json"));
     assert_eq!(written.output.unwrap().sha256, printed["output"]["sha256"]);
@@ -102,12 +102,36 @@ fn wrong_arguments_end_with_64() {
         &["convert", input, "--output", output, "--device", "tpu"],
         &["convert", input, "--output", input, "--overwrite"],
         &["convert", input, "--output", "/tmp/out.webm"],
+        &["convert", input, "--output", output, "--codec", "ffv1"],
+        &["convert", input, "--output", "/tmp/out.mov", "--codec", "av1"],
+        &["convert", input, "--output", "/tmp/out.mkv", "--codec", "ffv1", "--crf", "3"],
+        &["convert", input, "--output", output, "--crf", "52"],
+        &["convert", input, "--output", output, "--preset", "quick"],
     ] {
         let run = slomod(args);
         assert_eq!(code(&run), 64, "{args:?}: {}", stderr(&run));
         assert!(!stderr(&run).is_empty(), "{args:?} says nothing");
     }
     assert_eq!(names(folder.path()), ["in.mp4"]);
+}
+
+#[test]
+fn a_report_is_written_where_it_is_asked_for_also_of_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "0.3");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let convert = |input: &str, report: &str| {
+        let output = path("out.mp4");
+        let ends = ["convert", input, "--output", &output, "--overwrite", "--report", report];
+        slomod(&[&ends[..], &["--model", "blend", "--factor", "2"]].concat())
+    };
+    let run = convert(input.to_str().unwrap(), &path("done.json"));
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    assert_eq!(names(folder.path()), ["done.json", "in.mp4", "out.mp4"]);
+    assert!(schema::read(Path::new(&path("done.json"))).output.is_some());
+    std::fs::write(path("text.mp4"), "no video\n".repeat(1000)).unwrap();
+    assert_eq!(code(&convert(&path("text.mp4"), &path("refused.json"))), 65);
+    assert!(schema::read(Path::new(&path("refused.json"))).output.is_none());
 }
 
 #[test]
@@ -124,7 +148,7 @@ fn each_kind_of_failure_has_its_code_and_names_its_file() {
     let output = output.to_str().unwrap();
     for (expected, word, args) in [
         (65, "text.mp4", &["convert", text, "--output", output][..]),
-        (69, "cuda", &["convert", input, "--output", output, "--device", "cuda"]),
+        (69, "cuda", &["convert", input, "--output", output, "--device", "cuda:1000"]),
         (73, "/no/such/folder", &["convert", input, "--output", "/no/such/folder/out.mp4"]),
         (74, "missing.mp4", &["convert", "/missing.mp4", "--output", output]),
         (78, "weights.safetensors", &["convert", input, "--output", output, "--model", weights]),
@@ -175,15 +199,31 @@ fn help_is_there_for_every_command() {
         "interpolate",
         "evaluate",
         "check",
+        "init",
         "status",
         "retry",
+        "pause",
+        "resume",
+        "cancel",
+        "rescan",
+        "reload",
+        "metrics",
         "import",
+        "systemd-dropin",
         "daemon",
         "demo",
     ] {
         let run = slomod(&[command, "--help"]);
         assert_eq!(code(&run), 0, "{command}");
-        assert!(run.stdout.len() > 100, "{command}");
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(text.contains(&format!("Usage: slomod {command}")) && text.len() > 150, "{text}");
+        assert!(text.contains("-h, --help") && !text.contains("TODO"), "{text}");
+    }
+    let all = String::from_utf8_lossy(&slomod(&["--help"]).stdout).into_owned();
+    let lines = all.lines().filter_map(|it| it.strip_prefix("  "));
+    let listed = lines.filter(|it| it.starts_with(char::is_alphabetic));
+    for command in listed.filter_map(|it| it.split_whitespace().next()) {
+        assert_eq!(code(&slomod(&[command, "--help"])), 0, "{command}");
     }
 }
 

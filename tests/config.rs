@@ -289,7 +289,10 @@ fn settings_that_contradict_each_other_are_refused() {
         ("mode = \"smooth\"\nspeed = 0.5", "slow"),
         ("mode = \"smooth\"\nfactor = 2\nfps = 60", "give one"),
         ("codec = \"ffv1\"\ncontainer = \"mp4\"", "mkv"),
+        ("codec = \"av1\"\ncontainer = \"mov\"", "mp4 or mkv"),
         ("codec = \"ffv1\"\ncrf = 3", "lossless"),
+        ("crf = 52", "0 to 51"),
+        ("codec = \"ffv1\"\npreset = \"slow\"", "FFV1 has none"),
         ("codec = \"av1\"\npreset = \"slow\"", "0 to 13"),
     ] {
         let (_, _, message) = problem(&with(wrong));

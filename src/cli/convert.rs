@@ -281,6 +281,11 @@ pub(super) fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
         );
         return Err(CliError::new(ExitCode::Usage, message));
     }
+    let container = args.container.or_else(|| Container::of_name(&args.output));
+    if let Some(found) = args.settings()?.encoding.contradiction(container) {
+        let message = format!("--{}: {}", found.setting, found.message);
+        return Err(CliError::new(ExitCode::Usage, message));
+    }
     if there(&args.output) && !args.overwrite {
         let message = format!(
             "{}: is there already; name another output or pass --overwrite",

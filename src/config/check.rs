@@ -14,7 +14,7 @@ use crate::config::raw::{
 };
 use crate::config::service::{hook, metrics};
 use crate::config::settings::{
-    Codec, Container, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
+    Codec, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
 };
 use crate::frame::rational_text;
 
@@ -31,20 +31,6 @@ pub(super) type Checked<T> = Result<T, Problem>;
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Priorities that a folder may have.
 const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
-/// Presets of x264 and x265.
-const X26X_PRESETS: [&str; 10] = [
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-];
-
 pub(super) fn wrong<T, V>(at: &Spanned<V>, message: String) -> Checked<T> {
     Err(Problem { offset: at.span().start, message })
 }
@@ -278,51 +264,29 @@ fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
 
 fn encoding(default: Codec, raw: &RawWatch) -> Checked<Encoding> {
     let codec = raw.codec.as_ref().map_or(default, |it| *it.get_ref());
-    let container = match &raw.container {
-        Some(at) => match at.get_ref() {
-            OrAuto::Auto => None,
-            OrAuto::Value(Container::Mp4) if codec == Codec::Ffv1 => {
-                return wrong(at, "FFV1 does not go into mp4: use mkv or mov".into());
-            }
-            OrAuto::Value(value) => Some(*value),
-        },
-        None => None,
-    };
-    let highest = match codec {
-        Codec::H264 | Codec::H265 => Some(51),
-        Codec::Av1 => Some(63),
-        Codec::Ffv1 => None,
-    };
+    let container = raw.container.as_ref().and_then(|at| match at.get_ref() {
+        OrAuto::Auto => None,
+        OrAuto::Value(value) => Some(*value),
+    });
     let crf = match unless_auto(&raw.crf) {
         None => None,
-        Some((at, text)) => match (text.parse::<u8>(), highest) {
-            (_, None) => return wrong(at, "FFV1 is lossless and has no `crf`: use auto".into()),
-            (Ok(value), Some(highest)) if value <= highest => Some(value),
-            (_, Some(highest)) => {
-                return wrong(at, format!("`crf` is {text}: use auto or 0 to {highest}"));
+        Some((at, text)) => match text.parse() {
+            Ok(value) => Some(value),
+            Err(_) => {
+                let range = codec.crf_max().map_or_else(String::new, |it| format!(" or 0 to {it}"));
+                return wrong(at, format!("`crf` is {text}: use auto{range}"));
             }
         },
     };
-    let preset = match unless_auto(&raw.preset) {
-        None => None,
-        Some((at, text)) => {
-            let known = match codec {
-                Codec::H264 | Codec::H265 => X26X_PRESETS.contains(&text),
-                Codec::Av1 => text.parse::<u8>().is_ok_and(|it| it <= 13),
-                Codec::Ffv1 => false,
-            };
-            if !known {
-                let names = match codec {
-                    Codec::H264 | Codec::H265 => X26X_PRESETS.join(", "),
-                    Codec::Av1 => "0 to 13".into(),
-                    Codec::Ffv1 => "none for FFV1".into(),
-                };
-                return wrong(at, format!("`preset` is {text}: use auto or one of: {names}"));
-            }
-            Some(text.to_owned())
-        }
+    let preset = unless_auto(&raw.preset).map(|(_, text)| text.to_owned());
+    let encoding = Encoding { codec, crf, preset, container };
+    let Some(found) = encoding.contradiction(container) else { return Ok(encoding) };
+    let at = match found.setting {
+        "container" => raw.container.as_ref().map(|at| at.span().start),
+        "crf" => raw.crf.as_ref().map(|at| at.span().start),
+        _ => raw.preset.as_ref().map(|at| at.span().start),
     };
-    Ok(Encoding { codec, crf, preset, container })
+    Err(Problem { offset: at.unwrap_or_default(), message: found.message })
 }
 
 fn on_success(raw: &RawWatch) -> Checked<OnSuccess> {

@@ -3,6 +3,7 @@
 pub mod beside;
 mod check;
 pub mod content;
+pub mod encoding;
 pub mod file;
 pub mod raw;
 mod service;

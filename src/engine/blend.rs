@@ -53,6 +53,7 @@ impl Interpolator for Blend {
             model_name: "blend".into(),
             model_sha256: None,
             scale: 1.0,
+            model_notes: Vec::new(),
             steps: Vec::new(),
         }
     }

@@ -181,7 +181,7 @@ pub trait Ahead {
 /// What an engine is, for the report and the log.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EngineDescription {
-    /// `cpu`, later `cuda`.
+    /// `cpu` or `cuda`.
     pub device_kind: String,
     /// Human name of the device, such as the processor's.
     pub device_name: String,
@@ -199,6 +199,9 @@ pub struct EngineDescription {
     pub model_sha256: Option<String>,
     /// Flow scale in use (0.25, 0.5, 1, 2).
     pub scale: f32,
+    /// What is done otherwise than the network's authors do it.
+    #[serde(default)]
+    pub model_notes: Vec<String>,
     /// What was done since the start because a device failed or its memory did not suffice, in order.
     #[serde(default)]
     pub steps: Vec<String>,

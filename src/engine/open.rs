@@ -43,7 +43,11 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
     for note in &network.notes {
         log::info!("{}: {note}", settings.model.as_deref().unwrap_or(Path::new("")).display());
     }
-    let origin = Origin { model_sha256: Some(weights.sha256()), ..Origin::default() };
+    let origin = Origin {
+        model_sha256: Some(weights.sha256()),
+        model_notes: network.notes.clone(),
+        ..Origin::default()
+    };
     let job = Arc::new(Job { settings: settings.clone(), network, origin });
     match settings.device {
         Device::Cpu => job.on_the_processor(None),

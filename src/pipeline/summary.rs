@@ -151,9 +151,11 @@ pub fn done(facts: Facts<'_>) -> Report {
                        set `masks` where there are any";
         notices.push(report::Notice { code: "overlays_undecided".into(), message: message.into() });
     }
-    let step =
-        |message: &String| report::Notice { code: "device_step".into(), message: message.clone() };
-    notices.extend(engine.steps.iter().map(step));
+    let said = |code: &'static str| {
+        move |message: &String| report::Notice { code: code.into(), message: message.clone() }
+    };
+    notices.extend(engine.model_notes.iter().map(said("model_note")));
+    notices.extend(engine.steps.iter().map(said("device_step")));
     let interpolation = report::Interpolation {
         factor: task.settings.factor,
         speed: 1.0 / real(plan.stretch),

@@ -30,6 +30,7 @@ fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDes
         model_name: "rife v4.26".into(),
         model_sha256: None,
         scale: 1.0,
+        model_notes: Vec::new(),
         steps: Vec::new(),
     }
 }

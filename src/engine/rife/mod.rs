@@ -43,6 +43,8 @@ pub struct Origin {
     pub device_name: String,
     /// Why `auto` did not get a GPU.
     pub fallback_reason: Option<String>,
+    /// What is done otherwise than the network's authors do it.
+    pub model_notes: Vec<String>,
 }
 
 /// A network, its packed weights and everything it keeps between frames. Memory is allocated for the first pair of a
@@ -312,6 +314,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             model_name: self.network.plan.name.clone(),
             model_sha256: self.origin.model_sha256.clone(),
             scale: self.scale_in_use,
+            model_notes: self.origin.model_notes.clone(),
             steps: Vec::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! The demo's clip, as far as it needs no network.
+//! The demo: its clip, what it measures, and the whole of it with a small clip.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::path::Path;
@@ -115,4 +115,43 @@ fn a_folder_of_somebody_else_is_left_alone_and_one_of_a_demo_is_emptied() {
     std::fs::write(demo.out.join("old.mp4"), "old").unwrap();
     let again = prepare(&folder.path().join("new")).unwrap();
     assert!(!again.out.join("old.mp4").exists() && again.drop.is_dir() && again.state.is_dir());
+}
+
+/// Everything but drawing the clip: daemon, job, figures, contact sheet, what is left behind.
+#[test]
+fn a_clip_of_ones_own_becomes_video_report_and_sheet() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("mine.video");
+    let made = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=1", "-f", "mp4"])
+        .arg(&clip)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let demo = |clip: &Path| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_slomod"))
+            .args(["demo", "--factor", "2", "--device", "cpu", "--clip"])
+            .arg(clip)
+            .arg("--dir")
+            .arg(folder.path().join("demo"))
+            .output()
+            .unwrap()
+    };
+    let run = demo(&clip);
+    let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}");
+    assert!(["PSNR", "SSIM", "frames a second"].iter().all(|it| said.contains(it)), "{said}");
+    let left = |name: &str| folder.path().join("demo").join(name).metadata().unwrap().len();
+    assert!(left("contact_sheet.png") > 1000 && left("daemon.log") > 0);
+    let mut out: Vec<_> = std::fs::read_dir(folder.path().join("demo/out"))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    out.sort();
+    assert_eq!(out.len(), 2, "{out:?}");
+    assert!(out[0].ends_with(".mp4") && out[1].ends_with(".json"), "{out:?}");
+
+    std::fs::write(&clip, "no video\n".repeat(1000)).unwrap();
+    let refused = demo(&clip);
+    assert_eq!(refused.status.code(), Some(65), "{}", String::from_utf8_lossy(&refused.stderr));
 }

@@ -80,8 +80,16 @@ fn shared(folder: &str) -> PathBuf {
 /// Files whose name starts so, in the shared folder and in all folders of `SLOMOD_GOLDEN_DIR`.
 fn files(prefix: &str) -> Vec<PathBuf> {
     let further = std::env::var_os("SLOMOD_GOLDEN_DIR").unwrap_or_default();
+    let named: Vec<PathBuf> =
+        std::env::split_paths(&further).filter(|path| !path.as_os_str().is_empty()).collect();
+    for folder in &named {
+        let mut entries = std::fs::read_dir(folder).unwrap_or_else(|error| {
+            panic!("SLOMOD_GOLDEN_DIR names {}: {error}", folder.display())
+        });
+        assert!(entries.next().is_some(), "SLOMOD_GOLDEN_DIR names {}: empty", folder.display());
+    }
     let mut folders = vec![shared("golden")];
-    folders.extend(std::env::split_paths(&further).filter(|path| !path.as_os_str().is_empty()));
+    folders.extend(named);
     let mut found = vec![];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {

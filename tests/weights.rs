@@ -158,3 +158,28 @@ fn grouped_convolutions_are_widened_with_zeros() {
         }
     }
 }
+
+/// models/README.md says what is shipped.
+#[test]
+fn the_shipped_weights_are_those_of_their_card() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let path = folder.join("starter.safetensors");
+    let weights = Weights::open(&path).unwrap();
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(
+        card.contains(&format!("| SHA-256 | `{}` |", weights.sha256())),
+        "the card has another"
+    );
+    assert!(path.metadata().unwrap().len() <= 4_000_000, "more than 4 MB");
+    assert_eq!(Network::read(&weights).unwrap().notes, Vec::<String>::new());
+    for (key, value) in [
+        ("slomod.layout", "RIFE v4.26"),
+        ("slomod.widths", "96,64,48,32,16"),
+        ("slomod.license", "MIT"),
+    ] {
+        assert_eq!(weights.metadata(key), Some(value), "{key}");
+    }
+    for key in ["slomod.step", "slomod.steps_before", "slomod.seed", "slomod.data"] {
+        assert!(weights.metadata(key).is_some_and(|it| !it.is_empty()), "{key}");
+    }
+}

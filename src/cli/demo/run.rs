@@ -105,7 +105,8 @@ fn configuration(args: &DemoArgs, demo: &DemoFolder) -> Result<String, CliError>
     };
     Ok(format!(
         "[daemon]\nstate_dir = {}\ndevice = \"{}\"\nmodel = {model}\nsettle = \"{SETTLE}\"\n\n\
-         [[watch]]\npath = {}\noutput = {}\nmode = \"slow\"\nfactor = {}\n",
+         [[watch]]\npath = {}\noutput = {}\nmode = \"slow\"\nfactor = {}\n\
+         # Any name will do: it is not for the name that this clip is here.\nextensions = []\n",
         quoted(&demo.state),
         args.device,
         quoted(&demo.drop),

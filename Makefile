@@ -17,6 +17,8 @@ help: ## list the targets
 
 # A build without the CUDA kernels is an error here; a plain `cargo build` warns and goes on.
 build test demo gpu-bundle deb tarball: export SLOMOD_REQUIRE_KERNELS = 1
+# Debian's PyTorch: the recipe in training/ and `slomod import` are tested with it.
+test: export SLOMOD_REQUIRE_TORCH = 1
 
 setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
 	@.ci/setup build
@@ -27,8 +29,9 @@ build: setup ## build target/release/slomod, for CPU and GPU; needs no GPU, driv
 demo: build ## draw a clip, drop it into a watched folder, show what comes out
 	target/release/slomod demo --dir $(DEMO_DIR) $(if $(CLIP),--clip "$(CLIP)")
 
-test: ## everything that decides whether a change lands
+test: ## everything that decides whether a change lands; installs what that takes (PyTorch too, 550 MB)
 	@.ci/setup test
+	@.ci/setup torch
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod common;
+#[path = "support/torch.rs"]
+mod torch;
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -388,13 +390,10 @@ fn a_failed_import_leaves_what_was_there() {
     assert!(error.to_string().contains("cannot be written"), "{error}");
 }
 
-/// The real thing, where `SLOMOD_TORCH_PYTHON` names a Python with PyTorch.
+/// The real thing, and by the program itself.
 #[test]
 fn what_pytorch_saves_is_read() {
-    let Some(python) = std::env::var_os("SLOMOD_TORCH_PYTHON") else {
-        eprintln!("skipped: SLOMOD_TORCH_PYTHON names no Python with PyTorch");
-        return;
-    };
+    let Some(python) = torch::python() else { return };
     let folder = Folder::new();
     let plain = folder.put("plain.safetensors", &V4_26.file(11));
     let script = "
@@ -421,7 +420,12 @@ torch.save(state, sys.argv[2] + '/legacy.pkl', _use_new_zipfile_serialization=Fa
         .unwrap();
     assert!(status.success());
     for name in ["plain.pkl", "nested.pth"] {
-        import(&folder.0.path().join(name), &folder.output()).unwrap();
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_slomod"))
+            .arg("import")
+            .args([folder.0.path().join(name), folder.output()])
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
         assert_eq!(network(&folder.output()), expected(&V4_26, 11), "{name}");
     }
     let error = import(&folder.0.path().join("legacy.pkl"), &folder.output()).unwrap_err();

@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 bundle=target/gpu-bundle
 benches/static_ffmpeg.sh
 export PKG_CONFIG_PATH=$PWD/target/ffmpeg-static/lib/pkgconfig SLOMOD_REQUIRE_KERNELS=1
+# What two binaries share is in both; this makes them a fifth smaller.
+export CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 # A target folder of its own: FFmpeg is linked in another way there.
 build=(--locked --release --features static-ffmpeg --target-dir target/gpu-build --message-format=json-render-diagnostics)
 

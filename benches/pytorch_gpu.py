@@ -4,7 +4,7 @@ COMPILED names the networks that are compiled as well (all of them: v4.6,v4.22,v
 COMPILE_MODE is torch.compile's mode, reduce-overhead unless given; max-autotune takes several minutes a network.
 
 Channels-last tensors, random weights and pictures; the features of both frames are computed for every picture. Medians
-over CUDA events. Lines go to standard output as they come, all of them as JSON to OUT.json.
+over CUDA events. Lines go to standard output as they come, all of them as JSON to OUT.json each time.
 """
 import json
 import os
@@ -43,9 +43,9 @@ def main():
     torch.manual_seed(1)
     torch.backends.cudnn.benchmark = True
     rows = []
-    for name, (widths, head) in NETWORKS.items():
-        multiple = 2 ** (len(widths) + 1)
-        for size in sizes:
+    for size in sizes:
+        for name, (widths, head) in NETWORKS.items():
+            multiple = 2 ** (len(widths) + 1)
             width, height = map(int, size.split("x"))
             padded = [-(-side // multiple) * multiple for side in (height, width)]
             base = F.interpolate(torch.rand(1, 3, 24, 40), size=padded, mode="bicubic").clamp(0, 1)
@@ -65,7 +65,11 @@ def main():
                     continue
                 rows.append(dict(network=name, size=size, mode=mode, ms=ms, fps=1000 / ms))
                 print(f"{name} {size} PyTorch f16 {mode}: {ms:.3f} ms, {1000 / ms:.1f} pictures/s", flush=True)
+                write(out, rows)
                 torch._dynamo.reset()
+
+
+def write(out, rows):
     facts = dict(torch=torch.__version__, device=torch.cuda.get_device_name(), rows=rows)
     with open(out, "w") as file:
         json.dump(facts, file, indent=1)

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+/// Kernels that are printed of each network.
+const SLOWEST: usize = 8;
+
 /// Reads `steps`, the JSON files and `REVISION`; writes `results.json` beside them and prints the tables.
 pub fn write(folder: &Path) {
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -18,12 +21,14 @@ pub fn write(folder: &Path) {
         steps.push(json!({ "step": field(), "ended": field(), "seconds": field() }));
     }
     all.insert("steps".into(), Value::Array(steps.clone()));
-    for name in ["network", "kernels", "pipeline", "convert", "pytorch"] {
+    for name in ["network", "kernels", "sweep", "pipeline", "convert", "pytorch"] {
         if let Ok(value) = serde_json::from_str::<Value>(&text(&format!("{name}.json"))) {
             all.insert(name.into(), value);
         }
     }
     print_rates(&all);
+    print_kernels(&all);
+    print_clip(&all);
     println!("\n| step | ended with | s |\n|---|---|---|");
     for step in &steps {
         let ended = match step["ended"].as_str().unwrap_or_default() {
@@ -63,6 +68,56 @@ fn print_rates(all: &Map<String, Value>) {
             shown(row["ahead_batched_fps"].as_f64()),
             shown(peer("eager")),
             shown(peer("compiled")),
+        );
+    }
+}
+
+/// The launches that take most of the time of a batch, of each network.
+fn print_kernels(all: &Map<String, Value>) {
+    let Some(rows) = all.get("kernels").and_then(|it| it["rows"].as_array()) else { return };
+    let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
+    let time = |row: &Value| number(row, "microseconds") * number(row, "launches");
+    let largest = rows.iter().filter_map(|row| row["batch"].as_u64()).max();
+    let mut of: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row["batch"].as_u64() == largest) {
+        of.entry(plain(&row["network"])).or_default().push(row);
+    }
+    println!("\n| network | kernel | launches | us | of the time % | of peak % | GB/s |");
+    println!("|---|---|---|---|---|---|---|");
+    for (network, mut rows) in of {
+        let sum: f64 = rows.iter().map(|row| time(row)).sum();
+        rows.sort_by(|a, b| time(b).total_cmp(&time(a)));
+        for row in rows.iter().take(SLOWEST) {
+            let peak = row["percent_of_peak"].as_f64();
+            println!(
+                "| {network} | {} | {} | {:.1} | {:.0} | {} | {:.0} |",
+                plain(&row["kernel"]),
+                plain(&row["launches"]),
+                time(row),
+                100.0 * time(row) / sum,
+                peak.map_or("-".to_owned(), |it| format!("{it:.0}")),
+                number(row, "bytes") / number(row, "microseconds") / 1e3,
+            );
+        }
+    }
+}
+
+/// What a clip through the pipeline and from file to file came to.
+fn print_clip(all: &Map<String, Value>) {
+    if let Some(row) = all.get("pipeline").and_then(|it| it["rows"].get(0)) {
+        println!(
+            "\nfirst picture after {} s; pipeline that throws pictures away {} a second; GPU beside CPU: mean \
+             difference {} of 255, {} dB",
+            row["first_picture_s"], row["pipeline_fps"], row["mean_difference"], row["psnr_db"]
+        );
+    }
+    if let Some(report) = all.get("convert") {
+        println!(
+            "file to file with {}: {} frames a second; network {}, encoder {}",
+            plain(&report["output"]["encoder"]),
+            report["timing"]["end_to_end_fps"],
+            report["timing"]["network_fps"],
+            report["timing"]["encode_fps"]
         );
     }
 }

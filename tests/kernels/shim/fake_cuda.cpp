@@ -20,7 +20,7 @@ namespace {
 
 enum Result { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
 
-typedef const char* (*LaunchKernel)(const char*, const unsigned*, const unsigned*, size_t, const void*, size_t, int);
+typedef const char* (*LaunchKernel)(const char*, const unsigned*, const unsigned*, size_t, const void*, size_t, int, int);
 typedef size_t (*ParamsBytes)(const char*);
 
 struct Stream {
@@ -176,7 +176,7 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
         if (lost) return;
         unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
         auto run = (LaunchKernel)dlsym(kernels(), "shim_launch");
-        if (run(f->name.c_str(), grid, block, shared, bytes.data(), bytes.size(), 0)) lost = LAUNCH_FAILED;
+        if (run(f->name.c_str(), grid, block, shared, bytes.data(), bytes.size(), 0, 0)) lost = LAUNCH_FAILED;
     });
 }
 

@@ -64,6 +64,14 @@ pub enum FindError {
         /// Its compute capability.
         found: (u32, u32),
     },
+    /// A chip that this program has no kernels for.
+    #[error("{name} has compute capability {}.{}, for which this slomod has no kernels", .found.0, .found.1)]
+    OtherDevice {
+        /// Its name.
+        name: String,
+        /// Its compute capability.
+        found: (u32, u32),
+    },
     /// This program holds no kernels.
     #[error("this slomod was built without GPU kernels: {reason}")]
     NotBuilt {

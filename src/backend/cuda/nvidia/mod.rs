@@ -122,7 +122,7 @@ impl Nvidia {
         for source in images::sources() {
             let Some(image) = images::image_for(self.description.capability, source) else {
                 let (name, found) = (self.description.name.clone(), self.description.capability);
-                return Err(FindError::OldDevice { name, found });
+                return Err(FindError::OtherDevice { name, found });
             };
             let doing = format!("loading the kernels of {source} for {}", image.target);
             // SAFETY: the image is whole machine code, or PTX that ends in a zero byte.

@@ -30,6 +30,7 @@ const RESULT: &str = "a result";
 const RULES: Rules = Rules {
     limits: Limits { stall: Duration::from_secs(20), stop: Duration::from_secs(20) },
     reserve_bytes: 0,
+    grace: Duration::from_secs(600),
 };
 
 struct Place {

@@ -96,7 +96,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
     };
     let mut work = || -> Result<_, ConvertError> {
         // Before a device is taken, and while memory can still be bounded.
-        media::probe_untrusted(&task.source)?;
+        media::complete::check_end(&task.source)?;
         let mut engine = open::open(&task.settings)?;
         let memory = engine.memory_gauge().and_then(|found| gauge.get_or_init(|| found)());
         let engine_now = EngineNow { description: engine.description(), memory };
@@ -117,7 +117,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
 
 fn probe(path: &Path) -> Message {
     match media::complete::check(path) {
-        Ok(()) => Message::Probed,
+        Ok(extent) => Message::Probed(extent),
         Err(error) => Message::Failed(Box::new(failure(&error, error.code()))),
     }
 }

@@ -67,6 +67,7 @@ fn daemon(raw: RawDaemon) -> Checked<Daemon> {
         threads: raw.threads.map_or(default.threads, |it| usize::from(it.into_inner())),
         settle: time("settle", &raw.settle, default.settle)?,
         network_settle: time("network_settle", &raw.network_settle, default.network_settle)?,
+        unsized_settle: time("unsized_settle", &raw.unsized_settle, default.unsized_settle)?,
         scan_interval: time("scan_interval", &raw.scan_interval, default.scan_interval)?,
         poll_interval: time("poll_interval", &raw.poll_interval, default.poll_interval)?,
         grace: time("grace", &raw.grace, default.grace)?,

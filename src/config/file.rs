@@ -75,6 +75,8 @@ pub struct Daemon {
     pub settle: Duration,
     /// How long a file must be still on a network file system.
     pub network_settle: Duration,
+    /// How long a file must be still whose container does not say how much belongs to it.
+    pub unsized_settle: Duration,
     /// How often a folder with change events is read whole all the same.
     pub scan_interval: Duration,
     /// How often a folder without change events (network file systems) is read, and a missing folder looked for.
@@ -108,6 +110,7 @@ impl Default for Daemon {
             threads: 0,
             settle: Duration::from_secs(5),
             network_settle: Duration::from_secs(30),
+            unsized_settle: Duration::from_secs(60),
             scan_interval: Duration::from_secs(5 * 60),
             poll_interval: Duration::from_secs(30),
             grace: Duration::from_secs(10 * 60),

@@ -40,6 +40,7 @@ pub struct RawDaemon {
     pub threads: Option<Spanned<u16>>,
     pub settle: Option<Spanned<String>>,
     pub network_settle: Option<Spanned<String>>,
+    pub unsized_settle: Option<Spanned<String>>,
     pub scan_interval: Option<Spanned<String>>,
     pub poll_interval: Option<Spanned<String>>,
     pub grace: Option<Spanned<String>>,

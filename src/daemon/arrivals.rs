@@ -14,7 +14,7 @@ use crate::daemon::events::Kind;
 use crate::daemon::folder::Extent;
 use crate::daemon::hints::Hint;
 use crate::daemon::ignore;
-use crate::daemon::intake::{self, Checked, Content, Subject, blocking};
+use crate::daemon::intake::{self, Checked, Content, Stillness, Subject, blocking};
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::{CANCELLED_BY_REQUEST, NewJob};
 use crate::daemon::looks::Sight;
@@ -85,7 +85,7 @@ impl Daemon {
         self.seen(key.clone(), snapshot)?;
         if self.settler.holds(&key, &snapshot) {
             let mut times = self.folders.times(self.hints.watches(), key.0, &key.1);
-            times.settle = Duration::ZERO;
+            (times.settle, times.unsaid) = (Duration::ZERO, Duration::ZERO);
             self.forget(&key);
             self.settler.observe(&key, snapshot, times, Instant::now());
         }
@@ -225,6 +225,10 @@ impl Daemon {
             folder: key.0,
             relative: key.1.clone(),
             snapshot,
+            stillness: match self.settler.was_still_for_long(&key, now) {
+                true => Stillness::Long,
+                false => Stillness::Usual,
+            },
             look: if is_overdue { intake::Look::ContentOnly } else { intake::Look::Inside },
             settings: folder.watch.settings(),
             output: folder.watch.output.clone(),
@@ -271,6 +275,10 @@ impl Daemon {
                 }
                 Doubt::Moved => {}
             },
+            Checked::Unsaid => {
+                note(Level::Debug, "perhaps not complete yet", "its container does not say");
+                self.settler.wait_longer(&key, &snapshot, now);
+            }
             Checked::Unreadable(why) => {
                 note(Level::Warn, "cannot be read now", &why);
                 self.settler.postpone(&key, now);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::config::file::Config;
+use crate::config::file::{Config, Ready};
 use crate::daemon::directories::{Ways, Why};
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
@@ -29,6 +29,7 @@ pub struct Folders {
     scan_interval: Duration,
     settle: Duration,
     network_settle: Duration,
+    unsized_settle: Duration,
     grace: Duration,
 }
 
@@ -42,6 +43,7 @@ impl Folders {
             scan_interval: config.daemon.scan_interval,
             settle: config.daemon.settle,
             network_settle: config.daemon.network_settle,
+            unsized_settle: config.daemon.unsized_settle,
             grace: config.daemon.grace,
         }
     }
@@ -49,8 +51,15 @@ impl Folders {
     /// The folders are those of `config` from now on. Those that are configured as before are not touched, and every folder
     /// keeps its number.
     pub fn reload(&mut self, config: &Config, watches: &Watches, now: Instant) -> Changes {
-        let Self { poll_interval, scan_interval, settle, network_settle, grace, .. } =
-            Self::new(config, now);
+        let Self {
+            poll_interval,
+            scan_interval,
+            settle,
+            network_settle,
+            unsized_settle,
+            grace,
+            ..
+        } = Self::new(config, now);
         let mut changes = Changes::default();
         for (index, folder) in self.list.iter_mut().enumerate() {
             let watch = config.watches.iter().find(|it| it.path == folder.watch.path);
@@ -88,7 +97,15 @@ impl Folders {
             }
         }
         let list = std::mem::take(&mut self.list);
-        *self = Self { list, poll_interval, scan_interval, settle, network_settle, grace };
+        *self = Self {
+            list,
+            poll_interval,
+            scan_interval,
+            settle,
+            network_settle,
+            unsized_settle,
+            grace,
+        };
         changes
     }
 
@@ -313,7 +330,13 @@ impl Folders {
                 false => self.settle,
             }
         };
-        Times { settle: watch.settle.unwrap_or_else(default), grace: self.grace }
+        let settle = watch.settle.unwrap_or_else(default);
+        let unsaid = match watch.ready {
+            // Somebody said that it is complete.
+            Ready::Sentinel => settle,
+            Ready::Settle | Ready::Rename => settle.max(self.unsized_settle),
+        };
+        Times { settle, unsaid, grace: self.grace }
     }
 
     /// The folder that `path` lies in, or is, by its number: the innermost where one lies in another.

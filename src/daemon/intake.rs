@@ -15,11 +15,21 @@ use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{self, Area};
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::error::Consequence;
+use crate::media::complete::Extent;
 
 /// How long opening a container may take.
 const PROBE_TIME: Duration = Duration::from_secs(60);
 /// How long a probe may take to stop.
 const PROBE_STOP_TIME: Duration = Duration::from_secs(2);
+
+/// How long a file was still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stillness {
+    /// For the time that every file has to be.
+    Usual,
+    /// For the time that those have to be whose containers do not say how much belongs to them.
+    Long,
+}
 
 /// Whether the container is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +51,8 @@ pub struct Subject {
     pub relative: PathBuf,
     /// How it was when it was still.
     pub snapshot: Snapshot,
+    /// How long it was.
+    pub stillness: Stillness,
     /// Whether its container is opened.
     pub look: Look,
     /// What it would be converted with.
@@ -56,6 +68,8 @@ pub enum Checked {
     Ready(Content),
     /// It does not open: why.
     Doubtful(String),
+    /// It opens, but its container does not say whether that is all, and it was not still for long.
+    Unsaid,
     /// It could not be read just now: why.
     Unreadable(String),
     /// It changed while it was looked at.
@@ -95,7 +109,7 @@ pub async fn check(
         Err(error) => return Checked::Unreadable(error.to_string()),
     }
     if subject.look == Look::Inside
-        && let Some(found) = probe(&shop.command, &subject.path(), stop).await
+        && let Some(found) = probe(&shop.command, &subject, stop).await
     {
         return found;
     }
@@ -105,17 +119,18 @@ pub async fn check(
     }
 }
 
-/// Opens its container; `None` where that works.
+/// Opens its container; `None` where that works, and all of it is there.
 async fn probe(
     command: &WorkerCommand,
-    path: &Path,
+    subject: &Subject,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Option<Checked> {
-    let request = Request::Probe(WirePath::from(path));
+    let request = Request::Probe(WirePath::from(subject.path().as_path()));
     let limits = Limits { stall: PROBE_TIME, stop: PROBE_STOP_TIME };
     let ended = worker::run(command, &request, limits, stop, &mut |_| {}).await;
     Some(match ended {
-        Ended::Probed => return None,
+        Ended::Probed(Extent::Unsaid) if subject.stillness == Stillness::Usual => Checked::Unsaid,
+        Ended::Probed(_) => return None,
         Ended::Stopped => Checked::Stopped,
         Ended::Failed(failure) if failure.consequence == Consequence::Reject => {
             Checked::Doubtful(failure.message)

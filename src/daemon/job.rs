@@ -32,6 +32,8 @@ use crate::report::Status;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim holds without news; for other machines, one day.
 pub const LEASE_MS: i64 = 60_000;
+/// Codes of clips that lack their end.
+const LOST_END: [&str; 4] = ["truncated", "truncated_mdat", "zero_tail", "moov_missing"];
 /// Why a job waits whose folder is not there, as the journal keeps it.
 pub const OFFLINE: &str = "offline";
 
@@ -56,6 +58,8 @@ pub struct Rules {
     pub limits: Limits,
     /// Bytes that stay free.
     pub reserve_bytes: u64,
+    /// How long a clip without its end is waited for.
+    pub grace: Duration,
 }
 
 impl Rules {
@@ -63,7 +67,7 @@ impl Rules {
     #[must_use]
     pub fn of(daemon: &Daemon) -> Self {
         let limits = Limits { stall: daemon.stall_timeout, stop: daemon.stop_timeout };
-        Self { limits, reserve_bytes: daemon.reserve_bytes }
+        Self { limits, reserve_bytes: daemon.reserve_bytes, grace: daemon.grace }
     }
 }
 
@@ -312,7 +316,9 @@ impl Job {
         let verdict = match ended {
             Ended::Report(report) => return self.publish(task, *report).await,
             Ended::Failed(failure) => {
-                let verdict = verdict::on_failure(&failure, &self.claim);
+                let waits = LOST_END.contains(&failure.code.as_str()).then(|| self.lost_end());
+                let usual = || verdict::on_failure(&failure, &self.claim);
+                let verdict = waits.flatten().unwrap_or_else(usual);
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
@@ -337,7 +343,7 @@ impl Job {
                 "worker_not_started",
                 format!("the worker cannot be started: {error}"),
             ),
-            Ended::Probed | Ended::Opened(_) => {
+            Ended::Probed(_) | Ended::Opened(_) => {
                 let why = "the worker answered something else".to_owned();
                 (verdict::on_crash(&self.claim), "worker_crashed", why)
             }
@@ -358,6 +364,14 @@ impl Job {
             report: None,
         };
         self.pass(task, verdict, failure).await
+    }
+
+    /// What follows where the clip lacks its end: `None` where it is refused like any other.
+    fn lost_end(&self) -> Option<Verdict> {
+        // What cannot be looked at now is not waited for as a copy.
+        let changed_ns = Snapshot::take(&self.source()).ok()?.ctime_ns;
+        let grace_ms = i64::try_from(self.shop.rules().grace.as_millis()).unwrap_or(i64::MAX);
+        verdict::on_lost_end(&self.claim, now_ms() - changed_ns / 1_000_000, grace_ms)
     }
 
     /// Does what the verdict says.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::Settings;
 use crate::engine::{DeviceMemory, EngineDescription};
 use crate::error::{Consequence, ExitCode};
+use crate::media::complete::Extent;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{Progress, Task};
 use crate::report::Report;
@@ -38,8 +39,8 @@ pub enum Message {
     Progress(Progress),
     /// The output is verified and waits under its temporary name.
     Report(Box<Report>),
-    /// The container opens and holds a video.
-    Probed,
+    /// The container opens and holds a video, and this is whether it says how much belongs to it.
+    Probed(Extent),
     /// Device and weights work.
     Opened(EngineDescription),
     /// It did not work.

@@ -74,6 +74,16 @@ pub fn on_kill(claim: &Claim) -> Verdict {
     }
 }
 
+/// A clip that lacks its end, and was last changed `still_ms` ago, may be a copy that stalled: it waits until nothing
+/// changed for `grace_ms`. `None` where it is not waited for any more. Where clocks differ, it waits once.
+#[must_use]
+pub fn on_lost_end(claim: &Claim, still_ms: i64, grace_ms: i64) -> Option<Verdict> {
+    let left_ms = grace_ms - still_ms.max(0);
+    let is_odd = still_ms < 0 && claim.delays > 0;
+    let pause_ms = left_ms.min(LONGEST_PAUSE_MS);
+    (pause_ms > 0 && !is_odd).then_some(Verdict::Again { count: Count::Delay, pause_ms })
+}
+
 /// The worker said why it failed.
 #[must_use]
 pub fn on_failure(failure: &Failure, claim: &Claim) -> Verdict {
@@ -125,6 +135,24 @@ mod tests {
         assert_eq!([0, 1, 2].map(pause_ms), [2_000, 4_000, 8_000]);
         assert_eq!(pause_ms(60), LONGEST_PAUSE_MS);
         assert_eq!(pause_ms(i64::MAX), LONGEST_PAUSE_MS);
+    }
+
+    /// W06.
+    #[test]
+    fn a_clip_without_its_end_is_waited_for_until_the_grace_time_is_over() {
+        let pause = |delays, still_ms| match on_lost_end(&claim(0, 0, delays), still_ms, 600_000) {
+            Some(Verdict::Again { count: Count::Delay, pause_ms }) => Some(pause_ms),
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pause(0, 60_000), Some(540_000));
+        assert_eq!(pause(7, 599_999), Some(1));
+        assert_eq!(pause(0, 600_000), None);
+        // The clock of the share is ahead.
+        assert_eq!(pause(0, -5_000), Some(600_000));
+        assert_eq!(pause(1, -5_000), None);
+        let long = on_lost_end(&claim(0, 0, 0), 0, i64::MAX);
+        assert_eq!(long, Some(Verdict::Again { count: Count::Delay, pause_ms: LONGEST_PAUSE_MS }));
     }
 
     #[test]

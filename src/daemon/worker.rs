@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::daemon::protocol::{Failure, Message, News, Request};
 use crate::engine::EngineDescription;
+use crate::media::complete::Extent;
 use crate::pipeline::Progress;
 use crate::report::Report;
 
@@ -65,8 +66,8 @@ pub struct Limits {
 pub enum Ended {
     /// Converted and verified.
     Report(Box<Report>),
-    /// A video.
-    Probed,
+    /// A video, and whether its container says how much belongs to it.
+    Probed(Extent),
     /// Device and weights work.
     Opened(EngineDescription),
     /// It did not work, and the worker said why.
@@ -205,7 +206,7 @@ pub fn moved(last: &Progress, next: &Progress) -> bool {
 fn final_message(message: Message) -> Ended {
     match message {
         Message::Report(report) => Ended::Report(report),
-        Message::Probed => Ended::Probed,
+        Message::Probed(extent) => Ended::Probed(extent),
         Message::Opened(description) => Ended::Opened(description),
         Message::Failed(failure) => Ended::Failed(failure),
         Message::Progress(_) | Message::Engine(_) | Message::Memory(_) => {
@@ -320,10 +321,10 @@ mod tests {
             "read line; test \"$line\" = '{{\"probe\":\"/in/a.mp4\"}}' || exit 9; {}{}{}",
             progress(1),
             progress(2),
-            line(&Message::Probed)
+            line(&Message::Probed(Extent::Said))
         );
         let (ended, seen) = run_script(&script, LIMITS);
-        assert!(matches!(ended, Ended::Probed), "{ended:?}");
+        assert!(matches!(ended, Ended::Probed(_)), "{ended:?}");
         assert_eq!(seen, [1, 2]);
     }
 
@@ -393,16 +394,16 @@ mod tests {
         let stall = Duration::from_millis(1500);
         let step = |step| line(&Message::Progress(Progress { step, ..Progress::default() }));
         let steps: String = (1..6).map(|number| step(number) + "sleep 0.5; ").collect();
-        let script = steps + &line(&Message::Probed);
-        assert!(matches!(run_script(&script, Limits { stall, ..LIMITS }).0, Ended::Probed));
+        let script = steps + &line(&Message::Probed(Extent::Said));
+        assert!(matches!(run_script(&script, Limits { stall, ..LIMITS }).0, Ended::Probed(_)));
     }
 
     #[test]
     fn slow_progress_is_no_hang() {
         let stall = Duration::from_millis(1500);
         let steps: String = (1..6).map(|step| progress(step) + "sleep 0.5; ").collect();
-        let script = steps + &line(&Message::Probed);
-        assert!(matches!(run_script(&script, Limits { stall, ..LIMITS }).0, Ended::Probed));
+        let script = steps + &line(&Message::Probed(Extent::Said));
+        assert!(matches!(run_script(&script, Limits { stall, ..LIMITS }).0, Ended::Probed(_)));
     }
 
     #[test]
@@ -435,9 +436,12 @@ mod tests {
 
     #[test]
     fn a_result_that_comes_while_stopping_counts() {
-        let script =
-            format!("read line; {}cat >/dev/null; {}", progress(1), line(&Message::Probed));
-        assert!(matches!(stop_after_first_progress(&script, LIMITS), Ended::Probed));
+        let script = format!(
+            "read line; {}cat >/dev/null; {}",
+            progress(1),
+            line(&Message::Probed(Extent::Said))
+        );
+        assert!(matches!(stop_after_first_progress(&script, LIMITS), Ended::Probed(_)));
     }
 
     fn stop_after_first_progress(script: &str, limits: Limits) -> Ended {

@@ -1,9 +1,10 @@
 //! Whether all of a clip that opens is there: a copy that stalled may have its index at the start and nothing behind it.
 //!
 //! What is compared: the boxes of MP4 and MOV and the samples of their index (their places, and that compressed pictures
-//! do not begin with zeros), the segment size of Matroska, the RIFF size of AVI, all with the length of the file; for
+//! do not begin with zeros), the segment size of Matroska, the RIFF sizes of AVI, all with the length of the file; for
 //! everything but MP4 also whether the file ends in zeros, as one does whose space was reserved before it was filled.
-//! It reads headers and a few hundred samples, never the whole file. A doubt is no verdict: a damaged clip raises it too.
+//! It reads headers and a few hundred samples, never the whole file. Other containers (transport and program streams,
+//! FLV, ASF, Ogg, MXF, and what was recorded live) do not say how long they are, so nothing tells a part from the whole.
 
 use std::fs::File;
 use std::io;
@@ -14,11 +15,12 @@ use ffmpeg_next as ffmpeg;
 
 use ffmpeg::format::context::Input;
 use ffmpeg::media::Type;
+use serde::{Deserialize, Serialize};
 
 use super::MediaError;
 use super::budget;
 use super::probe::{self, read_error, unusable};
-use super::raw::{self, Extent};
+use super::raw;
 
 /// Samples of a stream that are looked at, evenly spread.
 const SAMPLES: usize = 256;
@@ -26,72 +28,141 @@ const SAMPLES: usize = 256;
 const ZEROS: usize = 64;
 /// A file of which so many bytes at the end are zeros was not filled.
 const ZERO_TAIL: u64 = 4096;
+/// The same for ASF, which fills up its packets with zeros, and these have up to 64 KiB.
+const ZERO_TAIL_OF_ASF: u64 = 128 << 10;
 /// Boxes that are followed; a file with more has proved enough.
 const MOST_BOXES: usize = 100_000;
 /// Boxes that hold pictures, sound and their index.
 const ESSENTIAL: [&[u8; 4]; 3] = [b"mdat", b"moof", b"moov"];
 /// Codecs whose samples may well be zeros: black pictures.
-const UNCOMPRESSED: [&str; 8] =
-    ["rawvideo", "v210", "v308", "v408", "v410", "r10k", "r210", "yuv4"];
+const UNCOMPRESSED: [&str; 13] = [
+    "rawvideo",
+    "v210",
+    "v308",
+    "v408",
+    "v410",
+    "r10k",
+    "r210",
+    "yuv4",
+    "ayuv",
+    "bitpacked",
+    "huffyuv",
+    "ffvhuff",
+    "utvideo",
+];
+/// Codecs whose samples do not end in zeros; others fill theirs up with them.
+const UNPADDED: [&str; 5] = ["h264", "hevc", "av1", "vp8", "vp9"];
+
+/// Whether a container says how much belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// It does, and all of it is there.
+    Said,
+    /// It does not: a copy that stalled looks like a whole clip.
+    Unsaid,
+}
+
+/// What is not there: a short stable word and a sentence.
+struct Missing {
+    code: &'static str,
+    reason: String,
+}
+
+type Found = io::Result<Result<Extent, Missing>>;
+
+fn missing(code: &'static str, reason: impl Into<String>) -> Result<Extent, Missing> {
+    Err(Missing { code, reason: reason.into() })
+}
 
 /// Opens the clip like [`super::probe_untrusted()`], and then looks whether all of it is there.
 ///
 /// # Errors
-/// As [`super::probe()`], and [`MediaError::Unusable`] with the code `incomplete`.
-pub fn check(path: &Path) -> Result<(), MediaError> {
+/// As [`super::probe()`], and [`MediaError::Unusable`] with the codes `truncated_mdat` (samples of an MP4 lie beyond its
+/// end), `truncated` (the same of other containers), `zero_tail` (its end was reserved and not filled), `hole` (a part
+/// before its end is zeros).
+pub fn check(path: &Path) -> Result<Extent, MediaError> {
     let mut opened = budget::within(|| probe::open(path))?;
-    let missing = missing_part(path, &mut opened.input).map_err(|error| read_error(path, error))?;
-    match missing {
-        Some(missing) => Err(unusable(path, "incomplete", missing)),
-        None => Ok(()),
+    match extent(path, &mut opened.input).map_err(|error| read_error(path, error))? {
+        Ok(extent) => Ok(extent),
+        Err(Missing { code, reason }) => Err(unusable(path, code, reason)),
     }
 }
 
-/// What is not there, in a sentence.
-fn missing_part(path: &Path, input: &mut Input) -> io::Result<Option<String>> {
+/// The same for a clip that is not waited for any more: a hole before its end is damage like any other, which decoding
+/// finds and the report tells; one without its end is no clip.
+///
+/// # Errors
+/// As [`check`], but for `hole`.
+pub fn check_end(path: &Path) -> Result<(), MediaError> {
+    match check(path) {
+        Ok(_) | Err(MediaError::Unusable { code: "hole", .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn extent(path: &Path, input: &mut Input) -> Found {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let names = input.format().name().to_owned();
     let is = |name: &str| names.split(',').any(|it| it == name);
     if is("mov") {
         return match boxes(&file, length)? {
-            Some(missing) => Ok(Some(missing)),
-            None => samples(&file, length, input),
+            Ok(extent) => Ok(samples(&file, length, input)?.map(|()| extent)),
+            missing => Ok(missing),
         };
     }
     let promised = match () {
         () if is("matroska") => segment_end(&file)?,
-        () if is("avi") => riff_end(&file)?,
+        () if is("avi") => riff_end(&file, length)?,
         () => None,
     };
     if let Some(promised) = promised.filter(|it| *it > length) {
-        return Ok(Some(format!("its header promises {promised} bytes, and {length} are there")));
+        let reason = format!("its header promises {promised} bytes, and {length} are there");
+        return Ok(missing("truncated", reason));
     }
-    let tail = ZERO_TAIL.min(length / 2);
-    let ends_in_zeros = tail > 0 && is_zero(&file, length - tail, tail as usize)?;
-    Ok(ends_in_zeros.then(|| "it ends in zeros: space that was not filled".to_owned()))
+    let extent = promised.map_or(Extent::Unsaid, |_| Extent::Said);
+    let tail = if is("asf") { ZERO_TAIL_OF_ASF } else { ZERO_TAIL }.min(length / 2);
+    if tail == 0 || !is_zero(&file, length - tail, tail as usize)? {
+        return Ok(Ok(extent));
+    }
+    let may_be_zeros = |index| {
+        let facts = raw::stream_facts(input, index);
+        facts.is_some_and(|it| {
+            UNCOMPRESSED.contains(&it.codec.as_str()) || it.codec.starts_with("pcm_")
+        })
+    };
+    // Black pictures or silence.
+    if (0..input.streams().count()).any(may_be_zeros) {
+        return Ok(Ok(Extent::Unsaid));
+    }
+    Ok(missing("zero_tail", "it ends in zeros: space that was not filled"))
 }
 
-/// Follows the boxes of an MP4 file.
-fn boxes(file: &File, length: u64) -> io::Result<Option<String>> {
-    let (mut at, mut is_fragmented) = (0, false);
+/// Follows the boxes of an MP4 file. Where these are fragments, only the index behind the last says that it is the last.
+fn boxes(file: &File, length: u64) -> Found {
+    let (mut at, mut is_fragmented, mut has_index_of_fragments) = (0, false, false);
     for _ in 0..MOST_BOXES {
         let mut header = [0; 16];
         let read = read_some(file, &mut header, at)?;
         if read < 8 {
-            let is_cut = read > 0 && is_fragmented;
-            return Ok(is_cut.then(|| format!("it is cut within the header of a box at {at}")));
+            if read > 0 && is_fragmented {
+                let reason = format!("it is cut within the header of a box at {at}");
+                return Ok(missing("truncated_mdat", reason));
+            }
+            break;
         }
         let kind = [header[4], header[5], header[6], header[7]];
         is_fragmented |= kind == *b"moof";
+        has_index_of_fragments |= kind == *b"mfra";
         let short = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
         let size = match (short, <[u8; 8]>::try_from(&header[8..])) {
             // The last box reaches to the end of the file. Zeros after all boxes are space left over, unless more
             // fragments should be there; the samples tell.
             (0, _) if kind == [0; 4] && is_fragmented => {
-                return Ok(Some(format!("it is filled with zeros from {at}")));
+                return Ok(missing("zero_tail", format!("it is filled with zeros from {at}")));
             }
-            (0, _) => return Ok(None),
+            (0, _) => break,
             (1, Ok(long)) => u64::from_be_bytes(long),
             (short, _) => u64::from(short),
         };
@@ -99,20 +170,25 @@ fn boxes(file: &File, length: u64) -> io::Result<Option<String>> {
         match end {
             Some(end) => at = end,
             // Anything else may be what a camera appended without making it a box.
-            None if !ESSENTIAL.contains(&&kind) => return Ok(None),
+            None if !ESSENTIAL.contains(&&kind) => break,
+            // The samples of the index tell whether that matters.
+            None if kind == *b"mdat" && !is_fragmented => break,
             None => {
                 let name = String::from_utf8_lossy(&kind).into_owned();
-                let message = format!("its box `{name}` at {at} reaches beyond its {length} bytes");
-                return Ok(Some(message));
+                let reason = format!("its box `{name}` at {at} reaches beyond its {length} bytes");
+                return Ok(missing("truncated_mdat", reason));
             }
         }
     }
-    Ok(None)
+    Ok(Ok(match is_fragmented && !has_index_of_fragments {
+        true => Extent::Unsaid,
+        false => Extent::Said,
+    }))
 }
 
 /// Looks whether the samples of the index are there.
-fn samples(file: &File, length: u64, input: &mut Input) -> io::Result<Option<String>> {
-    let mut last: Option<(Extent, bool)> = None;
+fn samples(file: &File, length: u64, input: &mut Input) -> io::Result<Result<(), Missing>> {
+    let miss = |code, reason: String| Ok(Err(Missing { code, reason }));
     for index in 0..input.streams().count() {
         let Some(facts) = raw::stream_facts(input, index) else { continue };
         let extents = raw::index_extents(input, index);
@@ -120,35 +196,36 @@ fn samples(file: &File, length: u64, input: &mut Input) -> io::Result<Option<Str
         if beyond > 0 {
             let all = extents.len();
             let stream = format!("{beyond} of the {all} samples of stream {index}");
-            return Ok(Some(format!("{stream} lie beyond its {length} bytes")));
+            return miss("truncated_mdat", format!("{stream} lie beyond its {length} bytes"));
         }
-        let is_compressed =
-            facts.kind == Type::Video && !UNCOMPRESSED.contains(&facts.codec.as_str());
-        let furthest = extents.iter().max_by_key(|it| it.end()).copied();
-        last = last.max(furthest.map(|it| (it, is_compressed && facts.codec != "mjpeg")));
-        if !is_compressed {
+        let codec = facts.codec.as_str();
+        if facts.kind != Type::Video || UNCOMPRESSED.contains(&codec) {
             continue;
         }
-        for step in 0..SAMPLES.min(extents.len()) {
-            let chosen = step * extents.len().saturating_sub(1) / SAMPLES.min(extents.len());
-            // The last counts most: files are mostly filled in order.
-            let chosen = if step == 0 { extents.len() - 1 } else { chosen };
-            let extent = extents[chosen];
-            let looked_at = (extent.size as usize).min(ZEROS);
-            if looked_at >= 8 && is_zero(file, extent.at, looked_at)? {
-                return Ok(Some(format!("sample {chosen} of stream {index} is zeros")));
+        let begins_with_zeros = |it: &raw::Extent| -> io::Result<bool> {
+            let looked_at = (it.size as usize).min(ZEROS);
+            Ok(looked_at >= 8 && is_zero(file, it.at, looked_at)?)
+        };
+        // Files are mostly filled in order, so the furthest counts most.
+        if let Some(last) = extents.iter().max_by_key(|it| it.end()) {
+            let may_be_cut = UNPADDED.contains(&codec) && last.size as usize > ZEROS;
+            if begins_with_zeros(last)? {
+                return miss("zero_tail", format!("the last sample of stream {index} is zeros"));
+            }
+            if may_be_cut && is_zero(file, last.end() - ZEROS as u64, ZEROS)? {
+                let reason = format!("the last sample of stream {index} ends in zeros");
+                return miss("zero_tail", reason);
+            }
+        }
+        let looks = SAMPLES.min(extents.len());
+        for step in 0..looks {
+            let chosen = step * extents.len().saturating_sub(1) / looks;
+            if begins_with_zeros(&extents[chosen])? {
+                return miss("hole", format!("sample {chosen} of stream {index} is zeros"));
             }
         }
     }
-    match last {
-        Some((extent, true))
-            if extent.size as usize > ZEROS
-                && is_zero(file, extent.end() - ZEROS as u64, ZEROS)? =>
-        {
-            Ok(Some("its last sample ends in zeros".to_owned()))
-        }
-        _ => Ok(None),
-    }
+    Ok(Ok(()))
 }
 
 /// Where a Matroska segment ends, unless that was not known when it was begun.
@@ -178,12 +255,22 @@ fn element(bytes: &[u8], at: usize, id: &[u8; 4]) -> Option<(Option<u64>, usize)
     Some(((value != mask).then_some(value), at + id.len() + width))
 }
 
-/// Where the first RIFF chunk of an AVI file ends; later ones follow it.
-fn riff_end(file: &File) -> io::Result<Option<u64>> {
-    let mut start = [0; 8];
-    let read = read_some(file, &mut start, 0)?;
-    let [b'R', b'I', b'F', b'F', size @ ..] = start else { return Ok(None) };
-    Ok((read == 8).then(|| u64::from(u32::from_le_bytes(size)) + 8))
+/// Where the last RIFF chunk of an AVI file ends, or one that reaches beyond its `length`; `None` where it does not say:
+/// a recording that is not finished has no size.
+fn riff_end(file: &File, length: u64) -> io::Result<Option<u64>> {
+    let mut end = 0;
+    while end < length {
+        let mut start = [0; 8];
+        let read = read_some(file, &mut start, end)?;
+        let [b'R', b'I', b'F', b'F', size @ ..] = start else { break };
+        let size = u32::from_le_bytes(size);
+        if read < 8 || size == 0 || size == u32::MAX {
+            return Ok(None);
+        }
+        end += u64::from(size) + 8 + u64::from(size % 2);
+    }
+    // Whether the last byte of an odd chunk was written makes no difference.
+    Ok((end > 0).then(|| if end == length + 1 { length } else { end }))
 }
 
 fn is_zero(file: &File, at: u64, length: usize) -> io::Result<bool> {

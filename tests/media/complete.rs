@@ -3,26 +3,28 @@
 use std::fs;
 use std::path::Path;
 
-use slomod::media::{self, MediaError, complete};
+use slomod::media::complete::{self, Extent};
+use slomod::media::{self, MediaError};
 
 use crate::{ffmpeg, workshop};
 
 const PICTURES: &str = "-f lavfi -i testsrc2=s=320x240:r=30:d=4 -c:v libx264 -preset ultrafast";
 
-/// Why the clip, which opens, is taken for incomplete.
-fn doubt(path: &Path) -> Option<String> {
+/// What is said of a clip that opens: how much of it is there, or the code of what is not.
+fn told(path: &Path) -> Result<Extent, &'static str> {
     media::probe(path).unwrap();
     match complete::check(path) {
-        Ok(()) => None,
-        Err(MediaError::Unusable { code: "incomplete", reason, .. }) => Some(reason),
+        Ok(extent) => Ok(extent),
+        Err(MediaError::Unusable { code, .. }) => Err(code),
         other => panic!("{}: {other:?}", path.display()),
     }
 }
 
+/// It is waited for, and refused once it is waited for no more, unless it has a hole only.
 #[track_caller]
-fn assert_doubted(path: &Path, word: &str) {
-    let reason = doubt(path).unwrap_or_else(|| panic!("{} passes", path.display()));
-    assert!(reason.contains(word), "{}: {reason}", path.display());
+fn assert_doubted(path: &Path, code: &str) {
+    assert_eq!(told(path), Err(code), "{}", path.display());
+    assert_eq!(complete::check_end(path).is_ok(), code == "hole", "{}", path.display());
 }
 
 /// W04. A whole file of any container passes, and so does one whose pictures are zeros by right.
@@ -30,19 +32,22 @@ fn assert_doubted(path: &Path, word: &str) {
 fn whole_clips_are_complete() {
     let Some(dir) = workshop() else { return };
     let sound = "-f lavfi -i sine=d=4";
-    for (options, name) in [
-        ("-c:a aac", "late.mp4"),
-        ("-c:a aac -movflags +faststart", "early.mp4"),
-        ("-c:a aac -movflags frag_keyframe+empty_moov -g 15", "fragments.mp4"),
-        ("-c:a pcm_s16le", "pcm.mov"),
-        ("-c:a aac", "in.mkv"),
-        ("-c:a mp3", "in.avi"),
-        ("-c:a aac", "in.ts"),
-        ("-c:a aac", "in.flv"),
+    let fragments = "-c:a aac -movflags frag_keyframe+empty_moov";
+    for (options, name, extent) in [
+        ("-c:a aac", "late.mp4", Extent::Said),
+        ("-c:a aac -movflags +faststart", "early.mp4", Extent::Said),
+        (&format!("{fragments} -g 15"), "fragments.mp4", Extent::Said),
+        (&format!("{fragments}+skip_trailer -g 15"), "live.mp4", Extent::Unsaid),
+        ("-c:a pcm_s16le", "pcm.mov", Extent::Said),
+        ("-c:a aac", "in.mkv", Extent::Said),
+        ("-c:a aac -f matroska -live 1", "live.mkv", Extent::Unsaid),
+        ("-c:a mp3", "in.avi", Extent::Said),
+        ("-c:a aac", "in.ts", Extent::Unsaid),
+        ("-c:a aac", "in.flv", Extent::Unsaid),
     ] {
         // The sound is the first input, as the encoder's options follow the pictures.
         let path = ffmpeg(dir.path(), &format!("{sound} {PICTURES} {options} {name}"));
-        assert_eq!(doubt(&path), None, "{name}");
+        assert_eq!(told(&path), Ok(extent), "{name}");
     }
     let black = "-f lavfi -i color=black:s=320x240:r=30:d=1";
     for (options, name) in [
@@ -53,22 +58,25 @@ fn whole_clips_are_complete() {
         ("-c:v libx265 -preset ultrafast -x265-params log-level=none", "hevc.mp4"),
         ("-c:v ffv1", "ffv1.mkv"),
         ("-c:v mpeg2video", "in.mpg"),
+        ("-c:v wmv2", "in.wmv"),
     ] {
         let path = ffmpeg(dir.path(), &format!("{black} {options} {name}"));
-        let found = doubt(&path);
-        // A raw picture that ends an AVI file may be black: it is looked at again, and taken when grace ends.
-        assert!(found.is_none() || name == "black.avi", "{name}: {found:?}");
+        // Where black pictures may be space that was not filled, as at the end of raw AVI, it is not said.
+        let is_said = ["mov", "mp4", "mkv"].iter().any(|it| name.ends_with(it));
+        let extent = if is_said { Extent::Said } else { Extent::Unsaid };
+        let found = told(&path);
+        assert!(found == Ok(extent) || found.is_ok() && name == "black.avi", "{name}: {found:?}");
     }
     // What a phone appended that is no box.
     let path = ffmpeg(dir.path(), &format!("{PICTURES} odd.mp4"));
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend(b"SEFH\x6a\x00\x00\x00\x01\x00\x00\x00SEFT");
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(doubt(&path), None);
+    assert_eq!(told(&path), Ok(Extent::Said));
     // Space left over behind all samples.
     bytes.extend([0; 10_000]);
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(doubt(&path), None);
+    assert_eq!(told(&path), Ok(Extent::Said));
 }
 
 /// W04, M10, M11. The index is there from the first instant, the pictures are not.
@@ -80,20 +88,20 @@ fn a_faststart_clip_without_its_end_is_incomplete() {
     for tenth in [3, 6, 9] {
         let here = bytes.len() * tenth / 10;
         fs::write(&path, &bytes[..here]).unwrap();
-        assert_doubted(&path, "beyond");
+        assert_doubted(&path, "truncated_mdat");
         // Its whole size was reserved.
         let mut filled = bytes.clone();
         filled[here..].fill(0);
         fs::write(&path, &filled).unwrap();
-        assert_doubted(&path, "zeros");
+        assert_doubted(&path, "zero_tail");
     }
     let mut filled = bytes.clone();
     let end = filled.len();
     filled[end - 100..].fill(0);
     fs::write(&path, &filled).unwrap();
-    assert_doubted(&path, "zeros");
+    assert_doubted(&path, "zero_tail");
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(doubt(&path), None);
+    assert_eq!(told(&path), Ok(Extent::Said));
 }
 
 /// W04. Programs that write parts in any order have the index before the middle.
@@ -106,36 +114,45 @@ fn a_hole_in_the_middle_is_incomplete_and_damage_is_not() {
     let mut filled = bytes.clone();
     filled[from..to].fill(0);
     fs::write(&path, &filled).unwrap();
-    assert_doubted(&path, "zeros");
+    assert_doubted(&path, "hole");
     // M12: wrong bytes are damage, for the report; waiting would not mend them.
     let mut filled = bytes.clone();
     filled[from..to].fill(0x5a);
     fs::write(&path, &filled).unwrap();
-    assert_eq!(doubt(&path), None);
+    assert_eq!(told(&path), Ok(Extent::Said));
 }
 
-/// W04.
+/// W04, W06. What does not say how much belongs to it is as good cut as whole: it is not said to be whole.
 #[test]
 fn other_containers_fall_short_of_their_own_sizes() {
     let Some(dir) = workshop() else { return };
-    for (options, name, cut, zeros) in [
-        ("-movflags frag_keyframe+empty_moov -g 15", "in.mp4", "beyond", "zeros"),
-        ("", "in.mkv", "promises", "zeros"),
-        ("", "in.avi", "promises", "zeros"),
-        ("", "in.ts", "", "zeros"),
-        ("", "in.flv", "", "zeros"),
+    let fragments = "-movflags frag_keyframe+empty_moov -g 15";
+    for (options, name, cut) in [
+        (fragments, "in.mp4", Err("truncated_mdat")),
+        ("", "in.mkv", Err("truncated")),
+        ("", "in.avi", Err("truncated")),
+        ("", "in.ts", Ok(Extent::Unsaid)),
+        ("", "in.flv", Ok(Extent::Unsaid)),
+        ("-f mpegts", "in.m2ts", Ok(Extent::Unsaid)),
+        ("-c:v mpeg2video", "in.mpg", Ok(Extent::Unsaid)),
+        ("-c:v wmv2 -b:v 2M", "in.wmv", Ok(Extent::Unsaid)),
+        ("-c:v mpeg2video", "in.mxf", Ok(Extent::Unsaid)),
+        ("-f matroska -live 1", "live.mkv", Ok(Extent::Unsaid)),
     ] {
         let path = ffmpeg(dir.path(), &format!("{PICTURES} {options} {name}"));
         let bytes = fs::read(&path).unwrap();
         let here = bytes.len() * 6 / 10;
-        // A cut transport stream or Flash video is as good as a short one: nothing in it tells.
-        if !cut.is_empty() {
-            fs::write(&path, &bytes[..here]).unwrap();
-            assert_doubted(&path, cut);
-        }
+        fs::write(&path, &bytes[..here]).unwrap();
+        assert_eq!(told(&path), cut, "{name}");
         let mut filled = bytes.clone();
         filled[here..].fill(0);
         fs::write(&path, &filled).unwrap();
-        assert_doubted(&path, zeros);
+        assert_doubted(&path, "zero_tail");
     }
+    // Cut exactly between two fragments: only the index behind the last is missing.
+    let path = ffmpeg(dir.path(), &format!("{PICTURES} {fragments} between.mp4"));
+    let bytes = fs::read(&path).unwrap();
+    let last = bytes.windows(4).rposition(|it| it == b"moof").unwrap() - 4;
+    fs::write(&path, &bytes[..last]).unwrap();
+    assert_eq!(told(&path), Ok(Extent::Unsaid));
 }

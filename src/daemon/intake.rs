@@ -175,7 +175,9 @@ impl Subject {
         let (path, errand) = (self.path(), self.errand(shop));
         let sha256 = file_sha256_while(&path, &|| errand.at(&path))?;
         // The status change time counts here as well: the whole snapshot stood still.
-        if Snapshot::take(&path)? != self.snapshot {
+        if watch::leads_out(&self.area.root, &self.relative)
+            || Snapshot::take(&path)? != self.snapshot
+        {
             return Ok(Checked::Changed);
         }
         if let Some(model) = &self.settings.model {

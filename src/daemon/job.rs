@@ -22,6 +22,7 @@ use crate::daemon::snapshot::Snapshot;
 use crate::daemon::space;
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
+use crate::daemon::watch::leads_out;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::pipeline::Task;
 use crate::pipeline::parts;
@@ -235,6 +236,10 @@ impl Job {
     /// Where the source is not the file any more that was queued.
     pub(super) fn source_trouble(&self) -> Result<Option<Aftermath>, DaemonError> {
         let source = self.source();
+        if leads_out(&self.watch.path, &self.claim.relative) {
+            let message = "a folder on the way to the file is a link now";
+            return self.cancel("source_vanished", message).map(Some);
+        }
         match Snapshot::take(&source) {
             Ok(snapshot) if snapshot.same_content(&self.worked()) => Ok(None),
             Ok(_) => self.cancel("source_changed", "the file was replaced or changed").map(Some),

@@ -12,6 +12,7 @@ use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::watch::leads_out;
 
 /// Hidden folder of the watched folder that `on_success = "trash"` moves to.
 const TRASH: &str = ".slomod-trash";
@@ -60,8 +61,23 @@ fn is_there(shop: &Shop, watch: &Watch, claim: &Claim) -> Result<bool, JournalEr
     Ok(identity.is_ok_and(|it| queued_in.is_none_or(|queued_in| queued_in == it.lasting)))
 }
 
+/// A folder of the watched one, where everybody may put things, on the way to the source or to where it is moved that is
+/// a link.
+fn link_on_the_way(watch: &Watch, claim: &Claim, folder: &Path) -> Option<PathBuf> {
+    if leads_out(&watch.path, &claim.relative) {
+        return watch.path.join(&claim.relative).parent().map(Path::to_owned);
+    }
+    let trash = folder.strip_prefix(&watch.path).ok()?;
+    leads_out(&watch.path, &trash.join("any")).then(|| folder.to_owned())
+}
+
 fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<(), JournalError> {
     let source = watch.path.join(&claim.relative);
+    if let Some(link) = link_on_the_way(watch, claim, folder) {
+        let message = format!("{} is a link, and may lead anywhere: remove it", link.display());
+        service::log_job(Level::Warn, claim, "original not moved", &message);
+        return Ok(());
+    }
     let worked = Snapshot {
         size_bytes: claim.size_bytes,
         mtime_ns: claim.mtime_ns,

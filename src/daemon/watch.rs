@@ -54,12 +54,31 @@ pub struct Found {
     pub snapshot: Snapshot,
 }
 
+/// Whether a folder on the way from `root` to `relative` is a link: whatever lies there lies elsewhere. What cannot be
+/// looked at is none; whoever goes on to it finds out.
+#[must_use]
+pub fn leads_out(root: &Path, relative: &Path) -> bool {
+    let is_link = |below: &Path| {
+        fs::symlink_metadata(root.join(below)).is_ok_and(|it| it.file_type().is_symlink())
+    };
+    let above = relative.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
+    above.into_iter().any(is_link)
+}
+
 /// Looks at `relative` below the area's root. Links to files are followed within the area, links to folders never
-/// (loops).
+/// (loops, and folders that were swapped for a link since they were entered).
 ///
 /// # Errors
 /// The system's, other than that nothing is there.
 pub fn look(area: &Area, relative: &Path) -> io::Result<Look> {
+    match leads_out(&area.root, relative) {
+        true => Ok(Look::Outside),
+        false => look_here(area, relative),
+    }
+}
+
+/// The same for what lies in a folder that is known to be no link.
+fn look_here(area: &Area, relative: &Path) -> io::Result<Look> {
     let path = area.root.join(relative);
     let meta = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Nothing),
@@ -147,6 +166,11 @@ pub fn scan(
     let mut page = Vec::new();
     let mut folders = vec![below.to_owned()];
     while let Some(folder) = folders.pop() {
+        // It may have become a link since it was found.
+        if leads_out(&area.root, &folder.join("any")) {
+            problems.add(&folder, &LEADS_OUT);
+            continue;
+        }
         // Joined with nothing, the root would end in a slash.
         let directory = match folder.as_os_str().is_empty() {
             true => area.root.clone(),
@@ -178,7 +202,7 @@ pub fn scan(
             }
             let relative = folder.join(name);
             visit(&relative);
-            match look(area, &relative) {
+            match look_here(area, &relative) {
                 Ok(Look::File(snapshot)) if is_candidate => page.push(Found { relative, snapshot }),
                 Ok(Look::Folder)
                     if area.depth == Depth::Recursive
@@ -280,6 +304,31 @@ mod tests {
         assert_eq!(seen("loop.mp4"), Look::Nothing);
         area.links_to.push(outside.path().to_owned());
         assert_eq!(names(&area), ["hard.mp4", "in.mp4", "out.mp4", "sub/real.mp4"]);
+    }
+
+    /// W09. A folder that is swapped for a link after it was entered.
+    #[test]
+    fn what_lies_below_a_link_to_a_folder_is_outside() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(root.path().join("d/e")).unwrap();
+        fs::create_dir(elsewhere.path().join("e")).unwrap();
+        for path in [root.path().join("d/e/x.mp4"), elsewhere.path().join("e/x.mp4")] {
+            fs::write(path, "x").unwrap();
+        }
+        let area = area(root.path(), Depth::Recursive);
+        let file = Path::new("d/e/x.mp4");
+        assert!(matches!(look(&area, file).unwrap(), Look::File(_)));
+        assert!(!leads_out(root.path(), file));
+        fs::rename(root.path().join("d"), root.path().join("away")).unwrap();
+        symlink(elsewhere.path(), root.path().join("d")).unwrap();
+        assert_eq!(look(&area, file).unwrap(), Look::Outside);
+        assert!(leads_out(root.path(), file));
+        // The folder was found before it became a link.
+        let mut sink = |page: Vec<Found>| panic!("{page:?}");
+        let mut below = |it| scan(&area, Path::new(it), &mut |_| {}, &|_| {}, &mut sink).unwrap();
+        assert_eq!(below("d/e").first.unwrap(), format!("d/e: {LEADS_OUT}"));
+        // A link that is the file itself is looked at by its target.
+        assert!(!leads_out(root.path(), Path::new("d")));
     }
 
     #[test]

@@ -199,8 +199,15 @@ fn originals_are_moved_after_success_and_only_then() {
     fs::create_dir(place.path("in/trip")).unwrap();
     place.drop_clip(&small(&place, 0), "trip/a.mp4");
     fs::write(place.path("in/bad.mp4"), "no video").unwrap();
+    // Whoever may write there cannot have originals moved out of it.
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(place.path("elsewhere"), place.path("in/.slomod-trash")).unwrap();
     place.start();
     place.wait_ended(2);
+    place.wait("the link", || place.log().contains("is a link, and may lead anywhere"));
+    assert!(place.path("in/trip/a.mp4").exists());
+    assert_eq!(fs::read_dir(place.path("elsewhere")).unwrap().count(), 0);
+    fs::remove_file(place.path("in/.slomod-trash")).unwrap();
     let trash = place.path("in/.slomod-trash/trip/a.mp4");
     place.wait("moved original", || trash.exists());
     assert!(!place.path("in/trip/a.mp4").exists());

@@ -228,11 +228,21 @@ fn links_are_jobs_only_where_they_stay_inside_or_may_lead() {
     place.wait_ended(1);
     fs::hard_link(place.path("in/sub/real.mp4"), place.path("in/hard.mp4")).unwrap();
     symlink("sub/real.mp4", place.path("in/soft.mp4")).unwrap();
-    place.wait_ended(3);
+    // A folder that is swapped for a link while its clip settles.
+    fs::create_dir(place.path("in/d")).unwrap();
+    let third = small(&place, 180);
+    fs::create_dir(place.path("archive/d")).unwrap();
+    fs::copy(&third, place.path("archive/d/x.mp4")).unwrap();
+    fs::copy(&third, place.path("in/d/x.mp4")).unwrap();
+    fs::rename(place.path("in/d"), place.path("in/e")).unwrap();
+    symlink(place.path("archive/d"), place.path("in/d")).unwrap();
+    place.wait_ended(4);
     linger();
     let mut states = place.states();
     states.sort();
-    assert_eq!(states, ["done", "duplicate", "duplicate"], "{}", place.log());
+    assert_eq!(states, ["done", "done", "duplicate", "duplicate"], "{}", place.log());
+    let sources: Vec<String> = place.jobs().into_iter().map(|it| it.source).collect();
+    assert!(!sources.iter().any(|it| it.ends_with("/in/d/x.mp4")), "{sources:?}");
     assert!(place.log().contains("out.mp4: a link that leads out is not followed"));
 
     place.terminate();
@@ -240,7 +250,7 @@ fn links_are_jobs_only_where_they_stay_inside_or_may_lead() {
     let allowed = format!("{config}links_to = [\"{}\"]\n", place.path("archive").display());
     fs::write(place.path("slomod.toml"), allowed).unwrap();
     place.start();
-    place.wait_ended(4);
+    place.wait_ended(5);
     assert!(place.listing().contains(&"out_slow2x.mp4".to_owned()), "{:?}", place.listing());
 }
 

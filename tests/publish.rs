@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use slomod::config::file::Collision;
 use slomod::daemon::digest::file_sha256;
@@ -362,7 +363,7 @@ fn originals_are_moved_without_overwriting() {
     for (number, name) in [(1, "a.mp4"), (2, "a~2.mp4")] {
         let from = folder.path().join("a.mp4");
         fs::write(&from, format!("{number}")).unwrap();
-        assert_eq!(move_to_free(&from, &to).unwrap(), to.join(name));
+        assert_eq!(move_to_free(&from, &to, "tag", 1).unwrap(), to.join(name));
         assert!(!from.exists());
     }
     assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), "1");
@@ -377,10 +378,48 @@ fn originals_move_across_file_systems() {
     };
     let from = here.path().join("a.mp4");
     fs::write(&from, CONTENT).unwrap();
-    move_to_free(&from, there.path()).unwrap();
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    fs::File::options().write(true).open(&from).unwrap().set_modified(modified).unwrap();
+    let moved = || move_to_free(&from, there.path(), "tag", 1);
+    moved().unwrap();
     assert!(!from.exists());
     assert_eq!(listing(there.path()), ["a.mp4"]);
-    assert_eq!(fs::read_to_string(there.path().join("a.mp4")).unwrap(), CONTENT);
+    let original = there.path().join("a.mp4");
+    assert_eq!(fs::read_to_string(&original).unwrap(), CONTENT);
+    assert_eq!(fs::metadata(&original).unwrap().modified().unwrap(), modified);
+
+    // Its name is taken by something else; what a move that was killed left is gone afterwards.
+    fs::write(&from, "another video...").unwrap();
+    fs::write(names::temporary_of(&original, "tag", 1, 0), "half a c").unwrap();
+    assert_eq!(moved().unwrap(), there.path().join("a~2.mp4"));
+    assert_eq!(listing(there.path()), ["a.mp4", "a~2.mp4"]);
+    assert_eq!(fs::read_to_string(&original).unwrap(), CONTENT);
+
+    // Killed before the original was removed: it is there already, and does not come twice.
+    fs::write(&from, CONTENT).unwrap();
+    assert_eq!(moved().unwrap(), original);
+    assert!(!from.exists());
+    assert_eq!(listing(there.path()), ["a.mp4", "a~2.mp4"]);
+}
+
+#[test]
+fn a_move_across_file_systems_that_fails_leaves_no_part_and_keeps_the_original() {
+    let (here, Ok(there)) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm")) else {
+        println!("skipped: no /dev/shm");
+        return;
+    };
+    // More than there is room for, and no bytes of it.
+    let from = here.path().join("huge.mp4");
+    let free = rustix::fs::statvfs(there.path()).unwrap();
+    let size = free.f_bavail * free.f_frsize + (1 << 20);
+    if fs::File::create(&from).unwrap().set_len(size).is_err() {
+        println!("skipped: no file may be as large as /dev/shm");
+        return;
+    }
+    let error = move_to_free(&from, there.path(), "tag", 1).unwrap_err();
+    assert!(error.to_string().contains("cannot be copied to"), "{error}");
+    assert_eq!(fs::metadata(&from).unwrap().len(), size);
+    assert!(listing(there.path()).is_empty());
 }
 
 #[test]

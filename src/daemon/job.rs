@@ -14,6 +14,7 @@ use crate::daemon::errands::Errands;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
 use crate::daemon::names;
+use crate::daemon::original::Moves;
 use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
@@ -49,6 +50,8 @@ pub struct Shop {
     pub locks: OutputLocks,
     /// What file systems are being asked.
     pub errands: Errands,
+    /// Which originals could not be moved lately.
+    pub moves: Moves,
     rules: Mutex<Rules>,
 }
 
@@ -78,7 +81,7 @@ impl Shop {
     pub fn new(journal: Journal, command: WorkerCommand, rules: Rules) -> Self {
         let (journal, rules) = (Mutex::new(journal), Mutex::new(rules));
         let (locks, errands) = (OutputLocks::default(), Errands::default());
-        Self { journal, command, locks, errands, rules }
+        Self { journal, command, locks, errands, moves: Moves::default(), rules }
     }
 
     /// The rules as they are now.

@@ -1,7 +1,10 @@
 //! What happens to the source once its output is published: it stays, or is moved. Never before, never over a file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::Level;
 
@@ -12,6 +15,7 @@ use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::verdict;
 use crate::daemon::watch::leads_out;
 
 /// Hidden folder of the watched folder that `on_success = "trash"` moves to.
@@ -43,7 +47,7 @@ fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
 pub fn move_pending(shop: &Shop, watches: &[Watch], of: &str) -> Result<(), JournalError> {
     let pending = shop.journal().originals_pending(of)?;
     let watch = watches.iter().find(|it| it.path == Path::new(of));
-    for claim in pending {
+    for claim in pending.into_iter().filter(|it| shop.moves.is_due(it.job, Instant::now())) {
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
         match place {
             Some((watch, folder)) => move_one(shop, watch, &claim, &folder)?,
@@ -75,6 +79,7 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
     let source = watch.path.join(&claim.relative);
     if let Some(link) = link_on_the_way(watch, claim, folder) {
         let message = format!("{} is a link, and may lead anywhere: remove it", link.display());
+        shop.moves.failed(claim.job, Instant::now());
         service::log_job(Level::Warn, claim, "original not moved", &message);
         return Ok(());
     }
@@ -84,31 +89,71 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
         ctime_ns: 0,
         inode: claim.inode,
     };
+    let tag = shop.journal().tag();
+    let not_moved = |why: &str| {
+        shop.moves.failed(claim.job, Instant::now());
+        service::log_job(Level::Warn, claim, "original not moved", why);
+        Ok(())
+    };
     match Snapshot::take(&source) {
         // It was moved before the daemon could note it, or by somebody else.
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_there(shop, watch, claim)? => {
             shop.journal().original_moved(claim.job)
         }
-        Err(error) => {
-            service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
-            Ok(())
-        }
+        Err(error) => not_moved(&error.to_string()),
         // Of something else that is mounted there just now.
         Ok(now) if !now.same_content(&worked) && !is_there(shop, watch, claim)? => Ok(()),
         Ok(now) if !now.same_content(&worked) => {
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
             shop.journal().original_kept(claim.job)
         }
-        Ok(_) => match moving::move_to_free(&source, folder) {
+        Ok(_) => match moving::move_to_free(&source, folder, &tag, claim.job) {
             Ok(to) => {
                 let message = format!("to {}", to.display());
                 service::log_job(Level::Info, claim, "original moved", &message);
                 shop.journal().original_moved(claim.job)
             }
-            Err(error) => {
-                service::log_job(Level::Warn, claim, "original not moved", &error.to_string());
-                Ok(())
-            }
+            Err(error) => not_moved(&error.to_string()),
         },
+    }
+}
+
+/// When originals that could not be moved are tried again: a move to a full disk may be a long copy each time.
+#[derive(Debug, Default)]
+pub struct Moves(Mutex<BTreeMap<i64, (i64, Instant)>>);
+
+impl Moves {
+    fn is_due(&self, job: i64, now: Instant) -> bool {
+        self.open().get(&job).is_none_or(|(_, due)| *due <= now)
+    }
+
+    /// Pauses grow, as those of jobs do.
+    fn failed(&self, job: i64, now: Instant) {
+        let mut open = self.open();
+        let (tries, due) = open.entry(job).or_insert((0, now));
+        let pause = u64::try_from(verdict::pause_ms(*tries)).unwrap_or_default();
+        (*tries, *due) = (*tries + 1, now + Duration::from_millis(pause));
+    }
+
+    // A thread that panicked while it held this left whole entries behind.
+    fn open(&self) -> MutexGuard<'_, BTreeMap<i64, (i64, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_original_that_cannot_be_moved_is_tried_again_after_growing_pauses() {
+        let (moves, start) = (Moves::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(moves.is_due(1, start));
+        moves.failed(1, at(0));
+        assert!(!moves.is_due(1, at(1)) && moves.is_due(2, at(1)));
+        assert!(moves.is_due(1, at(2)));
+        moves.failed(1, at(2));
+        assert!(!moves.is_due(1, at(5)) && moves.is_due(1, at(6)));
     }
 }

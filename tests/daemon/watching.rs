@@ -72,7 +72,7 @@ fn all_files_are_found_though_the_queue_of_events_ran_over() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
     if limit > 100_000 {
-        println!("skipped: {limit} events would have to be made");
+        skip(&format!("{limit} events would have to be made"));
         return;
     }
     let mut place = Place::with(NO_SCANS, "recursive = true");
@@ -120,7 +120,7 @@ fn can_isolate(flags: &str, script: &str) -> bool {
     let output = Command::new("unshare").args([flags, "sh", "-c", script]).output();
     let can = output.is_ok_and(|it| it.status.success());
     if !can {
-        println!("skipped: unshare {flags} {script}");
+        skip(&format!("unshare {flags} {script}"));
     }
     can
 }

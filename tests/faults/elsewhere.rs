@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::place::skip;
+
 /// Set in the process that runs the test itself.
 const INSIDE: &str = "SLOMOD_TEST_INSIDE";
 
@@ -53,7 +55,7 @@ pub fn inside(wrapper: &Wrapper, test: &str) -> bool {
         return true;
     }
     if !wrapper.works() {
-        println!("skipped: `{}` is not allowed here", wrapper.program);
+        skip(&format!("`{}` is not allowed here", wrapper.program));
         return false;
     }
     let output = wrapper

@@ -310,12 +310,17 @@ fn the_same_content_again_is_a_duplicate_unless_the_first_result_is_gone() {
     let jobs = place.shop.journal().jobs(10).unwrap();
     assert_eq!((jobs[1].state.as_str(), jobs[1].duplicate_of), ("duplicate", Some(jobs[0].job)));
     assert_eq!(place.report("b.mp4.duplicate.json").status, Status::Duplicate);
-
     fs::remove_file(place.watch.output.join("a_slow4x.mp4.json")).unwrap();
     fs::write(place.watch.path.join("c.mp4"), CONTENT).unwrap();
     place.submit("c.mp4");
     place.attempt();
     assert_eq!(place.shop.journal().jobs(10).unwrap()[2].state, "done");
+    // A report without its output.
+    fs::remove_file(place.watch.output.join("c_slow4x.mp4")).unwrap();
+    fs::write(place.watch.path.join("d.mp4"), CONTENT).unwrap();
+    place.submit("d.mp4");
+    place.attempt();
+    assert_eq!(place.shop.journal().jobs(10).unwrap()[3].state, "done");
 }
 
 #[test]
@@ -392,7 +397,7 @@ fn a_publication_of_what_another_daemon_published_meanwhile_is_given_up() {
         report: serde_json::to_string(&ours).unwrap(),
     };
     fs::write(&planned.temporary, RESULT).unwrap();
-    fs::write(out.join("a_slow4x.mp4"), "theirs").unwrap();
+    fs::write(out.join("a_slow4x.mp4"), "by them!").unwrap();
     let theirs = Report { report_id: "theirs".into(), ..ours };
     fs::write(out.join("a_slow4x.mp4.json"), serde_json::to_string(&theirs).unwrap()).unwrap();
     let watch = place.watch.path.to_string_lossy();

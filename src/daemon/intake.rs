@@ -10,6 +10,7 @@ use crate::config::settings::{Device, Settings};
 use crate::daemon::digest::{file_sha256, file_sha256_while, text_sha256};
 use crate::daemon::errands::{Errand, Place};
 use crate::daemon::job::Shop;
+use crate::daemon::known::is_whole;
 use crate::daemon::protocol::{Request, WirePath};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{self, Area};
@@ -87,7 +88,7 @@ pub struct Content {
     pub sha256: String,
     /// Its settings ([`Identities::of`]), or why the weights cannot be read.
     pub identity: Result<(String, String), String>,
-    /// The report that the journal has of the file's place, if it is there.
+    /// The report that the journal has of the file's place, if it is there with its output.
     pub report: Option<PathBuf>,
 }
 
@@ -189,7 +190,7 @@ impl Subject {
         // Where the journal fails, the loop finds out.
         let earlier = shop.journal().seen(&root, &self.relative).ok().flatten();
         let _errand = shop.errands.begin(Place::Output(self.output.clone()), &self.output);
-        let report = earlier.and_then(|it| it.report_path).filter(|it| it.is_file());
+        let report = earlier.and_then(|it| it.report_path).filter(|it| is_whole(it));
         Ok(Checked::Ready(Content { sha256, identity, report }))
     }
 }

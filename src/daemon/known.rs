@@ -13,10 +13,13 @@ use crate::daemon::original;
 use crate::daemon::publish::{PublishError, read_report};
 use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
-use crate::report::Status;
+use crate::report::{Report, Status};
 
 /// Reports of numbered names that are looked through.
 const MOST_REPORTS: u32 = 1000;
+
+/// Ends of a name that may have come to that of an output.
+const MOST_ENDS: usize = 4;
 
 /// As long as a worker may make one.
 const LONGEST_REPORT_BYTES: u64 = 64 << 20;
@@ -52,7 +55,7 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Trouble> {
     let twins = shop.journal().twin(claim)?;
     for twin in twins {
-        if is_report_of(&twin.report_path, &claim.sha256)? {
+        if is_result_of(&twin.report_path, &claim.sha256)? {
             return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
         }
     }
@@ -71,21 +74,47 @@ pub(super) fn known(
     Ok(skips.then(|| Known::NameTaken(task.output.clone())))
 }
 
-/// Whether the report at `path` is there and about a source with this content: an overwritten one is not.
-fn is_report_of(path: &Path, sha256: &str) -> Result<bool, PublishError> {
-    Ok(read_report(path)?.is_some_and(|it| it.source.sha256.as_deref() == Some(sha256)))
+/// Whether the report at `path` is there and about a source with this content (an overwritten one is not), and its output
+/// is as well.
+fn is_result_of(path: &Path, sha256: &str) -> Result<bool, PublishError> {
+    let is_of_it = |it: &Report| it.source.sha256.as_deref() == Some(sha256);
+    Ok(read_report(path)?.is_some_and(|it| is_of_it(&it) && has_output(path, &it)))
 }
 
-/// Whether the report beside `path` is of an output with this content. Anybody can drop files there, so it is read only
-/// where it looks like a report.
+/// Whether the output that the report at `path` speaks of lies beside it. A report that was left alone promises nothing:
+/// its clip is worked again when it comes again.
+fn has_output(path: &Path, report: &Report) -> bool {
+    let Some(output) = &report.output else { return false };
+    let named = Path::new(&output.path).file_name().map(|it| path.with_file_name(it));
+    let is_it = |path: PathBuf| {
+        let there = std::fs::symlink_metadata(path);
+        there.is_ok_and(|it| it.is_file() && it.len() == output.size_bytes)
+    };
+    is_it(path.with_extension("")) || named.is_some_and(is_it)
+}
+
+/// Whether report and output of a done job are there, by the report's place.
+#[must_use]
+pub fn is_whole(path: &Path) -> bool {
+    read_report(path).ok().flatten().is_some_and(|it| has_output(path, &it))
+}
+
+/// Whether the report beside `path` is of an output with this content, or lists it as made beside its output, whose name it
+/// then has and more. Anybody can drop files there, so a report is read only where it looks like one.
 fn is_output(path: &Path, sha256: &str) -> bool {
-    let beside = names::report_path(path);
     let is_plain = |it: std::fs::Metadata| it.is_file() && it.len() <= LONGEST_REPORT_BYTES;
-    if !std::fs::symlink_metadata(&beside).is_ok_and(is_plain) {
-        return false;
-    }
-    let report = read_report(&beside).ok().flatten();
-    report.and_then(|it| it.output).is_some_and(|output| output.sha256 == sha256)
+    let lists_it = |report: &PathBuf| {
+        if !std::fs::symlink_metadata(report).is_ok_and(is_plain) {
+            return false;
+        }
+        let report = read_report(report).ok().flatten();
+        report.and_then(|it| it.output).is_some_and(|output| {
+            output.sha256 == sha256 || output.sidecars.iter().any(|it| it.sha256 == sha256)
+        })
+    };
+    let shorter = |path: &PathBuf| path.extension().is_some().then(|| path.with_extension(""));
+    let mut outputs = std::iter::successors(Some(path.to_owned()), shorter).take(MOST_ENDS);
+    outputs.any(|it| lists_it(&names::report_path(&it)))
 }
 
 /// A report of the work that `claim` asks for, under one of the names of `output`.
@@ -99,7 +128,8 @@ pub fn report_of(claim: &Claim, output: &Path) -> Option<PathBuf> {
             Ok(Some(report))
                 if report.status == Status::Done
                     && report.source.sha256.as_ref() == Some(&claim.sha256)
-                    && report.settings_sha256.as_ref() == Some(&claim.settings_sha256) =>
+                    && report.settings_sha256.as_ref() == Some(&claim.settings_sha256)
+                    && has_output(&path, &report) =>
             {
                 return Some(path);
             }

@@ -142,6 +142,14 @@ struct PlannedReport {
 #[derive(Deserialize)]
 struct PlannedOutput {
     sha256: String,
+    #[serde(default)]
+    sidecars: Vec<PlannedSidecar>,
+}
+
+#[derive(Deserialize)]
+struct PlannedSidecar {
+    path: String,
+    sha256: String,
 }
 
 /// What a claim is read from.
@@ -262,12 +270,13 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError::Fenced`] where the job is not ours any more.
     pub fn publishing(&mut self, claim: &Claim, planned: &Planned) -> Outcome<()> {
-        let hash = serde_json::from_str::<PlannedReport>(&planned.report)
-            .ok()
-            .and_then(|report| Some(report.output?.sha256));
+        let report = serde_json::from_str::<PlannedReport>(&planned.report);
+        let output = report.ok().and_then(|it| it.output);
+        let hash = output.as_ref().map(|it| &it.sha256);
+        let sidecars = output.as_ref().map_or(&[][..], |it| &it.sidecars);
         let event = ("publishing", planned.output.to_string_lossy());
         self.change(claim, (event.0, &event.1), |it| {
-            it.execute(
+            let changed = it.execute(
                 "UPDATE jobs SET state = 'publishing', temporary_path = ?3, output_path = ?4, report_path = ?5,
                         report = ?6, output_folded = ?7, output_sha256 = ?8
                  WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
@@ -281,7 +290,15 @@ impl Journal {
                     folded(&planned.output),
                     hash
                 ],
-            )
+            )?;
+            if changed == 1 {
+                it.execute("DELETE FROM beside WHERE job = ?1", [claim.job])?;
+                for PlannedSidecar { path, sha256 } in sidecars {
+                    let insert = "INSERT INTO beside (job, sha256, path) VALUES (?1, ?2, ?3)";
+                    it.execute(insert, params![claim.job, sha256, path])?;
+                }
+            }
+            Ok(changed)
         })
     }
 

@@ -34,11 +34,23 @@ impl Journal {
         })
     }
 
-    /// The output with this content that a job made here.
+    /// The output with this content that a job made here, or what it made beside one.
     ///
     /// # Errors
     /// [`JournalError`].
     pub fn output_with(&self, sha256: &str) -> Outcome<Option<PathBuf>> {
+        let beside: Option<String> = self.sql(|it| {
+            it.query_row(
+                "SELECT path FROM beside JOIN jobs ON jobs.id = beside.job
+                 WHERE beside.sha256 = ?1 AND state IN ('publishing', 'done') ORDER BY job LIMIT 1",
+                [sha256],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        if let Some(path) = beside {
+            return Ok(Some(path.into()));
+        }
         self.sql(|it| {
             it.query_row(
                 "SELECT output_path FROM jobs

@@ -16,8 +16,13 @@
 //!
 //! `attempt` is a fencing token: every change of a claimed job names the attempt it belongs to and fails if a later
 //! claim took over. Every change of a state appends to the table `events` in the same transaction; nothing is ever
-//! changed or removed there. The SQL is plain (no rowid tricks, integers for times in milliseconds since 1970, text for words),
-//! so that PostgreSQL can hold the same tables.
+//! changed or removed there.
+//!
+//! The statements are ones that PostgreSQL takes as well (integers for times in milliseconds since 1970, text for words,
+//! nothing that only SQLite knows), so that several machines could share a journal there. What would differ are the
+//! tables: its type for bytes is BYTEA, numbers that are given by themselves are GENERATED ALWAYS AS IDENTITY, and the
+//! layout's number would be a table. Nothing reads `lease_until_ms` yet: here the lock of the state folder says whether the
+//! owner of a claim lives; of several machines, one would take over claims whose lease ran out.
 
 use std::cell::Cell;
 use std::os::unix::ffi::OsStrExt;

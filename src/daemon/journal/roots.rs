@@ -77,7 +77,8 @@ impl Journal {
     ) -> Outcome<()> {
         self.sql(|it| {
             it.execute(
-                "UPDATE jobs SET next_try_ms = MAX(next_try_ms, ?3), delays = delays + 1,
+                "UPDATE jobs SET next_try_ms = CASE WHEN next_try_ms > ?3 THEN next_try_ms ELSE ?3 END,
+                        delays = delays + 1,
                         error_code = ?4, error_message = ?5
                  WHERE watch = ?1 AND state = 'queued'
                        AND id IN (SELECT job FROM job_roots WHERE root = ?2)",

@@ -1,7 +1,7 @@
 //! Layouts of the journal's tables, and the way from each to the next.
 //!
-//! A version is made by the steps up to it, one transaction each, so a journal is always of one whole version. The SQL
-//! is plain: PostgreSQL takes the same tables. A published step is never changed; what is to be different is a new step.
+//! A version is made by the steps up to it, one transaction each, so a journal is always of one whole version. What
+//! PostgreSQL would have otherwise is named in the journal's description. A published step is never changed; what is to be different is a new step.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,11 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 2] =
-    [Step { sql: FIRST, rest: |_| Ok(()) }, Step { sql: HISTORY, rest: fold_output_names }];
+const STEPS: [Step; 3] = [
+    Step { sql: FIRST, rest: |_| Ok(()) },
+    Step { sql: HISTORY, rest: fold_output_names },
+    Step { sql: BESIDE, rest: |_| Ok(()) },
+];
 
 /// Layout of the tables, as `user_version`.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -154,6 +157,17 @@ CREATE TABLE events (
     version         TEXT    NOT NULL
 );
 CREATE INDEX events_by_job ON events (job, id);
+";
+
+/// Hashes of what was published beside outputs: comparisons are clips as well. Those of earlier jobs are in their reports.
+const BESIDE: &str = "
+CREATE TABLE beside (
+    job             BIGINT  NOT NULL REFERENCES jobs (id),
+    sha256          TEXT    NOT NULL,
+    path            TEXT    NOT NULL,
+    PRIMARY KEY (job, path)
+);
+CREATE INDEX beside_by_content ON beside (sha256);
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

@@ -51,6 +51,8 @@ pub fn io_consequence(error: &std::io::Error) -> Consequence {
     use std::io::ErrorKind as Kind;
     match error.kind() {
         Kind::InvalidData | Kind::InvalidInput | Kind::UnexpectedEof => Consequence::Reject,
+        // No pause makes a file smaller than its file system allows, or a name shorter.
+        Kind::FileTooLarge | Kind::InvalidFilename => Consequence::Reject,
         _ => Consequence::Retry,
     }
 }
@@ -78,6 +80,11 @@ mod tests {
         for number in [2, 5, 13, 16, 19, 28, 30, 110, 116, 122] {
             let error = std::io::Error::from_raw_os_error(number);
             assert_eq!(io_consequence(&error), Consequence::Retry, "{error}");
+        }
+        // EFBIG, ENAMETOOLONG: of this clip's size and name.
+        for number in [27, 36] {
+            let error = std::io::Error::from_raw_os_error(number);
+            assert_eq!(io_consequence(&error), Consequence::Reject, "{error}");
         }
         let damaged = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         assert_eq!(io_consequence(&damaged), Consequence::Reject);

@@ -15,6 +15,7 @@ use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{Ahead, EngineDescription, EngineError, Interpolator};
+use slomod::error::{Classify, Consequence};
 use slomod::frame::{Frame, Picture};
 use slomod::media::MediaError;
 use slomod::media::decode::Decoder;
@@ -274,6 +275,24 @@ fn a_truncated_clip_is_not_passed_off_as_whole() {
     schema::valid(&report);
     assert_eq!(report.status, Status::Refused);
     assert_eq!(report.errors[0].code, "truncated");
+}
+
+/// That a clip is too small for an encoder says nothing of the others of its folder.
+#[test]
+fn a_clip_that_the_encoder_does_not_take_is_refused_and_an_encoder_that_takes_none_stops_the_work()
+{
+    let place = Place::new();
+    let small = ["-f", "lavfi", "-i", "testsrc2=s=32x32:r=25:d=0.2", "-c:v", "ffv1"];
+    let source = place.clip("small.mkv", &small);
+    let fails = |preset: &str| {
+        let preset = Some(preset.to_owned());
+        let encoding = Encoding { codec: Codec::Av1, preset, ..Encoding::default() };
+        run(&place.task(&source, "out.mkv", Settings { encoding, ..slow(2) })).unwrap_err()
+    };
+    let error = fails("12");
+    assert_eq!((error.code(), error.consequence()), ("not_encodable", Consequence::Reject));
+    assert!(error.to_string().contains("64 pixels"), "{error}");
+    assert_eq!(fails("none such").consequence(), Consequence::Stop);
 }
 
 #[test]

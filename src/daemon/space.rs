@@ -2,16 +2,42 @@
 
 use std::path::Path;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Codec, Mode, Settings};
+use crate::frame::Rate;
 
-/// An output is expected to be at the most this many times `factor` the size of its source.
+/// An output is expected to be at the most this many times the size of its source for each frame of that.
 const GROWTH: f64 = 1.3;
+/// The same for one without losses, besides. It may be far more for a source that was compressed a lot, and is less for one
+/// that has no losses itself, which must not wait for room that nobody needs; running out of it is survived.
+const GROWTH_WITHOUT_LOSSES: f64 = 4.0;
+/// Frames a second of a source, as long as it was not opened: the fewest that are usual.
+const SOURCE_RATE: f64 = 24.0;
 
 /// Bytes that the output of a source of `source_bytes` is expected to take at the most.
 #[must_use]
 pub fn output_bytes(source_bytes: u64, settings: &Settings) -> u64 {
-    let factor = f64::from(settings.factor.unwrap_or(2));
-    (source_bytes as f64 * factor * GROWTH) as u64
+    let encoding = &settings.encoding;
+    let is_lossless = match encoding.codec {
+        Codec::Ffv1 => true,
+        Codec::H264 | Codec::H265 => encoding.crf == Some(0),
+        Codec::Av1 => false,
+    };
+    let growth = if is_lossless { GROWTH * GROWTH_WITHOUT_LOSSES } else { GROWTH };
+    (source_bytes as f64 * frames_of_each(settings) * growth) as u64
+}
+
+/// Frames of the output for each of the source.
+fn frames_of_each(settings: &Settings) -> f64 {
+    let number = |it: Rate| *it.numer() as f64 / *it.denom() as f64;
+    let factor = settings.factor.map(f64::from);
+    let by_rate = settings.fps.map(|it| number(it) / SOURCE_RATE);
+    match settings.mode {
+        Mode::Smooth => by_rate.or(factor).unwrap_or(2.0),
+        Mode::Slow => {
+            let stretch = factor.or_else(|| settings.speed.map(|it| number(it.recip())));
+            stretch.unwrap_or(4.0) * by_rate.map_or(1.0, |it| it.max(1.0))
+        }
+    }
 }
 
 /// Bytes that must be free: the output and its segments, of which `kept_bytes` are there already, and `reserve_bytes`.
@@ -36,11 +62,28 @@ pub fn trouble(folder: &Path, needed_bytes: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Encoding;
 
     #[test]
     fn room_is_needed_for_the_output_and_for_segments_that_are_not_there_yet() {
         let settings = Settings { factor: Some(4), ..Settings::default() };
         assert_eq!(output_bytes(1000, &settings), 5200);
+        let third = Settings { speed: Some(Rate::new(1, 8)), ..Settings::default() };
+        assert_eq!(output_bytes(1000, &third), 10_400, "an eighth of the speed");
+        let fps = Some(Rate::from_integer(240));
+        let smooth = Settings { mode: Mode::Smooth, fps, ..Settings::default() };
+        assert_eq!(output_bytes(1000, &smooth), 13_000, "ten times as many frames");
+        let both = Settings { fps: Some(Rate::from_integer(48)), ..settings.clone() };
+        assert_eq!(output_bytes(1000, &both), 10_400);
+        for (codec, crf, expected) in [
+            (Codec::Ffv1, None, 20_800),
+            (Codec::H265, Some(0), 20_800),
+            (Codec::Av1, Some(0), 5200),
+        ] {
+            let encoding = Encoding { codec, crf, ..Encoding::default() };
+            let lossless = Settings { encoding, ..settings.clone() };
+            assert_eq!(output_bytes(1000, &lossless), expected, "{codec:?}");
+        }
         assert_eq!(needed(5200, 0, 100), 10_500);
         assert_eq!(needed(5200, 5000, 100), 5500);
         assert_eq!(

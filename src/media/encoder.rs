@@ -269,7 +269,44 @@ pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> T
 }
 
 /// Opens the encoder; also the options given to it, as `crf=18 preset=medium`.
+///
+/// # Errors
+/// [`MediaError::Unencodable`] where it opens with these settings for other pictures, otherwise [`MediaError::Encoder`].
 pub(super) fn open(
+    plan: &Plan,
+    encoding: &Encoding,
+    header: &Header,
+) -> Result<(VideoEncoder, String), MediaError> {
+    open_for(plan, encoding, header).map_err(|error| match error {
+        MediaError::Encoder { encoder, reason } if open_for_usual(encoding).is_ok() => {
+            MediaError::Unencodable { encoder, reason }
+        }
+        other => other,
+    })
+}
+
+/// Opens it for pictures that every encoder takes: the smallest of AV1.
+fn open_for_usual(encoding: &Encoding) -> Result<(), MediaError> {
+    let format = PictureFormat {
+        width_px: AV1_MIN_SIDE_PX,
+        height_px: AV1_MIN_SIDE_PX,
+        chroma: Chroma::C420,
+        matrix: Matrix::Bt709,
+        range: crate::frame::Range::Limited,
+        depth: Depth::Eight,
+    };
+    let header = Header {
+        tags: Tags::UNKNOWN,
+        sample_aspect_ratio: ffmpeg::Rational::new(1, 1),
+        rate: Ratio::from_integer(25),
+        time_base: ffmpeg::Rational::new(1, 25),
+        global: true,
+        hdr: String::new(),
+    };
+    open_for(&plan(encoding.codec, format)?, encoding, &header).map(|_| ())
+}
+
+fn open_for(
     plan: &Plan,
     encoding: &Encoding,
     header: &Header,
@@ -428,31 +465,12 @@ pub(super) fn rational(value: Ratio<i128>) -> ffmpeg::Rational {
 
 /// Opens each encoder for a small picture to see which can be used.
 pub(super) fn statuses() -> Vec<EncoderStatus> {
-    let format = PictureFormat {
-        width_px: AV1_MIN_SIDE_PX,
-        height_px: AV1_MIN_SIDE_PX,
-        chroma: Chroma::C420,
-        matrix: Matrix::Bt709,
-        range: crate::frame::Range::Limited,
-        depth: Depth::Eight,
-    };
-    let try_open = |codec: Codec| {
-        let plan = plan(codec, format)?;
-        let header = Header {
-            tags: Tags::UNKNOWN,
-            sample_aspect_ratio: ffmpeg::Rational::new(1, 1),
-            rate: Ratio::from_integer(25),
-            time_base: ffmpeg::Rational::new(1, 25),
-            global: true,
-            hdr: String::new(),
-        };
-        open(&plan, &Encoding { codec, ..Encoding::default() }, &header).map(|_| ())
+    let problem = |codec: Codec| {
+        let encoding = Encoding { codec, ..Encoding::default() };
+        open_for_usual(&encoding).err().map(|error| error.to_string())
     };
     [Codec::H264, Codec::H265, Codec::Av1, Codec::Ffv1]
         .into_iter()
-        .map(|codec| EncoderStatus {
-            name: encoder_name(codec),
-            problem: try_open(codec).err().map(|error| error.to_string()),
-        })
+        .map(|codec| EncoderStatus { name: encoder_name(codec), problem: problem(codec) })
         .collect()
 }

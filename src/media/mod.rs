@@ -133,6 +133,14 @@ pub enum MediaError {
         #[source]
         source: Option<std::io::Error>,
     },
+    /// The encoder opens with these settings, and not for pictures as this clip has them.
+    #[error("encoder `{encoder}`: {reason}")]
+    Unencodable {
+        /// The encoder's name.
+        encoder: String,
+        /// What was wrong and what to do.
+        reason: String,
+    },
     /// No encoder of that name in this FFmpeg, or it does not open with these settings.
     #[error("encoder `{encoder}`: {reason}")]
     Encoder {
@@ -152,6 +160,7 @@ impl MediaError {
             Self::Unusable { code, .. } => code,
             Self::Write { .. } => "output_unwritable",
             Self::Encoder { .. } => "encoder",
+            Self::Unencodable { .. } => "not_encodable",
         }
     }
 }
@@ -165,13 +174,14 @@ impl Classify for MediaError {
             // No fault of the disk's: the clip leads to something that cannot be written.
             Self::Write { source: None, .. } => Consequence::Reject,
             Self::Encoder { .. } => Consequence::Stop,
+            Self::Unencodable { .. } => Consequence::Reject,
         }
     }
 
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Read { .. } => ExitCode::IoError,
-            Self::Unusable { .. } => ExitCode::DataError,
+            Self::Unusable { .. } | Self::Unencodable { .. } => ExitCode::DataError,
             Self::Write { .. } => ExitCode::CannotCreate,
             Self::Encoder { .. } => ExitCode::Config,
         }

@@ -112,6 +112,40 @@ mod tests {
         assert_ne!(root_identity(&root).unwrap().lasting, before.lasting);
     }
 
+    /// W13. The numbers as Linux gives them (linux/magic.h and the file systems' own headers).
+    #[test]
+    fn file_systems_of_networks_are_told_by_their_numbers() {
+        for (kind, name) in [
+            (0x6969, "NFS"),
+            (0xff53_4d42, "CIFS"),
+            (0xfe53_4d42, "SMB2"),
+            (0x517b, "SMB"),
+            (0x6573_5546, "FUSE"),
+            (0x0102_1997, "9p"),
+            (0x00c3_6400, "Ceph"),
+            (0x5346_414f, "AFS"),
+            (0x0187, "autofs"),
+        ] {
+            assert_eq!(named(kind), Some(name), "{kind:x}");
+        }
+        // ext4, XFS, Btrfs, tmpfs, overlayfs, exFAT, FAT, ZFS
+        for kind in [
+            0xef53,
+            0x5846_5342,
+            0x9123_683e,
+            0x0102_1994,
+            0x794c_7630,
+            0x2011_bab0,
+            0x4d44,
+            0x2fc1_2fc1,
+        ] {
+            assert_eq!(named(kind), None, "{kind:x}");
+        }
+        // What statfs says of a real one.
+        assert_eq!(network_name(Path::new("/proc")), None);
+        assert_eq!(network_name(Path::new("/nonexistent")), None);
+    }
+
     #[test]
     fn what_is_no_folder_has_no_identity() {
         assert!(root_identity(Path::new("/nonexistent/in")).is_err());

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use slomod::daemon::journal::{FILE_NAME, Journal};
+use slomod::daemon::snapshot::Snapshot;
 
 use crate::place::*;
 
@@ -17,6 +18,10 @@ const BACKLOG: usize = 3000;
 const WATCHED_JOBS: usize = 12;
 /// How long they must be still: long enough for a busy machine to read the folder in the meantime.
 const BACKLOG_SETTLE: &str = "3s";
+/// Until the first job of a backlog that was asked for begins.
+const SOON: Duration = Duration::from_secs(10);
+/// The same on a machine that is busy with all other tests.
+const SOON_AMONG_TESTS: Duration = Duration::from_secs(60);
 /// What the daemon may keep in memory, whatever the backlog.
 const MOST_RESIDENT_KIB: u64 = 100 * 1024;
 
@@ -155,6 +160,8 @@ fn a_backlog_of_very_many_files_begins_soon_in_order_in_little_memory_and_once_e
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert!(status["jobs"].as_array().unwrap().len() < 50, "a list to read, not the whole queue");
     println!("{count} files: first job after {first:?} (of which {BACKLOG_SETTLE} to be still)");
+    let soon = if variable.is_some() { SOON } else { SOON_AMONG_TESTS };
+    assert!(first < soon, "{first:?} until the first job");
     if variable.is_some() {
         report_intake(&place, count, begin);
     }
@@ -200,5 +207,62 @@ fn report_intake(place: &Place, count: usize, begin: Instant) {
         if known as usize >= count || elapsed > 600 {
             return;
         }
+    }
+}
+
+/// How long an idle daemon is looked at.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// W29. With `SLOMOD_IDLE=1 cargo test --release --test daemon idle -- --nocapture`: the processor time of a daemon that has
+/// nothing to do, beside 10 000 files that it knows, which are read every 30 s, and which give events.
+#[test]
+fn an_idle_daemon_beside_ten_thousand_files_takes_hardly_any_time() {
+    if std::env::var_os("SLOMOD_IDLE").is_none() {
+        println!("skipped: SLOMOD_IDLE is not set");
+        return;
+    }
+    for (way, most) in [("polling", 0.01), ("events", 0.001)] {
+        let mut place = Place::with("", &format!("watch_by = \"{way}\""));
+        let config = fs::read_to_string(place.path("slomod.toml")).unwrap();
+        fs::write(place.path("slomod.toml"), config.replace("\"500ms\"", "\"30s\"")).unwrap();
+        place.start();
+        place.wait_ready();
+        place.terminate();
+        let mut journal = rusqlite::Connection::open(place.path("state").join(FILE_NAME)).unwrap();
+        let all = journal.transaction().unwrap();
+        for number in 1..=10_000 {
+            let name = format!("clip{number:05}.mp4");
+            fs::write(place.path("in").join(&name), number.to_string()).unwrap();
+            let now = Snapshot::take(&place.path("in").join(&name)).unwrap();
+            all.execute(
+                "INSERT INTO jobs (id, watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
+                                   settings_sha256, state, next_try_ms, queued_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, '', '', '', 'done', 0, 0)",
+                rusqlite::params![
+                    number,
+                    place.path("in").to_str(),
+                    name.as_bytes(),
+                    now.size_bytes as i64,
+                    now.mtime_ns,
+                    now.inode as i64
+                ],
+            )
+            .unwrap();
+        }
+        let files = "INSERT INTO files (watch, relative_path, size_bytes, mtime_ns, inode, job)
+                     SELECT watch, relative_path, size_bytes, mtime_ns, inode, id FROM jobs";
+        assert_eq!(all.execute(files, []).unwrap(), 10_000);
+        all.commit().unwrap();
+        drop(journal);
+        place.start();
+        place.wait_ready();
+        // What a start has to do is done.
+        std::thread::sleep(Duration::from_secs(20));
+        assert_eq!(claimed(&place), Vec::<String>::new());
+        let (before, begin) = (cpu_s(&place).0, Instant::now());
+        std::thread::sleep(IDLE);
+        let (taken, elapsed) = (cpu_s(&place).0 - before, begin.elapsed().as_secs_f64());
+        println!("{way}: {taken:.2} s of processor time in {elapsed:.0} s");
+        assert!(taken / elapsed < most, "{way}: {taken} s in {elapsed} s");
     }
 }

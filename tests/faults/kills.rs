@@ -16,9 +16,21 @@ fn kills() -> u64 {
     std::env::var("SLOMOD_KILLS").ok().and_then(|it| it.parse().ok()).unwrap_or(200)
 }
 
-/// A clip of its own content: small ones get through between two kills, large ones seldom.
+/// Clips that wait at the same time.
+const CLIPS_AT_A_TIME: u64 = 3;
+
+fn seed() -> u64 {
+    let given = std::env::var("SLOMOD_KILLS_SEED").ok().and_then(|it| it.parse().ok());
+    given.unwrap_or_else(|| u64::from(std::process::id()))
+}
+
+/// A clip of its own content: small ones get through between two kills, large ones seldom, and long ones by segments.
 fn drop_next(place: &Place, ledger: &mut Ledger, number: u64) {
-    let (size, frames) = if number % 3 == 2 { ("640x360", 40) } else { ("64x48", 6) };
+    let (size, frames) = match number {
+        it if it % 5 == 4 => ("16x16", 1300),
+        it if it % 3 == 2 => ("640x360", 40),
+        _ => ("64x48", 6),
+    };
     let clip = clip(place.folder.path(), size, frames, number as u32 * 7);
     let name = format!("clip{number}.mp4");
     place.drop_clip(&clip, &name);
@@ -29,8 +41,8 @@ fn drop_next(place: &Place, ledger: &mut Ledger, number: u64) {
 /// once.
 #[test]
 fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
-    let (rounds, seed) = (kills(), u64::from(std::process::id()));
-    println!("seed {seed}, {rounds} kills (SLOMOD_KILLS)");
+    let (rounds, seed) = (kills(), seed());
+    println!("seed {seed} (SLOMOD_KILLS_SEED), {rounds} kills (SLOMOD_KILLS)");
     let mut random = Random(seed);
     let mut place = Place::with("", "factor = 3");
     let (mut ledger, mut clips) = (Ledger::default(), 0);
@@ -38,8 +50,10 @@ fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
         // Something is always waiting or at work.
         let over = place.states().iter().all(|it| it == "done");
         if over {
-            drop_next(&place, &mut ledger, clips);
-            clips += 1;
+            for number in clips..clips + CLIPS_AT_A_TIME {
+                drop_next(&place, &mut ledger, number);
+            }
+            clips += CLIPS_AT_A_TIME;
         }
         place.start();
         // Most kills meet a job at work, wherever it is; the others anything from the first step of the start on.

@@ -30,7 +30,7 @@ const ZEROS: usize = 64;
 const ZERO_TAIL: u64 = 4096;
 /// The same for ASF, which fills up its packets with zeros, and these have up to 64 KiB.
 const ZERO_TAIL_OF_ASF: u64 = 128 << 10;
-/// Boxes that are followed; a file with more has proved enough.
+/// Boxes and chunks that are followed; a file with more has proved enough.
 const MOST_BOXES: usize = 100_000;
 /// Boxes that hold pictures, sound and their index.
 const ESSENTIAL: [&[u8; 4]; 3] = [b"mdat", b"moof", b"moov"];
@@ -259,15 +259,18 @@ fn element(bytes: &[u8], at: usize, id: &[u8; 4]) -> Option<(Option<u64>, usize)
 /// a recording that is not finished has no size.
 fn riff_end(file: &File, length: u64) -> io::Result<Option<u64>> {
     let mut end = 0;
-    while end < length {
+    for _ in 0..MOST_BOXES {
         let mut start = [0; 8];
         let read = read_some(file, &mut start, end)?;
         let [b'R', b'I', b'F', b'F', size @ ..] = start else { break };
         let size = u32::from_le_bytes(size);
-        if read < 8 || size == 0 || size == u32::MAX {
+        if read < start.len() || size == 0 || size == u32::MAX {
             return Ok(None);
         }
         end += u64::from(size) + 8 + u64::from(size % 2);
+        if end >= length {
+            break;
+        }
     }
     // Whether the last byte of an odd chunk was written makes no difference.
     Ok((end > 0).then(|| if end == length + 1 { length } else { end }))

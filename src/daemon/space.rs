@@ -2,28 +2,18 @@
 
 use std::path::Path;
 
-use crate::config::settings::{Codec, Mode, Settings};
+use crate::config::settings::{Mode, Settings};
 use crate::frame::Rate;
 
 /// An output is expected to be at the most this many times the size of its source for each frame of that.
 const GROWTH: f64 = 1.3;
-/// The same for one without losses, besides. It may be far more for a source that was compressed a lot, and is less for one
-/// that has no losses itself, which must not wait for room that nobody needs; running out of it is survived.
-const GROWTH_WITHOUT_LOSSES: f64 = 4.0;
 /// Frames a second of a source, as long as it was not opened: the fewest that are usual.
 const SOURCE_RATE: f64 = 24.0;
 
 /// Bytes that the output of a source of `source_bytes` is expected to take at the most.
 #[must_use]
 pub fn output_bytes(source_bytes: u64, settings: &Settings) -> u64 {
-    let encoding = &settings.encoding;
-    let is_lossless = match encoding.codec {
-        Codec::Ffv1 => true,
-        Codec::H264 | Codec::H265 => encoding.crf == Some(0),
-        Codec::Av1 => false,
-    };
-    let growth = if is_lossless { GROWTH * GROWTH_WITHOUT_LOSSES } else { GROWTH };
-    (source_bytes as f64 * frames_of_each(settings) * growth) as u64
+    (source_bytes as f64 * frames_of_each(settings) * GROWTH) as u64
 }
 
 /// Frames of the output for each of the source.
@@ -62,7 +52,6 @@ pub fn trouble(folder: &Path, needed_bytes: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::Encoding;
 
     #[test]
     fn room_is_needed_for_the_output_and_for_segments_that_are_not_there_yet() {
@@ -75,15 +64,6 @@ mod tests {
         assert_eq!(output_bytes(1000, &smooth), 13_000, "ten times as many frames");
         let both = Settings { fps: Some(Rate::from_integer(48)), ..settings.clone() };
         assert_eq!(output_bytes(1000, &both), 10_400);
-        for (codec, crf, expected) in [
-            (Codec::Ffv1, None, 20_800),
-            (Codec::H265, Some(0), 20_800),
-            (Codec::Av1, Some(0), 5200),
-        ] {
-            let encoding = Encoding { codec, crf, ..Encoding::default() };
-            let lossless = Settings { encoding, ..settings.clone() };
-            assert_eq!(output_bytes(1000, &lossless), expected, "{codec:?}");
-        }
         assert_eq!(needed(5200, 0, 100), 10_500);
         assert_eq!(needed(5200, 5000, 100), 5500);
         assert_eq!(

@@ -1,6 +1,8 @@
 //! `slomod check`: what works, what does not, and what to do about it, before a clip is at stake.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +18,8 @@ use crate::media;
 
 /// Free space below which a folder is warned about.
 const LITTLE_SPACE_BYTES: u64 = 2 << 30;
+/// How long all folders together have to answer: the start of the service waits for this.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Arguments of `slomod check`.
 #[derive(Debug, Args)]
@@ -105,18 +109,21 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
         }
     };
     findings.ok("config", format!("{}: {} folders", path.display(), config.watches.len()));
-    check_folder(&config.daemon.state_dir, Need::Write, "state", findings);
+    let mut looks = vec![Look::start(&config.daemon.state_dir, Need::Write, "state")];
     for watch in &config.watches {
         let need = if watch.on_success == OnSuccess::Keep { Need::Read } else { Need::Write };
-        check_folder(&watch.path, need, "watched", findings);
-        check_folder(&watch.output, Need::Write, "output", findings);
+        looks.push(Look::start(&watch.path, need, "watched"));
+        looks.push(Look::start(&watch.output, Need::Write, "output"));
         if let OnSuccess::Move(folder) = &watch.on_success {
-            check_folder(folder, Need::Write, "originals", findings);
+            looks.push(Look::start(folder, Need::Write, "originals"));
         }
-        if watch.depth == Depth::Recursive {
-            findings
-                .ok("folder", format!("{}: watched with all folders below", watch.path.display()));
-        }
+    }
+    let deadline = Instant::now() + ANSWER_TIME;
+    for look in looks {
+        look.end(deadline, findings);
+    }
+    for watch in config.watches.iter().filter(|it| it.depth == Depth::Recursive) {
+        findings.ok("folder", format!("{}: watched with all folders below", watch.path.display()));
     }
     Some(config)
 }
@@ -128,16 +135,52 @@ enum Need {
     Write,
 }
 
-fn check_folder(path: &Path, need: Need, role: &str, findings: &mut Findings) {
-    let place = format!("{} ({role})", path.display());
+/// A folder that is looked into on a thread of its own, as a share whose server is gone may answer never.
+struct Look {
+    place: String,
+    answer: Receiver<(Verdict, String, ExitCode)>,
+}
+
+impl Look {
+    fn start(path: &Path, need: Need, role: &str) -> Self {
+        let place = format!("{} ({role})", path.display());
+        let (sender, answer) = mpsc::channel();
+        let (folder, name) = (path.to_owned(), place.clone());
+        std::thread::spawn(move || {
+            // Nobody listens where it took too long.
+            let _ = sender.send(look(&folder, need, &name));
+        });
+        Self { place, answer }
+    }
+
+    /// Waits for the answer until `deadline`.
+    fn end(self, deadline: Instant, findings: &mut Findings) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.answer.recv_timeout(left) {
+            Ok((Verdict::Ok, message, _)) => findings.ok("folder", message),
+            Ok((Verdict::Warn, message, _)) => findings.warn("folder", message),
+            Ok((Verdict::Fail, message, exit)) => findings.fail("folder", message, exit),
+            Err(_) => {
+                let message = format!(
+                    "{}: does not answer within {} s; see to the server of the share it is on",
+                    self.place,
+                    ANSWER_TIME.as_secs()
+                );
+                findings.fail("folder", message, ExitCode::TempFail);
+            }
+        }
+    }
+}
+
+/// How a folder stands, in words, and the exit code of a failure.
+fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
     if let Err(error) = std::fs::read_dir(path) {
         let advice = if error.kind() == std::io::ErrorKind::NotFound {
             "create it, or mount the share it is on"
         } else {
             "give the user that runs slomod the right to read it"
         };
-        findings.fail("folder", format!("{place}: {error}; {advice}"), ExitCode::Config);
-        return;
+        return (Verdict::Fail, format!("{place}: {error}; {advice}"), ExitCode::Config);
     }
     if need == Need::Write
         && let Err(error) = tempfile::tempfile_in(path)
@@ -147,16 +190,15 @@ fn check_folder(path: &Path, need: Need, role: &str, findings: &mut Findings) {
             hint => hint,
         };
         let message = format!("{place}: cannot be written: {error}{advice}");
-        findings.fail("folder", message, ExitCode::CannotCreate);
-        return;
+        return (Verdict::Fail, message, ExitCode::CannotCreate);
     }
     let system = file_system(path);
     let message = format!("{place}: {}, {} free", system.name, gigabytes(system.free_bytes));
     if need == Need::Write && system.free_bytes < LITTLE_SPACE_BYTES {
-        findings.warn("folder", format!("{message}; make room before long clips arrive"));
-    } else {
-        findings.ok("folder", message);
+        let message = format!("{message}; make room before long clips arrive");
+        return (Verdict::Warn, message, ExitCode::Ok);
     }
+    (Verdict::Ok, message, ExitCode::Ok)
 }
 
 struct FileSystem {

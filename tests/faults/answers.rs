@@ -3,7 +3,7 @@
 use crate::faulty;
 use crate::ledger::{Ledger, is_leftover};
 use crate::place::{Place, clip, large, small};
-use crate::shim::{Action, DAEMON, Faults, OPEN_READ, Rule, STAT, WORKER, WRITE};
+use crate::shim::{Action, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WORKER, WRITE};
 use crate::{start, status_line};
 use slomod::report::{Report, Status};
 use std::fs;
@@ -71,7 +71,7 @@ fn check_share(place: &Place, clips: usize) {
 }
 
 /// W16. A share that hangs already at the start: the daemon is ready all the same, works the other folder, says what it
-/// waits for, once, reloads, and does the clip of the share when that answers.
+/// waits for, once, reloads, and does the clip of the share when that answers. `slomod check` ends and says it, too.
 #[test]
 fn w16_a_folder_that_hangs_holds_up_no_other_and_is_worked_once_it_answers() {
     let (mut place, faults) = with_share("");
@@ -89,6 +89,16 @@ fn w16_a_folder_that_hangs_holds_up_no_other_and_is_worked_once_it_answers() {
     assert!(status_line(&place).contains("  hung "), "{}", status_line(&place));
     assert!(ok(&place, "metrics").contains("slomod_watches{state=\"hung\"} 1\n"));
     assert!(ok(&place, "metrics").contains("\nslomod_degraded 1\n"));
+    // As the unit's ExecStartPre= asks, which may not hold the start up either.
+    fs::create_dir_all(place.path("share-out")).unwrap();
+    faults.set(1, &Rule::new(OPEN_WRITE, "/share-out", Action::Hold).by(DAEMON));
+    let mut command = place.command("check");
+    let check = faults.enter(&mut command).output().unwrap();
+    let found = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(75), "{found}");
+    assert!(found.contains("/share-out (output): does not answer within 5 s"), "{found}");
+    assert!(found.contains("/out (output): ") && found.contains("ok    model"), "{found}");
+    faults.remove(1);
     ok(&place, "reload");
     ok(&place, "rescan");
     ledger.dropped("third.mp4", &third, 12);

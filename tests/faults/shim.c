@@ -56,7 +56,8 @@ __attribute__((constructor)) static void start(void) {
     syscall(SYS_close, fd);
     const char *command = line + strlen(line) + 1;
     if (length <= 0 || command >= line + length) return;
-    role = !strcmp(command, "work") ? WORKER : !strcmp(command, "daemon") ? DAEMON : 0;
+    role = !strcmp(command, "work") ? WORKER :
+         !strcmp(command, "daemon") || !strcmp(command, "check") ? DAEMON : 0;
     if (!role) return;
     fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CLOEXEC, 0);
     if (fd < 0) return;

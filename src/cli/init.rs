@@ -11,6 +11,10 @@ use crate::config::file;
 use crate::config::settings::{Device, FACTOR_RANGE, Mode};
 use crate::error::ExitCode;
 
+/// Where a package puts the samples that the shipped file names, and where the archive's `install` says they are.
+const SHARED: &str = "/usr/share/slomod";
+const SHARED_OF_ARCHIVE: &str = "/usr/local/lib/slomod/share/slomod";
+
 /// Arguments of `slomod init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -63,9 +67,9 @@ struct Answers {
 /// Exit code 64 for wrong or missing answers, 73 where a file is there or cannot be written.
 pub fn run(args: &InitArgs) -> Result<(), CliError> {
     // Before somebody has answered everything.
-    let replaced = replaced(&args.config)?;
+    let (replaced, shipped) = replaced(&args.config)?;
     let answers = answers(args, &mut Asker::of(args))?;
-    let text = text(&answers)?;
+    let text = text(&shipped, &answers)?;
     let config = file::parse(&args.config, &text)
         .map_err(|error| CliError::new(ExitCode::Usage, error.to_string()))?;
     let mut folders = vec![answers.watch.clone(), answers.output.clone()];
@@ -93,10 +97,13 @@ pub enum Replaced {
     Shipped,
 }
 
-fn replaced(path: &Path) -> Result<Replaced, CliError> {
+/// What is at `path`, and the shipped text that the answers go into.
+fn replaced(path: &Path) -> Result<(Replaced, String), CliError> {
     match std::fs::read_to_string(path) {
-        Ok(text) if text == manual::SHIPPED => Ok(Replaced::Shipped),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Replaced::Nothing),
+        Ok(text) if is_shipped(&text) => Ok((Replaced::Shipped, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok((Replaced::Nothing, manual::SHIPPED.to_owned()))
+        }
         Ok(_) => Err(CliError::new(
             ExitCode::CannotCreate,
             format!(
@@ -109,6 +116,11 @@ fn replaced(path: &Path) -> Result<Replaced, CliError> {
             Err(CliError::new(ExitCode::CannotCreate, message))
         }
     }
+}
+
+/// Whether `text` is the shipped file, by a package or by the archive's `install`.
+fn is_shipped(text: &str) -> bool {
+    text.replace(SHARED_OF_ARCHIVE, SHARED) == manual::SHIPPED
 }
 
 /// Asks on the terminal, or takes every default.
@@ -223,15 +235,15 @@ fn folder_of(text: &str) -> Result<PathBuf, String> {
         .map_err(|error| format!("{text}: {error}"))
 }
 
-/// The shipped configuration with the answers in it.
-fn text(answers: &Answers) -> Result<String, CliError> {
+/// The `shipped` configuration with the answers in it.
+fn text(shipped: &str, answers: &Answers) -> Result<String, CliError> {
     let string = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let path = |path: &Path| string(path.to_str().unwrap_or_default());
     let mode = match answers.mode {
         Mode::Slow => "slow",
         Mode::Smooth => "smooth",
     };
-    let mut text = manual::SHIPPED.to_owned();
+    let mut text = shipped.to_owned();
     let mut changes = vec![
         ("[daemon]", "device", string(&answers.device.to_string())),
         ("[[watch]]", "path", path(&answers.watch)),

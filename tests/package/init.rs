@@ -109,10 +109,34 @@ fn a_file_that_is_there_is_left_unless_it_is_as_it_was_shipped() {
     assert_eq!(std::fs::read_to_string(home.path("slomod.toml")).unwrap(), "# mine\n");
     assert!(!home.path("in").exists(), "nothing was made");
 
-    std::fs::copy(root().join("config/slomod.toml"), home.path("slomod.toml")).unwrap();
-    let run = home.init(&arguments, "");
-    assert!(run.status.success(), "{}", text(&run));
-    assert_eq!(load(&home.path("slomod.toml")).unwrap().watches[0].path, home.path("in"));
+    // By the package, and by the `install` of the archive.
+    let archive = home.path("archive");
+    let tree = archive.join("from");
+    for (from, to) in [("config", "share/slomod"), ("systemd", "systemd")] {
+        std::fs::create_dir_all(tree.join(to)).unwrap();
+        for entry in std::fs::read_dir(root().join(from)).unwrap().map(Result::unwrap) {
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), tree.join(to).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    for folder in ["man", "bash-completion", "zsh", "fish"] {
+        std::fs::create_dir(tree.join("share").join(folder)).unwrap();
+    }
+    std::fs::copy(root().join("packaging/tarball/install"), tree.join("install")).unwrap();
+    let installed =
+        Command::new(tree.join("install")).env("DESTDIR", archive.join("root")).output().unwrap();
+    assert!(installed.status.success(), "{}", text(&installed));
+    let of_archive = archive.join("root/etc/slomod/slomod.toml");
+    for shipped in [root().join("config/slomod.toml"), of_archive] {
+        std::fs::copy(&shipped, home.path("slomod.toml")).unwrap();
+        let run = home.init(&arguments, "");
+        assert!(run.status.success(), "{}", text(&run));
+        assert_eq!(load(&home.path("slomod.toml")).unwrap().watches[0].path, home.path("in"));
+    }
+    let written = std::fs::read_to_string(home.path("slomod.toml")).unwrap();
+    let hook = "[\"/usr/local/lib/slomod/share/slomod/hooks/mail\"";
+    assert!(written.contains(hook), "the sample where the archive has it");
 }
 
 #[test]

@@ -60,11 +60,13 @@ pub enum Kind {
     HookFailed,
     /// Nobody can ask the daemon.
     ControlTrouble,
+    /// Something about the daemon itself that changes nothing for clips.
+    DaemonNote,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Ready,
         Self::Stopped,
         Self::Fatal,
@@ -93,6 +95,7 @@ impl Kind {
         Self::ClockSetBack,
         Self::HookFailed,
         Self::ControlTrouble,
+        Self::DaemonNote,
     ];
 
     /// The journal's number of this kind. It never changes.
@@ -127,6 +130,7 @@ impl Kind {
             Self::ClockSetBack => "546427cfb2f447228fd510be53e79290",
             Self::HookFailed => "78a5acd152f54d5882e448321e17cf65",
             Self::ControlTrouble => "09e4edbcb7af4a4c8a5c446c36d1d973",
+            Self::DaemonNote => "683a0eb333464d90a33f2f6442695360",
         }
     }
 

@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
+
 use crate::config::file::Ready;
 use crate::daemon::DaemonError;
 use crate::daemon::errands::{Errand, Place};
+use crate::daemon::events::Kind;
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
 use crate::daemon::intake::blocking;
 use crate::daemon::journal::JournalError;
 use crate::daemon::run::{Daemon, Event};
+use crate::daemon::service;
 use crate::daemon::watch::{Area, Look, look_for_ready, spoken_of};
 
 /// What lies at a path that something happened to.
@@ -117,7 +121,10 @@ impl Daemon {
         self.locks_looked_at.remove(output);
         match result {
             Ok(result) => result?,
-            Err(error) => log::error!("{}: {error}", output.display()),
+            Err(error) => {
+                let folder = output.to_string_lossy();
+                service::log_watch(Level::Error, Kind::OutputFolder, &folder, &error.to_string());
+            }
         }
         if !self.config.watches.iter().any(|it| it.output == output) {
             // The configuration has changed meanwhile.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::config::file::{Collision, Config, Watch};
 use crate::daemon::DaemonError;
+use crate::daemon::events::Kind;
 use crate::daemon::intake::Identities;
 use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
@@ -65,7 +66,7 @@ pub fn recover(
 ) -> Result<(), DaemonError> {
     let requeued = journal.requeue_dead(owner, now_ms)?;
     if requeued > 0 {
-        log::info!("{requeued} interrupted job(s) begin again");
+        log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "{requeued} interrupted job(s) begin again");
     }
     let identities = Identities::default();
     for watch in &config.watches {
@@ -261,7 +262,7 @@ pub fn remove_leftovers(shop: &Shop, leftovers: Vec<Leftover>) -> Result<(), Dae
             (true, _) => {}
             (false, _) => {
                 let path = service::plain(&temporary.to_string_lossy());
-                log::warn!("{path}: cannot be removed now");
+                log::warn!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = *job; "{path}: cannot be removed now");
             }
         }
     }

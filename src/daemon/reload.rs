@@ -81,7 +81,7 @@ impl Daemon {
     fn begin_reload(&mut self) {
         self.reload.under_way = true;
         self.notifier.reloading();
-        log::info!("reading {} again", self.reload.path.display());
+        log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "reading {} again", service::plain(&self.reload.path.to_string_lossy()));
         let (path, current) = (self.reload.path.clone(), self.config.clone());
         // A device that was lost is looked for again.
         let missed = self.device.as_ref().is_some_and(|it| it.fallback_reason.is_some());

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
+use crate::daemon::events::Kind;
+
 use super::{Journal, JournalError, Outcome, explain, view};
 
 /// One step.
@@ -205,7 +207,7 @@ impl Journal {
             self.refuse_foreign_tables()?;
         } else if found < VERSION {
             self.keep_copy(found)?;
-            log::info!("the journal is brought from layout {found} to {VERSION}");
+            log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "the journal is brought from layout {found} to {VERSION}");
         }
         // A table that others refer to is replaced; that nothing points nowhere afterwards is checked at the end.
         self.sql(|it| it.pragma_update(None, "foreign_keys", "OFF"))?;

@@ -8,6 +8,7 @@ use crate::daemon::job::now_ms;
 use crate::daemon::journal::JournalError;
 use crate::daemon::journal::view::{Counts, DaemonView, JobView};
 use crate::daemon::run::Daemon;
+use crate::daemon::service;
 use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
 
@@ -124,7 +125,7 @@ impl Daemon {
     pub(super) fn degraded(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         if let Some(why) = self.device.as_ref().and_then(|it| it.fallback_reason.as_ref()) {
-            sentences.push(format!("running on the CPU: {why}"));
+            sentences.push(format!("running on the CPU: {}", service::why_on_cpu(why)));
         }
         if let Some(why) = &self.reload.failure {
             sentences.push(format!("the configuration was not reloaded: {why}"));

@@ -9,6 +9,7 @@ use systemd_journal_logger::JournalLog;
 use crate::daemon::events::Kind;
 use crate::daemon::journal::Claim;
 use crate::engine::EngineDescription;
+use crate::engine::open::ON_THE_CPU;
 use crate::pipeline::Progress;
 use crate::report::Report;
 
@@ -51,6 +52,12 @@ pub struct StatusParts {
 #[must_use]
 pub fn device_name(description: &EngineDescription) -> String {
     short_name(&description.device_kind, &description.device_name)
+}
+
+/// Why a GPU is missed, for sentences that say by themselves that the CPU is used.
+#[must_use]
+pub fn why_on_cpu(fallback_reason: &str) -> &str {
+    fallback_reason.strip_suffix(ON_THE_CPU).unwrap_or(fallback_reason)
 }
 
 fn short_name(kind: &str, name: &str) -> String {
@@ -304,6 +311,12 @@ mod tests {
         );
         let idle = StatusParts { watches: 1, ..StatusParts::default() };
         assert_eq!(status_line(&idle), "1 watch | idle | queue 0");
+    }
+
+    #[test]
+    fn the_cpu_is_named_once() {
+        assert_eq!(why_on_cpu(&format!("no driver{ON_THE_CPU}")), "no driver");
+        assert_eq!(why_on_cpu("out of memory"), "out of memory");
     }
 
     #[test]

@@ -26,6 +26,9 @@ static STARTER: &[u8] = include_bytes!("../../models/starter.safetensors");
 /// Name of the starter weights in messages.
 pub const STARTER_NAME: &str = "built-in starter weights";
 
+/// How the reason ends why there is no GPU for `auto`.
+pub const ON_THE_CPU: &str = "; the network runs on the CPU";
+
 /// Model name that asks for the trivial engine.
 pub const BLEND: &str = "blend";
 
@@ -62,7 +65,7 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
             let reason = match job.on_the_first_device() {
                 Ok(engine) => return Ok(engine),
                 Err(NotOpened::Engine(error @ EngineError::Scale(_))) => return Err(error),
-                Err(error) => format!("{error}; the network runs on the CPU"),
+                Err(error) => format!("{error}{ON_THE_CPU}"),
             };
             log::info!("{reason}");
             job.on_the_processor(Some(reason))

@@ -71,6 +71,21 @@ fn only_media_names_ffmpeg() {
     }
 }
 
+/// What the README promises of the log: `journalctl -x` explains its lines.
+#[test]
+fn every_line_of_the_daemons_log_says_its_kind() {
+    for path in files("src/daemon", "rs") {
+        let text = read(&path);
+        for word in ["error!(", "warn!(", "info!("] {
+            for (at, _) in text.match_indices(&format!("log::{word}")) {
+                let call = text[at..].split_once(';').map_or("", |it| it.0);
+                let line = text[..at].lines().count();
+                assert!(call.contains("MESSAGE_ID"), "{}:{line}: no MESSAGE_ID", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for (dir, extension, opening) in [

@@ -1,12 +1,14 @@
 //! `slomod daemon`: watches and works until it is stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::CliError;
 use crate::config::file;
 use crate::daemon::events::Kind;
+use crate::daemon::late::{KERNEL_DEVICES, LateDriver};
+use crate::daemon::notifier;
 use crate::daemon::run;
 use crate::daemon::service;
 use crate::daemon::worker::WorkerCommand;
@@ -37,5 +39,9 @@ pub fn run(args: &DaemonArgs) -> Result<(), CliError> {
         CliError::new(error.exit_code(), "")
     };
     let config = file::load(&args.config).map_err(|error| logged(&error))?;
-    run::run(&args.config, config, WorkerCommand::own()).map_err(|error| logged(&error))
+    let late = match notifier::is_heard() {
+        true => LateDriver::watched_in(Path::new(KERNEL_DEVICES)),
+        false => LateDriver::unwatched(),
+    };
+    run::run(&args.config, config, WorkerCommand::own(), late).map_err(|error| logged(&error))
 }

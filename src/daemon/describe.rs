@@ -8,6 +8,7 @@ use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::view::DaemonView;
+use crate::daemon::pulse::Pulse;
 use crate::daemon::run::{Daemon, Event, TICK};
 use crate::daemon::service::{self, StatusParts};
 use crate::engine::EngineDescription;
@@ -17,11 +18,16 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 /// A missed GPU is looked for once in so many poll intervals: that starts a process and reads weights.
 const PROBE_POLLS: u32 = 10;
 
+/// Whether the service manager's watchdog is fed: without a job, or while the running one's work advances.
+fn is_alive(running: Option<&Pulse>, now: Instant) -> bool {
+    running.is_none_or(|pulse| pulse.beats(now))
+}
+
 impl Daemon {
     /// Tells the service manager and `slomod status` how things are.
     pub(super) fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.notifier.catch_up();
-        if self.running.as_ref().is_none_or(|it| it.pulse.beats(now)) {
+        if is_alive(self.running.as_ref().map(|it| &it.pulse), now) {
             self.notifier.alive(now);
         }
         if now < self.next_description {
@@ -84,6 +90,10 @@ impl Daemon {
         if let Ok(Some(found)) = result.map(engines::foremost) {
             self.device_is(found);
         }
+        let missed = self.device.as_ref().is_some_and(|it| it.fallback_reason.is_some());
+        if missed && self.running.is_none() {
+            self.late.missed();
+        }
     }
 
     /// The network runs on this from now on.
@@ -93,7 +103,7 @@ impl Daemon {
             let device = service::device_name(&found);
             match &found.fallback_reason {
                 Some(why) => {
-                    log::warn!(MESSAGE_ID = Kind::DeviceFallback.id(), SLOMOD_DEVICE = device.as_str(); "the network runs on the CPU: {}", service::plain(why));
+                    log::warn!(MESSAGE_ID = Kind::DeviceFallback.id(), SLOMOD_DEVICE = device.as_str(); "the network runs on the CPU: {}", service::plain(service::why_on_cpu(why)));
                 }
                 None if before.is_some() => {
                     log::info!(MESSAGE_ID = Kind::DeviceBack.id(), SLOMOD_DEVICE = device.as_str(); "the network runs on {device} again");
@@ -102,5 +112,23 @@ impl Daemon {
             }
         }
         self.device = Some(found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::worker::Limits;
+
+    /// S04.
+    #[test]
+    fn the_watchdog_is_not_fed_while_work_stands_still() {
+        let begin = Instant::now();
+        let limits = Limits { stall: Duration::from_secs(600), stop: Duration::from_secs(90) };
+        let pulse = Pulse::begin(limits, begin);
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert!(is_alive(None, after(100_000)), "idle");
+        assert!(is_alive(Some(&pulse), after(700)), "its worker is being ended");
+        assert!(!is_alive(Some(&pulse), after(800)), "it could not even be ended");
     }
 }

@@ -20,6 +20,8 @@ const RUNTIME_OF_UNIT: &str = "/run/slomod";
 /// Words of `IPAddressAllow=`.
 const LOOPBACK: &str = "localhost";
 const ANY_ADDRESS: &str = "any";
+/// What `systemd-analyze security` gives the unit with a network; without one it is 0.7.
+const EXPOSURE_WITH_NETWORK: &str = "1.4 to 1.5";
 /// What `ProtectHome=` hides.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 /// What `PrivateTmp=` hides.
@@ -135,10 +137,16 @@ impl Needs {
             self.remarks
                 .insert(format!("# {}: what lies there is removed at times.", path.display()));
         }
-        if !path.exists() {
-            let what = "is not there: make it (or mount it) before the service starts";
-            self.remarks.insert(format!("# {} {what}.", path.display()));
-        }
+        let what = match path.try_exists() {
+            Ok(true) => None,
+            Ok(false) => {
+                Some("is not there: make it (or mount it) before the service starts.".into())
+            }
+            Err(error) => Some(format!(
+                "cannot be looked at ({error}): run this as root to see whether it is there."
+            )),
+        };
+        self.remarks.extend(what.map(|what: String| format!("# {} {what}", path.display())));
         let share = mounts.share_of(path);
         match share {
             Some(point) => self.wanted_mounts.insert(mount_unit(point)),
@@ -267,7 +275,9 @@ fn lines(needs: &Needs, origin: &Path) -> Vec<String> {
     service.extend(of("BindPaths", &needs.bound));
     service.extend(of("BindReadOnlyPaths", &needs.bound_read_only));
     if !needs.addresses.is_empty() {
-        service.push("# For metrics and hooks: the service has no network otherwise.".into());
+        service.push(format!(
+            "# For metrics and hooks: the service has no network otherwise. `systemd-analyze security` gives {EXPOSURE_WITH_NETWORK} with it."
+        ));
         service.push("PrivateNetwork=no".into());
         service.push("RestrictAddressFamilies=AF_INET AF_INET6".into());
         service.extend(of("IPAddressAllow", &needs.addresses));
@@ -341,6 +351,41 @@ mod tests {
         assert_eq!(share("/mnt/my"), None);
         assert_eq!(share("/srv/auto/x"), Some(Path::new("/srv/auto")));
         assert_eq!(Mounts::default().share_of(Path::new("/a")), None);
+    }
+
+    /// S13. A share is opened by its mount point, and the service starts behind it and without it, too.
+    #[test]
+    fn shares_are_opened_by_their_mount_points_and_not_insisted_on() {
+        let mounts = Mounts::parse(
+            "26 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
+             40 26 0:40 / /mnt/nas rw shared:2 - cifs //nas/video rw\n\
+             41 26 0:41 / /home/kim/nfs rw shared:3 - nfs4 nas:/v rw\n",
+        );
+        let config =
+            |drop: &str, out: &str| format!("[[watch]]\npath = \"{drop}\"\noutput = \"{out}\"\n");
+        let path = Path::new("slomod.toml");
+        let dropin = |config: &str| {
+            text(&crate::config::file::parse(path, config).unwrap(), path, &mounts).unwrap()
+        };
+        let said = dropin(&config("/mnt/nas/drop", "/mnt/nas/slow"));
+        let lines: Vec<&str> = said.lines().filter(|it| it.contains('=')).collect();
+        let expected = ["Wants=mnt-nas.mount", "After=mnt-nas.mount", "ReadWritePaths=-/mnt/nas"];
+        assert_eq!(lines, expected, "{said}");
+        let mixed = dropin(&config("/mnt/nas/drop", "/srv/slow"));
+        for line in
+            ["Wants=mnt-nas.mount", "RequiresMountsFor=/srv/slow", "ReadWritePaths=-/srv/slow"]
+        {
+            assert!(mixed.lines().any(|it| it == line), "no {line}\n{mixed}");
+        }
+        assert!(
+            !mixed.contains("ReadWritePaths=-/mnt") && !mixed.contains("RequiresMountsFor=/mnt")
+        );
+        let home = dropin(&config("/home/kim/nfs/drop", "/home/kim/nfs/slow"));
+        for line in
+            ["Wants=home-kim-nfs.mount", "BindPaths=-/home/kim/nfs/slow", "ProtectHome=tmpfs"]
+        {
+            assert!(home.lines().any(|it| it == line), "no {line}\n{home}");
+        }
     }
 
     #[test]

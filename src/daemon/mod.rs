@@ -22,7 +22,7 @@
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there; folder is one of them
 //!  ├ dropin   what systemd must be told about the folders
-//!  ├ engines  whether device and weights open
+//!  ├ engines  whether device and weights open; late whether a driver came that only a new start can use
 //!  ├ reload   a changed configuration, taken over whole or not at all
 //!  ├ control  the socket behind `slomod status` and its like; asked and live answer, metrics are for machines
 //!  ├ hooks    who hears of ended jobs; webhook posts to addresses
@@ -40,6 +40,7 @@ mod answers;
 mod arrivals;
 mod asked;
 mod beside;
+mod clock;
 pub mod control;
 mod describe;
 pub mod digest;
@@ -62,6 +63,7 @@ pub mod job;
 pub mod journal;
 pub mod known;
 mod known_files;
+pub mod late;
 pub mod live;
 mod looks;
 mod metrics;

@@ -16,6 +16,7 @@ use crate::config::file::Config;
 use crate::daemon::DaemonError;
 use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
+use crate::daemon::clock::set_back_by;
 use crate::daemon::control::{Answer, server};
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
@@ -28,6 +29,7 @@ use crate::daemon::intake::{Checked, Identities};
 use crate::daemon::job::{Aftermath, OFFLINE, Rules, Shop, now_ms};
 use crate::daemon::journal::{Journal, JournalError};
 use crate::daemon::known_files::KnownFiles;
+use crate::daemon::late::LateDriver;
 use crate::daemon::looks::Sight;
 use crate::daemon::metrics::Tally;
 use crate::daemon::notifier::{self, Notifier};
@@ -50,8 +52,6 @@ const EVENTS: usize = 32;
 /// Threads that wait for disks, and for each folder as many more as may hang in it.
 const MOST_THREADS: usize = 64;
 const THREADS_A_FOLDER: usize = 16;
-/// A clock that went back by less is let be.
-const CLOCK_STEP_MS: i64 = 5_000;
 /// The loop turns at least this often.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 /// And at the most this often.
@@ -141,6 +141,7 @@ pub(super) struct Daemon {
     pub(super) device: Option<EngineDescription>,
     pub(super) next_probe: Instant,
     pub(super) probing: bool,
+    pub(super) late: LateDriver,
     pub(super) control: Control,
     pub(super) reload: Reload,
     /// Since when no clip is begun.
@@ -165,15 +166,20 @@ pub(super) struct Daemon {
 /// Runs until SIGTERM or SIGINT, with `config`, which was read from `path` and is read again at SIGHUP.
 ///
 /// # Errors
-/// [`DaemonError`] where it cannot begin or go on.
-pub fn run(path: &Path, config: Config, command: WorkerCommand) -> Result<(), DaemonError> {
+/// [`DaemonError`] where it cannot begin or go on, or is to be started anew (`late`).
+pub fn run(
+    path: &Path,
+    config: Config,
+    command: WorkerCommand,
+    late: LateDriver,
+) -> Result<(), DaemonError> {
     // One thread runs the loop and starts all workers: they are told to die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MOST_THREADS + THREADS_A_FOLDER * config.watches.len())
         .build()
         .map_err(|source| io_error("the daemon cannot start", source))?;
-    let result = runtime.block_on(serve(path, config, command));
+    let result = runtime.block_on(serve(path, config, command, late));
     match result {
         // Of what is left nothing may find the runtime gone; it ends with the process.
         Ok(Left::Stuck) => std::mem::forget(runtime),
@@ -191,19 +197,16 @@ enum Left {
     Stuck,
 }
 
-/// How many milliseconds the system's clock went back against the monotonic one between two instants; `None` where it
-/// did not, or by a little only. (Forward is no harm: jobs are due early.)
-fn set_back_by(before: (Instant, i64), now: (Instant, i64)) -> Option<i64> {
-    let elapsed = i64::try_from(now.0.duration_since(before.0).as_millis()).unwrap_or(i64::MAX);
-    let step_ms = before.1.saturating_add(elapsed).saturating_sub(now.1);
-    (step_ms >= CLOCK_STEP_MS).then_some(step_ms)
-}
-
 pub(super) fn io_error(action: &'static str, source: io::Error) -> DaemonError {
     DaemonError::Io { path: PathBuf::from("slomod"), action, source }
 }
 
-async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Left, DaemonError> {
+async fn serve(
+    path: &Path,
+    config: Config,
+    command: WorkerCommand,
+    late: LateDriver,
+) -> Result<Left, DaemonError> {
     let catch = |kind| signal(kind).map_err(|source| io_error("signals cannot be caught", source));
     let mut signals = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let mut hangup = catch(SignalKind::hangup())?;
@@ -221,7 +224,7 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Le
     let hints = Hints::start(&config.daemon.extensions);
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let mut asked = server::Inbox::default();
-    let outside = (Control::new(asked.sender()), Reload::of(path.to_owned()));
+    let outside = (Control::new(asked.sender()), Reload::of(path.to_owned()), late);
     let mut daemon = Daemon::begin(config, shop, hints, outside, (events, stop))?;
     if let Some(device) = engines::foremost(opened) {
         daemon.device_is(device);
@@ -238,7 +241,7 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Le
     }
     daemon.notifier.ready();
     log::info!(MESSAGE_ID = Kind::Ready.id(); "slomod {} is ready", env!("CARGO_PKG_VERSION"));
-    loop {
+    while !daemon.late.is_over() {
         let pause = daemon.pause();
         tokio::select! {
             () = first(&mut signals) => break,
@@ -253,7 +256,9 @@ async fn serve(path: &Path, config: Config, command: WorkerCommand) -> Result<Le
         }
         daemon.turn()?;
     }
-    daemon.finish(&mut inbox).await
+    let late = daemon.late.end();
+    let left = daemon.finish(&mut inbox).await?;
+    late.map(|()| left)
 }
 
 async fn first(signals: &mut (Signal, Signal)) {
@@ -269,7 +274,7 @@ impl Daemon {
         config: Config,
         shop: Shop,
         hints: Hints,
-        (control, reload): (Control, Reload),
+        (control, reload, late): (Control, Reload, LateDriver),
         (events, stop): (mpsc::Sender<Event>, watch::Sender<bool>),
     ) -> Result<Self, DaemonError> {
         let (now, started_ms) = (Instant::now(), now_ms());
@@ -305,6 +310,7 @@ impl Daemon {
             device: None,
             next_probe: now,
             probing: false,
+            late,
             control,
             reload,
             paused,
@@ -440,7 +446,7 @@ impl Daemon {
 
     /// Stops the worker, puts its job back into the queue, and ends.
     async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<Left, DaemonError> {
-        log::info!("stopping");
+        log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "stopping");
         self.notifier.stopping();
         self.control.close();
         self.stop.send_replace(true);
@@ -473,22 +479,5 @@ impl Daemon {
         log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
         let is_stuck = is_stuck || self.running.is_some() || !self.set_aside.is_empty();
         Ok(if is_stuck { Left::Stuck } else { Left::Nothing })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// W12.
-    #[test]
-    fn a_clock_that_is_set_back_is_noticed_and_one_that_goes_or_jumps_ahead_is_let_be() {
-        let begin = Instant::now();
-        let later = |seconds| begin + Duration::from_secs(seconds);
-        let hour_ms = 3_600_000;
-        assert_eq!(set_back_by((begin, 0), (later(10), 10_000)), None);
-        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 + hour_ms)), None);
-        assert_eq!(set_back_by((begin, 0), (later(10), 10_000 - hour_ms)), Some(hour_ms));
-        assert_eq!(set_back_by((begin, 0), (later(10), 9_000)), None, "slewing");
     }
 }

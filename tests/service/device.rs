@@ -7,11 +7,13 @@ use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use slomod::config::file::load;
+use slomod::daemon::late::LateDriver;
 use slomod::daemon::protocol::{EngineNow, Failure, Message};
 use slomod::daemon::worker::WorkerCommand;
 use slomod::daemon::{DaemonError, run};
+use slomod::engine::open::ON_THE_CPU;
 use slomod::engine::{DeviceMemory, EngineDescription};
-use slomod::error::{Consequence, ExitCode};
+use slomod::error::{Classify as _, Consequence, ExitCode};
 
 use crate::place::{Place, small};
 use crate::{ok, status};
@@ -49,7 +51,8 @@ fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
         WorkerCommand { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
     let path = place.path("slomod.toml");
     let config = load(&path).unwrap();
-    let daemon = std::thread::spawn(move || run::run(&path, config, command));
+    let late = LateDriver::watched_in(&place.path("devices"));
+    let daemon = std::thread::spawn(move || run::run(&path, config, command, late));
     place.wait("socket", || place.path("state/control.sock").exists());
     daemon
 }
@@ -140,7 +143,7 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
         "read -r request; if [ -e '{}' ]; then echo '{}'; else echo '{}'; fi",
         place.path("gpu").display(),
         opened("cuda", "NVIDIA H100", None),
-        opened("cpu", "a processor", Some("no device nvidia-uvm")),
+        opened("cpu", "a processor", Some(&format!("no device nvidia-uvm{ON_THE_CPU}"))),
     );
     let daemon = start(&place, script);
     let line = || status(&place)["daemon"]["status"].as_str().unwrap().to_owned();
@@ -154,4 +157,29 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
     });
     assert!(ok(&place, "metrics", &[]).contains("\nslomod_degraded 0\n"));
     end(daemon);
+}
+
+/// S08. Under the unit, whose devices were looked up when it started: it cannot use the module that came since, and ends so
+/// that it is started anew.
+#[test]
+fn a_module_that_was_loaded_after_the_start_and_cannot_be_used_has_the_service_started_anew() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = Place::new();
+    let path = place.path("slomod.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"cpu\"", "\"auto\"").replace("\"500ms\"", "\"50ms\"");
+    fs::write(&path, text).unwrap();
+    let looks = place.path("looks");
+    let answer = opened("cpu", "a processor", Some("no access"));
+    let daemon =
+        start(&place, format!("read -r request; echo >>'{}'; echo '{answer}'", looks.display()));
+    // It was looked for again, in vain, and the daemon stays.
+    let count = || fs::read(&looks).map_or(0, |it| it.len());
+    place.wait("looks for a GPU", || count() >= 3);
+    assert!(status(&place)["daemon"]["status"].as_str().unwrap().starts_with("DEGRADED: "));
+    fs::write(place.path("devices"), "Character devices:\n507 nvidia-uvm\n").unwrap();
+    let error = daemon.join().unwrap().unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::TempFail, "{error}");
+    assert!(error.to_string().contains("nvidia-uvm was loaded after"), "{error}");
+    assert!(!place.path("state/control.sock").exists(), "it ended in order");
 }

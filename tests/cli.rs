@@ -147,12 +147,16 @@ fn each_kind_of_failure_has_its_code_and_names_its_file() {
     let output = folder.path().join("out.mp4");
     let output = output.to_str().unwrap();
     for (expected, word, args) in [
-        (65, "text.mp4", &["convert", text, "--output", output][..]),
+        (65, "text.mp4: it is no video, or of a kind", &["convert", text, "--output", output][..]),
         (69, "cuda", &["convert", input, "--output", output, "--device", "cuda:1000"]),
         (73, "/no/such/folder", &["convert", input, "--output", "/no/such/folder/out.mp4"]),
         (74, "missing.mp4", &["convert", "/missing.mp4", "--output", output]),
         (78, "weights.safetensors", &["convert", input, "--output", output, "--model", weights]),
-        (78, "none.toml", &["check", "--config", "/none.toml"]),
+        (
+            78,
+            "; `slomod init --config /none.toml` writes one",
+            &["check", "--config", "/none.toml"],
+        ),
         (78, "none.toml", &["daemon", "--config", "/none.toml"]),
     ] {
         let run = slomod(args);

@@ -62,8 +62,24 @@ struct StatusView {
 /// # Errors
 /// Where neither a daemon nor a journal can be asked.
 pub fn run(args: &StatusArgs) -> Result<(), CliError> {
+    let (mut has_begun, mut last) = (false, None);
     loop {
-        let text = once(args)?;
+        let text = match once(args) {
+            Ok(text) => {
+                last = None;
+                text
+            }
+            Err(error) if args.watch && has_begun => {
+                if last.as_ref() != Some(&error.message) {
+                    eprintln!("slomod: {}; asked again every second", error.message);
+                }
+                last = Some(error.message);
+                std::thread::sleep(WATCH_EVERY);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        has_begun = true;
         let mut out = std::io::stdout().lock();
         let clear = if args.watch && !args.json && out.is_terminal() { CLEAR } else { "" };
         // Whoever read it has enough where it cannot be written.

@@ -17,7 +17,7 @@ pub const DEFAULT_PATH: &str = "/etc/slomod/slomod.toml";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}{}", path.display(), hint(path, source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -37,6 +37,19 @@ pub enum ConfigError {
         /// What was found and what to write instead.
         message: String,
     },
+}
+
+/// What to do where there is no file yet.
+fn hint(path: &Path, source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound if path == Path::new(DEFAULT_PATH) => {
+            "; `slomod init` writes one, or name another with --config FILE".into()
+        }
+        std::io::ErrorKind::NotFound => {
+            format!("; `slomod init --config {}` writes one", path.display())
+        }
+        _ => String::new(),
+    }
 }
 
 impl Classify for ConfigError {

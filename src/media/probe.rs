@@ -177,7 +177,8 @@ fn unreadable(path: &Path, start: &[u8], error: ffmpeg::Error) -> MediaError {
             "the index (moov) is missing or damaged: the recording or the copy was cut short";
         return unusable(path, "moov_missing", reason);
     }
-    unusable(path, "not_video", format!("no known video container ({error})"))
+    let reason = "it is no video, or of a kind that the installed FFmpeg does not know";
+    unusable(path, "not_video", reason)
 }
 
 fn check_sizes(path: &Path, input: &Input) -> Result<(), MediaError> {

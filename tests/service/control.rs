@@ -4,11 +4,20 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rustix::process::Signal;
+use slomod::daemon::control::{Ask, client};
+
+use crate::elsewhere::{Wrapper, inside};
 use crate::place::{PATIENCE, Place, large, small};
 use crate::shim::{Faults, start_at_work};
 use crate::{fails, ok, status};
+
+/// Mounts of its own, with root's right to give files to any group.
+const ROOT: Wrapper =
+    Wrapper { program: "unshare", arguments: &["--mount"], proof: "mount -t tmpfs none /mnt" };
 
 fn connect(place: &Place) -> UnixStream {
     let stream = UnixStream::connect(place.path("state/control.sock")).unwrap();
@@ -61,13 +70,27 @@ fn a_watched_status_is_said_again_and_again() {
     place.wait_ready();
     let mut command = place.command("status");
     command.args(["--watch", "--json"]).stdout(Stdio::piped());
+    command.stderr(fs::File::create(place.path("said")).unwrap());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    for _ in 0..2 {
+    let mut next = || {
         let line = lines.next().unwrap().unwrap();
-        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(json["running"], true);
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(next()["running"], true);
     }
+    // The daemon ends, its journal cannot be read meanwhile, and another one begins.
+    place.terminate();
+    let (state, away) = (place.path("state"), place.path("away"));
+    fs::rename(&state, &away).unwrap();
+    let said = place.path("said");
+    place.wait("word of it", || {
+        fs::read_to_string(&said).unwrap().contains("asked again every second")
+    });
+    fs::rename(&away, &state).unwrap();
+    place.start();
+    while next()["running"] != true {}
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -226,6 +249,17 @@ fn a_daemon_that_stands_still_is_said_to_and_a_dead_ones_socket_is_replaced() {
     let mut place = Place::new();
     place.start();
     place.wait_ready();
+    place.wait("answer", || place.command("rescan").output().unwrap().status.success());
+    place.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", place.child.as_ref().unwrap().id());
+    place.wait("standstill", || fs::read_to_string(&stat).unwrap().contains(") T "));
+    let (sockets, state) = ([place.path("state/control.sock")], place.path("state"));
+    // The commands wait longer.
+    let answer = client::ask(&sockets, &state, &Ask::Rescan, Duration::from_millis(300));
+    let why = answer.unwrap_err().to_string();
+    assert!(why.contains("does not answer: it is stopped or hangs"), "{why}");
+    place.signal(Signal::CONT);
+    ok(&place, "rescan", &[]);
     place.kill();
     assert!(place.path("state/control.sock").exists());
     assert!(ok(&place, "status", &[]).contains("the daemon died"));
@@ -271,4 +305,22 @@ fn the_socket_lies_in_the_runtime_directory_where_there_is_one() {
     assert!(output.status.success());
     let owner = fs::metadata(runtime.join("control.sock")).unwrap();
     assert_eq!(owner.uid(), rustix::process::getuid().as_raw());
+}
+
+#[test]
+fn the_socket_is_for_the_group_slomod_where_there_is_one() {
+    if !inside(&ROOT, "control::the_socket_is_for_the_group_slomod_where_there_is_one") {
+        return;
+    }
+    let mut place = Place::new();
+    let groups = place.path("group");
+    fs::write(&groups, "root:x:0:\nslomod:x:4242:\n").unwrap();
+    let mount = Command::new("mount").arg("--bind").arg(&groups).arg("/etc/group").status();
+    assert!(mount.unwrap().success());
+    place.start();
+    place.wait_ready();
+    let socket = place.path("state/control.sock");
+    place.wait("socket", || socket.exists());
+    let meta = fs::metadata(&socket).unwrap();
+    assert_eq!((meta.gid(), meta.permissions().mode() & 0o777), (4242, 0o660));
 }

@@ -3,6 +3,9 @@
 
 mod control;
 mod device;
+#[allow(dead_code, reason = "other tests use what these do not")]
+#[path = "../faults/elsewhere.rs"]
+mod elsewhere;
 mod feeds;
 mod journald;
 mod notify;

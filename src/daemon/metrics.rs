@@ -13,14 +13,14 @@ use crate::report::Report;
 pub struct Tally {
     /// Jobs that this daemon ended, by state.
     ended: [(&'static str, u64); 3],
-    /// Output frames of done jobs: real, synthesised, held.
-    frames: [u64; 3],
+    /// Output frames of done jobs, of the kinds of [`FRAME_KINDS`].
+    frames: [u64; 4],
     /// Frames a second of the last done job: decoder, network, encoder, end to end.
     fps: [Option<f64>; 4],
 }
 
 /// Kinds of output frames, as in reports.
-const FRAME_KINDS: [&str; 3] = ["real", "synthesised", "held"];
+const FRAME_KINDS: [&str; 4] = ["real", "synthesised", "held", "repaired"];
 /// Stages, as in reports.
 const STAGES: [&str; 4] = ["decode", "network", "encode", "end_to_end"];
 /// Ends that are counted.
@@ -41,9 +41,8 @@ impl Tally {
         let Some(report) = report.filter(|_| state == "done") else { return };
         if let Some(output) = &report.output {
             let frames = output.frames;
-            for (sum, count) in
-                self.frames.iter_mut().zip([frames.real, frames.synthesised, frames.held])
-            {
+            let counts = [frames.real, frames.synthesised, frames.held, frames.repaired];
+            for (sum, count) in self.frames.iter_mut().zip(counts) {
                 *sum += count;
             }
         }

@@ -397,13 +397,19 @@ fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
 fn without_a_device_there_is_no_ready() {
     let mut place = Place::with("", "");
     let config = fs::read_to_string(place.path("slomod.toml")).unwrap();
-    let config = config.replace("\"blend\"", "\"/nonexistent.safetensors\"");
-    fs::write(place.path("slomod.toml"), config).unwrap();
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = place.path("notify");
-    place.start_with(|command| command.env("NOTIFY_SOCKET", &address));
-    assert_eq!(place.wait_end().code(), Some(78), "{}", place.log());
-    assert!(!said(&socket, &mut String::new()).contains("READY=1"));
-    assert!(place.log().contains("/nonexistent.safetensors"));
+    // A device that may come later is tried again by the service manager, weights wait for a person.
+    let no_device = config.replace("\"blend\"", "\"auto\"").replace("\"cpu\"", "\"cuda:99\"");
+    let no_weights = config.replace("\"blend\"", "\"/nonexistent.safetensors\"");
+    for (config, code, what) in
+        [(no_device, 69, "cuda:99"), (no_weights, 78, "/nonexistent.safetensors")]
+    {
+        fs::write(place.path("slomod.toml"), config).unwrap();
+        place.start_with(|command| command.env("NOTIFY_SOCKET", &address));
+        assert_eq!(place.wait_end().code(), Some(code), "{}", place.log());
+        assert!(!said(&socket, &mut String::new()).contains("READY=1"));
+        assert!(place.log().contains(what), "{}", place.log());
+    }
 }

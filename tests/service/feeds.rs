@@ -88,6 +88,7 @@ fn figures_are_given_by_command_over_the_socket_and_at_a_port_of_this_machine() 
         ("slomod_jobs{state=\"queued\"}", 1.0),
         ("slomod_frames_total{kind=\"real\"}", 6.0),
         ("slomod_frames_total{kind=\"synthesised\"}", 5.0),
+        ("slomod_frames_total{kind=\"repaired\"}", 0.0),
         ("slomod_watches{state=\"configured\"}", 1.0),
         ("slomod_degraded", 0.0),
         ("slomod_paused", 1.0),

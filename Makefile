@@ -3,6 +3,7 @@
 CLIP ?=
 GOLDEN ?=
 DEMO_DIR ?= demo-out
+PROGRAM ?= target/release/slomod
 SOAK_MINUTES ?= 30
 SOAK_SEED ?= $(shell date +%s)
 
@@ -69,7 +70,7 @@ deb-test: deb ## install, upgrade, remove and purge that package in a Debian of 
 	@.ci/setup deb-test
 	packaging/deb/test
 
-nas-test: deb ## try the README's part on SMB and NFS in an emulated machine with that package (needs root; an hour)
+nas-test: deb ## try the README's part on SMB and NFS in an emulated machine with that package (needs root; two hours at the most)
 	@.ci/setup nas-test
 	packaging/nas/test
 
@@ -82,8 +83,8 @@ tarball-test: tarball ## let that archive work in a newer Debian without FFmpeg 
 	packaging/tarball/test
 
 install: ## install what `make build` built, with configuration, units, manual and completions, under DESTDIR (default /)
-	install -D -m 755 target/release/slomod $(DESTDIR)/usr/bin/slomod
-	rm -rf target/package && target/release/slomod package-files target/package
+	install -D -m 755 $(PROGRAM) $(DESTDIR)/usr/bin/slomod
+	rm -rf target/package && $(PROGRAM) package-files target/package
 	for page in target/package/man/*; do \
 		install -D -m 644 $$page $(DESTDIR)/usr/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	install -D -m 644 target/package/completions/slomod.bash $(DESTDIR)/usr/share/bash-completion/completions/slomod
@@ -100,7 +101,9 @@ install: ## install what `make build` built, with configuration, units, manual a
 	install -D -m 755 config/hooks/mail $(DESTDIR)/usr/share/slomod/hooks/mail
 	test -e $(DESTDIR)/etc/slomod/slomod.toml || \
 		install -D -m 644 config/slomod.toml $(DESTDIR)/etc/slomod/slomod.toml
-	test -n "$(DESTDIR)" || { systemd-sysusers slomod.conf && systemd-tmpfiles --create slomod.conf; }
+	test -n "$(DESTDIR)" || { systemd-sysusers slomod.conf && systemd-tmpfiles --create slomod.conf && \
+		journalctl --update-catalog && { ! test -d /run/systemd/system || systemctl daemon-reload; } && \
+		echo "start it: systemctl enable --now slomod"; }
 
 clean: ## remove what was built
 	cargo clean

@@ -61,7 +61,11 @@ fn the_package_holds_what_it_should_and_depends_on_the_systems_ffmpeg() {
         "./usr/share/bash-completion/completions/slomod",
         "./usr/share/zsh/vendor-completions/_slomod",
         "./usr/share/fish/vendor_completions.d/slomod.fish",
+        "./usr/lib/systemd/catalog/slomod.catalog",
         "./usr/share/slomod/report.schema.json",
+        "./usr/share/slomod/hooks/mail",
+        "./usr/share/doc/slomod/README.md",
+        "./usr/share/doc/slomod/README.ko.md",
         "./usr/share/doc/slomod/copyright",
     ] {
         assert!(contents.lines().any(|it| it.ends_with(path)), "no {path}\n{contents}");

@@ -11,7 +11,7 @@ use crate::place::{Place, clip};
 use crate::{SLOMOD, installed, root, text};
 
 /// Highest exposure that is accepted, in tenths: 1.0.
-const MOST_EXPOSURE: &str = "--threshold=10";
+const MOST_EXPOSURE: &str = "10";
 
 /// The drop-in for a file with these folders.
 fn dropin(config: &str) -> String {
@@ -94,7 +94,8 @@ fn s13_systemd_understands_the_dropin_and_the_service_stays_closed() {
             "on_success = \"move\"\noriginals = \"/srv/$HOME\"",
         );
     let said = dropin(&config);
-    let open = dropin(&(config + "[[hook]]\nurl = \"https://[fd00::7]/\"\n"));
+    let open = dropin(&(config.clone() + "[[hook]]\nurl = \"https://[fd00::7]/\"\n"));
+    let local = dropin(&config.replace("[daemon]\n", "[daemon]\nmetrics = \"127.0.0.1:9464\"\n"));
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("slomod.service");
     let shipped = fs::read_to_string(root().join("systemd/slomod.service")).unwrap();
@@ -114,12 +115,23 @@ fn s13_systemd_understands_the_dropin_and_the_service_stays_closed() {
     assert!(!verify().is_empty(), "the drop-in is read");
     fs::write(&file, &said).unwrap();
     assert!(verify().is_empty(), "{:?}\n{said}", verify());
-    let output = Command::new("systemd-analyze")
-        .args(["security", "--offline=true", MOST_EXPOSURE])
-        .arg(&unit)
-        .output()
-        .unwrap();
+    let security = |threshold: &str| {
+        let threshold = format!("--threshold={threshold}");
+        let mut command = Command::new("systemd-analyze");
+        command.args(["security", "--offline=true", &threshold]).arg(&unit);
+        command.output().unwrap()
+    };
+    let output = security(MOST_EXPOSURE);
     assert!(output.status.success(), "{}", text(&output));
+    // With a network it is more, which the drop-in says.
+    for dropin in [&local, &open] {
+        fs::write(&file, dropin).unwrap();
+        assert!(dropin.contains("gives 1.4 to 1.5 with it"), "{dropin}");
+        let output = security(MOST_EXPOSURE);
+        assert!(!output.status.success(), "more than without");
+        let is_said = |it| text(&output).contains(&format!("for slomod.service: {it} "));
+        assert!(["1.4", "1.5"].into_iter().any(is_said), "{}", text(&output));
+    }
     fs::write(&file, &open).unwrap();
     assert!(open.contains("IPAddressAllow=fd00::7"), "{open}");
     assert!(verify().is_empty(), "{:?}\n{open}", verify());
@@ -220,4 +232,20 @@ fn a_lock_file_that_somebody_else_made_is_named() {
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o444)).unwrap();
     let said = OutputLock::take(folder.path()).unwrap_err();
     assert!(said.contains("cannot be written") && said.contains("chown"), "{said}");
+}
+
+#[test]
+fn a_folder_that_the_caller_may_not_see_is_not_said_to_be_missing() {
+    let name = "dropin::a_folder_that_the_caller_may_not_see_is_not_said_to_be_missing";
+    if !inside(&RIGHTS, name) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    fs::create_dir_all(closed.join("drop")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    let said = dropin(&watch(&format!("{}/drop", closed.display()), "/srv/out", ""));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(said.contains("closed/drop cannot be looked at (Permission denied"), "{said}");
+    assert!(!said.contains("closed/drop is not there"), "{said}");
 }

@@ -8,6 +8,7 @@ mod dropin;
 #[path = "../faults/elsewhere.rs"]
 mod elsewhere;
 mod init;
+mod install;
 mod manual;
 #[allow(dead_code, reason = "other tests use what these do not")]
 #[path = "../daemon/place.rs"]

@@ -65,6 +65,8 @@ pub(super) struct Transcoder {
     /// Stretched samples of each channel that are not encoded yet.
     waiting: Vec<Vec<f32>>,
     encoded: i64,
+    /// Where the sound ends, in encoded samples, once that is known.
+    end: Option<i64>,
     /// Packets and frames that could not be used.
     pub(super) damaged: u64,
 }
@@ -107,6 +109,7 @@ impl Transcoder {
             placed: 0,
             padding: 0,
             encoded: 0,
+            end: None,
             damaged: 0,
         }))
     }
@@ -148,6 +151,7 @@ impl Transcoder {
             let scale = self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), rate);
             let shown = (self.placed - self.padding).max(0);
             let whole = raw::ticks(scale * i128::from(shown), Ratio::from_integer(1));
+            self.end = Some(whole);
             let left = usize::try_from(whole - self.encoded).unwrap_or(0);
             for channel in &mut self.waiting {
                 channel.resize(left, 0.0);
@@ -306,7 +310,12 @@ impl Transcoder {
             let tick = muxer.tick(self.out);
             let whole = |time: i64| raw::ticks(tick_in * i128::from(time), tick);
             let time = packet.pts().unwrap_or_default();
-            let end = whole(time + packet.duration().max(0));
+            // A coded frame is always whole; what of the last one is padding is not shown, and no frame of padding alone.
+            if self.end.is_some_and(|end| time >= end) {
+                continue;
+            }
+            let full = time + packet.duration().max(0);
+            let end = whole(self.end.map_or(full, |end| full.min(end)));
             packet.set_pts(Some(whole(time)));
             packet.set_dts(Some(whole(time)));
             packet.set_duration(end - whole(time));

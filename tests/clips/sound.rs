@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use slomod::config::settings::{Audio, Codec, Container, Encoding, Settings};
+use slomod::frame::Frame;
 
-use crate::{Place, ffprobe, slow};
+use crate::{Place, decoded, ffprobe, slow, warns};
 
 /// Samples a second that sound is looked at with.
 const RATE: f64 = 48_000.0;
@@ -31,6 +32,78 @@ fn samples(path: &Path) -> Vec<f32> {
     run.stdout.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect()
 }
 
+/// How long the sound of an MP4 is played, in seconds: a decoder pads the last AAC frame, which the container cuts off.
+fn shown_length(path: &Path) -> f64 {
+    let probed = ffprobe(path);
+    let sound = probed["streams"].as_array().unwrap().iter().find(|it| it["codec_type"] == "audio");
+    sound.unwrap()["duration"].as_str().unwrap().parse().unwrap()
+}
+
+/// Mean time at which the sound of a clip is loud, in seconds.
+fn loud_at(path: &Path) -> f64 {
+    let found = samples(path);
+    let energy = |it: &f32| f64::from(*it).powi(2);
+    let total: f64 = found.iter().map(energy).sum();
+    found.iter().enumerate().map(|(at, it)| at as f64 * energy(it)).sum::<f64>() / total / RATE
+}
+
+/// Mean time at which frames of a clip begin that are bright, in seconds.
+fn bright_at(path: &Path) -> f64 {
+    let frames = decoded(path);
+    let light = |frame: &Frame| f64::from(frame.picture.planes[0][0].saturating_sub(30));
+    let seconds = |frame: &Frame| *frame.pts.numer() as f64 / *frame.pts.denom() as f64;
+    let total: f64 = frames.iter().map(light).sum();
+    frames.iter().map(|it| light(it) * seconds(it)).sum::<f64>() / total
+}
+
+/// V05, V19: slower sound stays with the picture, within 5 ms, whatever the source begins with.
+#[test]
+fn slower_sound_stays_in_step_with_the_picture_from_any_start() {
+    let Some(place) = Place::new() else { return };
+    // Frames 12 to 17 are white, and it beeps as long as they are shown.
+    let white = "color=black:s=64x64:r=25:d=1.2,drawbox=c=white:t=fill:enable=between(n\\,12\\,17)";
+    let beep = "aevalsrc=sin(1760*2*PI*t)*between(t\\,0.48\\,0.72):s=48000:d=1.2";
+    let inputs = format!("-f lavfi -i {white} -f lavfi -i {beep} -c:a aac -b:a 192k");
+    let plain = place.ffmpeg(&format!("{inputs} -c:v libx264 -crf 10 -g 5 plain.mp4"));
+    let sources = [
+        plain.clone(),
+        place.ffmpeg(&format!("{inputs} -c:v mpeg2video -q:v 2 start.ts")),
+        // Cut without encoding: the container's edit list says where it begins.
+        place.ffmpeg("-ss 0.24 -i plain.mp4 -c copy edited.mp4"),
+    ];
+    for source in sources {
+        for audio in [Audio::Stretch, Audio::Resample] {
+            for factor in [2_u32, 4] {
+                let (output, report) =
+                    place.convert(&source, "out.mp4", with(audio, Container::Mp4, factor));
+                let name = format!("{} {audio:?} {factor}", source.display());
+                // Nothing is made at the cuts, so that white is shown exactly as long as it beeps; frames of the
+                // output begin half a frame, 0.02 s, before their own middle.
+                let apart = loud_at(&output) - bright_at(&output) - 0.02;
+                assert!(apart.abs() < 0.005, "{name}: {apart} s apart");
+                // Nothing in a transport stream says that its last frame is padded: its sound is longer.
+                let padding = if source.extension().unwrap() == "ts" { 1024.0 / RATE } else { 0.0 };
+                let length = report.output.unwrap().duration_s + f64::from(factor) * padding;
+                let sound = shown_length(&output);
+                assert!(sound < length + 0.010, "{name}: {sound} s of {length} s");
+            }
+        }
+    }
+}
+
+/// V18: damage in the sound is said.
+#[test]
+fn damaged_sound_is_said() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d=1 -c:v libx264 -c:a aac -bsf:a noise=amount=20 in.mkv",
+    );
+    for (audio, said) in [(Audio::Stretch, true), (Audio::Drop, false)] {
+        let (_, report) = place.convert(&source, "out.mp4", with(audio, Container::Mp4, 2));
+        assert_eq!(warns(&report, "sound_damaged"), said, "{:?}", report.warnings);
+    }
+}
+
 /// V19: as long as the picture, in step, and as many octaves lower as it is slower.
 #[test]
 fn resampled_sound_is_as_long_as_the_picture_in_step_and_lower() {
@@ -47,13 +120,9 @@ fn resampled_sound_is_as_long_as_the_picture_in_step_and_lower() {
             assert_eq!(report.streams[1].action, "resampled");
             let found = samples(&output);
             let factor = f64::from(factor);
-            let length = found.len() as f64 / RATE;
-            // A decoder pads the last AAC frame.
-            assert!((length - 2.0 * factor).abs() < 0.010 + 1024.0 / RATE, "{factor}: {length} s");
-            let energy = |it: &f32| f64::from(*it).powi(2);
-            let total: f64 = found.iter().map(energy).sum();
-            let moment: f64 = found.iter().enumerate().map(|(at, it)| at as f64 * energy(it)).sum();
-            let middle = moment / total / RATE;
+            let length = shown_length(&output);
+            assert!((length - 2.0 * factor).abs() < 0.010, "{factor}: {length} s");
+            let middle = loud_at(&output);
             assert!((middle - 0.6 * factor).abs() < 0.005, "{factor}: {middle}");
             let (from, to) = ((0.55 * factor * RATE) as usize, (0.65 * factor * RATE) as usize);
             let crossings = found[from..to].windows(2).filter(|it| it[0] < 0.0 && it[1] >= 0.0);

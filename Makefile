@@ -25,7 +25,7 @@ setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04)
 	@.ci/setup build
 
 build: setup ## build target/release/slomod, for CPU and GPU; needs no GPU, driver or CUDA toolkit
-	cargo build --release --locked
+	SLOMOD_BUILD="$$(git rev-parse --short=12 HEAD 2>/dev/null)" cargo build --release --locked
 
 demo: build ## draw a clip, drop it into a watched folder, show what comes out
 	target/release/slomod demo --dir $(DEMO_DIR) $(if $(CLIP),--clip "$(CLIP)")

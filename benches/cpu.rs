@@ -117,7 +117,13 @@ impl Case {
         let frame = |shift: usize| {
             let picture = networks::picture(width, height, shift);
             let pts = Ratio::from_integer(shift as i128);
-            Frame { index: shift as u64, pts, duration: None, picture: Arc::new(picture) }
+            Frame {
+                index: shift as u64,
+                pts,
+                duration: None,
+                picture: Arc::new(picture),
+                alpha: None,
+            }
         };
         let rgb = [0, 1].map(|shift| networks::texture(width, height, shift));
         Self { rife, rgb, frames: vec![frame(0), frame(1), frame(2)], at: 0, width, height }

@@ -194,6 +194,12 @@ impl PictureFormat {
         let (columns, rows) = self.plane_size(index);
         (self.depth.bytes() * columns, rows)
     }
+
+    /// Layout of the transparency of such pictures ([`Frame::alpha`]).
+    #[must_use]
+    pub fn alpha(self) -> Self {
+        Self { chroma: Chroma::Gray, range: Range::Full, ..self }
+    }
 }
 
 /// A decoded picture: tightly packed planes of [`PictureFormat::plane_size`] samples each, row by row, every sample as in
@@ -230,6 +236,9 @@ pub struct Frame {
     pub duration: Option<Seconds>,
     /// The samples.
     pub picture: Arc<Picture>,
+    /// Its transparency, where the clip has any: of [`PictureFormat::alpha`], 0 where nothing is seen. It goes past the
+    /// network.
+    pub alpha: Option<Arc<Picture>>,
 }
 
 /// Optional rationals as text (`30000/1001`, `25`) in files.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
-use slomod::config::content::Overlays;
+use slomod::config::content::{Mark, Overlays};
 use slomod::config::file::{
     Collision, Config, ConfigError, HookState, HookTarget, OnSuccess, Ready, WatchBy, load, parse,
 };
@@ -149,6 +149,10 @@ fn what_is_done_with_content_is_understood_and_profiles_give_way_to_what_is_set(
     let watch = |lines: &str| read(&with(lines)).unwrap().watches[0].settings();
     let evidence = watch("profile = \"evidence\"");
     assert_eq!(evidence, Settings { factor: Some(4), ..Profile::Evidence.settings() });
+    assert_eq!(evidence.content.mark, Mark::Corner);
+    let dashcam = watch("profile = \"dashcam\"");
+    assert_eq!(dashcam, Settings { factor: Some(4), ..Profile::Dashcam.settings() });
+    assert_eq!(dashcam.content.overlays, Overlays::Detect);
     let other =
         watch("profile = \"evidence\"\ncodec = \"h264\"\nhold_below = 0\nframe_list = false");
     assert_eq!(other.encoding.codec, Codec::H264);

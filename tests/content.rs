@@ -248,6 +248,8 @@ fn every_gap_has_a_score_and_nothing_is_made_below_the_limit() {
     let held = run(&task).unwrap();
     let confidence = &done(&held).confidence;
     assert_eq!((confidence.held, confidence.low_gaps[0].held), (1, true));
+    let says = |report: &Report| report.warnings.iter().any(|it| it.code == "unsure_not_measured");
+    assert_eq!((says(&report), says(&held)), (false, true), "quality.holdout leaves it out too");
     let (before, after) = (decoded(&source), decoded(&task.temporary));
     for (index, frame) in after.iter().enumerate().take(56).skip(53) {
         assert!(frame.picture == before[13].picture, "frame {index} is held");

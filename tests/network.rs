@@ -160,7 +160,7 @@ fn the_fused_network_equals_the_plain_one_at_odd_sizes_and_times() {
 
 fn frame(index: u64, picture: Picture) -> Frame {
     let pts = Ratio::from_integer(i128::from(index));
-    Frame { index, pts, duration: None, picture: Arc::new(picture) }
+    Frame { index, pts, duration: None, picture: Arc::new(picture), alpha: None }
 }
 
 fn format(width_px: usize, height_px: usize) -> PictureFormat {

@@ -14,9 +14,25 @@ use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
 use slomod::config::settings::{Mode, Settings};
 use slomod::pipeline::{Task, beside};
-use slomod::report::Report;
+use slomod::report::findings::Barrier;
+use slomod::report::{Notice, Report};
 
 use clips::{Place, decoded, run, slow};
+
+/// What writes into the page which of its words the browser shows by its own account, and whether the comparison plays.
+const WITNESS: &str = r#"<script>window.addEventListener("load", function () {
+  function add(id, text) {
+    var pre = document.createElement("pre");
+    pre.id = id; pre.textContent = text; document.body.appendChild(pre);
+  }
+  var shown = [];
+  document.querySelectorAll("main span[lang]").forEach(function (span) {
+    if (getComputedStyle(span).display !== "none" && span.getClientRects().length) { shown.push(span.textContent); }
+  });
+  add("seen", shown.join("\n"));
+  add("video", String(document.querySelector("video").readyState));
+});</script>
+"#;
 
 /// Browsers that can be run without a screen, in the order in which they are looked for.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -163,7 +179,8 @@ fn stills_of_deep_pictures_have_sixteen_bits_and_are_mirrored_and_turned_as_show
 fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
     let place = Place::new();
     let source = clip(&place);
-    let task = place.task(&source, "out.mkv", with(Comparison::Side));
+    let mut task = place.task(&source, "out.mkv", with(Comparison::Side));
+    task.settings_sha256 = Some("5e".repeat(32));
     let report = run(&task).unwrap();
     let text = std::fs::read_to_string(beside_of(&task, beside::PAGE)).unwrap();
     for outside in ["http://", "https://", "src=\"/", "@import", "url("] {
@@ -178,6 +195,7 @@ fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
         (text.matches("<span lang=\"en\">"), text.matches("<span lang=\"ko\">"));
     assert!(english.count() > 15 && korean.count() > 15);
     assert!(text.contains(report.source.sha256.as_ref().unwrap()));
+    assert!(text.contains("settings, SHA-256") && text.contains(&"5e".repeat(32)));
     let Some(browser) = browser() else {
         println!("skipped: none of {BROWSERS:?} is on this machine");
         return;
@@ -185,7 +203,9 @@ fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
     for (language, seen, unseen) in [("ko-KR", "품질", "Figures"), ("en-US", "Figures", "품질")]
     {
         let dom = shown(browser, language, &beside_of(&task, beside::PAGE), place.path(language));
-        let words = visible(&dom);
+        let words = part_of(&dom, "seen");
+        let state: u32 = part_of(&dom, "video").parse().unwrap();
+        assert!(state >= 2, "{language}: the comparison does not play ({state})");
         assert!(dom.contains(&format!("<html lang=\"{}\"", &language[..2])), "{language}");
         assert!(words.contains(seen) && !words.contains(unseen), "{language}: {words}");
     }
@@ -203,16 +223,84 @@ fn shown(browser: &str, language: &str, page: &Path, profile: PathBuf) -> String
     command.arg(format!("--user-data-dir={}", profile.display()));
     // A page of another name, as the one beside an output has.
     let copy = profile.with_extension("html");
-    std::fs::copy(page, &copy).unwrap();
+    let text = std::fs::read_to_string(page).unwrap();
+    assert!(text.ends_with("</body>\n</html>\n"));
+    std::fs::write(
+        &copy,
+        text.replace("</body>\n</html>\n", &format!("{WITNESS}</body>\n</html>\n")),
+    )
+    .unwrap();
     let run = command.arg(format!("file://{}", copy.display())).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8(run.stdout).unwrap()
 }
 
-/// The text of the language that the style shows.
-fn visible(dom: &str) -> String {
-    let language = if dom.contains("<html lang=\"ko\"") { "ko" } else { "en" };
-    let opening = format!("<span lang=\"{language}\">");
-    let spans = dom.split(&opening).skip(1);
-    spans.map(|it| it.split("</span>").next().unwrap()).collect::<Vec<_>>().join("\n")
+/// The text that the page wrote of itself under that name.
+fn part_of<'a>(dom: &'a str, id: &str) -> &'a str {
+    let opening = format!("<pre id=\"{id}\">");
+    let (_, rest) = dom.split_once(&opening).unwrap_or_else(|| panic!("no {id} in {dom}"));
+    rest.split("</pre>").next().unwrap()
+}
+
+/// Every code of a warning that the source names has a sentence in Korean.
+#[test]
+fn every_warning_has_a_sentence_in_korean() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut codes = std::collections::BTreeSet::new();
+    for folder in ["media", "pipeline", "cli"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            // Of the commands, that on pictures alone adds to a report.
+            let adds = folder != "cli" || path.ends_with("pictures.rs");
+            if adds && path.extension().is_some_and(|it| it == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text: String = text.chars().filter(|it| !it.is_whitespace()).collect();
+                for before in ["warn(\"", "push((\"", "Notice{code:\"", "=>(\"", "=>{(\""] {
+                    for rest in text.split(before).skip(1) {
+                        let (code, behind) = rest.split_once('"').unwrap();
+                        let is_message = behind.starts_with(',') || behind.starts_with('.');
+                        let is_code = code.len() > 3
+                            && code
+                                .bytes()
+                                .all(|it| it.is_ascii_lowercase() || it == b'_' || it == b'4');
+                        let tuple = before.starts_with("=>") && !path.ends_with("media/decode.rs");
+                        if is_message && is_code && !tuple {
+                            codes.insert(code.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for known in
+        ["deinterlaced", "alpha_dropped", "barriers", "cuts_cut", "rotation_lost", "rate_was_said"]
+    {
+        assert!(codes.contains(known), "{known} is not found any more: {codes:?}");
+    }
+    let missing: Vec<_> =
+        codes.iter().filter(|it| slomod::pipeline::korean::warning(it).is_none()).collect();
+    assert!(missing.is_empty(), "without Korean: {missing:?}");
+}
+
+/// The page of a report by hand: what a clip seldom has.
+#[test]
+fn the_page_shows_what_cannot_be_decoded_and_says_what_is_left_out() {
+    let place = Place::new();
+    let source = clip(&place);
+    let mut report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    let page =
+        |report: &Report, comparison| slomod::pipeline::page::page(report, comparison).unwrap();
+    assert!(!page(&report, None).contains("class=\"area-barrier\""));
+    let barrier = Barrier { frame: 15, pts_from_s: 0.4, pts_to_s: 0.6, lost: 5, marred: 0 };
+    report.interpolation.as_mut().unwrap().barriers.push(barrier);
+    let notice = |code: &str| Notice { code: code.into(), message: "a <sentence>".into() };
+    report.warnings = vec![notice("barriers"), notice("of_a_later_version")];
+    let comparison = place.path("large.mp4");
+    std::fs::File::create(&comparison).unwrap().set_len(25 << 20).unwrap();
+    let text = page(&report, Some(&comparison));
+    assert!(text.contains("class=\"area-barrier\""), "drawn");
+    assert!(text.contains("key barrier"), "and in the key");
+    assert!(text.contains("<span lang=\"en\">a &lt;sentence&gt;</span><span lang=\"ko\">원본에"));
+    assert!(text.contains("<li>a &lt;sentence&gt; <code>of_a_later_version</code>"));
+    assert!(!text.contains("data:video") && text.contains("(25 MiB)"), "left out, and said");
 }

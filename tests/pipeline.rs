@@ -59,6 +59,7 @@ impl Place {
             segments: Rule::default(),
             output,
             settings,
+            settings_sha256: None,
         }
     }
 }
@@ -85,6 +86,7 @@ fn decoded(path: &Path) -> Vec<Frame> {
 
 const MOVING: &[&str] = &["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=1"];
 
+/// V01.
 #[test]
 fn slow_motion_keeps_every_real_frame_bit_for_bit() {
     let place = Place::new();
@@ -180,6 +182,7 @@ fn repeated_pictures_are_counted_and_held() {
     assert_eq!((frames.total, frames.real, frames.synthesised, frames.held), (40, 20, 9, 11));
 }
 
+/// V04.
 #[test]
 fn variable_rates_are_followed_and_reported() {
     let place = Place::new();
@@ -439,6 +442,7 @@ fn an_engine_that_works_ahead_gives_the_same_clip_and_the_same_scores() {
     let frames_at_once = decoded(&place.path(".temporary"));
     let task = place.task(&source, "ahead.mkv", slow(3));
     let ahead = convert(&task, &mut Late::default(), &Arc::default(), &mut |_| {}).unwrap();
+    schema::valid(&ahead);
     let pictures = |frames: Vec<Frame>| {
         frames.into_iter().map(|frame| (frame.pts, frame.picture)).collect::<Vec<_>>()
     };
@@ -504,7 +508,15 @@ fn a_full_disk_is_an_error_that_leaves_nothing() {
     let output = disk.join("out.mkv");
     let temporary = disk.join(".temporary");
     let segments = Rule::default();
-    let task = Task { source, temporary, parts: None, segments, output, settings: slow(4) };
+    let task = Task {
+        source,
+        temporary,
+        parts: None,
+        segments,
+        output,
+        settings: slow(4),
+        settings_sha256: None,
+    };
     let result = run(&task);
     let left = std::fs::read_dir(&disk).unwrap().count();
     let unmount = Command::new("umount").arg(&disk).status().unwrap();

@@ -45,40 +45,61 @@ fn rows(task: &Task) -> Vec<std::collections::BTreeMap<String, String>> {
     lines.map(row).collect()
 }
 
-/// Hashes of a clip's frames by FFmpeg's own muxer for that.
-fn framehash(path: &Path) -> Vec<String> {
+/// Hashes of a clip's frames, by the very command that a page for users gives.
+fn framehash(page: &str, path: &Path) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join(page)).unwrap();
+    let end = text.find(" -hash sha256 -`").unwrap() + " -hash sha256 -".len();
+    let start = text[..end].rfind("`ffmpeg ").unwrap() + "`ffmpeg ".len();
+    let clip = path.to_str().unwrap();
+    let words = text[start..end].split_whitespace();
+    let words = words.map(|it| if it == "CLIP" { clip } else { it });
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-i"]).arg(path);
-    command.args(["-map", "0:v", "-f", "framehash", "-hash", "sha256", "-"]);
-    let run = command.output().unwrap();
+    let run = command.args(["-v", "error", "-nostdin"]).args(words).output().unwrap();
     assert!(run.status.success(), "ffmpeg: {}", String::from_utf8_lossy(&run.stderr));
     let text = String::from_utf8(run.stdout).unwrap();
     let lines = text.lines().filter(|it| !it.starts_with('#'));
     lines.map(|it| it.rsplit(',').next().unwrap().trim().to_owned()).collect()
 }
 
-/// V26.
+/// V26: also of a clip that players turn, and that has a cover.
 #[test]
 fn real_frames_of_a_lossless_output_are_the_decoders_by_anybodys_hash() {
     let place = Place::new();
-    let source = place.clip("in.mkv", MOVING);
-    let task = place.task(&source, "out.mkv", listed(Codec::Ffv1));
-    let report = run(&task).unwrap();
-    let (before, after) = (framehash(&source), framehash(&task.temporary));
-    let rows = rows(&task);
-    assert_eq!((before.len(), after.len(), rows.len()), (25, 100, 100));
-    for (index, row) in rows.iter().enumerate() {
-        assert_eq!(row["output_sha256"], after[index], "frame {index}");
-        if row["kind"] == "synthesised" {
-            assert_eq!(row["source_sha256"], "");
-        } else {
-            let shown: usize = row["source_frame"].parse().unwrap();
-            assert_eq!(row["source_sha256"], before[shown], "frame {index}");
-            assert_eq!(row["output_sha256"], before[shown], "frame {index}");
+    let plain = place.clip("in.mkv", MOVING);
+    let cover =
+        place.clip("cover.png", &["-f", "lavfi", "-i", "color=red:s=32x32", "-frames:v", "1"]);
+    let (upright, cover) = (plain.to_str().unwrap(), cover.to_str().unwrap());
+    let map = ["-map", "0", "-map", "1", "-c:v:0", "libx264", "-c:v:1", "copy"];
+    let inputs = ["-i", upright, "-i", cover];
+    let attached = ["-disposition:v:1", "attached_pic"];
+    let covered = place.clip("covered.mp4", &[&inputs[..], &map, &attached].concat());
+    let turn = ["-map", "0", "-c", "copy", "-metadata:s:v:0", "rotate=90"];
+    let turned =
+        place.clip("turned.mp4", &[&["-i", covered.to_str().unwrap()], &turn[..]].concat());
+    for (source, output, page) in
+        [(&plain, "out.mkv", "README.md"), (&turned, "out.mov", "README.ko.md")]
+    {
+        let task = place.task(source, output, listed(Codec::Ffv1));
+        let report = run(&task).unwrap();
+        let (before, after) = (framehash(page, source), framehash(page, &task.temporary));
+        let rows = rows(&task);
+        assert_eq!((before.len(), after.len(), rows.len()), (25, 100, 100), "{output}");
+        for (index, row) in rows.iter().enumerate() {
+            assert_eq!(row["output_sha256"], after[index], "{output}: frame {index}");
+            if row["kind"] == "synthesised" {
+                assert_eq!(row["source_sha256"], "");
+            } else {
+                let shown: usize = row["source_frame"].parse().unwrap();
+                assert_eq!(row["source_sha256"], before[shown], "{output}: frame {index}");
+                assert_eq!(row["output_sha256"], before[shown], "{output}: frame {index}");
+            }
         }
+        let is_turned = report.source.rotation_degrees.is_some_and(|it| it % 180 == 90);
+        assert_eq!(is_turned, output == "out.mov");
+        let found = report.output.unwrap().real_frames.unwrap();
+        assert_eq!((found.compared, found.identical), (28, 28), "25 real ones, 3 held at the end");
     }
-    let found = report.output.unwrap().real_frames.unwrap();
-    assert_eq!((found.compared, found.identical), (28, 28), "25 real ones, 3 held at the end");
 }
 
 /// V26: ten bits, and what a lossy encoder does to it is not hidden.
@@ -114,6 +135,9 @@ fn every_made_frame_names_the_two_it_was_made_from_and_when() {
         let time = index as f64 / 60.0;
         assert!((number(&row["time_s"]) - time).abs() < 1e-8);
         let (from, to) = (&row["source_time_s"], &row["next_source_time_s"]);
+        let score = row["confidence"].parse::<f64>().ok();
+        let in_gap = row["kind"] == "synthesised";
+        assert_eq!(score.is_some_and(|it| (0.0..=1.0).contains(&it)), in_gap, "{row:?}");
         if row["kind"] == "synthesised" {
             let at = number(from) + number(&row["timestep"]) * (number(to) - number(from));
             assert!((at - time).abs() < 1e-3, "{row:?}");
@@ -140,6 +164,7 @@ fn every_made_frame_names_the_two_it_was_made_from_and_when() {
     assert_eq!(said, rows.iter().map(of_row).collect::<Vec<(String, String, String)>>());
 }
 
+/// Q08.
 #[test]
 fn the_evidence_profile_accounts_for_everything() {
     let place = Place::new();

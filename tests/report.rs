@@ -73,6 +73,7 @@ fn full_source() -> Source {
             range: "tv".into(),
         }),
         fps: Some("30000/1001".into()),
+        fps_claimed: Some("30".into()),
         variable_rate: Some(false),
         duration_s: Some(3.003),
         frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
@@ -259,6 +260,7 @@ fn done() -> Report {
             version: "0.1.0".into(),
             libavcodec: "59.37.100".into(),
             ffmpeg: "5.1.6".into(),
+            build: Some("0123abcd4567".into()),
         },
         host: host(),
         source: full_source(),
@@ -325,6 +327,7 @@ fn ended_early(status: Status) -> Report {
             sample_aspect_ratio: None,
             color: None,
             fps: None,
+            fps_claimed: None,
             variable_rate: None,
             duration_s: None,
             frames: SourceFrames::default(),
@@ -343,12 +346,14 @@ fn ended_early(status: Status) -> Report {
     }
 }
 
+/// Q08.
 #[test]
 fn reports_of_every_status_validate() {
     for report in [
         done(),
         ended_early(Status::Failed),
         ended_early(Status::Refused),
+        ended_early(Status::Skipped),
         ended_early(Status::Duplicate),
     ] {
         assert_eq!(faults(&value(&report)), Vec::<String>::new(), "{:?}", report.status);
@@ -426,6 +431,7 @@ fn differences(value: &Value, schema: &Value, root: &Value, at: &str, found: &mu
     }
 }
 
+/// Q08.
 #[test]
 fn every_field_is_in_the_schema_and_every_property_is_a_field() {
     let mut report = done();

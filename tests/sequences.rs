@@ -92,6 +92,37 @@ fn said(run: &Output) -> String {
 
 const MOVING: &str = "testsrc2=s=64x48:r=25:d=0.2,format=rgb24";
 
+/// V17, V29: transparency goes through from pictures to pictures.
+#[test]
+fn transparent_pictures_come_out_transparent() {
+    let place = Place::new();
+    let graph =
+        "testsrc2=s=64x48:r=25:d=0.12,format=gbrap,geq=r=r(X\\,Y):g=g(X\\,Y):b=b(X\\,Y):a=2*X+30*N";
+    for (pixels, kind) in
+        [("rgba", image::ColorType::Rgba8), ("rgba64be", image::ColorType::Rgba16)]
+    {
+        let graph = format!("{graph},format={pixels}");
+        place.draw(&graph, &format!("in-{pixels}/%d.png"));
+        let (input, output) = (format!("in-{pixels}"), format!("out-{pixels}/%d.png"));
+        let args = [&*input, "--input-fps", "24", "--factor", "2", "--output", &*output];
+        let report = place.done(&args, &format!("out-{pixels}.json"));
+        assert_eq!(report.output.unwrap().pixel_format, pixels);
+        assert!(report.warnings.iter().any(|it| it.code == "alpha_blended"));
+        let open = |path: String| image::open(place.path(&path)).unwrap();
+        for number in 0..3 {
+            let before = open(format!("in-{pixels}/{}.png", number + 1));
+            let after = open(format!("out-{pixels}/{}.png", 2 * number + 1));
+            assert_eq!((before.color(), after.color()), (kind, kind));
+            if pixels == "rgba" {
+                assert!(before == after, "picture {number}");
+            }
+            // 16 bits are worked with 12.
+            let pairs = before.to_rgba16().into_raw().into_iter().zip(after.to_rgba16().into_raw());
+            assert!(pairs.into_iter().all(|(a, b)| a.abs_diff(b) <= 17), "picture {number}");
+        }
+    }
+}
+
 /// V29: real pictures come out bit for bit, with a report that accounts for the files.
 #[test]
 fn pictures_come_out_as_pictures_and_real_ones_are_the_same() {

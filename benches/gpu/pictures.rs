@@ -68,7 +68,7 @@ impl Clip {
         self.next += 1;
         let picture = Arc::clone(&self.pictures[(index % 3) as usize]);
         let pts = Ratio::from_integer(i128::from(index));
-        Frame { index, pts, duration: None, picture }
+        Frame { index, pts, duration: None, picture, alpha: None }
     }
 }
 

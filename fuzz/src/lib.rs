@@ -233,7 +233,8 @@ fn convert_clip(source: PathBuf, output: PathBuf) {
     };
     let temporary = output.with_extension("tmp.mkv");
     let segments = Rule::default();
-    let task = Task { source, temporary, parts: None, segments, output, settings };
+    let task =
+        Task { source, temporary, parts: None, segments, output, settings, settings_sha256: None };
     let stop = Arc::new(AtomicBool::new(false));
     match convert::convert(&task, &mut Blend, &stop, &mut |_| {}) {
         Ok(report) => assert!(report.output.is_some() && task.temporary.exists()),

@@ -32,12 +32,13 @@ pub struct ContentArgs {
     #[arg(long = "mask", value_name = "L,T,W,H")]
     pub masks: Vec<Mask>,
     /// detect: look for such parts (a burnt-in clock, a watermark) at the beginning of the clip. [default: ignore;
-    /// detect in profile evidence]
+    /// detect in the profiles evidence and dashcam]
     #[arg(long, value_enum)]
     pub overlays: Option<Overlays>,
-    /// corner: a black and white square in the upper left corner of every made frame.
-    #[arg(long, value_enum, default_value_t = Mark::None)]
-    pub mark: Mark,
+    /// corner: a black and white square in the upper left corner of every made frame. [default: none; corner in profile
+    /// evidence]
+    #[arg(long, value_enum)]
+    pub mark: Option<Mark>,
     /// List every frame in OUTPUT.frames.csv: what it shows, and hashes of source and output frame.
     #[arg(long)]
     pub frame_list: bool,
@@ -75,7 +76,7 @@ impl ContentArgs {
             },
             masks: self.masks.clone(),
             overlays: self.overlays.unwrap_or(default.content.overlays),
-            mark: self.mark,
+            mark: self.mark.unwrap_or(default.content.mark),
         }
     }
 

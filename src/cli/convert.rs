@@ -81,8 +81,8 @@ pub struct ConvertArgs {
     /// A clip that looks like a time-lapse. flag: say so in the report. refuse: end with an error.
     #[arg(long, value_enum, default_value_t)]
     pub timelapse: Timelapse,
-    /// evidence: for whoever has to answer for the result. Lossless (FFV1), every frame accounted for; what is given
-    /// besides has precedence.
+    /// evidence: for whoever has to answer for the result. Lossless (FFV1), every frame accounted for, made ones marked.
+    /// dashcam: what is burnt into the picture is looked for, and never made up. What is given besides has precedence.
     #[arg(long, value_enum, default_value_t = Profile::Standard)]
     pub profile: Profile,
     /// Encoder. [default: h264; ffv1 in profile evidence]
@@ -165,6 +165,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     if let Some(ends) = Ends::of(args)? {
         return pictures::run(args, &ends);
     }
+    let settings = args.settings()?;
     let task = Task {
         source: args.input.clone(),
         temporary: names::temporary(&args.output, i64::from(std::process::id()), 0),
@@ -172,15 +173,16 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         parts: None,
         segments: Rule::default(),
         output: args.output.clone(),
-        settings: args.settings()?,
+        settings_sha256: identity(&settings),
+        settings,
     };
     check_places(args)?;
     let mut display = Display::new();
     let result = work(&task, &signals::stop_flag(), &mut display);
     display.clear();
     let report = match &result {
-        Ok(report) => identified(&task, report.clone()),
-        Err(error) => identified(&task, failure_report(&task, error)),
+        Ok(report) => report.clone(),
+        Err(error) => failure_report(&task, error),
     };
     if args.json {
         print(&report)?;
@@ -196,10 +198,9 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// With the hash of the settings. Weights that cannot be read are the engine's to complain about.
-pub(super) fn identified(task: &Task, report: Report) -> Report {
-    let identity = Identities::default().of(&task.settings).ok().map(|it| it.1);
-    Report { settings_sha256: identity, ..report }
+/// The hash of the settings. Weights that cannot be read are the engine's to complain about.
+pub(super) fn identity(settings: &Settings) -> Option<String> {
+    Identities::default().of(settings).ok().map(|it| it.1)
 }
 
 /// Prints the report to standard output.

@@ -165,6 +165,7 @@ fn measure(
         pts: Seconds::from_integer(i128::from(index)),
         duration: None,
         picture: Arc::clone(picture),
+        alpha: None,
     };
     let made = engine
         .interpolate(&frame(first_index, &img0), &frame(first_index + 1, &img1), &[TIMESTEP])

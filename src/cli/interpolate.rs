@@ -113,6 +113,7 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
         pts: Seconds::from_integer(i128::from(index)),
         duration: None,
         picture: Arc::new(picture),
+        alpha: None,
     };
     let made = engine
         .interpolate(&frame(0, img0), &frame(1, img1), &[args.timestep])

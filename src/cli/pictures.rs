@@ -116,6 +116,7 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         parts: None,
         segments: Rule::default(),
         output: if pictures { result } else { args.output.clone() },
+        settings_sha256: convert::identity(&settings),
         settings,
     };
     let work = Work { args, ends, task, room: room.path(), stop: signals::stop_flag() };
@@ -183,7 +184,7 @@ impl Work<'_> {
         let mut display = Display::new();
         let result = convert::work(&self.task, &self.stop, &mut display);
         display.clear();
-        let mut report = convert::identified(&self.task, result?);
+        let mut report = result?;
         if let Some(((sequence, before), rate)) = &pictures {
             self.name_source(&mut report, sequence, before, *rate)?;
         }
@@ -299,7 +300,7 @@ impl Work<'_> {
         let _ = publish::remove_temporary(&self.task.temporary);
         let inner = self.task.source.display().to_string();
         let outer = self.args.input.display().to_string();
-        let mut report = convert::identified(&self.task, failure_report(&self.task, error));
+        let mut report = failure_report(&self.task, error);
         self.name(&mut report);
         for notice in &mut report.errors {
             notice.message = notice.message.replace(&inner, &outer);

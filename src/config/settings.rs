@@ -6,7 +6,7 @@ use num_rational::Ratio;
 use serde::{Deserialize, Serialize};
 
 use crate::config::beside::{Beside, Comparison, Still};
-use crate::config::content::{Content, Overlays};
+use crate::config::content::{Content, Mark, Overlays};
 use crate::frame::{Rate, rational_text};
 
 /// What the new frames are for.
@@ -211,7 +211,7 @@ pub struct Encoding {
     pub crf: Option<u8>,
     /// Preset by the encoder's own name; `None` takes `medium` (x264, x265) or `8` (SVT-AV1).
     pub preset: Option<String>,
-    /// Container; by the output's extension or MP4 (MKV for FFV1) if absent.
+    /// Container; if absent by the output's extension, or [`Settings::usual_container`].
     pub container: Option<Container>,
 }
 
@@ -236,6 +236,8 @@ pub enum Profile {
     Standard,
     /// For whoever has to answer for the result: lossless, every frame accounted for, nothing made where it is uncertain.
     Evidence,
+    /// For clips of dash-cams: what is burnt into the picture is looked for and never made up, and time-lapses are flagged.
+    Dashcam,
 }
 
 impl Profile {
@@ -251,6 +253,7 @@ impl Profile {
                 content: Content {
                     hold_below: Some(EVIDENCE_CONFIDENCE),
                     overlays: Overlays::Detect,
+                    mark: Mark::Corner,
                     ..Content::default()
                 },
                 beside: Beside {
@@ -259,6 +262,12 @@ impl Profile {
                     page: true,
                     stills: vec![Still::Motion],
                 },
+                ..Settings::default()
+            },
+            Self::Dashcam => Settings {
+                profile: self,
+                timelapse: Timelapse::Flag,
+                content: Content { overlays: Overlays::Detect, ..Content::default() },
                 ..Settings::default()
             },
         }
@@ -307,6 +316,19 @@ pub struct Settings {
     /// What is made beside the output.
     #[serde(default)]
     pub beside: Beside,
+}
+
+impl Settings {
+    /// The container where neither the settings nor an output's name say one. Profile evidence takes MOV, which keeps
+    /// rotation and exact times, where FFmpeg's Matroska has no rotation and rounds to a millisecond.
+    #[must_use]
+    pub fn usual_container(&self) -> Container {
+        match self.encoding.codec {
+            Codec::Ffv1 if self.profile == Profile::Evidence => Container::Mov,
+            Codec::Ffv1 => Container::Mkv,
+            Codec::H264 | Codec::H265 | Codec::Av1 => Container::Mp4,
+        }
+    }
 }
 
 impl Default for Settings {

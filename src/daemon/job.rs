@@ -208,7 +208,9 @@ impl Job {
         let temporary = names::temporary_of(&output, &tag, claim.job, claim.attempt);
         let parts = names::parts_of_temporary(&temporary);
         let segments = Rule::default();
-        Task { source: self.source(), temporary, parts, segments, output, settings }
+        let settings_sha256 = Some(claim.settings_sha256.clone());
+        let source = self.source();
+        Task { source, temporary, parts, segments, output, settings, settings_sha256 }
     }
 
     /// What an earlier attempt left: its unfinished output, and segments that were kept under another name or in another

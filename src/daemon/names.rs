@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::settings::{Codec, Container, Mode, Settings};
+use crate::config::settings::{Mode, Settings};
 
 /// Longest file name of Linux file systems.
 const NAME_MAX_BYTES: usize = 255;
@@ -20,10 +20,7 @@ const PARTS_EXTENSION: &str = "parts";
 #[must_use]
 pub fn output_name(source: &Path, settings: &Settings) -> OsString {
     let stem = source.file_stem().unwrap_or(OsStr::new("clip"));
-    let container = settings.encoding.container.unwrap_or(match settings.encoding.codec {
-        Codec::Ffv1 => Container::Mkv,
-        Codec::H264 | Codec::H265 | Codec::Av1 => Container::Mp4,
-    });
+    let container = settings.encoding.container.unwrap_or(settings.usual_container());
     let tail = format!("{}.{}", suffix(settings), container.extension());
     let mut name = shortened(stem, NAME_MAX_BYTES - RESERVED_BYTES - tail.len());
     name.push(tail);
@@ -177,6 +174,7 @@ fn shortened(name: &OsStr, limit: usize) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::{Codec, Profile};
     use num_rational::Ratio;
 
     fn slow(factor: u32) -> Settings {
@@ -201,6 +199,8 @@ mod tests {
         let mut lossless = slow(2);
         lossless.encoding.codec = Codec::Ffv1;
         assert_eq!(name("ride.mp4", &lossless), "ride_slow2x.mkv");
+        let evidence = Settings { factor: Some(2), ..Profile::Evidence.settings() };
+        assert_eq!(name("ride.mp4", &evidence), "ride_slow2x.mov");
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub struct WireTask {
     segments: Rule,
     output: WirePath,
     settings: Settings,
+    settings_sha256: Option<String>,
 }
 
 impl From<&Task> for WireTask {
@@ -102,6 +103,7 @@ impl From<&Task> for WireTask {
             segments: task.segments,
             output: WirePath::from(task.output.as_path()),
             settings: task.settings.clone(),
+            settings_sha256: task.settings_sha256.clone(),
         }
     }
 }
@@ -115,6 +117,7 @@ impl From<WireTask> for Task {
             segments: task.segments,
             output: task.output.into(),
             settings: task.settings,
+            settings_sha256: task.settings_sha256,
         }
     }
 }

@@ -221,6 +221,7 @@ fn run_to_the_full(
         pts: Ratio::from_integer(i128::from(index)),
         duration: None,
         picture: Arc::clone(&picture),
+        alpha: None,
     };
     let Some(ahead) = engine.ahead() else { unreachable!("an engine on a device works ahead") };
     for index in 0..ahead.depth() as u64 + 2 {

@@ -378,7 +378,7 @@ mod tests {
             }
         }
         let pts = Seconds::from_integer(i128::from(index));
-        Frame { index, pts, duration: None, picture: Arc::new(picture) }
+        Frame { index, pts, duration: None, picture: Arc::new(picture), alpha: None }
     }
 
     fn format(width_px: usize, height_px: usize, chroma: Chroma) -> PictureFormat {

@@ -31,6 +31,8 @@ pub struct VideoInfo {
     pub codec: String,
     /// What the decoder hands out.
     pub picture: PictureFormat,
+    /// Whether its frames have transparency.
+    pub alpha: bool,
     /// FFmpeg's name of the stored pixel format.
     pub pixel_format: String,
     /// Clockwise degrees to turn the stored picture for display.
@@ -43,7 +45,9 @@ pub struct VideoInfo {
     pub color: ColorTags,
     /// What a display must know of HDR10 pictures.
     pub hdr: Hdr,
-    /// Nominal rate by the header, if it gives a sane one.
+    /// Rate that the header claims, if it is a sane one.
+    pub claimed_rate: Option<Rate>,
+    /// Nominal rate of the frames that are handed out: the claimed one, or twice that where each field becomes one.
     pub rate: Option<Rate>,
     /// Frames by the header, or estimated from duration and rate.
     pub frames_promised: Option<u64>,
@@ -100,6 +104,8 @@ pub struct DecodeStats {
     pub frame_data: std::collections::BTreeSet<&'static str>,
     /// Interlaced frames that were handed out as they are.
     pub interlaced: u64,
+    /// The first interlaced frame, counted as stored from 0, where frames before it are not.
+    pub interlaced_from: Option<u64>,
     /// Frames without a time, or with one not after their predecessor's, whose time was repaired.
     pub repaired_times: u64,
 }
@@ -180,6 +186,8 @@ pub struct Verified {
     pub corrupt: u64,
     /// What its pictures are.
     pub picture: Option<PictureFormat>,
+    /// Whether they have transparency.
+    pub alpha: bool,
 }
 
 /// An encoder that slomod can use.

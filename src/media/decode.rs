@@ -50,6 +50,8 @@ struct Fields {
     wanted: Interlaced,
     by_header: Option<FieldOrder>,
     filter: Option<Deinterlacer>,
+    /// Whether an interlaced picture was met, or the container says that all are.
+    met: bool,
 }
 
 impl Decoder {
@@ -74,11 +76,14 @@ impl Decoder {
             unusable(path, "not_decodable", reason)
         };
         let stored = opened.facts.pixel.unwrap_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE);
-        let importer =
-            Importer::new(stored, opened.layout.exact, info.video.picture).map_err(broken)?;
+        let importer = Importer::new(stored, &opened.layout, info.video.picture).map_err(broken)?;
         let clock = Clock::new(opened.facts.time_base, info.video.rate.map(|rate| rate.recip()));
-        let fields =
-            Fields { wanted: interlaced, by_header: opened.facts.field_order, filter: None };
+        let fields = Fields {
+            wanted: interlaced,
+            by_header: opened.facts.field_order,
+            filter: None,
+            met: false,
+        };
         let feed = Feed::open(path, opened).map_err(broken)?;
         let mut decoder = Self {
             feed,
@@ -138,7 +143,7 @@ impl Decoder {
 
     /// The frame that was decoded last, with its samples.
     fn copied(&mut self, pts: Seconds, duration: Option<Seconds>) -> Result<Frame, MediaError> {
-        let picture = self.importer.import(&self.frame).map_err(|error| {
+        let (picture, alpha) = self.importer.import(&self.frame).map_err(|error| {
             unusable(
                 &self.info.path,
                 "pixel_format",
@@ -147,7 +152,8 @@ impl Decoder {
         })?;
         let index = self.index;
         self.index += 1;
-        Ok(Frame { index, pts, duration, picture: Arc::new(picture) })
+        let (picture, alpha) = (Arc::new(picture), alpha.map(Arc::new));
+        Ok(Frame { index, pts, duration, picture, alpha })
     }
 
     /// Decodes the next frame into `self.frame` without copying its samples, and says when it is shown.
@@ -192,7 +198,11 @@ impl Decoder {
                 let (of_frame, hdr) = (raw::frame_hdr(&self.frame), &mut self.info.video.hdr);
                 hdr.mastering_display = of_frame.mastering_display.or(hdr.mastering_display.take());
                 hdr.content_light = of_frame.content_light.or(hdr.content_light.take());
-                self.open_filter()?;
+            }
+            // What a damaged frame says of itself decides nothing.
+            let sound = self.taken == 1 || self.damage.back().is_some_and(|it| !it.1.marred);
+            if received && !self.fields.met && sound {
+                self.meet_fields()?;
             }
             match &mut self.fields.filter {
                 None => {
@@ -238,48 +248,44 @@ impl Decoder {
         self.shown = shown;
     }
 
-    /// Decides by the first frame, which `self.frame` holds, what is done with fields.
-    fn open_filter(&mut self) -> Result<(), MediaError> {
-        let marked = self.frame.is_interlaced();
-        let which = match self.fields.by_header {
+    /// Decides what is done with fields at the first frame that has some: `self.frame`, where the first says nothing a later
+    /// one.
+    fn meet_fields(&mut self) -> Result<(), MediaError> {
+        let (first, marked) = (self.taken == 1, self.frame.is_interlaced());
+        let which = match self.fields.by_header.filter(|_| first) {
             _ if marked => Which::Marked,
             Some(order) => Which::All { top_first: order == FieldOrder::TopFirst },
             None => return Ok(()),
         };
-        let path = &self.info.path;
-        let mut warn = |code: &str, message: &str| {
-            self.info.warnings.push((code.to_owned(), message.to_owned()));
-        };
+        self.fields.met = true;
+        if !first {
+            self.feed.stats.interlaced_from = Some(self.taken - 1);
+        }
         let pictures = match self.fields.wanted {
-            Interlaced::Keep => {
-                warn(
-                    "interlaced",
-                    "the fields of interlaced pictures are worked together, as one picture",
-                );
-                return Ok(());
-            }
+            Interlaced::Keep => None,
             Interlaced::Refuse => {
-                let reason = "its pictures are interlaced, and the settings refuse such clips; set interlaced = \"deinterlace\"";
-                return Err(unusable(path, "interlaced", reason));
-            }
-            Interlaced::Deinterlace => {
-                warn(
-                    "deinterlaced",
-                    "its pictures are interlaced: bwdif makes a whole one of each frame, and these count as the real ones",
+                let from = match first {
+                    true => String::new(),
+                    false => format!(" from frame {} on", self.taken - 1),
+                };
+                let reason = format!(
+                    "its pictures are interlaced{from}, and the settings refuse such clips; set interlaced = \"deinterlace\""
                 );
-                Pictures::OneAFrame
+                return Err(unusable(&self.info.path, "interlaced", reason));
             }
-            Interlaced::Fields => {
-                warn(
-                    "deinterlaced",
-                    "its pictures are interlaced: bwdif makes a whole one of each field, at twice the rate, and these count as the real ones",
-                );
-                Pictures::OneAField
-            }
+            Interlaced::Deinterlace => Some(Pictures::OneAFrame),
+            Interlaced::Fields => Some(Pictures::OneAField),
         };
+        // What is said of a clip is handed out when it is opened; of later frames it is counted.
+        if first {
+            let (code, message) = of_fields(pictures);
+            self.info.warnings.push((code.to_owned(), message.to_owned()));
+        }
+        let Some(pictures) = pictures else { return Ok(()) };
         let filter = Deinterlacer::new(&self.frame, self.clock.tick(), which, pictures);
-        self.fields.filter = Some(filter.map_err(|error| cannot_deinterlace(path, error))?);
-        if pictures == Pictures::OneAField {
+        let filter = filter.map_err(|error| cannot_deinterlace(&self.info.path, error))?;
+        self.fields.filter = Some(filter);
+        if first && pictures == Pictures::OneAField {
             let video = &mut self.info.video;
             video.rate = video.rate.map(|rate| rate * 2);
             video.frames_promised = video.frames_promised.map(|count| count * 2);
@@ -316,9 +322,10 @@ impl Decoder {
             ..picture
         };
         let stored = found.unwrap_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE);
-        self.importer = Importer::new(stored, layout.exact, adopted)
+        self.importer = Importer::new(stored, &layout, adopted)
             .map_err(|error| unusable(&path, "pixel_format", error.to_string()))?;
         self.info.video.picture = adopted;
+        self.info.video.alpha = layout.alpha;
         self.info.video.pixel_format = name;
         self.info.warnings.extend(layout.warnings);
         Ok(())
@@ -371,6 +378,23 @@ impl Decoder {
             }
         }
         Ok(span)
+    }
+}
+
+/// What is to be said of a clip whose interlaced pictures are made whole, or not.
+fn of_fields(pictures: Option<Pictures>) -> (&'static str, &'static str) {
+    match pictures {
+        None => {
+            ("interlaced", "the fields of interlaced pictures are worked together, as one picture")
+        }
+        Some(Pictures::OneAFrame) => (
+            "deinterlaced",
+            "its pictures are interlaced: bwdif makes a whole one of each frame, and these count as the real ones",
+        ),
+        Some(Pictures::OneAField) => (
+            "deinterlaced",
+            "its pictures are interlaced: bwdif makes a whole one of each field, at twice the rate, and these count as the real ones",
+        ),
     }
 }
 

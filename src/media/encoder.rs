@@ -9,6 +9,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::EncoderStatus;
+use super::options::{fixed_options, options};
 use super::picture::{self, Levels, Scaler, copy_plane_in, side};
 use super::planes;
 use super::raw::{self, Tags};
@@ -17,9 +18,6 @@ use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Rate};
 
 /// Smallest picture side that SVT-AV1 takes.
 const AV1_MIN_SIDE_PX: usize = 64;
-
-/// Shortest side of a picture that FFV1 cuts into slices.
-const FFV1_SLICED_SIDE_PX: u32 = 16;
 
 /// Highest rate that SVT-AV1 takes as a hint; frames carry their own times anyway.
 const AV1_MAX_RATE: i128 = 240;
@@ -36,6 +34,8 @@ enum Fit {
     ChromaRepeated,
     /// Green, blue and red packed into one plane (`bgr0`): same samples.
     Packed,
+    /// Luma and transparency in one plane (`ya8`): same samples.
+    PackedGray,
     /// Last column and row repeated to an even size, and converted to 4:2:0.
     Even420,
 }
@@ -51,6 +51,8 @@ pub(super) struct Plan {
     /// What is not as in the source (code, sentence).
     pub(super) warnings: Vec<(String, String)>,
     fit: Fit,
+    /// Whether transparency is written.
+    alpha: bool,
 }
 
 /// FFmpeg's name of the encoder for a codec.
@@ -80,6 +82,7 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
         height,
         warnings: Vec::new(),
         fit: Fit::Exact,
+        alpha: false,
     };
     let odd = match format.chroma {
         Chroma::C420 => width % 2 + height % 2 > 0,
@@ -114,6 +117,34 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
 impl Plan {
     fn warn(&mut self, code: &str, message: &str) {
         self.warnings.push((code.to_owned(), message.to_owned()));
+    }
+
+    /// Keeps the transparency of pictures of `format` where the encoder can, else says that it is lost.
+    pub(super) fn keep_alpha(&mut self, codec: Codec, format: PictureFormat) {
+        let pixel = picture::alpha_pixel(format.chroma, self.depth);
+        match pixel.filter(|it| codec == Codec::Ffv1 && takes(self.encoder, *it)) {
+            Some(pixel) => {
+                (self.pixel, self.alpha) = (pixel, true);
+                if pixel == Pixel::YA8 {
+                    self.fit = Fit::PackedGray;
+                }
+                let message = "transparency is kept: that of real frames as it is, that of synthesized ones blended between those of the real frames on both sides, not moved with the picture";
+                self.warn("alpha_blended", message);
+            }
+            None => {
+                let message = match codec {
+                    Codec::Ffv1 => format!(
+                        "transparency is dropped: {} takes none with such pictures",
+                        self.encoder
+                    ),
+                    _ => format!(
+                        "transparency is dropped: {} takes none; use codec ffv1 to keep it",
+                        self.encoder
+                    ),
+                };
+                self.warn("alpha_dropped", &message);
+            }
+        }
     }
 
     /// The most bits, up to those of the pictures, that the encoder takes.
@@ -178,6 +209,7 @@ pub(super) struct Exporter {
     fit: Fit,
     format: PictureFormat,
     depth: Depth,
+    alpha: bool,
     scaler: Option<Scaler>,
 }
 
@@ -195,15 +227,27 @@ impl Exporter {
         } else {
             None
         };
-        let Plan { pixel, fit, depth, .. } = *plan;
-        Ok(Self { plan_size: size, pixel, fit, format, depth, scaler })
+        let Plan { pixel, fit, depth, alpha, .. } = *plan;
+        Ok(Self { plan_size: size, pixel, fit, format, depth, alpha, scaler })
     }
 
-    /// A new frame with the picture's samples.
-    pub(super) fn export(&mut self, picture: &Picture) -> Result<Video, ffmpeg::Error> {
-        if picture.format != self.format {
+    /// A new frame with the picture's samples, and where it is written, its transparency; none given is all seen.
+    pub(super) fn export(
+        &mut self,
+        picture: &Picture,
+        alpha: Option<&Picture>,
+    ) -> Result<Video, ffmpeg::Error> {
+        let is_other = |it: &Picture| it.format != self.format.alpha();
+        if picture.format != self.format || alpha.is_some_and(is_other) {
             return Err(ffmpeg::Error::InputChanged);
         }
+        let opaque = || planes::full(self.format.alpha());
+        let alpha = self.alpha.then(|| alpha.map_or_else(opaque, Clone::clone));
+        let at_depth = |it: Picture| match self.depth == self.format.depth {
+            true => it,
+            false => planes::to_depth(&it, self.depth),
+        };
+        let alpha = alpha.map(at_depth);
         let reduced;
         let picture = if self.depth == self.format.depth {
             picture
@@ -213,17 +257,20 @@ impl Exporter {
         };
         let (width, height) = self.plan_size;
         match self.fit {
-            Fit::Exact => Ok(planes_in(picture, self.pixel, (width, height))),
+            Fit::Exact => {
+                let mut frame = planes_in(picture, self.pixel, (width, height));
+                if let Some(alpha) = alpha {
+                    let size = alpha.format.plane_bytes(0);
+                    copy_plane_in(&mut frame, picture.planes.len(), &alpha.planes[0], size);
+                }
+                Ok(frame)
+            }
             Fit::ChromaRepeated => {
                 let planes = planes::repeat_chroma(picture);
                 Ok(planes_in(&planes, self.pixel, (width, height)))
             }
-            Fit::Packed => {
-                let mut frame = Video::new(self.pixel, width, height);
-                let packed = planes::pack(picture);
-                copy_plane_in(&mut frame, 0, &packed, (width as usize * 4, height as usize));
-                Ok(frame)
-            }
+            Fit::Packed => Ok(self.packed_in(&planes::pack(picture, alpha.as_ref()), 4)),
+            Fit::PackedGray => Ok(self.packed_in(&planes::pack_gray(picture, alpha.as_ref()), 2)),
             Fit::Even420 => {
                 let even = planes::pad(picture, width as usize, height as usize);
                 let pixel = picture::pixel(self.format.chroma, self.depth);
@@ -232,6 +279,14 @@ impl Exporter {
                 Ok(scaler.run(&frame)?.clone())
             }
         }
+    }
+
+    /// A frame of one plane, with so many bytes a pixel.
+    fn packed_in(&self, packed: &[u8], pixel_bytes: usize) -> Video {
+        let (width, height) = self.plan_size;
+        let mut frame = Video::new(self.pixel, width, height);
+        copy_plane_in(&mut frame, 0, packed, (width as usize * pixel_bytes, height as usize));
+        frame
     }
 }
 
@@ -410,38 +465,6 @@ impl Drop for VideoEncoder {
         {
             log::debug!("libsvtav1 could not be wound down: {error}");
         }
-    }
-}
-
-fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> {
-    let (crf, preset) = match encoding.codec {
-        Codec::H264 => (18, "medium"),
-        Codec::H265 => (20, "medium"),
-        Codec::Av1 => (24, "8"),
-        // Slices, which version 3 has, lose pictures of a few pixels.
-        Codec::Ffv1 if short_side < FFV1_SLICED_SIDE_PX => {
-            return vec![("level", "1".to_owned())];
-        }
-        Codec::Ffv1 => return vec![("level", "3".to_owned()), ("slicecrc", "1".to_owned())],
-    };
-    let crf = encoding.crf.unwrap_or(crf);
-    let preset = encoding.preset.clone().unwrap_or_else(|| preset.to_owned());
-    vec![("crf", crf.to_string()), ("preset", preset)]
-}
-
-/// Options that keep an encoder from writing to standard error, and make the same pictures into the same packets: x265
-/// (3.5) weighs references by memory that nobody wrote, so that two runs differ at fades and cuts, and so does x264 (0.164)
-/// where it looks ahead with AVX-512.
-fn fixed_options(codec: Codec, hdr: &str) -> Vec<(&'static str, String)> {
-    #[cfg(target_arch = "x86_64")]
-    let avx512 = std::arch::is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    let avx512 = false;
-    match codec {
-        // Only where there is more: named instructions are used whether a processor has them or not.
-        Codec::H264 if avx512 => vec![("x264-params", "asm=AVX2".to_owned())],
-        Codec::H265 => vec![("x265-params", format!("log-level=error:weightp=0{hdr}"))],
-        _ => Vec::new(),
     }
 }
 

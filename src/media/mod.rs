@@ -1,5 +1,6 @@
 //! Decoding, encoding and muxing: the only module that names FFmpeg.
 
+mod alpha;
 mod audio;
 mod budget;
 pub mod clip;
@@ -12,6 +13,7 @@ mod encoder;
 mod feed;
 mod hdr;
 mod mux;
+mod options;
 pub mod packets;
 mod picture;
 pub mod pictures;
@@ -27,6 +29,7 @@ mod stretch;
 pub mod synth;
 mod tags;
 pub mod verify;
+mod view;
 pub mod write;
 
 use std::path::{Path, PathBuf};

@@ -49,6 +49,7 @@ pub(super) struct Muxer {
     path: PathBuf,
     container: Container,
     started: bool,
+    unofficial: bool,
     removal: Removal,
 }
 
@@ -59,7 +60,14 @@ impl Muxer {
         let output = raw_output::create_output(&url, muxer_name(container))
             .map_err(|error| write_error(path, "cannot be created", error))?;
         let removal = Removal { path: Some(path.to_owned()) };
-        Ok(Self { output, path: path.to_owned(), container, started: false, removal })
+        Ok(Self {
+            output,
+            path: path.to_owned(),
+            container,
+            started: false,
+            unofficial: false,
+            removal,
+        })
     }
 
     /// FFmpeg's name of the format.
@@ -80,6 +88,11 @@ impl Muxer {
     /// The context, for streams and headers before [`Self::start`].
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    /// Lets the header hold what is used everywhere and stands in no standard (spheres, stereo in MP4).
+    pub(super) fn allow_unofficial(&mut self) {
+        self.unofficial = true;
     }
 
     /// Whether the container wants codec headers of its own instead of in the stream.
@@ -106,6 +119,9 @@ impl Muxer {
             options
                 .set("movflags", if keyed { "+faststart+use_metadata_tags" } else { "+faststart" });
             options.set("movie_timescale", MOVIE_TIMESCALE);
+            if self.unofficial {
+                options.set("strict", "unofficial");
+            }
         }
         // Times are made fit for the container here, not shifted by the muxer.
         options.set("avoid_negative_ts", "disabled");

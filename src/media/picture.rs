@@ -7,7 +7,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg::software::scaling;
 
-use super::raw;
+use super::{alpha, raw};
 use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// How a stored pixel format is handed out.
@@ -20,6 +20,8 @@ pub(super) struct Layout {
     pub(super) exact: bool,
     /// Whether the format itself says full range.
     pub(super) full_range: bool,
+    /// Whether there is transparency beside them.
+    pub(super) alpha: bool,
     /// Why not as stored (code, sentence).
     pub(super) warnings: Vec<(String, String)>,
 }
@@ -28,17 +30,44 @@ pub(super) struct Layout {
 pub(super) fn layout(format: AVPixelFormat) -> Option<Layout> {
     use AVPixelFormat as P;
     let exact = |chroma, depth, full_range| {
-        Some(Layout { chroma, depth, exact: true, full_range, warnings: Vec::new() })
+        let (exact, alpha) = (true, raw::pixel_facts(format).is_some_and(|it| it.alpha.is_some()));
+        Some(Layout { chroma, depth, exact, full_range, alpha, warnings: Vec::new() })
     };
     match format {
         P::AV_PIX_FMT_YUVJ420P => exact(Chroma::C420, Depth::Eight, true),
         P::AV_PIX_FMT_YUVJ422P => exact(Chroma::C422, Depth::Eight, true),
         P::AV_PIX_FMT_YUVJ444P => exact(Chroma::C444, Depth::Eight, true),
-        _ => match FORMATS.iter().find(|it| AVPixelFormat::from(it.2) == format) {
+        _ => match as_stored(format) {
             Some(&(chroma, depth, ..)) => exact(chroma, depth, chroma == Chroma::Gbr),
             None => converted(format),
         },
     }
+}
+
+/// The kind of picture that a format is sample by sample, but for its transparency.
+fn as_stored(format: AVPixelFormat) -> Option<&'static (Chroma, Depth, Pixel, &'static str)> {
+    let name = raw::pixel_facts(format)?.name;
+    let opaque = name.replacen("yuva", "yuv", 1).replacen("gbrap", "gbrp", 1);
+    FORMATS.iter().find(|it| it.3 == opaque)
+}
+
+/// The format of that kind of picture with transparency: planar, or for gray and RGB of 8 bits packed.
+pub(super) fn alpha_pixel(chroma: Chroma, depth: Depth) -> Option<Pixel> {
+    Some(match (chroma, depth) {
+        (Chroma::Gray, Depth::Eight) => Pixel::YA8,
+        (Chroma::Gbr, Depth::Eight) => Pixel::BGRA,
+        (Chroma::C420, Depth::Eight) => Pixel::YUVA420P,
+        (Chroma::C422, Depth::Eight) => Pixel::YUVA422P,
+        (Chroma::C444, Depth::Eight) => Pixel::YUVA444P,
+        (Chroma::C420, Depth::Ten) => Pixel::YUVA420P10LE,
+        (Chroma::C422, Depth::Ten) => Pixel::YUVA422P10LE,
+        (Chroma::C444, Depth::Ten) => Pixel::YUVA444P10LE,
+        (Chroma::Gbr, Depth::Ten) => Pixel::GBRAP10LE,
+        (Chroma::Gbr, Depth::Twelve) => Pixel::GBRAP12LE,
+        (Chroma::C422, Depth::Twelve) => Pixel::YUVA422P12LE,
+        (Chroma::C444, Depth::Twelve) => Pixel::YUVA444P12LE,
+        _ => return None,
+    })
 }
 
 /// The pixel format of every kind of picture, and its name.
@@ -88,7 +117,8 @@ fn converted(format: AVPixelFormat) -> Option<Layout> {
         let bits = facts.depth;
         warn("bit_depth_reduced", format!("{name} has {bits} bits a sample; worked at 12 bits"));
     }
-    if facts.flags & ffi::AV_PIX_FMT_FLAG_ALPHA != 0 {
+    let alpha = facts.alpha.is_some();
+    if !alpha && facts.flags & ffi::AV_PIX_FMT_FLAG_ALPHA != 0 {
         warn("alpha_dropped", format!("{name} has transparency, which is dropped"));
     }
     if warnings.is_empty() {
@@ -96,7 +126,7 @@ fn converted(format: AVPixelFormat) -> Option<Layout> {
         warnings.push(("pixel_format_converted".to_owned(), message));
     }
     let full_range = rgb || name.starts_with("yuvj");
-    Some(Layout { chroma, depth, exact: false, full_range, warnings })
+    Some(Layout { chroma, depth, exact: false, full_range, alpha, warnings })
 }
 
 /// FFmpeg's pixel format of pictures with that sampling and depth.
@@ -203,24 +233,25 @@ pub(super) struct Importer {
     format: PictureFormat,
     stored: Pixel,
     scaler: Option<Scaler>,
+    alpha: bool,
 }
 
 impl Importer {
-    /// For frames of `stored`, handed out as `format`.
+    /// For frames of `stored`, handed out as `format` in `layout`.
     pub(super) fn new(
         stored: AVPixelFormat,
-        exact: bool,
+        layout: &Layout,
         format: PictureFormat,
     ) -> Result<Self, ffmpeg::Error> {
         let size = (side(format.width_px)?, side(format.height_px)?);
         let stored = Pixel::from(stored);
-        let scaler = if exact {
+        let scaler = if layout.exact {
             None
         } else {
             let target = pixel(format.chroma, format.depth);
             Some(Scaler::new(stored, target, size, Levels::Kept)?)
         };
-        Ok(Self { format, stored, scaler })
+        Ok(Self { format, stored, scaler, alpha: layout.alpha })
     }
 
     /// Whether a frame has the size and pixel format this was made for.
@@ -231,13 +262,20 @@ impl Importer {
             && samples(frame.format()) == samples(self.stored)
     }
 
-    /// The picture of a frame that [`Self::fits`].
-    pub(super) fn import(&mut self, frame: &Video) -> Result<Picture, ffmpeg::Error> {
+    /// The picture of a frame that [`Self::fits`], and its transparency.
+    pub(super) fn import(
+        &mut self,
+        frame: &Video,
+    ) -> Result<(Picture, Option<Picture>), ffmpeg::Error> {
+        let alpha = match self.alpha {
+            true => Some(alpha::read(frame, self.format).ok_or(ffmpeg::Error::InvalidData)?),
+            false => None,
+        };
         let frame = match &mut self.scaler {
             Some(scaler) => scaler.run(frame)?,
             None => frame,
         };
-        Ok(copy_out(frame, self.format))
+        Ok((copy_out(frame, self.format), alpha))
     }
 }
 

@@ -72,11 +72,32 @@ fn gather(
     out
 }
 
-/// Planes G, B, R of 8 bits as bytes B, G, R, 0.
-pub(super) fn pack(picture: &Picture) -> Vec<u8> {
+/// Planes G, B, R of 8 bits as bytes B, G, R and transparency, or 0 where there is none.
+pub(super) fn pack(picture: &Picture, alpha: Option<&Picture>) -> Vec<u8> {
     let [green, blue, red] = [0, 1, 2].map(|index| &picture.planes[index]);
-    let pixels = green.iter().zip(blue).zip(red);
-    pixels.flat_map(|((green, blue), red)| [*blue, *green, *red, 0]).collect()
+    let pixels = green.iter().zip(blue).zip(red).zip(codes(alpha));
+    pixels.flat_map(|(((green, blue), red), alpha)| [*blue, *green, *red, alpha]).collect()
+}
+
+/// Luma of 8 bits as bytes Y and transparency.
+pub(super) fn pack_gray(picture: &Picture, alpha: Option<&Picture>) -> Vec<u8> {
+    picture.planes[0].iter().zip(codes(alpha)).flat_map(|(luma, alpha)| [*luma, alpha]).collect()
+}
+
+/// The bytes of a transparency of 8 bits, zeros without one.
+fn codes(alpha: Option<&Picture>) -> impl Iterator<Item = u8> {
+    let plane = alpha.map_or(&[][..], |it| &it.planes[0]);
+    plane.iter().copied().chain(std::iter::repeat(0))
+}
+
+/// A picture with every sample at its largest code.
+pub(super) fn full(format: PictureFormat) -> Picture {
+    let mut out = Picture::zeroed(format);
+    let peak = format.depth.peak().to_le_bytes();
+    for plane in &mut out.planes {
+        plane.chunks_mut(format.depth.bytes()).for_each(|it| it.copy_from_slice(&peak[..it.len()]));
+    }
+    out
 }
 
 #[cfg(test)]

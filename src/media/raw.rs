@@ -9,6 +9,7 @@ use ffmpeg::ffi;
 use ffmpeg::format::context::Input;
 use num_rational::Ratio;
 
+use super::alpha::{self, AlphaPlace};
 use super::clip::Hdr;
 use crate::frame::Seconds;
 
@@ -250,7 +251,11 @@ pub(super) fn index_extents(input: &mut Input, index: usize) -> Vec<Extent> {
 
 /// Bytes that the container keeps of that kind for a stream.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-fn stream_data(input: &Input, index: usize, kind: ffi::AVPacketSideDataType) -> Option<Vec<u8>> {
+pub(super) fn stream_data(
+    input: &Input,
+    index: usize,
+    kind: ffi::AVPacketSideDataType,
+) -> Option<Vec<u8>> {
     let stream = input.stream(index)?;
     let mut size = 0;
     // SAFETY: the stream belongs to the open context, which is borrowed.
@@ -333,6 +338,8 @@ pub(super) struct PixelFacts {
     pub(super) chroma_shift: (u8, u8),
     pub(super) flags: i32,
     pub(super) depth: i32,
+    /// Where transparency is found, if it has any.
+    pub(super) alpha: Option<AlphaPlace>,
 }
 
 /// What is to know of a pixel format.
@@ -347,6 +354,7 @@ pub(super) fn pixel_facts(format: ffi::AVPixelFormat) -> Option<PixelFacts> {
         chroma_shift: (descriptor.log2_chroma_w, descriptor.log2_chroma_h),
         flags: i32::try_from(descriptor.flags).unwrap_or(i32::MAX),
         depth: descriptor.comp.iter().take(components).map(|it| it.depth).max().unwrap_or(0),
+        alpha: alpha::place(descriptor),
     })
 }
 
@@ -403,7 +411,8 @@ pub(super) fn frame_format(frame: &ffmpeg::frame::Video) -> Option<ffi::AVPixelF
 /// What a frame carries beside its samples that no encoder here takes over.
 pub(super) fn frame_data(frame: &ffmpeg::frame::Video) -> impl Iterator<Item = &'static str> {
     use ffmpeg::frame::side_data::Type as T;
-    const KINDS: [(T, &str); 3] = [
+    const KINDS: [(T, &str); 4] = [
+        (T::S12M_TIMECODE, "time codes"),
         (T::A53CC, "closed captions"),
         (T::DYNAMIC_HDR_PLUS, "HDR10+ metadata"),
         (T::DOVI_METADATA, "Dolby Vision metadata"),

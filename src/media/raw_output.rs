@@ -16,7 +16,7 @@ use crate::frame::Seconds;
 
 /// Puts bytes of that kind on an output stream.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-fn set_stream_data(
+pub(super) fn set_stream_data(
     output: &mut Output,
     index: usize,
     kind: ffi::AVPacketSideDataType,

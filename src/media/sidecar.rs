@@ -132,6 +132,15 @@ impl SidecarWriter {
         self.line(&Line { stream, source_s, output_s, duration_s, text, data_hex })
     }
 
+    /// Adds what has no time, as an attachment; how many samples that is: none where there is nothing.
+    pub(super) fn add_timeless(&mut self, stream: usize, data: &[u8]) -> Result<u64, MediaError> {
+        if data.is_empty() {
+            return Ok(0);
+        }
+        self.add(&Sample { stream, data, source: None, output: None, duration: None })?;
+        Ok(1)
+    }
+
     /// Makes the file durable; removes it again where it got no sample.
     pub(super) fn finish(mut self) -> Result<Option<Sidecar>, MediaError> {
         if self.sidecar.samples == 0 {

@@ -42,6 +42,8 @@ enum Action {
 struct Exported {
     tick: Seconds,
     samples: u64,
+    /// Whether it is of the whole clip (an attachment, a cover) and has no time.
+    timeless: bool,
 }
 
 /// A stream whose packets are copied.
@@ -95,16 +97,16 @@ impl Streams {
         let mut sidecar = None;
         for stream in &source.streams {
             let facts = raw::stream_facts(&input, stream.index);
-            let (action, name, reason) = match &facts {
+            let (mut action, name, reason) = match &facts {
                 Some(_) if stream.index == source.video.stream_index => {
                     (Action::Drop, "interpolated", None)
                 }
                 Some(facts) => decide(&input, facts, (spec, copying), muxer)?,
                 None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
             };
-            match (&action, &facts) {
+            match (&mut action, &facts) {
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
-                (Action::Export(_), Some(facts)) => {
+                (Action::Export(exported), Some(facts)) => {
                     let file = match &mut sidecar {
                         Some(file) => file,
                         none => none.insert(SidecarWriter::create(
@@ -114,6 +116,10 @@ impl Streams {
                         )?),
                     };
                     file.describe(&described(&input, facts, stream))?;
+                    if facts.kind == Type::Attachment {
+                        let data = attached(&input, facts);
+                        exported.samples += file.add_timeless(stream.index, &data)?;
+                    }
                 }
                 _ => {}
             }
@@ -197,6 +203,13 @@ impl Streams {
                 self.reached = self.reached.max(time);
             }
             Action::Export(exported) => {
+                if exported.timeless {
+                    let data = packet.data().unwrap_or_default();
+                    if let Some(file) = &mut self.sidecar {
+                        exported.samples += file.add_timeless(packet.stream(), data)?;
+                    }
+                    return Ok(());
+                }
                 let seconds = |ticks: i64| exported.tick * i128::from(ticks);
                 let source = packet.pts().or(packet.dts()).map(seconds);
                 let output = source.map(|it| (it - self.origin) * self.stretch);
@@ -304,16 +317,17 @@ fn decide(
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
+    let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
     let export = |reason: String| {
-        let exported = Exported { tick: facts.time_base, samples: 0 };
+        let timeless = cover || facts.kind == Type::Attachment;
+        let exported = Exported { tick: facts.time_base, samples: 0, timeless };
         Ok((Action::Export(exported), "exported", Some(reason)))
     };
-    let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
     match facts.kind {
         Type::Video if cover && carried && muxer.container() == Container::Mp4 => {
             copy(input, facts, (spec.origin, one, "copied"), muxer)
         }
-        Type::Video if cover => dropped(format!("{container} gets no cover picture")),
+        Type::Video if cover => export(format!("{container} gets no cover picture")),
         Type::Video => dropped("only one moving picture is worked".to_owned()),
         Type::Audio if spec.audio == Audio::Drop => {
             dropped("the settings leave sound out".to_owned())
@@ -341,7 +355,7 @@ fn decide(
         Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
             copy(input, facts, (spec.origin, one, "copied"), muxer)
         }
-        Type::Attachment => dropped(format!("{container} carries no attachments")),
+        Type::Attachment => export(format!("{container} carries no attachments")),
         _ if facts.used_up => dropped("it holds the chapters, which are carried".to_owned()),
         _ if facts.tag.as_deref() == Some("tmcd") => {
             let start = raw_output::stream_metadata(input, facts.index);
@@ -362,6 +376,12 @@ fn described(input: &Input, facts: &StreamFacts, stream: &StreamInfo) -> Describ
         tag: facts.tag.clone(),
         metadata: raw_output::stream_metadata(input, facts.index),
     }
+}
+
+/// The content of an attachment, which is in its header.
+fn attached(input: &Input, facts: &StreamFacts) -> Vec<u8> {
+    let stream = input.stream(facts.index);
+    stream.map(|it| raw::extradata(&it.parameters())).unwrap_or_default()
 }
 
 fn copy(

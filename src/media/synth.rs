@@ -115,7 +115,7 @@ impl VideoTrack {
         number: i64,
         muxer: &mut Muxer,
     ) -> Result<(), MediaError> {
-        let mut frame = self.exporter.export(picture).map_err(video_failed)?;
+        let mut frame = self.exporter.export(picture, None).map_err(video_failed)?;
         frame.set_pts(Some(number));
         self.encoder.send(&frame).map_err(video_failed)?;
         self.drain(muxer)

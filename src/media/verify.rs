@@ -50,5 +50,6 @@ fn verified(decoder: &Decoder, span: Option<(Seconds, Seconds)>) -> Verified {
         duration: span.map_or_else(Seconds::default, |(start, end)| end - start),
         corrupt: stats.corrupt + u64::from(stats.truncated),
         picture: Some(decoder.info().video.picture),
+        alpha: decoder.info().video.alpha,
     }
 }

@@ -24,6 +24,7 @@ use super::probe;
 use super::raw;
 use super::raw_output;
 use super::streams::{Copying, Streams};
+use super::view;
 use crate::config::settings::{Codec, Container, Encoding};
 use crate::frame::{Picture, Rate, Seconds};
 
@@ -58,6 +59,8 @@ pub struct Writer {
     identity: String,
     /// Keys of entries that should be in the output.
     wanted_metadata: Vec<String>,
+    /// What the source says of how its picture is looked at.
+    view: Vec<&'static str>,
     summary: WriteSummary,
 }
 
@@ -94,7 +97,10 @@ impl Writer {
             probe::unusable(&source.path, "not_video", "its video stream has gone")
         })?;
         let format = source.video.picture;
-        let plan = encoder::plan(spec.encoding.codec, format)?;
+        let mut plan = encoder::plan(spec.encoding.codec, format)?;
+        if source.video.alpha {
+            plan.keep_alpha(spec.encoding.codec, format);
+        }
         let mut muxer = Muxer::create(temporary, spec.container)?;
         let ticks = time_base(spec.rate, spec.stretch, facts.time_base);
         let time_base = ffmpeg::Rational::new(1, i32::try_from(ticks).unwrap_or(i32::MAX));
@@ -122,6 +128,11 @@ impl Writer {
             raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
         raw_output::set_hdr(muxer.output(), video, &source.video.hdr);
+        let view = view::names(&input, facts.index);
+        view::copy(&input, facts.index, muxer.output(), video);
+        if !view.is_empty() {
+            muxer.allow_unofficial();
+        }
         raw_output::copy_metadata(&input, muxer.output());
         let left_out = raw_output::copy_chapters(&input, muxer.output(), spec.origin, spec.stretch);
         if left_out > 0 {
@@ -170,6 +181,7 @@ impl Writer {
             keeping: None,
             identity,
             wanted_metadata,
+            view,
             summary,
         })
     }
@@ -182,6 +194,21 @@ impl Writer {
     pub fn write(
         &mut self,
         picture: &Picture,
+        pts: Seconds,
+        duration: Seconds,
+    ) -> Result<(), MediaError> {
+        self.write_seen(picture, None, pts, duration)
+    }
+
+    /// [`Self::write`] with the picture's transparency ([`crate::frame::Frame::alpha`]), which an encoder that takes none
+    /// does not get.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_seen(
+        &mut self,
+        picture: &Picture,
+        alpha: Option<&Picture>,
         pts: Seconds,
         duration: Seconds,
     ) -> Result<(), MediaError> {
@@ -198,7 +225,8 @@ impl Writer {
         self.last = Some(time);
         let end = raw::ticks(pts + duration, self.tick);
         self.durations.insert(time, (end - time).max(1));
-        let mut frame = self.exporter.export(picture).map_err(|error| self.refused(error))?;
+        let mut frame =
+            self.exporter.export(picture, alpha).map_err(|error| self.refused(error))?;
         frame.set_pts(Some(time - *self.base.get_or_insert(time)));
         if self.encoder.is_none() {
             let (plan, encoding, header) = &self.recipe;
@@ -270,7 +298,14 @@ impl Writer {
         self.summary.streams = ended.outcomes;
         self.summary.sidecar = ended.sidecar;
         self.summary.warnings.extend(ended.warnings);
-        let written = raw_output::wanted_metadata(&probe::open_container(&self.path)?);
+        let output = probe::open_container(&self.path)?;
+        let written = raw_output::wanted_metadata(&output);
+        let seen = view::names(&output, self.video);
+        let unseen: Vec<_> = self.view.iter().filter(|it| !seen.contains(it)).copied().collect();
+        if !unseen.is_empty() {
+            let message = format!("the container does not take: {}", unseen.join(", "));
+            self.summary.warnings.push(("side_data_dropped".to_owned(), message));
+        }
         let lost = |key: &&String| !written.contains(key);
         let lost: Vec<_> = self.wanted_metadata.iter().filter(lost).cloned().collect();
         if !lost.is_empty() {

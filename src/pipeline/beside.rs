@@ -78,7 +78,7 @@ pub fn make(
             Still::At(time) => *time,
         };
         let instants = wanted.stills.iter().map(instant).collect();
-        stills::write(&task.source, &task.temporary, &clip.info.video, instants, stop)?;
+        stills::write(task, &clip.info.video, instants, stop)?;
     }
     let mut comparison = None;
     if wanted.comparison != Comparison::Off {

@@ -62,6 +62,7 @@ const PATTERNS: &[Pattern] = &[
     pattern("blackvue", "YYYYMMDD_hhmmss_%&?", BLACKVUE, VIEWS),
     pattern("blackvue", "YYYYMMDD_hhmmss_%", BLACKVUE, NONE),
     pattern("viofo", "YYYY_MMDD_hhmmss_#%&", &[('P', "parking")], VIEWS),
+    pattern("viofo", "YYYY_MMDD_hhmmss_#%", &[('P', "parking")], NONE),
     pattern("viofo", "YYYY_MMDD_hhmmss_#&", NONE, VIEWS),
     pattern("viofo", "YYYY_MMDD_hhmmss_#", NONE, NONE),
     pattern("viofo", "YYYYMMDDhhmmss_#&", NONE, VIEWS),

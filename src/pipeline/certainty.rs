@@ -131,7 +131,13 @@ mod tests {
         let (width_px, height_px, depth) = (1, 1, Depth::Eight);
         let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth };
         let picture = Arc::new(Picture::zeroed(format));
-        Frame { index, pts: Seconds::new(i128::from(index), 25), duration: None, picture }
+        Frame {
+            index,
+            pts: Seconds::new(i128::from(index), 25),
+            duration: None,
+            picture,
+            alpha: None,
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The curves of the page as SVG: PSNR and SSIM of held-out frames above, confidence of gaps below, cuts and changes in both.
+//! The curves of the page as SVG: PSNR and SSIM of held-out frames above, confidence of gaps below, cuts, changes and
+//! what cannot be decoded in both.
 
 use std::fmt::Write as _;
 
@@ -39,6 +40,16 @@ pub fn svg(report: &Report) -> Option<String> {
         let _ = write!(
             svg,
             "<rect class=\"area-change\" x=\"{left:.1}\" y=\"{}\" width=\"{width:.1}\" height=\"{height}\"/>",
+            UPPER.0
+        );
+    }
+    for barrier in interpolation.barriers.iter().take(MOST_MARKS) {
+        let left = x(barrier.pts_from_s);
+        let width = (x(barrier.pts_to_s) - left).max(2.0);
+        let height = LOWER.1 - UPPER.0;
+        let _ = write!(
+            svg,
+            "<rect class=\"area-barrier\" x=\"{left:.1}\" y=\"{}\" width=\"{width:.1}\" height=\"{height}\"/>",
             UPPER.0
         );
     }

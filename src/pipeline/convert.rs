@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use num_rational::Ratio;
 
-use crate::config::settings::{Codec, Container, Settings};
+use crate::config::settings::{Container, Settings};
 use crate::engine::Interpolator;
 use crate::frame::{Frame, Rate, Seconds};
 use crate::media;
@@ -193,11 +193,10 @@ fn run(
     Ok(report)
 }
 
-/// The container: as configured, else by the output's extension, else by the codec.
+/// The container: as configured, else by the output's extension, else the usual one.
 fn container(settings: &Settings, output: &Path) -> Container {
-    let by_codec =
-        if settings.encoding.codec == Codec::Ffv1 { Container::Mkv } else { Container::Mp4 };
-    settings.encoding.container.or(Container::of_name(output)).unwrap_or(by_codec)
+    let named = settings.encoding.container.or(Container::of_name(output));
+    named.unwrap_or(settings.usual_container())
 }
 
 /// The state of one conversion, on the network's thread.
@@ -322,7 +321,7 @@ impl Session<'_> {
             self.see(next.frame.index, next.hash);
             self.asked.set_bars(next.bars);
             let places = laid_out(&mut timeline, &view.newest, &next, passage);
-            self.emit(&places, &view.newest, Some(&next.frame), encoder)?;
+            self.emit(&places, &view.newest, Some(&next.frame), next.score(), encoder)?;
             if next.repaired.is_empty() {
                 self.hold_out(&view, &next.frame, passage)?;
             }
@@ -338,7 +337,7 @@ impl Session<'_> {
         let duration = view.newest.duration.filter(sane).unwrap_or(gap);
         let places = timeline.tail(stamp(&view.newest), duration);
         self.tally.end(&view.newest, duration, origin);
-        self.emit(&places, &view.newest, None, encoder)?;
+        self.emit(&places, &view.newest, None, None, encoder)?;
         self.advance(0, encoder)?;
         self.scoring.settle(self.asked.scorer())?;
         // A closed queue means the encoder failed; its own error is reported by the caller.

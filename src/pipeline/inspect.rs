@@ -41,7 +41,7 @@ impl Session<'_> {
             self.say("verifying", number);
             let Some(frame) = frame else { return flow() };
             encode.compare(number, &frame.picture);
-            match list.as_mut().map_or(Ok(()), |list| list.add(&frame.picture)) {
+            match list.as_mut().map_or(Ok(()), |list| list.add(frame)) {
                 Ok(()) => flow(),
                 Err(error) => {
                     fault = Some(error);
@@ -71,8 +71,9 @@ impl Session<'_> {
         real_frames: Option<RealFrames>,
     ) -> Result<(), ConvertError> {
         let Some(RealFrames { compared, identical }) = real_frames else { return Ok(()) };
+        let video = &self.info.video;
         let is_lossless = self.task.settings.encoding.codec == Codec::Ffv1
-            && verified.picture == Some(self.info.video.picture);
+            && (verified.picture, verified.alpha) == (Some(video.picture), video.alpha);
         if is_lossless && identical < compared {
             let reason = format!(
                 "{} of {compared} real frames are not those of the source, though the encoder is lossless",

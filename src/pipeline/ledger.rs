@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::frame::{Frame, Picture, Seconds};
+use crate::frame::{Frame, Seconds};
 use crate::media::MediaError;
 use crate::pipeline::beside;
 use crate::pipeline::tally::Kind;
@@ -22,22 +22,23 @@ use crate::report::provenance::RealFrames;
 const DRAFT: &str = "frames.draft";
 
 /// Names of the columns. Times are in seconds; the source's are on its own clock. Of a synthesised frame both neighbors are
-/// given, of others the frame that is shown. Hashes are SHA-256 of a frame's planes, one after the other, rows without
-/// padding, as `ffmpeg -f framehash -hash sha256` gives them.
+/// given, of others the frame that is shown. The confidence is that of the gap that a frame lies in, where it is no real one. Hashes are SHA-256 of a frame's planes, one after the other, rows without
+/// padding, as `ffmpeg -noautorotate -i CLIP -map 0:v:0 -f framehash -hash sha256 -` gives them.
 const HEADER: &str = "frame,time_s,duration_s,kind,source_frame,source_time_s,next_source_frame,next_source_time_s,\
-                      timestep,source_sha256,output_sha256";
+                      timestep,confidence,source_sha256,output_sha256";
 
 /// Hashes of source frames that are kept: those of a gap, and of what the decoder is ahead.
 const HASHES_KEPT: usize = 64;
 
-/// SHA-256 of a picture's samples.
+/// SHA-256 of a frame's samples.
 pub type Hash = [u8; 32];
 
-/// Hash of a picture's planes, one after the other.
+/// Hash of a frame's planes, one after the other, the transparency last.
 #[must_use]
-pub fn hash(picture: &Picture) -> Hash {
+pub fn hash(frame: &Frame) -> Hash {
     let mut hash = Sha256::new();
-    picture.planes.iter().for_each(|plane| hash.update(plane));
+    let pictures = std::iter::once(&frame.picture).chain(&frame.alpha);
+    pictures.flat_map(|it| &it.planes).for_each(|plane| hash.update(plane));
     hash.finalize().into()
 }
 
@@ -68,7 +69,7 @@ impl Ledger {
         }
     }
 
-    /// Writes down output frames between `first` and `second`.
+    /// Writes down output frames between `first` and `second`; `score` is how sure the gap between them is, where it is known.
     ///
     /// # Errors
     /// [`MediaError::Write`].
@@ -77,9 +78,10 @@ impl Ledger {
         places: &[Instant],
         first: &Frame,
         second: Option<&Frame>,
+        score: Option<f64>,
     ) -> Result<(), MediaError> {
         for place in places {
-            let line = self.line(place, first, second);
+            let line = self.line(place, first, second, score);
             writeln!(self.file, "{line}")
                 .map_err(|error| beside::write_error(&self.path, error))?;
             self.next += 1;
@@ -87,7 +89,18 @@ impl Ledger {
         Ok(())
     }
 
-    fn line(&self, place: &Instant, first: &Frame, second: Option<&Frame>) -> String {
+    fn line(
+        &self,
+        place: &Instant,
+        first: &Frame,
+        second: Option<&Frame>,
+        score: Option<f64>,
+    ) -> String {
+        let score = match place.shown {
+            Shown::Real(_) => None,
+            _ => score,
+        };
+        let score = score.map(|it| format!("{it:.3}")).unwrap_or_default();
         let mut line = format!("{},{},{},", self.next, decimal(place.pts), decimal(place.duration));
         let shown = |index: u64| match second {
             Some(second) if second.index == index => second,
@@ -96,7 +109,7 @@ impl Ledger {
         match (place.shown, second) {
             (Shown::Between { timestep, .. } | Shown::Instead { timestep, .. }, Some(second)) => {
                 line += &format!(
-                    "{},{},{},{},{},{timestep},",
+                    "{},{},{},{},{},{timestep},{score},",
                     Kind::of(place.shown).word(),
                     first.index,
                     decimal(first.pts),
@@ -110,8 +123,12 @@ impl Ledger {
                 let frame = shown(index);
                 let hash = self.hashes.iter().rev().find(|it| it.0 == frame.index);
                 let hash = hash.map(|it| hex(&it.1)).unwrap_or_default();
-                line +=
-                    &format!("{},{},{},,,,{hash}", kind.word(), frame.index, decimal(frame.pts));
+                line += &format!(
+                    "{},{},{},,,,{score},{hash}",
+                    kind.word(),
+                    frame.index,
+                    decimal(frame.pts)
+                );
             }
         }
         line
@@ -158,14 +175,14 @@ pub struct Completing {
 }
 
 impl Completing {
-    /// The next frame of the output has this picture.
+    /// The next frame of the output is this one.
     ///
     /// # Errors
     /// [`MediaError::Write`]; a draft that is too short is left to the check of counts.
-    pub fn add(&mut self, picture: &Picture) -> Result<(), MediaError> {
+    pub fn add(&mut self, frame: &Frame) -> Result<(), MediaError> {
         let mut step = || -> io::Result<()> {
             let Some(line) = self.lines.next().transpose()? else { return Ok(()) };
-            let hash = hex(&hash(picture));
+            let hash = hex(&hash(frame));
             let source = line.rsplit(',').next().unwrap_or_default();
             if !source.is_empty() {
                 self.found.compared += 1;

@@ -23,6 +23,8 @@ pub(super) enum InLine {
         shown: Shown,
         /// The real frame that is nearer, for what a made one may not make up.
         nearest: Option<Arc<Picture>>,
+        /// Its transparency, where the clip has any.
+        alpha: Option<Arc<Picture>>,
         pts: Seconds,
         duration: Seconds,
     },
@@ -31,16 +33,17 @@ pub(super) enum InLine {
 }
 
 impl Session<'_> {
-    /// Sends the output frames of one gap on their way to the encoder, in order.
+    /// Sends the output frames of one gap, which is so sure, on their way to the encoder, in order.
     pub(super) fn emit(
         &mut self,
         places: &[Place],
         first: &Frame,
         second: Option<&Frame>,
+        score: Option<f64>,
         encoder: &SyncSender<ToEncoder>,
     ) -> Result<(), ConvertError> {
         self.laid_out += places.len() as u64;
-        self.account(places, first, second)?;
+        self.account(places, first, second, score)?;
         for group in places.chunks(TIMESTEPS_AT_ONCE) {
             if let Some(second) = second {
                 let timestep = |place: &Place| match place.shown {
@@ -64,9 +67,11 @@ impl Session<'_> {
                     }
                     (Shown::Real(_) | Shown::Held(_), _) => (shared(first), None),
                 };
+                let alpha = self.masks.alpha(place.shown, first, second);
                 let Place { shown, pts, duration } = *place;
                 self.shown = duration;
-                self.line.push_back(InLine::Output { picture, shown, nearest, pts, duration });
+                let output = InLine::Output { picture, shown, nearest, alpha, pts, duration };
+                self.line.push_back(output);
             }
             let depth = self.asked.depth();
             self.advance(depth, encoder)?;
@@ -80,11 +85,12 @@ impl Session<'_> {
         places: &[Place],
         first: &Frame,
         second: Option<&Frame>,
+        score: Option<f64>,
     ) -> Result<(), ConvertError> {
         self.encode_quality.lay_out(self.accounted, places, first, second);
         self.accounted += places.len() as u64;
         match &mut self.ledger {
-            Some(ledger) => Ok(ledger.add(places, first, second)?),
+            Some(ledger) => Ok(ledger.add(places, first, second, score)?),
             None => Ok(()),
         }
     }
@@ -105,10 +111,10 @@ impl Session<'_> {
                 _ => Some(self.asked.collect()?),
             };
             match (next, made) {
-                (InLine::Output { picture, shown, nearest, pts, duration }, made) => {
+                (InLine::Output { picture, shown, nearest, alpha, pts, duration }, made) => {
                     let made = made.map(|made| Arc::new(self.masks.applied(made, nearest)));
                     let Some(picture) = picture.or(made) else { continue };
-                    let outgoing = Outgoing { picture, pts, duration };
+                    let outgoing = Outgoing { picture, alpha, pts, duration };
                     if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
                         return Err(ConvertError::Interrupted);
                     }

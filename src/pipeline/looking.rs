@@ -47,6 +47,11 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// How sure the gap before it is, where that was looked at.
+    pub fn score(&self) -> Option<f64> {
+        self.confidence.map(|it| it.score)
+    }
+
     /// Whether something between it and the frame before cannot be decoded, or in one of them.
     pub fn is_behind_damage(&self) -> bool {
         is_behind(&self.damage, self.after_marred)
@@ -88,6 +93,8 @@ pub struct Looker {
     cuts: CutDetector,
     changes: ChangeDetector,
     before: Option<(Seconds, Arc<Picture>, Small)>,
+    /// Transparency of the newest frame.
+    alpha_before: Option<Arc<Picture>>,
     origin: Option<Seconds>,
     /// Listed cuts that lie ahead, in seconds from the first frame, the next one last.
     listed: Vec<Seconds>,
@@ -113,6 +120,7 @@ impl Looker {
             cuts: CutDetector::default(),
             changes: ChangeDetector::default(),
             before: None,
+            alpha_before: None,
             origin: None,
             listed: listed.iter().rev().copied().collect(),
             content: settings.content.clone(),
@@ -180,13 +188,16 @@ impl Looker {
         let is_cut = listed || (self.content.find_cuts && score >= CUT_THRESHOLD);
         let change = self.changes.look(frame.index, frame.pts, signature, is_cut);
         let before = self.before.as_ref();
-        let duplicate =
-            !is_cut && before.is_some_and(|(_, it, _)| is_duplicate(it, &frame.picture));
+        let same_alpha = self.alpha_before == frame.alpha;
+        let duplicate = !is_cut
+            && same_alpha
+            && before.is_some_and(|(_, it, _)| is_duplicate(it, &frame.picture));
         let followed = before.filter(|_| !is_cut && !duplicate && !behind_damage);
         let confidence = followed.map(|(_, _, it)| it.confidence(&small));
         let limit = self.content.hold_below;
         let too_unsure = confidence.zip(limit).is_some_and(|(it, limit)| it.score < limit);
         self.before = Some((frame.pts, Arc::clone(&frame.picture), small));
+        self.alpha_before.clone_from(&frame.alpha);
         Decoded {
             cut: is_cut.then_some(FoundCut { score, listed }),
             duplicate,
@@ -194,7 +205,7 @@ impl Looker {
             too_unsure,
             repaired: Vec::new(),
             change,
-            hash: self.hashes.then(|| ledger::hash(&frame.picture)),
+            hash: self.hashes.then(|| ledger::hash(&frame)),
             damage,
             after_marred,
             bars,
@@ -231,7 +242,13 @@ mod tests {
             *sample = (128.0 + 60.0 * (x as f64 * 0.2).sin() + 50.0 * (y as f64 * 0.3).cos()) as u8;
         }
         let picture = Arc::new(picture);
-        Frame { index, pts: Seconds::new(i128::from(index), 30), duration: None, picture }
+        Frame {
+            index,
+            pts: Seconds::new(i128::from(index), 30),
+            duration: None,
+            picture,
+            alpha: None,
+        }
     }
 
     fn seen(content: Content, listed: &[Seconds], shown: &[usize]) -> Vec<Decoded> {

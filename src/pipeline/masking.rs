@@ -1,13 +1,14 @@
 //! Which parts of a clip's pictures are not made up, by configuration and by looking, and what is done to made frames.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::content::{Mark, Overlays, Rectangle};
-use crate::frame::{Picture, PictureFormat};
+use crate::engine::blend::blend;
+use crate::frame::{Frame, Picture, PictureFormat};
 use crate::media::decode::Decoder;
 use crate::pipeline::overlays::{Detector, Overlays as Seen};
+use crate::pipeline::timeline::Shown;
 use crate::pipeline::{ConvertError, Task, masks};
 use crate::report::content::Masked;
 
@@ -40,7 +41,7 @@ impl Masks {
         let mut all: Vec<Masked> = configured.map(masked(false)).collect();
         let mut undecided = false;
         if content.overlays == Overlays::Detect {
-            match look(&task.source, stop)? {
+            match look(task, stop)? {
                 Seen::Undecided => undecided = true,
                 Seen::Found(found) => all.extend(found.into_iter().map(masked(true))),
             }
@@ -68,10 +69,34 @@ impl Masks {
         }
         made
     }
+
+    /// The transparency of an output frame between `first` and `second`, where the clip has any: of made ones blended.
+    pub fn alpha(
+        &self,
+        shown: Shown,
+        first: &Frame,
+        second: Option<&Frame>,
+    ) -> Option<Arc<Picture>> {
+        let before = first.alpha.as_ref()?;
+        let behind = second.and_then(|it| it.alpha.as_ref()).unwrap_or(before);
+        let (Shown::Between { timestep, .. } | Shown::Instead { timestep, .. }) = shown else {
+            let is_second = |it: &&Frame| shown == Shown::Real(it.index);
+            return Some(Arc::clone(second.filter(is_second).map_or(before, |_| behind)));
+        };
+        let mut made = blend(before, behind, timestep);
+        if self.cover() {
+            let nearest = if timestep >= 0.5 { behind } else { before };
+            masks::cover(&mut made, nearest, &self.rectangles());
+        }
+        if self.mark == Mark::Corner {
+            masks::uncover_mark(&mut made);
+        }
+        Some(Arc::new(made))
+    }
 }
 
-fn look(source: &Path, stop: &Arc<AtomicBool>) -> Result<Seen, ConvertError> {
-    let mut decoder = Decoder::open(source)?;
+fn look(task: &Task, stop: &Arc<AtomicBool>) -> Result<Seen, ConvertError> {
+    let mut decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
     let mut detector = Detector::default();
     for _ in 0..FRAMES_LOOKED_AT {
         if stop.load(Ordering::Relaxed) {

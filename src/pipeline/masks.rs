@@ -41,13 +41,23 @@ pub fn covered_px(format: PictureFormat, rectangles: &[Rectangle]) -> u64 {
     covered.iter().filter(|it| **it).count() as u64
 }
 
-/// Draws the mark into the upper left corner: a black square with a white one in it.
-pub fn mark(made: &mut Picture) {
-    let format = made.format;
+/// The square of the mark.
+fn marked(format: PictureFormat) -> Rectangle {
     let short = format.width_px.min(format.height_px);
     let side = (short / MARK_PART).max(MARK_LEAST_PX).min(short);
+    Rectangle { left_px: 0, top_px: 0, width_px: side, height_px: side }
+}
+
+/// Makes the mark seen in the transparency of a picture.
+pub fn uncover_mark(alpha: &mut Picture) {
+    fill(alpha, &marked(alpha.format), Shade::White);
+}
+
+/// Draws the mark into the upper left corner: a black square with a white one in it.
+pub fn mark(made: &mut Picture) {
+    let outer = marked(made.format);
+    let side = outer.width_px;
     let edge = (side / 4).max(1);
-    let outer = Rectangle { left_px: 0, top_px: 0, width_px: side, height_px: side };
     let inner_px = side.saturating_sub(2 * edge);
     let inner = Rectangle { left_px: edge, top_px: edge, width_px: inner_px, height_px: inner_px };
     fill(made, &outer, Shade::Black);

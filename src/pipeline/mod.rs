@@ -12,11 +12,13 @@ mod column_sums;
 pub mod comparison;
 pub mod convert;
 mod cut_list;
+mod drives;
 mod encode_quality;
 pub mod fingerprint;
 pub mod font;
 pub mod holdout;
 mod inspect;
+pub mod korean;
 pub mod ledger;
 mod length;
 pub mod level;
@@ -70,6 +72,8 @@ pub struct Task {
     pub output: PathBuf,
     /// What to do.
     pub settings: Settings,
+    /// SHA-256 of what decides the result: the settings, and the content of the weights; for the report, where it is known.
+    pub settings_sha256: Option<String>,
 }
 
 /// How far a conversion is.

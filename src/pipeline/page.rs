@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::pipeline::chart;
+use crate::pipeline::{chart, korean};
 use crate::report::base64;
 use crate::report::{Report, Scores};
 
@@ -87,8 +87,21 @@ fn summary(report: &Report) -> String {
 }
 
 fn video(clip: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(clip)?.len() > LARGEST_CLIP_BYTES {
-        return Ok(String::new());
+    let size_bytes = std::fs::metadata(clip)?.len();
+    if size_bytes > LARGEST_CLIP_BYTES {
+        let mib = size_bytes.div_ceil(1 << 20);
+        return Ok(format!(
+            "<section>\n<h2>{}</h2>\n<p class=\"note\">{}</p>\n</section>\n",
+            both("Original and result", "원본과 결과"),
+            both(
+                &format!(
+                    "The comparison is too large for this page ({mib} MiB): it lies beside it as a file of its own, whose name ends in .compare.mp4."
+                ),
+                &format!(
+                    "비교 영상이 이 페이지에 담기에는 너무 커서({mib} MiB) 이름이 .compare.mp4로 끝나는 파일로 옆에 있습니다."
+                ),
+            )
+        ));
     }
     let data = base64::encode(&std::fs::read(clip)?);
     Ok(format!(
@@ -112,6 +125,7 @@ fn curves(report: &Report) -> String {
         key("low", both("low confidence", "낮은 신뢰도")),
         key("cut", both("cut", "장면 전환")),
         key("change", both("flash or fade", "섬광·페이드")),
+        key("barrier", both("cannot be decoded", "복호할 수 없음")),
     ];
     format!(
         "<section>\n<h2>{}</h2>\n<figure>{svg}<figcaption>{}</figcaption></figure>\n<p class=\"note\">{}</p>\n</section>\n",
@@ -174,7 +188,12 @@ fn warnings(report: &Report) -> String {
         return String::new();
     }
     let item = |code: &str, message: &str| {
-        format!("<li>{} <code>{}</code></li>\n", escaped(message), escaped(code))
+        let english = escaped(message);
+        let text = match korean::warning(code) {
+            Some(korean) => both(&english, korean),
+            None => english,
+        };
+        format!("<li>{text} <code>{}</code></li>\n", escaped(code))
     };
     let items: String = report.warnings.iter().map(|it| item(&it.code, &it.message)).collect();
     format!("<section>\n<h2>{}</h2>\n<ul>\n{items}</ul>\n</section>\n", both("Warnings", "주의"))

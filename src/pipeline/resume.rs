@@ -112,7 +112,7 @@ impl Session<'_> {
             let (passage, _) = next.compared();
             self.see(next.frame.index, next.hash);
             let places = laid_out(timeline, &view.newest, &next, passage);
-            self.account(&places, &view.newest, Some(&next.frame))?;
+            self.account(&places, &view.newest, Some(&next.frame), next.score())?;
             view = view.moved(next, passage);
             self.say("resuming", view.newest.index);
         }

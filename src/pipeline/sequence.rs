@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use image::ImageFormat;
+use image::{ColorType, ImageFormat};
 use sha2::{Digest, Sha256};
 
 use crate::frame::Rate;
@@ -264,10 +264,13 @@ pub fn write(
             return Err(ConvertError::Interrupted);
         }
         let path = pattern.path(FIRST + frame.index);
-        let image = shown::turned(shown::rgb(&frame.picture), video);
-        if image.color().bytes_per_pixel() > 3 {
-            written.pixel_format = "rgb48be";
-        }
+        let image = shown::turned(shown::frame(&frame), video);
+        written.pixel_format = match image.color() {
+            ColorType::Rgba8 => "rgba",
+            ColorType::Rgb16 => "rgb48be",
+            ColorType::Rgba16 => "rgba64be",
+            _ => "rgb24",
+        };
         let saved = image.save_with_format(&path, ImageFormat::Png);
         saved.map_err(|error| beside::write_error(&path, io::Error::other(error)))?;
         let taken = Fingerprint::take(&path, stop, &mut |_| {})?;

@@ -2,7 +2,7 @@
 
 use image::{DynamicImage, ImageBuffer, RgbImage};
 
-use crate::frame::{Depth, Picture};
+use crate::frame::{Depth, Frame, Picture, Sample};
 use crate::media::clip::VideoInfo;
 use crate::ops::color;
 
@@ -22,6 +22,32 @@ pub fn rgb(picture: &Picture) -> DynamicImage {
         }
     };
     image.unwrap_or_else(|| DynamicImage::new_rgb8(1, 1))
+}
+
+/// [`rgb`] of a frame, with its transparency where it has any.
+#[must_use]
+pub fn frame(frame: &Frame) -> DynamicImage {
+    let image = rgb(&frame.picture);
+    let Some(alpha) = &frame.alpha else { return image };
+    let codes = &alpha.planes[0];
+    match image {
+        DynamicImage::ImageRgb8(_) => {
+            let mut image = image.into_rgba8();
+            for (pixel, alpha) in image.pixels_mut().zip(codes) {
+                pixel.0[3] = *alpha;
+            }
+            DynamicImage::ImageRgba8(image)
+        }
+        _ => {
+            let peak = u32::from(alpha.format.depth.peak());
+            let mut image = image.into_rgba16();
+            for (pixel, alpha) in image.pixels_mut().zip(<[u8; 2]>::of(codes)) {
+                let code = (u32::from(alpha.code()) * u32::from(u16::MAX) + peak / 2) / peak;
+                pixel.0[3] = code as u16;
+            }
+            DynamicImage::ImageRgba16(image)
+        }
+    }
 }
 
 /// A stored picture as a player shows it.

@@ -36,6 +36,8 @@ pub enum ToEncoder {
 pub struct Outgoing {
     /// The samples.
     pub picture: Arc<Picture>,
+    /// Its transparency, where the clip has any.
+    pub alpha: Option<Arc<Picture>>,
     /// Output time.
     pub pts: Seconds,
     /// How long it is shown.
@@ -135,7 +137,9 @@ pub fn encode(
     for message in queue {
         let start = Instant::now();
         match message {
-            ToEncoder::Frame(it) => writer.write(&it.picture, it.pts, it.duration)?,
+            ToEncoder::Frame(it) => {
+                writer.write_seen(&it.picture, it.alpha.as_deref(), it.pts, it.duration)?;
+            }
             ToEncoder::EndSegment(state) => {
                 let kept = writer.cut()?;
                 if let (Some(parts), Some(kept)) = (&mut parts, kept) {

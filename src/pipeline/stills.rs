@@ -10,25 +10,25 @@ use crate::frame::{Frame, Seconds};
 use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
 use crate::pipeline::shown;
-use crate::pipeline::{ConvertError, beside};
+use crate::pipeline::{ConvertError, Task, beside};
 
 /// Frames before an instant, and behind it.
 const EACH_SIDE: usize = 3;
 
-/// Writes the frames round each of `instants` (in seconds from the first frame) as `frame-NNNNNN.png` beside the output at
-/// `temporary`, turned as they are shown.
+/// Writes the frames round each of `instants` (in seconds from the first frame) as `frame-NNNNNN.png` beside the temporary output,
+/// turned as they are shown.
 ///
 /// # Errors
 /// Those of reading and writing; [`ConvertError::Interrupted`].
 pub fn write(
-    source: &Path,
-    temporary: &Path,
+    task: &Task,
     video: &VideoInfo,
     mut instants: Vec<Seconds>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), ConvertError> {
     instants.sort_unstable();
-    let mut decoder = Decoder::open(source)?;
+    let mut decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
+    let temporary = &task.temporary;
     let mut before: Vec<Frame> = Vec::new();
     let mut origin = None;
     let mut behind = 0;
@@ -66,7 +66,7 @@ pub fn write(
 
 fn save(frame: &Frame, temporary: &Path, video: &VideoInfo) -> Result<(), ConvertError> {
     let path = beside::prepare(temporary, &format!("frame-{:06}.png", frame.index))?;
-    let image = shown::turned(shown::rgb(&frame.picture), video);
+    let image = shown::turned(shown::frame(frame), video);
     let saved = image.save_with_format(&path, ImageFormat::Png);
     saved.map_err(|error| beside::write_error(&path, std::io::Error::other(error)))?;
     Ok(())

@@ -8,6 +8,7 @@ use crate::frame::{Rate, Seconds};
 use crate::media;
 use crate::media::clip::{ClipInfo, StreamOutcome};
 use crate::pipeline::camera;
+use crate::pipeline::drives;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::quality;
 use crate::pipeline::inspect::Inspected;
@@ -16,7 +17,7 @@ use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd, LookEnd};
-use crate::pipeline::tally::{CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::pipeline::tally::Tally;
 use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
@@ -129,20 +130,18 @@ pub fn done(facts: Facts<'_>) -> Report {
     };
     let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
     notices.extend(encode.summary.warnings.iter().map(notice));
-    notices.extend(warnings::of_source(info, &decode, &tally, facts.timelapse.as_deref()));
+    notices.extend(warnings::of_source(
+        &info.warnings,
+        &decode,
+        &tally,
+        facts.timelapse.as_deref(),
+    ));
+    notices.extend(drives::gaps(&task.source, duration.map_or(0.0, real)));
     let picture = info.video.picture;
     let size = (picture.width_px, picture.height_px);
     notices.extend(level::warning(task.settings.encoding.codec, size, plan.rate));
     let frame_map = tally.take_map();
-    if tally.map_cut {
-        let message = format!("frame_map lists the first {SECTIONS_LISTED} sections only");
-        notices.push(report::Notice { code: "frame_map_cut".into(), message });
-    }
-    if tally.cut_count > tally.cuts.len() as u64 {
-        let message =
-            format!("{} cuts were found; the first {CUTS_LISTED} are listed", tally.cut_count);
-        notices.push(report::Notice { code: "cuts_cut".into(), message });
-    }
+    notices.extend(warnings::of_lists(&tally));
     if let Some(reason) = &engine.fallback_reason {
         notices.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
     }
@@ -168,6 +167,13 @@ pub fn done(facts: Facts<'_>) -> Report {
         masks: facts.masks.all,
         frame_map,
     };
+    let held = interpolation.confidence.held;
+    if held > 0 && task.settings.quality_samples > 0 {
+        let message = format!(
+            "in {held} gaps, which are less sure than hold_below, nothing is made: quality.holdout leaves them out too, and its figures are those of the others"
+        );
+        notices.push(report::Notice { code: "unsure_not_measured".into(), message });
+    }
     Report {
         device: Some(device(&engine)),
         model: Some(report::Model {
@@ -212,11 +218,12 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
             version: env!("CARGO_PKG_VERSION").into(),
             libavcodec: media::libavcodec_version(),
             ffmpeg: media::ffmpeg_version(),
+            build: option_env!("SLOMOD_BUILD").filter(|it| !it.is_empty()).map(str::to_owned),
         },
         host: report::host(),
         source,
         settings: task.settings.clone(),
-        settings_sha256: None,
+        settings_sha256: task.settings_sha256.clone(),
         device: None,
         model: None,
         output: None,
@@ -257,6 +264,7 @@ fn probed_source(
         pixel_format: Some(video.pixel_format.clone()),
         rotation_degrees: Some(video.rotation_degrees),
         mirrored: Some(video.mirrored),
+        fps_claimed: video.claimed_rate.map(|it| it.to_string()),
         sample_aspect_ratio: Some(format!("{num}:{den}")),
         color: Some(report::Color {
             matrix: video.color.matrix.clone(),

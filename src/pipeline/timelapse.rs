@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::settings::Timelapse;
 use crate::media::MediaError;
 use crate::media::clip::ClipInfo;
-use crate::pipeline::Task;
+use crate::pipeline::{Task, camera};
 
 /// Structure that a pair of frames must lose, as in [`crate::pipeline::scene`], to be far apart: what moves by a tenth of
 /// the picture or more.
@@ -73,32 +73,14 @@ pub fn check(task: &Task, why: Option<&String>) -> Result<(), MediaError> {
     }
 }
 
-/// Names of parking modes: BlackVue (`20260301_081500_PF.mp4`), Viofo (`2026_0301_081500_0012PF.MP4`), URIVE
-/// (`PDR0_20260301_081500.mp4`), and folders of Thinkware and others.
+/// Whether a camera's name for it says parking mode or time-lapse ([`camera::by_name`]), or a folder of Thinkware and others
+/// does.
 fn is_of_parking(path: &Path) -> bool {
     let folders = path.parent().into_iter().flat_map(|it| it.iter()).rev().take(2);
     let mut folders = folders.map(|it| it.to_string_lossy().to_ascii_lowercase());
-    if folders.any(|it| PARKING_FOLDERS.contains(&it.as_str())) {
-        return true;
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_uppercase();
-    let parts: Vec<&str> = stem.split('_').collect();
-    let digits = |part: &str, count: usize| {
-        part.len() == count && part.bytes().all(|it| it.is_ascii_digit())
-    };
-    let is_kind = |part: &str| {
-        part.strip_prefix('P')
-            .is_some_and(|lens| lens.len() <= 1 && lens.bytes().all(|it| it.is_ascii_uppercase()))
-    };
-    match parts.as_slice() {
-        ["PDR0" | "PDR1", date, time] => digits(date, 8) && digits(time, 6),
-        [date, time, kind] => digits(date, 8) && digits(time, 6) && is_kind(kind),
-        [year, day, time, last] => {
-            let kind = last.trim_start_matches(|it: char| it.is_ascii_digit());
-            digits(year, 4) && digits(day, 4) && digits(time, 6) && kind != *last && is_kind(kind)
-        }
-        _ => false,
-    }
+    let kind = camera::by_name(path).kind;
+    folders.any(|it| PARKING_FOLDERS.contains(&it.as_str()))
+        || kind.is_some_and(|it| it == "parking" || it == "timelapse")
 }
 
 #[cfg(test)]
@@ -113,6 +95,7 @@ mod tests {
             "2026_0301_081500_0012PF.MP4",
             "2026_0301_081500_0012P.MP4",
             "PDR0_20260301_081500.mp4",
+            "PRK_2026_03_01_08_15_00_F.MP4",
             "/card/parking_rec/REC_2026.MP4",
             "/card/Parking/a.mp4",
         ] {

@@ -232,6 +232,7 @@ mod tests {
         }
     }
 
+    /// V01.
     #[test]
     fn constant_rate_gives_exact_counts_for_every_factor() {
         let rate = Ratio::new(30000, 1001);
@@ -307,6 +308,7 @@ mod tests {
         }
     }
 
+    /// V04.
     #[test]
     fn variable_gaps_are_followed() {
         let times = [0, 33, 67, 200, 233].map(|ms| Ratio::new(ms, 1000));

@@ -1,13 +1,12 @@
 //! What a reader of the report should know of the source.
 
-use crate::media::clip::ClipInfo;
 use crate::pipeline::stages::DecodeEnd;
-use crate::pipeline::tally::{BARRIERS_LISTED, Tally};
+use crate::pipeline::tally::{BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally};
 use crate::report::Notice;
 
-/// Damage, fields, times and what frames carry; `timelapse` is why the source looks like one.
+/// Damage, fields, times and what frames carry; `known` is what was said when it was opened, and `timelapse` why the source looks like one.
 pub fn of_source(
-    info: &ClipInfo,
+    known: &[(String, String)],
     decode: &DecodeEnd,
     tally: &Tally,
     timelapse: Option<&str>,
@@ -27,10 +26,6 @@ pub fn of_source(
         );
         warn("barriers", message);
     }
-    if tally.barrier_count > tally.barriers.len() as u64 {
-        let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
-        warn("barriers_cut", message);
-    }
     if let Some(why) = timelapse {
         let message = format!(
             "the source looks like a time-lapse: {why}; what is synthesised between its pictures never happened"
@@ -43,12 +38,18 @@ pub fn of_source(
             format!("frames of the source carry what the output's do not: {}", kinds.join(", "));
         warn("frame_data_dropped", message);
     }
-    if decode.stats.interlaced > 0 && !info.warnings.iter().any(|it| it.0 == "interlaced") {
+    if decode.stats.interlaced > 0 && !known.iter().any(|it| it.0 == "interlaced") {
         let count = decode.stats.interlaced;
         let message = format!(
             "{count} frames behind the first are interlaced, which is not: their fields were worked together"
         );
         warn("interlaced", message);
+    }
+    if let Some(from) = decode.stats.interlaced_from.filter(|_| decode.stats.interlaced == 0) {
+        let message = format!(
+            "its pictures are interlaced from frame {from} on: bwdif makes whole ones of them, which count as the real ones; those before are as they are"
+        );
+        warn("deinterlaced", message);
     }
     if decode.stats.repaired_times > 0 {
         let count = decode.stats.repaired_times;
@@ -56,4 +57,94 @@ pub fn of_source(
         warn("times_repaired", message);
     }
     warnings
+}
+
+/// Lists that would be too long for a report.
+pub fn of_lists(tally: &Tally) -> Vec<Notice> {
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message| warnings.push(Notice { code: code.into(), message });
+    if tally.map_cut {
+        let message = format!("frame_map lists the first {SECTIONS_LISTED} sections only");
+        warn("frame_map_cut", message);
+    }
+    if tally.cut_count > tally.cuts.len() as u64 {
+        let message =
+            format!("{} cuts were found; the first {CUTS_LISTED} are listed", tally.cut_count);
+        warn("cuts_cut", message);
+    }
+    if tally.barrier_count > tally.barriers.len() as u64 {
+        let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
+        warn("barriers_cut", message);
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
+    use crate::media::clip::DecodeStats;
+    use crate::media::damage::Damage;
+    use crate::pipeline::bars::Bars;
+    use crate::pipeline::looking::{Decoded, FoundCut};
+    use crate::pipeline::timeline::Shown;
+
+    fn codes(notices: &[Notice]) -> Vec<&str> {
+        notices.iter().map(|it| it.code.as_str()).collect()
+    }
+
+    fn frame(index: u64) -> Frame {
+        let (chroma, matrix, range) = (Chroma::Gray, Matrix::Bt709, Range::Full);
+        let (width_px, height_px, depth) = (1, 1, Depth::Eight);
+        let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth };
+        let (pts, picture) = (Seconds::from_integer(i128::from(index)), Picture::zeroed(format));
+        Frame { index, pts, duration: None, picture: std::sync::Arc::new(picture), alpha: None }
+    }
+
+    /// V22: lists are cut, and said to be.
+    #[test]
+    fn lists_that_are_cut_are_said_to_be() {
+        let mut tally = Tally::default();
+        assert!(of_lists(&tally).is_empty());
+        let mut before = frame(0);
+        for index in 1..40_000_u64 {
+            let cut = index % 2 == 0;
+            let damage = Damage { lost: u64::from(!cut), marred: false };
+            let next = Decoded {
+                frame: frame(index),
+                cut: cut.then_some(FoundCut { score: 1.0, listed: false }),
+                duplicate: false,
+                confidence: None,
+                too_unsure: false,
+                repaired: Vec::new(),
+                change: None,
+                hash: None,
+                damage,
+                after_marred: false,
+                bars: Bars::default(),
+            };
+            tally.note(&before, &next);
+            // Runs that do not repeat: 1, 2, 3, ... held frames behind a real one.
+            tally.add(Shown::Real(index));
+            (0..index % 97).for_each(|_| tally.add(Shown::Held(index)));
+            before = next.frame;
+        }
+        tally.take_map();
+        assert_eq!(codes(&of_lists(&tally)), ["frame_map_cut", "cuts_cut", "barriers_cut"]);
+    }
+
+    /// V20: what frames carried and outputs do not is named.
+    #[test]
+    fn what_frames_carry_and_outputs_do_not_is_said() {
+        let stats = DecodeStats {
+            frame_data: ["closed captions", "time codes"].into_iter().collect(),
+            ..DecodeStats::default()
+        };
+        let decode = DecodeEnd { stats, lost_at_end: 0, busy: Duration::ZERO };
+        let found = of_source(&[], &decode, &Tally::default(), None);
+        assert_eq!(codes(&found), ["frame_data_dropped"]);
+        assert!(found[0].message.ends_with("closed captions, time codes"));
+    }
 }

@@ -69,7 +69,8 @@ pub struct Report {
     pub source: Source,
     /// Settings in effect.
     pub settings: Settings,
-    /// SHA-256 of the settings that decide the result, and of the weights; absent where no daemon did the work.
+    /// SHA-256 of the settings that decide the result, and of the weights; absent where the weights
+    /// cannot be read.
     #[serde(default)]
     pub settings_sha256: Option<String>,
     /// What the network ran on; absent where it never started.
@@ -113,6 +114,10 @@ pub struct Tool {
     /// Version of FFmpeg, as its makers or packagers name it.
     #[serde(default)]
     pub ffmpeg: String,
+    /// What its builder called this build, such as the hash of the commit (`SLOMOD_BUILD` at build time); absent where
+    /// nobody did.
+    #[serde(default)]
+    pub build: Option<String>,
 }
 
 /// The machine.
@@ -160,6 +165,9 @@ pub struct Source {
     pub color: Option<Color>,
     /// Measured from timestamps, `num/den`.
     pub fps: Option<String>,
+    /// As the container claims, `num/den`.
+    #[serde(default)]
+    pub fps_claimed: Option<String>,
     /// Whether the gaps between frames differ by more than a time-base tick.
     pub variable_rate: Option<bool>,
     /// From the first frame to the end of the last.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Capture {
     /// Whose names of files look like this one, such as `viofo`; absent where none of the known ones do.
     pub name_pattern: Option<String>,
-    /// Why the camera recorded, by the name: `normal`, `event`, `parking`, `manual` or `timelapse`.
+    /// Why the camera recorded, by the name: `normal`, `event`, `parking` or `manual`; `timelapse` is for
+    /// names of later versions.
     pub kind: Option<String>,
     /// Which camera, by the name: `front`, `rear`, `interior`, `left`, `right`.
     pub view: Option<String>,

@@ -78,6 +78,7 @@ fn bars_that_are_no_more_are_no_bars() {
     let mut witness = Witness(Arc::clone(&seen));
     let stop = Arc::new(AtomicBool::new(false));
     let report = convert(&task, &mut witness, &stop, &mut |_| {}).unwrap();
+    schema::valid(&report);
     assert_eq!(report.interpolation.unwrap().black_bars, None);
     let seen = seen.lock().unwrap();
     let mut pictures = std::collections::BTreeMap::new();

@@ -83,6 +83,47 @@ fn interlaced_clips_are_refused_where_asked() {
     assert!(!task.temporary.exists());
 }
 
+/// V16: what the first frame is does not decide of those behind it.
+#[test]
+fn clips_that_turn_interlaced_are_made_whole_from_there_or_refused() {
+    let Some(place) = Place::new() else { return };
+    let size = "-c:v mpeg2video -q:v 2 -g 1";
+    let plain = place.ffmpeg(&format!("-f lavfi -i testsrc2=s=320x192:r=25:d=0.4 {size} a.ts"));
+    let combed = place.ffmpeg(&format!("{SOURCE} {size} -flags +ilme+ildct b.ts"));
+    let both = place.path("joined.ts");
+    place.ffmpeg(&format!("-i concat:{}|{} -c copy joined.ts", plain.display(), combed.display()));
+    let before = decoded(&both);
+    let total = before.len();
+    assert!(total >= 34, "{total}");
+
+    let task = place.task(&both, "refused.mkv", with(Interlaced::Refuse));
+    let error = run(&task).unwrap_err().to_string();
+    assert!(error.contains("from frame 10 on") && error.contains("deinterlace"), "{error}");
+    assert!(!task.temporary.exists());
+
+    let (kept, report) = place.convert(&both, "kept.mkv", with(Interlaced::Keep));
+    assert!(warns(&report, "interlaced"), "{:?}", report.warnings);
+    let comb = combing(&decoded(&kept)[2 * 22]);
+
+    let (whole, report) = place.convert(&both, "whole.mkv", with(Interlaced::Deinterlace));
+    assert!(warns(&report, "deinterlaced"), "{:?}", report.warnings);
+    assert!(report.warnings.iter().any(|it| it.message.contains("from frame 10 on")));
+    let after = decoded(&whole);
+    assert_eq!((report.source.frames.decoded, after.len()), (total as u64, 2 * total));
+    for number in 0..10 {
+        assert!(before[number].picture == after[2 * number].picture, "{number} is progressive");
+    }
+    assert!(combing(&after[2 * 22]) < 0.8 * comb, "{} of {comb}", combing(&after[2 * 22]));
+
+    let (_, report) = place.convert(&both, "fields.mkv", with(Interlaced::Fields));
+    assert_eq!(report.source.frames.decoded, 10 + 2 * (total as u64 - 10));
+    assert_eq!(
+        report.source.variable_rate,
+        Some(true),
+        "fields are nearer to each other than frames"
+    );
+}
+
 /// V16.
 #[test]
 fn progressive_clips_are_not_touched() {

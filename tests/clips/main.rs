@@ -1,6 +1,7 @@
 //! Whole clips from end to end with the trivial engine: damage, fields, streams, color, sizes and times as users have them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod alpha;
 mod bars;
 mod color;
 mod damage;
@@ -67,6 +68,7 @@ impl Place {
             segments: Rule::default(),
             output,
             settings,
+            settings_sha256: None,
         }
     }
 

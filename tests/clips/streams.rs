@@ -178,11 +178,36 @@ fn entries_and_chapters_are_kept() {
         assert_eq!(times, [0.0, 1.6, 1.6, 4.0], "{container:?}");
         assert_eq!(chapters[1]["tags"]["title"], "two");
     }
+    // A chapter that ends before the first picture has no place in the output, which is said.
+    let late = place.ffmpeg(
+        "-f lavfi -i sine=d=1 -itsoffset 0.5 -f lavfi -i testsrc2=s=64x64:r=10:d=1 -i m.txt -map 0 -map 1 -map_chapters 2 -c:v libx264 late.mkv",
+    );
+    let (output, report) = place.convert(&late, "late_out.mkv", with(Container::Mkv, 2));
+    assert!(warns(&report, "chapters_dropped"), "{:?}", report.warnings);
+    assert_eq!(ffprobe(&output)["chapters"].as_array().unwrap().len(), 1);
     // The track that MP4 keeps chapters in is no stream of its own.
     let with_track = place.ffmpeg("-i in.mkv -map 0 -c copy track.mp4");
     let (output, report) = place.convert(&with_track, "again.mp4", with(Container::Mp4, 2));
     assert_eq!(ffprobe(&output)["chapters"].as_array().unwrap().len(), 2);
     assert!(report.output.unwrap().sidecars.is_empty());
+}
+
+/// V20: how a picture is looked at is kept where the container has a place for it, else it is said.
+#[test]
+fn a_stereo_layout_is_kept_or_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=128x64:r=10:d=0.3 -c:v libx264 -metadata:s:v stereo_mode=left_right in.mkv",
+    );
+    for (container, kept) in
+        [(Container::Mkv, true), (Container::Mp4, true), (Container::Mov, false)]
+    {
+        let name = format!("out.{}", container.extension());
+        let (output, report) = place.convert(&source, &name, with(container, 2));
+        let data = ffprobe(&output)["streams"][0]["side_data_list"].to_string();
+        assert_eq!(data.contains("Stereo 3D"), kept, "{container:?}: {data}");
+        assert_eq!(warns(&report, "side_data_dropped"), !kept, "{:?}", report.warnings);
+    }
 }
 
 /// V20: every stream of the source is in the report.
@@ -196,8 +221,16 @@ fn nothing_is_dropped_without_a_word() {
     );
     let (_, report) = place.convert(&attached, "a.mkv", with(Container::Mkv, 2));
     assert_eq!(action(&report, 1).0, "copied");
-    let (_, report) = place.convert(&attached, "a.mp4", with(Container::Mp4, 2));
-    assert_eq!(action(&report, 1), ("dropped", "mp4 carries no attachments"));
+    for container in [Container::Mp4, Container::Mov] {
+        let name = format!("a.{}", container.extension());
+        let (output, report) = place.convert(&attached, &name, with(container, 2));
+        let why = format!("{} carries no attachments", container.extension());
+        assert_eq!(action(&report, 1), ("exported", &*why));
+        let lines = sidecar(&output, &report);
+        assert!(lines[1]["metadata"].to_string().contains("note.txt"), "{}", lines[1]);
+        let [text, time] = ["text", "source_s"].map(|it| &lines[2][it]);
+        assert_eq!((text, time), (&"kept".into(), &Value::Null));
+    }
 
     let covered = place.ffmpeg(
         "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -i cover.png -map 0 -map 1 -c:v:0 libx264 -c:v:1 copy \
@@ -206,8 +239,18 @@ fn nothing_is_dropped_without_a_word() {
     let (output, report) = place.convert(&covered, "b.mp4", with(Container::Mp4, 2));
     assert_eq!(action(&report, 1).0, "copied");
     assert_eq!(ffprobe(&output)["streams"][1]["disposition"]["attached_pic"], 1);
-    let (_, report) = place.convert(&covered, "b.mkv", with(Container::Mkv, 2));
-    assert_eq!(action(&report, 1).0, "dropped");
+    let hex: String = std::fs::read(place.path("cover.png"))
+        .unwrap()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for container in [Container::Mkv, Container::Mov] {
+        let name = format!("b.{}", container.extension());
+        let (output, report) = place.convert(&covered, &name, with(container, 2));
+        assert_eq!(action(&report, 1).0, "exported");
+        let lines = sidecar(&output, &report);
+        assert_eq!((&lines[2]["data_hex"], &lines[2]["source_s"]), (&(&*hex).into(), &Value::Null));
+    }
 
     let coded = place.ffmpeg(
         "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -c:v libx264 -timecode 10:00:00:00 coded.mov",

@@ -149,6 +149,7 @@ fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
     let sound = "-f lavfi -i sine=d=1 -c:a aac";
     let clips = [
         (place.ffmpeg(&format!("{calm} 20260301_081500_PF.mp4")), true),
+        (place.ffmpeg(&format!("{calm} PRK_2026_03_01_08_15_00_F.mp4")), true),
         (place.ffmpeg(&format!("{leaping} shaky.mp4")), true),
         (place.ffmpeg(&format!("{calm} 20260301_081500_NF.mp4")), false),
         (
@@ -176,6 +177,31 @@ fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Names of one camera's clips show what was not recorded between them, and the container's rate stands beside the true one.
+#[test]
+fn seconds_that_a_camera_did_not_record_are_said() {
+    let Some(place) = Place::new() else { return };
+    let plain = "-f lavfi -i testsrc2=s=64x48:r=25:d=2 -c:v libx264";
+    let clip =
+        |time: &str, kind: &str| place.ffmpeg(&format!("{plain} 20260301_{time}_{kind}.mp4"));
+    let (first, second, third) = (clip("081500", "NF"), clip("081502", "NF"), clip("081520", "NF"));
+    // Another lens, another kind and another drive are nobody's neighbors.
+    let (event, _, _) = (clip("081510", "EF"), clip("081512", "NR"), clip("111500", "NF"));
+    let said = |source: &std::path::Path| {
+        let (_, report) = place.convert(source, "out.mkv", slow(2));
+        assert_eq!(report.source.fps_claimed.as_deref(), Some("25"));
+        let found = report.warnings.into_iter().filter(|it| it.code == "segment_gap");
+        found.map(|it| it.message).collect::<Vec<_>>()
+    };
+    assert!(said(&first).is_empty(), "{:?}", said(&first));
+    let found = said(&second);
+    assert!(found.len() == 1 && found[0].contains("16 s"), "{found:?}");
+    assert!(found[0].contains("20260301_081520_NF.mp4"), "{found:?}");
+    let found = said(&third);
+    assert!(found.len() == 1 && found[0].contains("20260301_081502_NF.mp4"), "{found:?}");
+    assert!(said(&event).is_empty());
 }
 
 /// V28: and an output that few devices play.

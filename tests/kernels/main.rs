@@ -21,6 +21,8 @@ mod networks;
 mod nvidia;
 mod params;
 mod scenes;
+#[path = "../support/schema.rs"]
+mod schema;
 mod scores;
 mod shim;
 mod warp;

@@ -47,7 +47,7 @@ fn frames(count: u64, format: PictureFormat) -> Vec<Frame> {
     let one = |index| {
         let rgb = picture(format.width_px, format.height_px, 2.0 * index as f32, 71 + index);
         let (pts, picture) = (Ratio::from_integer(i128::from(index)), rgb_to_picture(&rgb, format));
-        Frame { index, pts, duration: None, picture: Arc::new(picture) }
+        Frame { index, pts, duration: None, picture: Arc::new(picture), alpha: None }
     };
     (0..count).map(one).collect()
 }
@@ -141,6 +141,7 @@ fn is_of(picture: &Picture, of_plan: &[Picture], number: usize) -> bool {
     codes.map(|(a, b)| a.abs_diff(*b)).max().unwrap() <= CODES
 }
 
+/// V24.
 #[test]
 fn memory_that_shrinks_in_mid_clip_costs_steps_and_no_picture() {
     let (shim, format) = (ShimDriver::new(), format(192, 128));
@@ -194,6 +195,7 @@ fn chosen(ladder: &Arc<Ladder>, free_bytes: u64, format: PictureFormat) -> (Vec<
             pts: Ratio::from_integer(i128::from(index)),
             duration: None,
             picture: Arc::clone(&picture),
+            alpha: None,
         };
         engine.submit(&frame(index), &frame(index + 1), &[0.5]).unwrap();
     }

@@ -54,7 +54,7 @@ fn frames(count: u64, width_px: usize, height_px: usize) -> Vec<Frame> {
     let one = |index| {
         let rgb = picture(width_px, height_px, 2.0 * index as f32, index);
         let (pts, picture) = (Ratio::from_integer(i128::from(index)), rgb_to_picture(&rgb, format));
-        Frame { index, pts, duration: None, picture: Arc::new(picture) }
+        Frame { index, pts, duration: None, picture: Arc::new(picture), alpha: None }
     };
     (0..count).map(one).collect()
 }

@@ -20,6 +20,7 @@ use slomod::report::{Holdout, Scores};
 
 use crate::common::layouts::ALL;
 use crate::network::{Graphs, cpu, cuda, network};
+use crate::schema;
 use crate::shim::driver::ShimDriver;
 use crate::shim::machine::on_gpu;
 
@@ -162,11 +163,21 @@ fn clip(folder: &Path, (width, height): (u32, u32), pixel_format: &str) -> Optio
     let settings =
         Settings { factor: Some(2), encoding, audio: Audio::Drop, ..Settings::default() };
     let (temporary, output) = (folder.join(".out"), folder.join("out.mkv"));
-    Some(Task { source, temporary, parts: None, segments: Rule::default(), output, settings })
+    Some(Task {
+        source,
+        temporary,
+        parts: None,
+        segments: Rule::default(),
+        output,
+        settings,
+        settings_sha256: None,
+    })
 }
 
 fn report(task: &Task, engine: &mut dyn Interpolator) -> Report {
-    convert(task, engine, &Arc::default(), &mut |_| {}).unwrap()
+    let report = convert(task, engine, &Arc::default(), &mut |_| {}).unwrap();
+    schema::valid(&report);
+    report
 }
 
 fn scores(task: &Task, engine: &mut dyn Interpolator) -> Holdout {
@@ -204,6 +215,7 @@ fn small() -> Network {
     network(&ALL[12], 71)
 }
 
+/// Q10.
 #[test]
 fn scores_of_a_clip_made_on_the_device_are_the_processors() {
     let network = small();

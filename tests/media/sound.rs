@@ -276,8 +276,8 @@ fn subtitles_attachments_and_chapters_are_carried_or_listed() {
     assert_eq!((action(&summary, 1).0, action(&summary, 2).0), ("copied", "copied"));
     assert_eq!(probed["streams"].as_array().unwrap().len(), 3);
     let (summary, _) = try_one("in.mkv", 1, Container::Mp4);
-    assert_eq!((action(&summary, 1).0, action(&summary, 2).0), ("exported", "dropped"));
-    assert_eq!(summary.sidecar.as_ref().unwrap().samples, 1);
+    assert_eq!((action(&summary, 1).0, action(&summary, 2).0), ("exported", "exported"));
+    assert_eq!(summary.sidecar.as_ref().unwrap().samples, 2);
     assert!(action(&summary, 1).1.contains("subrip"));
     let (summary, _) = try_one("in.mp4", 1, Container::Mp4);
     assert_eq!(action(&summary, 1).0, "copied");

@@ -11,6 +11,7 @@ use slomod::report::Report;
 
 use crate::place::*;
 
+/// V27.
 /// W33, below the daemon.
 #[test]
 fn a_worker_killed_at_any_moment_loses_one_segment_at_the_most() {

@@ -21,6 +21,7 @@ use slomod::pipeline::segments::Rule;
 
 use place::*;
 
+/// V27.
 #[test]
 fn a_clip_interrupted_after_every_segment_is_the_same_in_every_codec_and_container() {
     let place = Place::new();

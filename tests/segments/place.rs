@@ -65,6 +65,7 @@ impl Place {
             segments: SHORT,
             output,
             settings,
+            settings_sha256: None,
         }
     }
 }

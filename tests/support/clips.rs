@@ -40,7 +40,15 @@ impl Place {
         let temporary =
             self.path(&format!(".{}.1.1.slomod-tmp.mkv", output.display()).replace('/', ""));
         let segments = Rule { least: 10, most: 20 };
-        Task { source: source.into(), temporary, parts: None, segments, output, settings }
+        Task {
+            source: source.into(),
+            temporary,
+            parts: None,
+            segments,
+            output,
+            settings,
+            settings_sha256: None,
+        }
     }
 }
 

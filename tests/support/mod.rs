@@ -17,6 +17,7 @@ pub fn report(status: Status) -> Report {
             version: "0".into(),
             libavcodec: "0".into(),
             ffmpeg: "0".into(),
+            build: None,
         },
         host: Host { name: "h".into(), kernel: "k".into() },
         source: Source {
@@ -36,6 +37,7 @@ pub fn report(status: Status) -> Report {
             sample_aspect_ratio: None,
             color: None,
             fps: None,
+            fps_claimed: None,
             variable_rate: None,
             duration_s: None,
             frames: SourceFrames::default(),

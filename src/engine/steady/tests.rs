@@ -82,6 +82,7 @@ fn frames() -> Vec<Frame> {
         pts: Seconds::from_integer(i128::from(index)),
         duration: None,
         picture: Arc::new(Picture { format, planes: vec![vec![20 * index, 7 * index]] }),
+        alpha: None,
     };
     (0..8).map(one).collect()
 }
@@ -100,6 +101,7 @@ fn expected() -> Vec<Picture> {
     pairs.flat_map(|it| Blend.interpolate(&it[0], &it[1], &[0.25, 0.75]).unwrap()).collect()
 }
 
+/// V24.
 #[test]
 fn no_picture_is_lost_or_changed_on_the_way_down() {
     let rungs = vec![

@@ -1,0 +1,39 @@
+//! Settings that encoders are opened with.
+
+use crate::config::settings::{Codec, Encoding};
+
+/// Shortest side of a picture that FFV1 cuts into slices.
+const FFV1_SLICED_SIDE_PX: u32 = 16;
+
+/// The options of an encoder, as configured or by default.
+pub(super) fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> {
+    let (crf, preset) = match encoding.codec {
+        Codec::H264 => (18, "medium"),
+        Codec::H265 => (20, "medium"),
+        Codec::Av1 => (24, "8"),
+        // Slices, which version 3 has, lose pictures of a few pixels.
+        Codec::Ffv1 if short_side < FFV1_SLICED_SIDE_PX => {
+            return vec![("level", "1".to_owned())];
+        }
+        Codec::Ffv1 => return vec![("level", "3".to_owned()), ("slicecrc", "1".to_owned())],
+    };
+    let crf = encoding.crf.unwrap_or(crf);
+    let preset = encoding.preset.clone().unwrap_or_else(|| preset.to_owned());
+    vec![("crf", crf.to_string()), ("preset", preset)]
+}
+
+/// Options that keep an encoder from writing to standard error, and make the same pictures into the same packets: x265
+/// (3.5) weighs references by memory that nobody wrote, so that two runs differ at fades and cuts, and so does x264 (0.164)
+/// where it looks ahead with AVX-512.
+pub(super) fn fixed_options(codec: Codec, hdr: &str) -> Vec<(&'static str, String)> {
+    #[cfg(target_arch = "x86_64")]
+    let avx512 = std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let avx512 = false;
+    match codec {
+        // Only where there is more: named instructions are used whether a processor has them or not.
+        Codec::H264 if avx512 => vec![("x264-params", "asm=AVX2".to_owned())],
+        Codec::H265 => vec![("x265-params", format!("log-level=error:weightp=0{hdr}"))],
+        _ => Vec::new(),
+    }
+}

@@ -12,9 +12,11 @@ use std::sync::atomic::AtomicBool;
 
 use slomod::config::settings::{Codec, Device, Encoding, Settings};
 use slomod::engine;
+use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
 use slomod::pipeline::convert::convert;
+use slomod::quality::{Samples, compare};
 
-use clips::{Place, run, slow};
+use clips::{Place, decoded, run, slow};
 
 /// The network predicts steady motion better than blending, by this much.
 const GAIN_DB: f64 = 3.0;
@@ -47,6 +49,50 @@ fn in_steady_motion_the_network_beats_blending_and_repeating() {
     assert!(network.ssim_y > blend.ssim_y && blend.ssim_y > repeat.ssim_y);
 }
 
+/// Q11: what the starter weights make of a drawn triplet. Other weights have another figure, which is put here with them.
+#[test]
+fn a_drawn_triplet_has_its_known_psnr() {
+    const KNOWN_DB: f64 = 33.755;
+    let (width_px, height_px) = (160, 96);
+    // Waves that move to the right and a disk that moves down before them.
+    let drawn = |time: f64| {
+        let format = PictureFormat {
+            width_px,
+            height_px,
+            chroma: Chroma::Gbr,
+            matrix: Matrix::Bt709,
+            range: Range::Full,
+            depth: Depth::Eight,
+        };
+        let mut picture = Picture::zeroed(format);
+        for at in 0..width_px * height_px {
+            let (x, y) = ((at % width_px) as f64, (at / width_px) as f64);
+            let disk = (x - 80.0).powi(2) + (y - 30.0 - 3.0 * time).powi(2) < 400.0;
+            for (plane, samples) in picture.planes.iter_mut().enumerate() {
+                let phase = 0.12 * (x - 2.0 * time) + 0.07 * y + plane as f64;
+                let wave =
+                    128.0 + 70.0 * phase.sin() + 30.0 * (0.31 * (x - 2.0 * time) - 0.23 * y).cos();
+                samples[at] = if disk { (200.0 - 40.0 * plane as f64) as u8 } else { wave as u8 };
+            }
+        }
+        Arc::new(picture)
+    };
+    let frame = |index: u64| Frame {
+        index,
+        pts: Seconds::from_integer(i128::from(index)),
+        duration: None,
+        picture: drawn(index as f64),
+        alpha: None,
+    };
+    let settings = Settings { device: Device::Cpu, ..Settings::default() };
+    let mut network = engine::open(&settings).unwrap();
+    let made = network.interpolate(&frame(0), &frame(2), &[0.5]).unwrap();
+    let [truth, made] = [&*drawn(1.0), &made[0]].map(Samples::of_picture);
+    let db = compare(&truth, &made).rgb.psnr_db().unwrap();
+    println!("{db:.3} dB");
+    assert!((db - KNOWN_DB).abs() < 0.1, "{db:.3} dB");
+}
+
 /// Q07.
 #[test]
 fn triplets_with_a_cut_or_a_repeated_picture_inside_are_not_measured() {
@@ -71,15 +117,27 @@ fn triplets_with_a_cut_or_a_repeated_picture_inside_are_not_measured() {
 fn speeds_agree_with_frames_and_time() {
     let place = Place::new();
     let source = place.clip("in.mkv", &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1"]);
-    let report = run(&place.task(&source, "out.mkv", slow(4))).unwrap();
+    let clock = std::time::Instant::now();
+    let task = place.task(&source, "out.mkv", slow(4));
+    let report = run(&task).unwrap();
+    let outside = clock.elapsed().as_secs_f64();
+    // What the report calls its wall time is what passed out here, but for the report's own making and its check.
+    let wall_s = report.timing.wall_s;
+    assert!(wall_s <= outside && wall_s > 0.5 * outside, "{wall_s} of {outside} s");
     let (timing, total) = (&report.timing, report.output.as_ref().unwrap().frames.total as f64);
     let whole = timing.end_to_end_fps.unwrap() * timing.wall_s;
     assert!((whole / total - 1.0).abs() < 0.01, "{whole} for {total}");
-    // Each stage alone is no slower than all of it, for what went through it.
-    let end_to_end = timing.end_to_end_fps.unwrap();
-    assert!(timing.encode_fps.unwrap() >= end_to_end);
-    assert!(timing.decode_fps.unwrap() >= end_to_end / 4.0);
-    assert!(timing.look_fps.unwrap() >= end_to_end / 4.0);
+    // The frames are those that somebody else counts, and no stage worked longer than it all took.
+    assert_eq!(total as usize, decoded(&task.temporary).len());
+    let decoded = report.source.frames.decoded as f64;
+    for (stage, frames, fps) in [
+        ("decode", decoded, timing.decode_fps),
+        ("look", decoded, timing.look_fps),
+        ("encode", total, timing.encode_fps),
+    ] {
+        let busy = frames / fps.unwrap();
+        assert!(busy > 0.0 && busy <= outside, "{stage}: {busy} of {outside} s");
+    }
     let span = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let seconds = (span(&timing.finished) - span(&timing.started)).total(jiff::Unit::Second);
     assert!((seconds.unwrap() - timing.wall_s).abs() < 0.5 + 0.01 * timing.wall_s);

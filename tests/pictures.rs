@@ -176,6 +176,7 @@ fn triplets_that_cannot_be_used_are_named() {
     assert_eq!(nowhere.status.code(), Some(74), "{}", stderr(&nowhere));
 }
 
+/// Q11.
 /// 33.85 dB is the figure of the training run on this scene (models/README.md).
 #[test]
 fn the_starter_weights_reach_their_known_figure_on_venus() {

@@ -45,6 +45,7 @@ fn rgb_picture(rgb: &[u8], width_px: usize, height_px: usize) -> Picture {
     Picture { format, planes: vec![plane(1), plane(2), plane(0)] }
 }
 
+/// Q01.
 #[test]
 fn identical_pictures_have_no_psnr_and_an_ssim_of_one() {
     for (w, h) in [(64, 48), (11, 11), (5, 3), (1, 1)] {
@@ -56,6 +57,7 @@ fn identical_pictures_have_no_psnr_and_an_ssim_of_one() {
     }
 }
 
+/// Q02.
 #[test]
 fn a_constant_offset_has_the_psnr_of_the_formula() {
     for offset in [1_u8, 3, 17, 100] {
@@ -73,6 +75,7 @@ fn luma_of_rgb_is_bt601_full() {
     assert_eq!(slomod::quality::luma_of_rgb(&rgb), [76, 150, 29, 255, 18]);
 }
 
+/// Q04.
 /// `structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)` of
 /// scikit-image 0.26 (it crops 5 pixels itself); at 7x9, under its limit, the same formula with a 7x7 window in
 /// PyTorch's f64.
@@ -87,6 +90,7 @@ fn ssim_y_agrees_with_scikit_image() {
     }
 }
 
+/// Q05.
 /// In PyTorch's f64: `conv3d(pad(v, (5,) * 6, 'replicate'), window)` of v = a, b, aa, bb, ab over [c, h, w] / 255 with the
 /// window `g x g x g`, `g = exp(-(i - n // 2)^2 / 4.5)` normalised, n = 11 (at 7x9: 7), C1 = 1e-4, C2 = 9e-4.
 #[test]
@@ -110,6 +114,7 @@ fn ssim_of_bright_flat_pictures_keeps_its_digits() {
     assert!((measured - expected).abs() < SSIM_TOLERANCE, "{measured} for {expected}");
 }
 
+/// Q03.
 #[test]
 fn psnr_agrees_with_ffmpeg_on_every_plane() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use crate::ledger::{Ledger, is_leftover};
 use crate::place::{Place, clip, large, small};
 use crate::shim::{Action, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WORKER, WRITE};
 use crate::{start, status_line};
-use slomod::report::{Report, Status};
+use slomod::report::Status;
 use std::fs;
 use std::path::Path;
 
@@ -63,8 +63,7 @@ fn check_share(place: &Place, clips: usize) {
     let reports: Vec<_> = names.iter().filter(|it| it.ends_with(".json")).collect();
     assert_eq!(reports.len(), clips, "{names:?}\n{}", place.log());
     for name in reports {
-        let text = fs::read(place.path("share-out").join(name)).unwrap();
-        let report: Report = serde_json::from_slice(&text).unwrap();
+        let report = crate::place::schema::read(&place.path("share-out").join(name));
         assert_eq!(report.status, Status::Done);
         assert!(Path::new(&report.output.unwrap().path).is_file());
     }

@@ -82,7 +82,7 @@ pub async fn open(
 
 fn result(ended: Ended) -> Result<EngineDescription, DaemonError> {
     match ended {
-        Ended::Opened(description) => Ok(description),
+        Ended::Opened(description) => Ok(*description),
         Ended::Failed(failure) => Err(DaemonError::Engine {
             reason: failure.message,
             consequence: failure.consequence,

@@ -69,7 +69,7 @@ pub enum Ended {
     /// A video, and whether its container says how much belongs to it.
     Probed(Extent),
     /// Device and weights work.
-    Opened(EngineDescription),
+    Opened(Box<EngineDescription>),
     /// It did not work, and the worker said why.
     Failed(Box<Failure>),
     /// The worker died, or said something that makes no sense.
@@ -207,7 +207,7 @@ fn final_message(message: Message) -> Ended {
     match message {
         Message::Report(report) => Ended::Report(report),
         Message::Probed(extent) => Ended::Probed(extent),
-        Message::Opened(description) => Ended::Opened(description),
+        Message::Opened(description) => Ended::Opened(Box::new(description)),
         Message::Failed(failure) => Ended::Failed(failure),
         Message::Progress(_) | Message::Engine(_) | Message::Memory(_) => {
             Ended::Crashed("progress is no end".into())

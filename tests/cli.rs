@@ -226,7 +226,8 @@ fn help_is_there_for_every_command() {
     let all = String::from_utf8_lossy(&slomod(&["--help"]).stdout).into_owned();
     let lines = all.lines().filter_map(|it| it.strip_prefix("  "));
     let listed = lines.filter(|it| it.starts_with(char::is_alphabetic));
-    for command in listed.filter_map(|it| it.split_whitespace().next()) {
+    let words = listed.filter_map(|it| it.split_whitespace().next());
+    for command in words.filter(|it| *it != "help") {
         assert_eq!(code(&slomod(&[command, "--help"])), 0, "{command}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured of whole clips: the network against its baselines, what is left out, speeds, the encoder by itself.
+//! What is measured and said of whole clips: the network against its baselines, what is left out, speeds, the encoder by itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use slomod::config::settings::{Codec, Device, Encoding, Settings};
-use slomod::engine;
+use slomod::engine::blend::Blend;
+use slomod::engine::{self, EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
 use slomod::pipeline::convert::convert;
 use slomod::quality::{Samples, compare};
@@ -160,4 +161,33 @@ fn the_encoder_is_measured_by_itself() {
     let (good, poor) = (with(Codec::H264, Some(12)).scores, with(Codec::H264, Some(40)).scores);
     assert!(good.psnr_rgb_db > poor.psnr_rgb_db && good.ssim_y > poor.ssim_y);
     assert!(good.psnr_rgb_db.unwrap() > 35.0 && poor.psnr_rgb_db.unwrap() < 35.0);
+}
+
+/// Blends, as a network would of which something is left out.
+struct Noted;
+
+impl Interpolator for Noted {
+    fn interpolate(
+        &mut self,
+        a: &Frame,
+        b: &Frame,
+        t: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        Blend.interpolate(a, b, t)
+    }
+
+    fn description(&self) -> EngineDescription {
+        EngineDescription { model_notes: vec!["left out".into()], ..Blend.description() }
+    }
+}
+
+#[test]
+fn what_the_engine_leaves_out_of_a_network_is_a_warning() {
+    let place = Place::new();
+    let graph = "testsrc2=s=64x48:r=25:d=0.2";
+    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
+    let task = place.task(&source, "out.mkv", slow(2));
+    let report = convert(&task, &mut Noted, &Arc::default(), &mut |_| {}).unwrap();
+    let said = report.warnings.iter().filter(|it| it.code == "model_note");
+    assert_eq!(said.map(|it| it.message.as_str()).collect::<Vec<_>>(), ["left out"]);
 }

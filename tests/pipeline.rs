@@ -361,35 +361,6 @@ impl<F: FnMut() + Send> Interpolator for Meddler<F> {
     }
 }
 
-/// Blends, as a network would of which something is left out.
-struct Noted;
-
-impl Interpolator for Noted {
-    fn interpolate(
-        &mut self,
-        a: &Frame,
-        b: &Frame,
-        t: &[f32],
-    ) -> Result<Vec<Picture>, EngineError> {
-        Blend.interpolate(a, b, t)
-    }
-
-    fn description(&self) -> EngineDescription {
-        EngineDescription { model_notes: vec!["left out".into()], ..Blend.description() }
-    }
-}
-
-#[test]
-fn what_the_engine_leaves_out_of_a_network_is_a_warning() {
-    let place = Place::new();
-    let graph = "testsrc2=s=64x48:r=25:d=0.2";
-    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
-    let task = place.task(&source, "out.mkv", slow(2));
-    let report = convert(&task, &mut Noted, &Arc::default(), &mut |_| {}).unwrap();
-    let said = report.warnings.iter().filter(|it| it.code == "model_note");
-    assert_eq!(said.map(|it| it.message.as_str()).collect::<Vec<_>>(), ["left out"]);
-}
-
 /// Blends, and hands pictures over only when several more were asked for.
 #[derive(Default)]
 struct Late(VecDeque<Picture>);

@@ -303,7 +303,7 @@ fn av1_says_why_it_does_not_take_tiny_pictures() {
     let info = media::probe(&source).unwrap();
     let out = dir.path().join("out.mp4");
     match Writer::create(&out, &info, &spec(Codec::Av1, Container::Mp4)) {
-        Err(MediaError::Encoder { encoder, reason }) => {
+        Err(MediaError::Unencodable { encoder, reason }) => {
             assert_eq!(encoder, "libsvtav1");
             assert!(reason.contains("64"), "{reason}");
             assert!(!out.exists());

@@ -14,6 +14,7 @@ use slomod::daemon::{DaemonError, run};
 use slomod::engine::open::ON_THE_CPU;
 use slomod::engine::{DeviceMemory, EngineDescription};
 use slomod::error::{Classify as _, Consequence, ExitCode};
+use slomod::media::complete::Extent;
 
 use crate::place::{Place, small};
 use crate::{ok, status};
@@ -92,11 +93,12 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
         "read -r request\n\
          case $request in\n\
          '{{\"open\"'*) echo '{}' ;;\n\
-         '{{\"probe\"'*) echo '\"probed\"' ;;\n\
+         '{{\"probe\"'*) echo '{}' ;;\n\
          *processor*) echo '{}'; {}; echo '{failed}' ;;\n\
          *) echo '{}'; {}; echo '{}'; {}; echo '{failed}' ;;\n\
          esac",
         opened("cuda", "NVIDIA H100", None),
+        line(&Message::Probed(Extent::Said)),
         engine("cpu", None),
         wait("three"),
         engine("cuda", Some(memory(1000))),

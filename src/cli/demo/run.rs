@@ -64,6 +64,10 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
         let message = format!("{}: cannot be read: {error}", own.display());
         return Err(CliError::new(ExitCode::IoError, message));
     }
+    // A daemon waits for what does not open yet; here nobody writes on.
+    if let Some(own) = &args.clip {
+        crate::media::probe(own).map_err(|error| CliError::of(&error))?;
+    }
     let demo = folder::prepare(&args.dir)?;
     let scene = args.clip.is_none().then(Scene::new);
     let source = match (&args.clip, &scene) {
@@ -104,9 +108,9 @@ fn configuration(args: &DemoArgs, demo: &DemoFolder) -> Result<String, CliError>
         }
     };
     Ok(format!(
-        "[daemon]\nstate_dir = {}\ndevice = \"{}\"\nmodel = {model}\nsettle = \"{SETTLE}\"\n\n\
-         [[watch]]\npath = {}\noutput = {}\nmode = \"slow\"\nfactor = {}\n\
-         # Any name will do: it is not for the name that this clip is here.\nextensions = []\n",
+        "[daemon]\nstate_dir = {}\ndevice = \"{}\"\nmodel = {model}\nsettle = \"{SETTLE}\"\n\
+         # It is not for its name that the clip is here.\nextensions = []\n\n\
+         [[watch]]\npath = {}\noutput = {}\nmode = \"slow\"\nfactor = {}\n",
         quoted(&demo.state),
         args.device,
         quoted(&demo.drop),

@@ -115,6 +115,38 @@ fn wrong_arguments_end_with_64() {
     assert_eq!(names(folder.path()), ["in.mp4"]);
 }
 
+/// Bytes that a conversion had at the most.
+fn peak_bytes(folder: &Path, source: &str, args: &[&str]) -> u64 {
+    let input = folder.join("source.mp4");
+    let drawn = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", source, "-preset", "ultrafast"])
+        .arg(&input)
+        .status()
+        .unwrap();
+    assert!(drawn.success());
+    let (input, output) = (input.to_str().unwrap(), folder.join("out.mp4"));
+    let ends = ["convert", input, "--output", output.to_str().unwrap(), "--overwrite", "--json"];
+    let run = slomod(&[&ends[..], &["--device", "cpu", "--preset", "ultrafast"], args].concat());
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    printed["timing"]["rss_peak_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn memory_is_bounded_and_does_not_grow_with_the_clip() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = peak_bytes(folder.path(), "testsrc2=s=1920x1080:r=25:d=0.16", &["--factor", "2"]);
+    println!("1920x1080 with the network: {} MB", full / 1_000_000);
+    assert!(full < 1_500_000_000, "{full} bytes");
+    let of_length = |seconds: u32| {
+        let source = format!("testsrc2=s=96x64:r=25:d={seconds}");
+        peak_bytes(folder.path(), &source, &["--factor", "2", "--model", "blend"])
+    };
+    let (short, long) = (of_length(4), of_length(120));
+    println!("100 frames: {} MB, 3000 frames: {} MB", short / 1_000_000, long / 1_000_000);
+    assert!(long < short + 32_000_000, "{short} bytes, then {long}");
+}
+
 #[test]
 fn a_report_is_written_where_it_is_asked_for_also_of_a_failure() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,8 +7,6 @@ cd "$(dirname "$0")/.."
 bundle=target/gpu-bundle
 benches/static_ffmpeg.sh
 export PKG_CONFIG_PATH=$PWD/target/ffmpeg-static/lib/pkgconfig SLOMOD_REQUIRE_KERNELS=1
-# What two binaries share is in both; this makes them a fifth smaller.
-export CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 # A target folder of its own: FFmpeg is linked in another way there.
 build=(--locked --release --features static-ffmpeg --target-dir target/gpu-build --message-format=json-render-diagnostics)
 
@@ -29,7 +27,8 @@ mkdir -p "$bundle/golden"
     # `cargo bench` knows no --release.
     cargo bench "${build[@]:0:1}" "${build[@]:2}" --no-run --bench gpu
 } | executables | sort -u | grep -v "^slomod " | while read -r name path; do
-    strip -o "$bundle/$name" "$path"
+    # To half its size: FFmpeg and the kernels are in both programs.
+    strip -o "$bundle/$name" "$path" && gzip -9 -n "$bundle/$name"
 done
 cp benches/pytorch.py benches/pytorch_gpu.py benches/confined.py "$bundle/"
 cp benches/gpu_check.sh "$bundle/gpu-check"

@@ -10,6 +10,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/results}
 mkdir -p "$out"
 cd "$here" || exit 1
+for program in gpu kernels; do
+    [ -x "$program" ] || { gzip -dc "$program.gz" >"$program" && chmod +x "$program"; } || exit 1
+done
 export SLOMOD_TEST_DEVICE=cuda SLOMOD_GOLDEN="$here/golden"
 : >"$out/steps"
 

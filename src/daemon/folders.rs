@@ -51,15 +51,6 @@ impl Folders {
     /// The folders are those of `config` from now on. Those that are configured as before are not touched, and every folder
     /// keeps its number.
     pub fn reload(&mut self, config: &Config, watches: &Watches, now: Instant) -> Changes {
-        let Self {
-            poll_interval,
-            scan_interval,
-            settle,
-            network_settle,
-            unsized_settle,
-            grace,
-            ..
-        } = Self::new(config, now);
         let mut changes = Changes::default();
         for (index, folder) in self.list.iter_mut().enumerate() {
             let watch = config.watches.iter().find(|it| it.path == folder.watch.path);
@@ -97,15 +88,7 @@ impl Folders {
             }
         }
         let list = std::mem::take(&mut self.list);
-        *self = Self {
-            list,
-            poll_interval,
-            scan_interval,
-            settle,
-            network_settle,
-            unsized_settle,
-            grace,
-        };
+        *self = Self { list, ..Self::new(config, now) };
         changes
     }
 

@@ -38,6 +38,14 @@ fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDes
     }
 }
 
+/// A GPU where there is one, looked for often.
+fn take_any_device(place: &Place) {
+    let path = place.path("slomod.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"cpu\"", "\"auto\"").replace("\"500ms\"", "\"50ms\"");
+    fs::write(&path, text).unwrap();
+}
+
 fn line(message: &Message) -> String {
     serde_json::to_string(message).unwrap()
 }
@@ -137,10 +145,7 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
 fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
-    let path = place.path("slomod.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let text = text.replace("\"cpu\"", "\"auto\"").replace("\"500ms\"", "\"50ms\"");
-    fs::write(&path, text).unwrap();
+    take_any_device(&place);
     let script = format!(
         "read -r request; if [ -e '{}' ]; then echo '{}'; else echo '{}'; fi",
         place.path("gpu").display(),
@@ -167,10 +172,7 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
 fn a_module_that_was_loaded_after_the_start_and_cannot_be_used_has_the_service_started_anew() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
-    let path = place.path("slomod.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let text = text.replace("\"cpu\"", "\"auto\"").replace("\"500ms\"", "\"50ms\"");
-    fs::write(&path, text).unwrap();
+    take_any_device(&place);
     let looks = place.path("looks");
     let answer = opened("cpu", "a processor", Some("no access"));
     let daemon =

@@ -286,7 +286,7 @@ fn brightness_goes_on_from_real_to_made_frames() {
     let mut network = engine::open(&settings).unwrap();
     let place = Place::new();
     for (name, matrix, range) in [("601", "smpte170m", "tv"), ("709", "bt709", "pc")] {
-        let graph = "gradients=s=96x64:r=25:d=0.16:speed=0.05:c0=gray:c1=white:x0=5:y0=5";
+        let graph = "gradients=seed=7:s=96x64:r=25:d=0.16:speed=0.05:c0=gray:c1=white:x0=5:y0=5";
         let scale = format!("scale=out_color_matrix={matrix}:out_range={range}");
         let graph = format!("{graph},{scale},format=yuv420p");
         let tags = ["-colorspace", matrix, "-color_range", range, "-c:v", "ffv1"];

@@ -143,14 +143,13 @@ impl Transcoder {
             if flush(graph).is_err() {
                 self.damaged += 1;
             }
-            let rate = i128::from(shape.rate);
+            let rate = shape.rate;
             self.pull()?;
             if let Some(stretcher) = &mut self.stretcher {
                 stretcher.finish(&mut self.waiting);
             }
-            let scale = self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), rate);
-            let shown = (self.placed - self.padding).max(0);
-            let whole = raw::ticks(scale * i128::from(shown), Ratio::from_integer(1));
+            let shown = i128::from((self.placed - self.padding).max(0));
+            let whole = raw::ticks(self.scale(rate) * shown, Ratio::from_integer(1));
             self.end = Some(whole);
             let left = usize::try_from(whole - self.encoded).unwrap_or(0);
             for channel in &mut self.waiting {
@@ -238,13 +237,21 @@ impl Transcoder {
     fn feed(&mut self, mut frame: Audio, muxer: &mut Muxer) -> Result<(), MediaError> {
         frame.set_pts(Some(self.placed));
         self.placed += i64::try_from(frame.samples()).unwrap_or(0);
-        if let Some((graph, _)) = &mut self.graph {
-            let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug).map_err(refused)?;
-            source.source().add(&frame).map_err(refused)?;
-        }
+        let Some((graph, shape)) = &mut self.graph else { return Ok(()) };
+        let rate = shape.rate;
+        let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug).map_err(refused)?;
+        source.source().add(&frame).map_err(refused)?;
         self.pull()?;
         let size = usize::try_from(self.encoder.frame_size()).unwrap_or(0).max(1);
-        self.encode(size, muxer)
+        // What is not shown if nothing follows must not be encoded before that is known.
+        let padding =
+            raw::ticks(self.scale(rate) * i128::from(self.padding), Ratio::from_integer(1));
+        self.encode(size + usize::try_from(padding).unwrap_or(0), muxer)
+    }
+
+    /// Encoded samples for each of the source's, which has `rate` of them a second.
+    fn scale(&self, rate: i32) -> Seconds {
+        self.stretch * Ratio::new(i128::from(self.encoder_shape.rate), i128::from(rate))
     }
 
     /// Takes what the graph has ready.

@@ -24,6 +24,7 @@ use crate::daemon::space;
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::watch::leads_out;
+use crate::daemon::weights;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::pipeline::Task;
 use crate::pipeline::parts;
@@ -315,11 +316,12 @@ impl Job {
         }
     }
 
-    /// Whether what hangs is the folder or its output, and so not the clip's doing.
+    /// Whether what hangs is the folder, its output or its weights, and so not the clip's doing.
     fn waits_for_its_folders(&self) -> bool {
         let now = Instant::now();
         let hangs = |folder| self.shop.errands.hangs_in(folder, now);
-        hangs(&self.watch.path) || hangs(&self.watch.output)
+        let weights = weights::file_of(&self.watch);
+        hangs(&self.watch.path) || hangs(&self.watch.output) || weights.is_some_and(hangs)
     }
 
     async fn conclude(&self, task: &Task, ended: Ended) -> Attempt {

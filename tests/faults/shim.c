@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@
 #include <linux/seccomp.h>
 
 enum { OPEN_READ = 1, OPEN_WRITE = 2, READ = 4, WRITE = 8, SYNC = 16, RENAME = 32, UNLINK = 64, TRUNCATE = 128,
-       MKDIR = 256, STAT = 512 };
+       MKDIR = 256, STAT = 512, WATCH = 1024 };
 enum { DAEMON = 1, WORKER = 2 };
 // From SLOW down: a pause of as many milliseconds as it is less than that.
 enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, SLOW = -1000 };
@@ -155,6 +156,9 @@ int ftruncate(int fd, off_t size) { FAIL(fault_of_file(TRUNCATE, fd)); return RE
 int ftruncate64(int fd, off64_t size) { FAIL(fault_of_file(TRUNCATE, fd)); return REAL(ftruncate64)(fd, size); }
 int rename(const char *from, const char *to) { FAIL(fault(RENAME, from, to)); return REAL(rename)(from, to); }
 int unlink(const char *path) { FAIL(fault(UNLINK, path, NULL)); return REAL(unlink)(path); }
+int inotify_add_watch(int fd, const char *path, uint32_t mask) {
+    FAIL(fault(WATCH, path, NULL)); return REAL(inotify_add_watch)(fd, path, mask);
+}
 int mkdir(const char *path, mode_t mode) { FAIL(fault(MKDIR, path, NULL)); return REAL(mkdir)(path, mode); }
 int statx(int folder, const char *restrict path, int flags, unsigned mask, struct statx *restrict to) {
     if (*path) FAIL(fault(STAT, path, NULL));

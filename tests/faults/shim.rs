@@ -27,6 +27,8 @@ pub const UNLINK: u32 = 64;
 pub const TRUNCATE: u32 = 128;
 pub const MKDIR: u32 = 256;
 pub const STAT: u32 = 512;
+/// Adding a watch for change events.
+pub const WATCH: u32 = 1024;
 /// Everything that a full disk can refuse.
 pub const GROWING: u32 = OPEN_WRITE | WRITE | SYNC | RENAME | TRUNCATE | MKDIR;
 

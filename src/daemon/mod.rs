@@ -86,7 +86,6 @@ pub mod scan;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
-mod space;
 mod trouble;
 pub mod verdict;
 pub mod watch;

@@ -30,7 +30,7 @@ enum { OPEN_READ = 1, OPEN_WRITE = 2, READ = 4, WRITE = 8, SYNC = 16, RENAME = 3
        MKDIR = 256, STAT = 512, WATCH = 1024 };
 enum { DAEMON = 1, WORKER = 2 };
 // From SLOW down: a pause of as many milliseconds as it is less than that.
-enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, SLOW = -1000 };
+enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, BUS = -5, SLOW = -1000 };
 enum { RULES = 15, RULE_BYTES = 512, PATH_BYTES = 448 };
 
 struct rule {
@@ -84,6 +84,12 @@ static void nap(long milliseconds) {
     nanosleep(&pause, NULL);
 }
 
+// As where a mapped file was cut: the page is not there.
+static void bus_error(void) {
+    volatile const char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, memfd_create("empty", MFD_CLOEXEC), 0);
+    (void)*page;
+}
+
 // 0, or the error that the call is to fail with.
 static int fault(uint32_t operation, const char *path, const char *other) {
     if (!path) return 0;
@@ -99,6 +105,7 @@ static int fault(uint32_t operation, const char *path, const char *other) {
         case ABORT: abort();
         case HANG: for (;;) pause();
         case KILL: syscall(SYS_kill, getpid(), SIGKILL); for (;;) pause();
+        case BUS: bus_error(); break;
         case HOLD: while (rule->active && rule->action == HOLD) nap(2); break;
         default:
             if (action > SLOW) return action;

@@ -47,6 +47,8 @@ pub enum Action {
     Hang,
     /// The process is killed in this moment.
     Kill,
+    /// Ends the process by SIGBUS.
+    BusError,
     /// Waits until its rule is removed or another takes its place, and then does its work.
     Hold,
     /// Does its work this many milliseconds later.
@@ -115,6 +117,7 @@ impl Rule {
             Action::Hang => -2,
             Action::Kill => -3,
             Action::Hold => -4,
+            Action::BusError => -5,
             Action::Slow(milliseconds) => SLOW - i32::from(milliseconds),
         };
         let mut bytes = Vec::new();

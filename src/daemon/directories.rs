@@ -74,12 +74,6 @@ impl Directories {
         self.by_path.contains_key(directory)
     }
 
-    /// Whether `directory` was entered and has events.
-    #[must_use]
-    pub fn is_watched(&self, directory: &Path) -> bool {
-        self.by_path.get(directory).is_some_and(|it| it.way.is_ok())
-    }
-
     /// Forgets `directory` and everything below it; returns those that had a watch.
     #[must_use]
     pub fn forget(&mut self, directory: &Path) -> Vec<PathBuf> {

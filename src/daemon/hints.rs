@@ -21,7 +21,7 @@ use crate::config::file::WatchBy;
 use crate::daemon::directories::{Directories, Ways, Why};
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
-use crate::daemon::watcher::{Change, Event, Life, Said, Watcher};
+use crate::daemon::watcher::{self, Change, Event, Said, Watcher};
 
 /// Paths that wait to be looked at; more than these, and everything is scanned.
 const HINTS: usize = 65_536;
@@ -47,7 +47,7 @@ pub struct Watches(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    watcher: Result<(Watcher, Life), String>,
+    watcher: Watcher,
     state: Arc<State>,
 }
 
@@ -73,8 +73,7 @@ impl Hints {
         let state =
             Arc::new(State { extensions: Mutex::new(extensions.to_owned()), ..State::default() });
         let handler = Arc::clone(&state);
-        let watcher = Watcher::start(move |watcher, said| handler.take_in(watcher, said))
-            .map_err(|error| format!("no change events ({error}; fs.inotify.max_user_instances)"));
+        let watcher = Watcher::new(move |watcher, said| handler.take_in(watcher, said));
         Self { watches: Watches(Arc::new(Shared { watcher, state })) }
     }
 
@@ -113,7 +112,7 @@ impl Hints {
 
 impl Watches {
     /// A scan of the watched folder `root` is about to read `directory`: from now on its changes give hints, or it is
-    /// listed as polled. It waits for no other scan.
+    /// listed as polled. It waits for no scan of another folder.
     pub fn enter(&self, root: &Path, directory: &Path, by: WatchBy) {
         let network = filesystem::network_name(directory);
         let polled = match (by, network) {
@@ -123,24 +122,23 @@ impl Watches {
         };
         let Shared { watcher, state } = &*self.0;
         state.map().is_on(directory, network);
-        let problem = match (polled, watcher) {
-            (Some(why), _) => Some(why),
-            (None, Err(problem)) => Some(Why::Failed(problem.clone())),
-            (None, Ok((watcher, _))) => {
-                // First, so that an event that comes at once finds it.
-                state.map().put(root, directory, Ok(()));
-                let added = watcher.add(directory);
-                let map = state.map();
-                match added {
-                    Ok(()) if map.holds(directory) => return,
-                    // It was forgotten meanwhile.
-                    Ok(()) => return watcher.remove(directory),
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                        Some(Why::NoWatchLeft)
-                    }
-                    // The scan will meet that.
-                    Err(error) if is_gone(&error) => None,
-                    Err(error) => Some(Why::Failed(error.to_string())),
+        let problem = if let Some(why) = polled {
+            Some(why)
+        } else {
+            // First, so that an event that comes at once finds it.
+            state.map().put(root, directory, Ok(()));
+            let added = watcher.add(root, directory);
+            let map = state.map();
+            match added {
+                Ok(()) if map.holds(directory) => return,
+                // It was forgotten meanwhile.
+                Ok(()) => return watcher.remove(directory),
+                Err(error) if watcher::is_no_watch_left(&error) => Some(Why::NoWatchLeft),
+                // The scan will meet that.
+                Err(error) if watcher::is_no_directory(&error) => None,
+                Err(error) => {
+                    let limit = "fs.inotify.max_user_instances";
+                    Some(Why::Failed(format!("no change events ({error}; {limit})")))
                 }
             }
         };
@@ -149,7 +147,7 @@ impl Watches {
             Some(why) => map.put(root, directory, Err(why)),
             None => map.remove(directory),
         };
-        if was_watched && let Ok((watcher, _)) = watcher {
+        if was_watched {
             // There is none where it could not be added.
             watcher.remove(directory);
         }
@@ -163,6 +161,7 @@ impl Watches {
     /// Nothing of the watched folder `root` is watched any more. Does not wait for file systems.
     pub fn forget_root(&self, root: &Path) {
         self.end(|map| map.forget_root(root));
+        self.0.watcher.remove_root(root);
     }
 
     /// Ends the watches of the directories that `forget` takes out.
@@ -170,9 +169,7 @@ impl Watches {
         let Shared { watcher, state } = &*self.0;
         let mut map = state.map();
         let ended = forget(&mut map);
-        if let Ok((watcher, _)) = watcher {
-            ended.iter().for_each(|path| watcher.remove(path));
-        }
+        ended.iter().for_each(|path| watcher.remove(path));
     }
 
     /// Whether `directory` is on the file system of a network; `None` where no scan entered it.
@@ -243,22 +240,16 @@ impl State {
     }
 
     fn happened(&self, watcher: &Watcher, event: &Event) {
-        let Event { path, change, is_directory } = event;
+        let Event { path, change, may_be_directory } = event;
         let mut map = self.map();
-        let is_gone = match change {
-            Change::MovedAway | Change::Removed | Change::Unmounted => true,
-            // The directory that it lies in says so as well, by the name that it had.
-            Change::DirectoryGone if path.parent().is_some_and(|it| map.is_watched(it)) => return,
-            Change::DirectoryGone => true,
-            Change::Written | Change::Made | Change::MovedIn | Change::Attributes => false,
-        };
+        let is_gone = *change == Change::Gone;
         let was_held = map.holds(path);
         if was_held && is_gone {
             map.forget(path).iter().for_each(|ended| watcher.remove(ended));
         }
         drop(map);
         let name = Path::new(path.file_name().unwrap_or_default());
-        let may_hold_clips = *is_directory && !is_gone && ignore::enters(name);
+        let may_hold_clips = *may_be_directory && ignore::enters(name);
         if was_held || may_hold_clips || ignore::gives_hints(name, &locked(&self.extensions)) {
             self.tell(Hint { path: path.clone(), moved_in: *change == Change::MovedIn });
         }
@@ -443,8 +434,7 @@ mod tests {
             state.tell(Hint { path: number.to_string().into(), moved_in: false });
         }
         assert_eq!(place.hints.take_overflows(), 1);
-        let Ok((watcher, _)) = &place.hints.watches().0.watcher else { panic!("no watcher") };
-        state.take_in(watcher, Said::Lost);
+        state.take_in(&place.hints.watches().0.watcher, Said::Lost);
         assert_eq!(place.hints.take_overflows(), 1);
         assert_eq!(place.hints.take_overflows(), 0);
     }

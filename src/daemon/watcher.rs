@@ -1,41 +1,25 @@
-//! The kernel's change events (inotify). Any thread adds and ends watches, and none waits for another: to add one a path is
-//! looked up, which a share whose server is gone does not answer, and meanwhile events of all others come as ever.
+//! The kernel's change events. Each watched folder has a watcher and a thread of its own, which adds and ends its watches:
+//! to add one a path is looked up, which a share whose server is gone does not answer, and then its folder alone waits.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
-use rustix::event::{PollFd, PollFlags, poll};
-
-/// Room for the events of one reading: hundreds of them, each with a name.
-const BUFFER_BYTES: usize = 64 << 10;
-/// Pause after a reading that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+use notify::event::{AccessKind, AccessMode, CreateKind, MetadataKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was written, or closed by somebody who could write.
-    Written,
-    /// It was made or linked.
-    Made,
+    /// It was written, made or linked, or has other rights.
+    Changed,
     /// It was moved to this name.
     MovedIn,
-    /// It was moved away from this name.
-    MovedAway,
-    /// It was removed.
-    Removed,
-    /// Its rights, times or links are others.
-    Attributes,
-    /// The watched directory itself was moved away or removed.
-    DirectoryGone,
-    /// What was mounted at the watched directory, or above it, was taken away.
-    Unmounted,
+    /// It was moved away from this name, removed, or what is mounted there was taken away.
+    Gone,
 }
 
 /// An event of a watched directory.
@@ -45,8 +29,9 @@ pub struct Event {
     pub path: PathBuf,
     /// What happened.
     pub change: Change,
-    /// Whether it is a directory.
-    pub is_directory: bool,
+    /// Whether it may be a directory: of what was made the event says so; of what was moved, and of other rights, whoever
+    /// looks at the path finds out.
+    pub may_be_directory: bool,
 }
 
 /// What a watcher says.
@@ -58,200 +43,218 @@ pub enum Said {
     Lost,
 }
 
+/// Called by the threads that bring events; it must wait for no file system.
+type Handler = dyn Fn(&Watcher, Said) + Send + Sync;
+
 /// The watches of directories; clones are the same watcher.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Watcher {
-    watches: Watches,
-    names: Arc<Mutex<Names>>,
+    handler: Arc<Handler>,
+    roots: Arc<Mutex<Roots>>,
 }
 
-/// The thread that brings events lives as long as this.
-#[derive(Debug)]
-pub struct Life {
-    /// The thread sees at its other end that this one is gone.
-    _end: UnixStream,
+#[derive(Default)]
+struct Roots {
+    /// Of each watched folder, its thread.
+    threads: HashMap<PathBuf, Sender<Order>>,
+    /// Of each watched directory, the folder whose thread has its watch.
+    held: HashMap<PathBuf, Arc<Path>>,
 }
 
-/// Directories by watch and watches by directory: what is in one is in the other.
-#[derive(Debug, Default)]
-struct Names {
-    paths: HashMap<WatchDescriptor, Arc<Path>>,
-    watches: HashMap<Arc<Path>, WatchDescriptor>,
+impl Roots {
+    /// Asks the thread that has the watch of `directory` to end it, if that is another than that of `but`.
+    fn remove(&mut self, directory: &Path, but: Option<&Path>) {
+        if let Some(root) = self.held.get(directory).filter(|root| Some(&***root) != but) {
+            if let Some(thread) = self.threads.get(&**root) {
+                // A thread that has ended watches nothing.
+                let _ = thread.send(Order::Remove(directory.to_owned()));
+            }
+            self.held.remove(directory);
+        }
+    }
+}
+
+/// What a folder's thread is asked for.
+enum Order {
+    Add(PathBuf, Sender<notify::Result<()>>),
+    Remove(PathBuf),
 }
 
 impl Watcher {
-    /// Starts the thread that hands events, and the watcher itself, to `handler`, which must not wait for file systems.
+    /// Events go to `handler`, with the watcher itself.
+    pub fn new(handler: impl Fn(&Self, Said) + Send + Sync + 'static) -> Self {
+        Self { handler: Arc::new(handler), roots: Arc::default() }
+    }
+
+    /// From now on what happens in `directory` of the watched folder `root` gives events. May wait for its file system, and
+    /// for others of that folder.
     ///
     /// # Errors
-    /// The system's, such as at the limit of instances (`fs.inotify.max_user_instances`).
-    pub fn start(
-        mut handler: impl FnMut(&Self, Said) + Send + 'static,
-    ) -> io::Result<(Self, Life)> {
-        let mut inotify = Inotify::init()?;
-        let (end, ended) = UnixStream::pair()?;
-        let watcher = Self { watches: inotify.watches(), names: Arc::default() };
-        let own = watcher.clone();
-        thread::Builder::new().name("change events".into()).spawn(move || {
-            let mut buffer = vec![0; BUFFER_BYTES];
-            while is_readable(&inotify, &ended) {
-                match inotify.read_events(&mut buffer) {
-                    Ok(events) => events.for_each(|event| {
-                        if let Some(said) = translate(&event, &own.names) {
-                            handler(&own, said);
-                        }
-                    }),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => {
-                        handler(&own, Said::Lost);
-                        thread::sleep(PAUSE);
-                    }
-                }
+    /// The system's: at the limit of watches [`ErrorKind::MaxFilesWatch`], at that of instances
+    /// (`fs.inotify.max_user_instances`) one of input and output.
+    pub fn add(&self, root: &Path, directory: &Path) -> notify::Result<()> {
+        let (answer, answered) = mpsc::channel();
+        let mut roots = self.roots();
+        let thread = match roots.threads.get(root) {
+            Some(thread) => thread.clone(),
+            None => {
+                let thread = self.start()?;
+                roots.threads.insert(root.to_owned(), thread.clone());
+                thread
             }
-        })?;
-        Ok((watcher, Life { _end: end }))
+        };
+        // It may have been another folder's, as folders may lie in each other.
+        roots.remove(directory, Some(root));
+        roots.held.insert(directory.to_owned(), root.into());
+        let sent = thread.send(Order::Add(directory.to_owned(), answer));
+        drop(roots);
+        let ended = || notify::Error::io(io::Error::other("the thread of the watches has ended"));
+        sent.map_err(|_| ended())?;
+        answered.recv().map_err(|_| ended())?
     }
 
-    /// From now on what happens in `directory` gives events. May wait for its file system.
-    ///
-    /// # Errors
-    /// The system's: `StorageFull` at the limit of watches.
-    pub fn add(&self, directory: &Path) -> io::Result<()> {
-        let mask = WatchMask::ATTRIB
-            | WatchMask::CREATE
-            | WatchMask::DELETE
-            | WatchMask::MODIFY
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MOVE
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
-        let mut watches = self.watches.clone();
-        let watch = watches.add(directory, mask)?;
-        if let Some(other) = locked(&self.names).put(watch, directory.into()) {
-            // The directory that had this name before. It may have gone, and its watch with it.
-            let _ = watches.remove(other);
-        }
-        Ok(())
-    }
-
-    /// What happens in `directory` gives no more events. Does not wait for file systems.
+    /// What happens in `directory` gives no more events. Does not wait.
     pub fn remove(&self, directory: &Path) {
-        if let Some(watch) = locked(&self.names).take(directory) {
-            // The kernel may have ended it already.
-            let _ = self.watches.clone().remove(watch);
+        self.roots().remove(directory, None);
+    }
+
+    /// Nothing of the watched folder `root` gives events any more. Does not wait.
+    pub fn remove_root(&self, root: &Path) {
+        let mut roots = self.roots();
+        // The thread ends with the last of its senders.
+        roots.threads.remove(root);
+        roots.held.retain(|_, holder| **holder != *root);
+    }
+
+    /// A thread for the watches of a folder.
+    fn start(&self) -> notify::Result<Sender<Order>> {
+        let (orders, received) = mpsc::channel();
+        let (handler, roots) = (Arc::clone(&self.handler), Arc::downgrade(&self.roots));
+        let watcher = notify::recommended_watcher(move |event| {
+            let Some(roots) = roots.upgrade() else { return };
+            let own = Self { handler: Arc::clone(&handler), roots };
+            translate(event, |said| (own.handler)(&own, said));
+        })?;
+        thread::Builder::new()
+            .name("change events".into())
+            .spawn(move || serve(watcher, &received))
+            .map_err(notify::Error::io)?;
+        Ok(orders)
+    }
+
+    // A thread that panicked while it held this left whole entries behind.
+    fn roots(&self) -> MutexGuard<'_, Roots> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
+fn serve(mut watcher: RecommendedWatcher, orders: &Receiver<Order>) {
+    for order in orders {
+        match order {
+            Order::Add(path, answer) => {
+                // Nobody waits for it any more where the daemon ends.
+                let _ = answer.send(watcher.watch(&path, RecursiveMode::NonRecursive));
+            }
+            Order::Remove(path) => {
+                // The watcher ends the watches of directories that go by itself.
+                let _ = watcher.unwatch(&path);
+            }
         }
     }
 }
 
-impl Names {
-    /// `watch` is that of `path`. Returns the one that `path` had before, where that is another.
-    fn put(&mut self, watch: WatchDescriptor, path: Arc<Path>) -> Option<WatchDescriptor> {
-        // A directory that was moved has the watch it had.
-        if let Some(earlier) = self.paths.insert(watch.clone(), Arc::clone(&path))
-            && earlier != path
-        {
-            self.watches.remove(&earlier);
+/// Whether `error` means that the system has no watch left.
+pub fn is_no_watch_left(error: &notify::Error) -> bool {
+    matches!(error.kind, ErrorKind::MaxFilesWatch)
+}
+
+/// Whether `error` means that there is no such directory.
+pub fn is_no_directory(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         }
-        let other = self.watches.insert(path, watch.clone()).filter(|it| *it != watch)?;
-        self.paths.remove(&other);
-        Some(other)
-    }
-
-    fn take(&mut self, path: &Path) -> Option<WatchDescriptor> {
-        let watch = self.watches.remove(path)?;
-        self.paths.remove(&watch);
-        Some(watch)
+        _ => false,
     }
 }
 
-/// Waits for events. Returns whether there are some, rather than the end.
-fn is_readable(inotify: &Inotify, ended: &UnixStream) -> bool {
-    let mut sources =
-        [PollFd::new(inotify, PollFlags::IN), PollFd::new(ended, PollFlags::IN | PollFlags::HUP)];
-    // Where it is interrupted, nothing is ready, and the reading says so.
-    let _ = poll(&mut sources, None);
-    sources[1].revents().is_empty()
-}
-
-fn translate(event: &inotify::Event<&std::ffi::OsStr>, names: &Mutex<Names>) -> Option<Said> {
-    let mask = event.mask;
-    if mask.contains(EventMask::Q_OVERFLOW) {
-        return Some(Said::Lost);
+fn translate(event: notify::Result<notify::Event>, mut say: impl FnMut(Said)) {
+    let Ok(event) = event else { return say(Said::Lost) };
+    if event.need_rescan() {
+        return say(Said::Lost);
     }
-    let mut names = locked(names);
-    let directory = Arc::clone(names.paths.get(&event.wd)?);
-    if mask.contains(EventMask::IGNORED) {
-        names.take(&directory);
-        return None;
-    }
-    drop(names);
-    let change = if mask.intersects(EventMask::MODIFY | EventMask::CLOSE_WRITE) {
-        Change::Written
-    } else if mask.contains(EventMask::CREATE) {
-        Change::Made
-    } else if mask.contains(EventMask::MOVED_TO) {
-        Change::MovedIn
-    } else if mask.contains(EventMask::MOVED_FROM) {
-        Change::MovedAway
-    } else if mask.contains(EventMask::DELETE) {
-        Change::Removed
-    } else if mask.contains(EventMask::ATTRIB) {
-        Change::Attributes
-    } else if mask.contains(EventMask::UNMOUNT) {
-        Change::Unmounted
-    } else {
-        Change::DirectoryGone
+    let (change, may_be_directory) = match event.kind {
+        // Reading is no news, nor is the time of the last reading.
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Change::Changed, false),
+        EventKind::Access(_) => return,
+        EventKind::Modify(ModifyKind::Metadata(MetadataKind::AccessTime)) => return,
+        EventKind::Modify(ModifyKind::Metadata(_)) => (Change::Changed, true),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Change::MovedIn, true),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => (Change::Gone, false),
+        // A rename within what is watched comes a third time as both in one.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+        EventKind::Create(kind) => (Change::Changed, kind == CreateKind::Folder),
+        EventKind::Remove(_) => (Change::Gone, false),
+        _ => (Change::Changed, false),
     };
-    let path = event.name.map_or_else(|| directory.to_path_buf(), |name| directory.join(name));
-    let is_directory = event.name.is_none() || mask.contains(EventMask::ISDIR);
-    Some(Said::Happened(Event { path, change, is_directory }))
-}
-
-// A thread that panicked while it held this left whole entries behind.
-fn locked(names: &Mutex<Names>) -> MutexGuard<'_, Names> {
-    names.lock().unwrap_or_else(PoisonError::into_inner)
+    for path in event.paths {
+        say(Said::Happened(Event { path, change, may_be_directory }));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::sync::mpsc;
+    use std::sync::Mutex;
+    use std::time::Duration;
 
     /// How long an event may take on a busy machine.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_moved_directory_has_one_name_and_a_new_one_of_the_old_name_its_own_watch() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+    fn folders_have_watches_of_their_own_and_end_alone() {
+        let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let (sender, said) = mpsc::channel();
-        let (watcher, life) =
-            Watcher::start(move |_, it| sender.send(it).unwrap_or_default()).unwrap();
-        fs::create_dir(path("a")).unwrap();
-        watcher.add(&path("a")).unwrap();
-        fs::rename(path("a"), path("b")).unwrap();
-        watcher.add(&path("b")).unwrap();
-        fs::create_dir(path("a")).unwrap();
-        watcher.add(&path("a")).unwrap();
-        watcher.remove(&path("c"));
-        let expect = |name: &str, change: Change| {
-            let is_it = |it: &Said| matches!(it, Said::Happened(it) if it.path == path(name) && it.change == change);
+        let sender = Mutex::new(sender);
+        let watcher = Watcher::new(move |_, it| {
+            sender.lock().unwrap().send(it).unwrap_or_default();
+        });
+        let [a, b] = [0, 1].map(|i| places[i].path().to_owned());
+        watcher.add(&a, &a).unwrap();
+        watcher.add(&b, &b).unwrap();
+        fs::create_dir(b.join("sub")).unwrap();
+        watcher.add(&b, &b.join("sub")).unwrap();
+        let missing = watcher.add(&a, &a.join("missing")).unwrap_err();
+        assert!(is_no_directory(&missing), "{missing}");
+        let expect = |path: PathBuf, change: Change| {
+            let is_it = |it: &Said| matches!(it, Said::Happened(it) if it.path == path && it.change == change);
             while !is_it(&said.recv_timeout(PATIENCE).unwrap()) {}
         };
-        fs::write(path("b/x"), "x").unwrap();
-        expect("b/x", Change::Made);
-        fs::write(path("a/y"), "y").unwrap();
-        expect("a/y", Change::Made);
-        watcher.remove(&path("a"));
-        fs::write(path("a/z"), "z").unwrap();
-        fs::remove_dir_all(path("b")).unwrap();
-        expect("b/x", Change::Removed);
-        expect("b", Change::DirectoryGone);
-        assert!(watcher.add(&path("a/y")).is_err(), "no directory");
-        drop(life);
-        // The thread ends, and drops the sender.
+        fs::write(a.join("x"), "x").unwrap();
+        expect(a.join("x"), Change::Changed);
+        fs::rename(a.join("x"), b.join("x")).unwrap();
+        expect(b.join("x"), Change::MovedIn);
+        watcher.remove(&a);
+        watcher.remove_root(&a);
+        fs::write(a.join("y"), "y").unwrap();
+        fs::write(b.join("sub/z"), "z").unwrap();
+        expect(b.join("sub/z"), Change::Changed);
+        // A folder that was given up may come again.
+        watcher.add(&a, &a).unwrap();
+        fs::write(a.join("again"), "x").unwrap();
+        expect(a.join("again"), Change::Changed);
+        fs::remove_dir_all(b.join("sub")).unwrap();
+        expect(b.join("sub"), Change::Gone);
+        drop(watcher);
+        // The threads end, and drop the sender.
         while said.recv_timeout(PATIENCE) != Err(mpsc::RecvTimeoutError::Disconnected) {}
     }
 }

@@ -19,6 +19,7 @@ use slomod::engine::blend::Blend;
 use slomod::pipeline::Task;
 use slomod::pipeline::beside;
 use slomod::pipeline::convert::convert;
+use slomod::pipeline::room;
 
 use clips::{Place, run};
 
@@ -195,6 +196,49 @@ fn the_evidence_profile_accounts_for_everything() {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
     assert!(report.disclaimer.contains("viewing aid") && report.disclaimer.contains("record"));
+}
+
+/// W26. What a source takes says nothing of a lossless output, and its pictures do, whatever is in them.
+#[test]
+fn lossless_outputs_take_about_what_was_expected_of_their_pictures() {
+    let place = Place::new();
+    let lossless = |codec, crf| Encoding { codec, crf, ..Encoding::default() };
+    let settings = |encoding| Settings {
+        factor: Some(2),
+        encoding,
+        quality_samples: 0,
+        ..Settings::default()
+    };
+    for (name, noise, pixels) in [
+        ("plain.mp4", "", "yuv420p"),
+        ("grain.mp4", "20", "yuv420p"),
+        ("deep.mp4", "20", "yuv422p10le"),
+    ] {
+        let noise = match noise {
+            "" => String::new(),
+            strength => format!(",noise=all_seed=1:alls={strength}:allf=t"),
+        };
+        let graph = format!("testsrc2=s=160x90:r=10:d=1{noise}");
+        let drawn = ["-f", "lavfi", "-i", &graph, "-pix_fmt", pixels, "-crf", "35"];
+        let source = place.clip(name, &drawn);
+        for (encoding, output, most) in [
+            (lossless(Codec::Ffv1, None), "out.mkv", 2),
+            (lossless(Codec::H264, Some(0)), "out.mp4", 3),
+        ] {
+            if encoding.codec == Codec::H264 && pixels != "yuv420p" {
+                // Deeper ones lose a little there.
+                continue;
+            }
+            let task = place.task(&source, output, settings(encoding));
+            let expected = room::output_bytes(&task).unwrap();
+            let made = run(&task).unwrap().output.unwrap().size_bytes;
+            println!("{name}, {output}: {expected} expected, {made} made");
+            assert!((made..made * most).contains(&expected), "{name}, {output}: {expected} {made}");
+        }
+        let lossy = place.task(&source, "out.mp4", settings(Encoding::default()));
+        let by_source = std::fs::metadata(&source).unwrap().len() as f64 * 2.0 * 1.3;
+        assert_eq!(room::output_bytes(&lossy).unwrap(), by_source as u64);
+    }
 }
 
 #[test]

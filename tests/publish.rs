@@ -169,6 +169,7 @@ fn case_with_sidecars() -> Case {
         output.sidecars.push(Sidecar {
             kind: "other".into(),
             path: format!("{}.{end}", output.path),
+            path_b64: None,
             size_bytes: end.len() as u64,
             sha256: file_sha256(&path).unwrap(),
             streams: Vec::new(),

@@ -93,7 +93,10 @@ fn sidecar((kind, end): (&str, &str)) -> Sidecar {
     let streams = if kind == "streams" { vec![2, 3] } else { Vec::new() };
     Sidecar {
         kind: kind.into(),
-        path: format!("/srv/slomod/out/a.mp4.{end}"),
+        path: format!("/srv/slomod/out/a\u{fffd}.mp4.{end}"),
+        path_b64: Some(slomod::report::base64::encode(
+            format!("/srv/slomod/out/a.mp4.{end}").as_bytes(),
+        )),
         size_bytes: 2000,
         sha256: "e".repeat(64),
         samples: 15 * streams.len() as u64,
@@ -110,7 +113,8 @@ fn full_output() -> Output {
         reason: Some("no place in mp4".into()),
     };
     Output {
-        path: "/srv/slomod/out/a.mp4".into(),
+        path: "/srv/slomod/out/a\u{fffd}.mp4".into(),
+        path_b64: Some("L3Nydi9zbG9tb2Qvb3V0L2H/Lm1wNA==".into()),
         size_bytes: 4321,
         sha256: "f".repeat(64),
         format: "mp4".into(),

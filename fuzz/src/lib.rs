@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use num_rational::Ratio;
 use slomod::config::file::{self, ConfigError};
 use slomod::config::settings::{Codec, Encoding, Mode, Settings};
+use slomod::daemon::intake::Identities;
 use slomod::daemon::journal::{FILE_NAME, Journal};
 use slomod::daemon::recover;
 use slomod::engine::blend::Blend;
@@ -151,7 +152,10 @@ fn has_jobs(path: &Path) -> bool {
 fn use_journal(journal: &mut Journal, root: &Path) {
     let text = format!("[[watch]]\npath = \"{0}/in\"\noutput = \"{0}/out\"\n", root.display());
     let config = file::parse(Path::new("slomod.toml"), &text).expect("a configuration of our own");
-    if recover::recover(journal, &config, "fuzz", 1).is_err() {
+    let watch = &config.watches[0];
+    let identity = Identities::default().of(&watch.settings()).expect("no weights are read");
+    let settings = [(watch.path.to_string_lossy().into_owned(), identity)].into();
+    if recover::recover(journal, &settings, "fuzz", 1).is_err() {
         return;
     }
     let _ = journal.jobs(100);

@@ -255,7 +255,7 @@ impl Work<'_> {
                 let message = format!("the file of {} is not kept beside pictures", left.kind);
                 report.warnings.push(Notice { code: "stream_dropped".into(), message });
             }
-            output.path = report::path_fields(&self.args.output).0;
+            (output.path, output.path_b64) = report::path_fields(&self.args.output);
             output.size_bytes = written.size_bytes;
             output.sha256 = written.sha256;
             output.format = "image2".into();

@@ -20,7 +20,7 @@ use crate::engine::{MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
 use crate::pipeline::convert::{convert, failure_report};
-use crate::pipeline::{ConvertError, Progress, Task};
+use crate::pipeline::{ConvertError, Progress, Task, room};
 
 /// Progress is told at the most this often, and at each change of phase.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +48,10 @@ pub fn run(_args: &WorkArgs) -> Result<(), CliError> {
         .map_err(|error| CliError::new(ExitCode::Usage, format!("no request: {error}")))?;
     let stop = stop_at_end_of_input();
     let answer = match request {
-        Request::Convert(task) => convert_clip(&(*task).into(), &stop),
+        Request::Convert(task) => {
+            let reserve_bytes = task.reserve_bytes;
+            convert_clip(&(*task).into(), reserve_bytes, &stop)
+        }
         Request::Probe(path) => probe(&PathBuf::from(path)),
         Request::Open(settings) => open_engine(&settings),
     };
@@ -74,7 +77,7 @@ fn stop_at_end_of_input() -> Arc<AtomicBool> {
     stop
 }
 
-fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
+fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Message {
     let mut said: Option<(Instant, String)> = None;
     let gauge = OnceCell::<MemoryGauge>::new();
     let mut measured = Instant::now();
@@ -97,6 +100,7 @@ fn convert_clip(task: &Task, stop: &Arc<AtomicBool>) -> Message {
     let mut work = || -> Result<_, ConvertError> {
         // Before a device is taken, and while memory can still be bounded.
         media::complete::check_end(&task.source)?;
+        room::check(task, reserve_bytes)?;
         let mut engine = open::open(&task.settings)?;
         let memory = engine.memory_gauge().and_then(|found| gauge.get_or_init(|| found)());
         let engine_now = EngineNow { description: engine.description(), memory };

@@ -13,7 +13,7 @@ use crate::daemon::names;
 use crate::daemon::publish::{self, Outcome, io_error};
 use crate::daemon::rename::{Placed, rename};
 use crate::pipeline::beside;
-use crate::report::Report;
+use crate::report::{self, Report};
 
 /// Whether a name that one of the waiting files gets beside `output` is taken.
 pub(super) fn is_taken(temporary: &Path, output: &Path) -> Outcome<bool> {
@@ -73,9 +73,10 @@ pub(super) fn remove_of(report_path: &Path, output: &Path) -> Outcome<()> {
 pub(super) fn rename_in(report: &mut Report, output: &Path) {
     let ends = ends(report);
     let Some(described) = &mut report.output else { return };
-    described.path = output.to_string_lossy().into_owned();
+    (described.path, described.path_b64) = report::path_fields(output);
     for (sidecar, end) in described.sidecars.iter_mut().zip(ends) {
-        sidecar.path = beside::path_beside(output, OsStr::new(&end)).to_string_lossy().into_owned();
+        let path = beside::path_beside(output, OsStr::new(&end));
+        (sidecar.path, sidecar.path_b64) = report::path_fields(&path);
     }
 }
 

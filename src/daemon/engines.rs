@@ -28,7 +28,7 @@ pub struct EngineKey {
 }
 
 /// The engine of a folder.
-fn key(watch: &Watch) -> EngineKey {
+pub(super) fn key(watch: &Watch) -> EngineKey {
     let settings = &watch.settings;
     EngineKey { model: settings.model.clone(), device: settings.device, scale: settings.scale }
 }

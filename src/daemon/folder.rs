@@ -13,6 +13,7 @@ use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
 use crate::daemon::service::log_watch;
 use crate::daemon::watch::Area;
+use crate::daemon::weights::{self, Weights};
 
 /// One watched folder.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Folder {
     pub(super) hinted: BTreeMap<PathBuf, bool>,
     /// Whether such paths are being looked at.
     pub(super) looking_at_hints: bool,
+    /// How the weights stand that it needs.
+    pub(super) weights: Weights,
     /// Since when it does not answer, and what is waited for.
     pub(super) hung: Option<String>,
     /// Changes when the configuration of the folder does: what an earlier scan found means nothing then.
@@ -97,6 +100,7 @@ impl Folder {
             looking: false,
             hinted: BTreeMap::new(),
             looking_at_hints: false,
+            weights: Weights::Read,
             hung: None,
             generation,
             retired: false,
@@ -110,9 +114,16 @@ impl Folder {
             _ if self.hung.is_some() => ("hung", self.hung.clone()),
             (None, _) => ("offline", self.offline.clone()),
             (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
+            _ if self.weights != Weights::Read => ("paused", Some(self.unread_weights())),
             _ if !self.ways.polled.is_empty() => ("polling", self.problem.clone()),
             _ => ("events", self.problem.clone()),
         }
+    }
+
+    /// What is said where its weights were not read yet.
+    pub(super) fn unread_weights(&self) -> String {
+        let path = weights::file_of(&self.watch).unwrap_or(&self.watch.path);
+        format!("its weights, {}, were not read yet", path.display())
     }
 
     /// The folder is not there. Nothing is concluded about its files.

@@ -16,6 +16,7 @@ use crate::daemon::output_lock::OutputLocks;
 use crate::daemon::service::log_watch;
 use crate::daemon::settle::Times;
 use crate::daemon::verdict;
+use crate::daemon::weights::Weights;
 
 /// Directories that wait to be read because something happened to them; more, and the whole folder is read.
 const MOST_PARTS: usize = 10_000;
@@ -351,6 +352,7 @@ impl Folders {
         self.list
             .iter()
             .filter(|folder| folder.root.is_some() && folder.hung.is_none() && !paused(folder))
+            .filter(|folder| folder.weights == Weights::Read)
             .map(|folder| folder.watch.path.to_string_lossy().into_owned())
             .collect()
     }
@@ -398,6 +400,8 @@ impl Folders {
                 sentences.push(format!("{name} is offline: {why}"));
             } else if let Some(pause) = &folder.pause {
                 sentences.push(format!("{name} paused: {}", pause.reason));
+            } else if folder.weights != Weights::Read {
+                sentences.push(format!("{name} paused: {}", folder.unread_weights()));
             }
             if let Some(count) = folder.ways.polled.get(&Why::NoWatchLeft) {
                 sentences.push(format!("{name}: no inotify watches left for {count} directories"));

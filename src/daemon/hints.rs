@@ -4,24 +4,24 @@
 //! instead where its file system gives no events of other machines' changes, where the configuration says so, or where
 //! the system has no watch left; each scan tries again. Events are hints only: what they say is looked at anew.
 //!
-//! The watcher ends the watches of directories that go or are moved, by their path. Where a directory of the same name
-//! was entered just before such an event, its watch may end with the old one's; but the event of its coming follows, and
-//! the scan that this leads to enters it again.
+//! Watches are ended by path where directories go. Where a directory of the same name was entered just before such an
+//! event, its watch ends with the old one's; but the event of its coming follows, and the scan that this leads to enters it
+//! again. What [`Directories`] holds and what is watched change together under its lock, but for the adding of a watch: a
+//! share may never answer that, and it comes after the entry.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use notify::event::{AccessKind, AccessMode, CreateKind, MetadataKind, ModifyKind, RenameMode};
-use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::config::file::WatchBy;
 use crate::daemon::directories::{Directories, Ways, Why};
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
+use crate::daemon::watcher::{self, Change, Event, Said, Watcher};
 
 /// Paths that wait to be looked at; more than these, and everything is scanned.
 const HINTS: usize = 65_536;
@@ -47,8 +47,7 @@ pub struct Watches(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Never locked by the thread that brings the events: the watcher waits for it.
-    watcher: Mutex<Result<RecommendedWatcher, String>>,
+    watcher: Watcher,
     state: Arc<State>,
 }
 
@@ -57,8 +56,6 @@ struct Shared {
 struct State {
     extensions: Mutex<Vec<String>>,
     map: Mutex<Directories>,
-    /// Directories that went: their watches are to be ended, where the watcher has not done so.
-    ended: Mutex<Vec<PathBuf>>,
     inbox: Mutex<Inbox>,
     news: Notify,
 }
@@ -76,9 +73,8 @@ impl Hints {
         let state =
             Arc::new(State { extensions: Mutex::new(extensions.to_owned()), ..State::default() });
         let handler = Arc::clone(&state);
-        let watcher = notify::recommended_watcher(move |event| handler.take_in(event))
-            .map_err(|error| format!("no change events ({error}; fs.inotify.max_user_instances)"));
-        Self { watches: Watches(Arc::new(Shared { watcher: Mutex::new(watcher), state })) }
+        let watcher = Watcher::new(move |watcher, said| handler.take_in(watcher, said));
+        Self { watches: Watches(Arc::new(Shared { watcher, state })) }
     }
 
     /// From now on names that these `extensions` and [`ignore`] rule out give no hints.
@@ -116,69 +112,64 @@ impl Hints {
 
 impl Watches {
     /// A scan of the watched folder `root` is about to read `directory`: from now on its changes give hints, or it is
-    /// listed as polled.
+    /// listed as polled. It waits for no scan of another folder.
     pub fn enter(&self, root: &Path, directory: &Path, by: WatchBy) {
-        // Outside the lock: a share may take its time.
         let network = filesystem::network_name(directory);
         let polled = match (by, network) {
             (WatchBy::Polling, _) => Some(Why::Configured),
             (WatchBy::Auto, Some(name)) => Some(Why::Network(name)),
             _ => None,
         };
-        let state = &self.0.state;
+        let Shared { watcher, state } = &*self.0;
         state.map().is_on(directory, network);
-        let mut watcher = self.0.watcher();
-        state.end_watches(&mut watcher);
-        let problem = match (polled, watcher.as_mut()) {
-            (Some(why), _) => Some(why),
-            (None, Err(problem)) => Some(Why::Failed(problem.clone())),
-            (None, Ok(watcher)) => {
-                // First, so that an event that comes at once finds it.
-                state.map().put(root, directory, Ok(()));
-                match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                    Ok(()) => return,
-                    Err(error) => match error.kind {
-                        ErrorKind::MaxFilesWatch => Some(Why::NoWatchLeft),
-                        // The scan will meet that.
-                        ErrorKind::PathNotFound => None,
-                        ErrorKind::Io(error) if is_gone(&error) => None,
-                        _ => Some(Why::Failed(error.to_string())),
-                    },
+        let problem = if let Some(why) = polled {
+            Some(why)
+        } else {
+            // First, so that an event that comes at once finds it.
+            state.map().put(root, directory, Ok(()));
+            let added = watcher.add(root, directory);
+            let map = state.map();
+            match added {
+                Ok(()) if map.holds(directory) => return,
+                // It was forgotten meanwhile.
+                Ok(()) => return watcher.remove(directory),
+                Err(error) if watcher::is_no_watch_left(&error) => Some(Why::NoWatchLeft),
+                // The scan will meet that.
+                Err(error) if watcher::is_no_directory(&error) => None,
+                Err(error) => {
+                    let limit = "fs.inotify.max_user_instances";
+                    Some(Why::Failed(format!("no change events ({error}; {limit})")))
                 }
             }
         };
+        let mut map = state.map();
         let was_watched = match problem {
-            Some(why) => state.map().put(root, directory, Err(why)),
-            None => state.map().remove(directory),
+            Some(why) => map.put(root, directory, Err(why)),
+            None => map.remove(directory),
         };
-        if was_watched && let Ok(watcher) = watcher.as_mut() {
+        if was_watched {
             // There is none where it could not be added.
-            let _ = watcher.unwatch(directory);
+            watcher.remove(directory);
         }
     }
 
     /// Nothing below `directory` is watched any more, nor it itself.
     pub fn forget(&self, directory: &Path) {
-        let ended = self.0.state.map().forget(directory);
-        self.end(ended);
+        self.end(|map| map.forget(directory));
     }
 
     /// Nothing of the watched folder `root` is watched any more. Does not wait for file systems.
     pub fn forget_root(&self, root: &Path) {
-        let ended = self.0.state.map().forget_root(root);
-        self.end(ended);
+        self.end(|map| map.forget_root(root));
+        self.0.watcher.remove_root(root);
     }
 
-    /// Ends watches, unless another thread has the watcher: it may be in a directory that does not answer. Then they end
-    /// when the next one is added; what they bring until then lies in no folder.
-    fn end(&self, ended: Vec<PathBuf>) {
-        let state = &self.0.state;
-        state.ended().extend(ended);
-        match self.0.watcher.try_lock() {
-            Ok(mut watcher) => state.end_watches(&mut watcher),
-            Err(TryLockError::Poisoned(it)) => state.end_watches(&mut it.into_inner()),
-            Err(TryLockError::WouldBlock) => {}
-        }
+    /// Ends the watches of the directories that `forget` takes out.
+    fn end(&self, forget: impl FnOnce(&mut Directories) -> Vec<PathBuf>) {
+        let Shared { watcher, state } = &*self.0;
+        let mut map = state.map();
+        let ended = forget(&mut map);
+        ended.iter().for_each(|path| watcher.remove(path));
     }
 
     /// Whether `directory` is on the file system of a network; `None` where no scan entered it.
@@ -203,11 +194,11 @@ impl Watches {
             Err(error) => is_gone(&error),
         });
         for path in gone {
-            if state.map().remove_unmet(&path, begun) {
-                state.ended().push(path.to_path_buf());
-            }
+            self.end(|map| match map.remove_unmet(&path, begun) {
+                true => vec![path.to_path_buf()],
+                false => Vec::new(),
+            });
         }
-        state.end_watches(&mut self.0.watcher());
     }
 
     /// The polled directories below `root`, or it itself, that do not lie in another polled one.
@@ -232,71 +223,35 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    fn watcher(&self) -> MutexGuard<'_, Result<RecommendedWatcher, String>> {
-        locked(&self.watcher)
-    }
-}
-
 impl State {
     fn map(&self) -> MutexGuard<'_, Directories> {
         locked(&self.map)
-    }
-
-    fn ended(&self) -> MutexGuard<'_, Vec<PathBuf>> {
-        locked(&self.ended)
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         locked(&self.inbox)
     }
 
-    /// Ends the watches of directories that went, but for those that were entered again since.
-    fn end_watches(&self, watcher: &mut Result<RecommendedWatcher, String>) {
-        let ended = take(&mut *self.ended());
-        let Ok(watcher) = watcher else { return };
-        for path in ended {
-            if !self.map().holds(&path) {
-                // The watcher may have ended it already.
-                let _ = watcher.unwatch(&path);
-            }
+    fn take_in(&self, watcher: &Watcher, said: Said) {
+        match said {
+            Said::Lost => self.lose(),
+            Said::Happened(event) => self.happened(watcher, &event),
         }
     }
 
-    fn take_in(&self, event: notify::Result<Event>) {
-        let Ok(event) = event else { return self.lose() };
-        if event.need_rescan() {
-            return self.lose();
-        }
-        // A rename within what is watched comes a third time as both in one.
-        if is_news(event.kind)
-            && event.kind != EventKind::Modify(ModifyKind::Name(RenameMode::Both))
-        {
-            event.paths.iter().for_each(|path| self.happened(event.kind, path));
-        }
-    }
-
-    fn happened(&self, kind: EventKind, path: &Path) {
-        let moved_in = kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        let moved_away = kind == EventKind::Modify(ModifyKind::Name(RenameMode::From));
-        // Of what was made the event says whether it is a directory; of what was moved, and of other rights, whoever looks
-        // at the path finds out. This thread never asks: the file system may not answer.
-        let may_be_directory = moved_in
-            || kind == EventKind::Create(CreateKind::Folder)
-            || matches!(kind, EventKind::Modify(ModifyKind::Metadata(_)));
+    fn happened(&self, watcher: &Watcher, event: &Event) {
+        let Event { path, change, may_be_directory } = event;
         let mut map = self.map();
-        let is_directory = map.holds(path);
-        if is_directory && (moved_away || matches!(kind, EventKind::Remove(_))) {
-            let ended = map.forget(path);
-            self.ended().extend(ended);
+        let is_gone = *change == Change::Gone;
+        let was_held = map.holds(path);
+        if was_held && is_gone {
+            map.forget(path).iter().for_each(|ended| watcher.remove(ended));
         }
         drop(map);
         let name = Path::new(path.file_name().unwrap_or_default());
-        if is_directory
-            || ignore::gives_hints(name, &locked(&self.extensions))
-            || (may_be_directory && ignore::enters(name))
-        {
-            self.tell(Hint { path: path.to_owned(), moved_in });
+        let may_hold_clips = *may_be_directory && ignore::enters(name);
+        if was_held || may_hold_clips || ignore::gives_hints(name, &locked(&self.extensions)) {
+            self.tell(Hint { path: path.clone(), moved_in: *change == Change::MovedIn });
         }
     }
 
@@ -317,19 +272,9 @@ impl State {
     }
 }
 
-/// Whether an event may mean that something has changed. Reading is no news, nor is the time of the last reading.
-fn is_news(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        EventKind::Modify(ModifyKind::Metadata(MetadataKind::AccessTime)) => false,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::Flag;
     use std::collections::BTreeMap;
     use std::fs;
     use std::time::{Duration, Instant};
@@ -489,7 +434,7 @@ mod tests {
             state.tell(Hint { path: number.to_string().into(), moved_in: false });
         }
         assert_eq!(place.hints.take_overflows(), 1);
-        state.take_in(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        state.take_in(&place.hints.watches().0.watcher, Said::Lost);
         assert_eq!(place.hints.take_overflows(), 1);
         assert_eq!(place.hints.take_overflows(), 0);
     }

@@ -20,13 +20,13 @@ use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::space;
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
 use crate::daemon::watch::leads_out;
+use crate::daemon::weights;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::pipeline::Task;
-use crate::pipeline::parts;
+use crate::pipeline::room;
 use crate::pipeline::segments::Rule;
 use crate::report::Status;
 
@@ -184,7 +184,8 @@ impl Job {
         if let Some(message) = self.remove_earlier(&task)? {
             return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
         }
-        if let Some(message) = self.space_trouble(folder, &task) {
+        // Whether the output fits, the worker sees, which opens the clip.
+        if let Some(message) = room::trouble(folder, self.shop.rules().reserve_bytes) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
         self.shop.journal().writing(&self.claim, &task.temporary)?;
@@ -282,12 +283,6 @@ impl Job {
         Snapshot { size_bytes, mtime_ns, ctime_ns: 0, inode }
     }
 
-    fn space_trouble(&self, folder: &Path, task: &Task) -> Option<String> {
-        let output = space::output_bytes(self.claim.size_bytes, &task.settings);
-        let kept = task.parts.as_deref().map_or(0, parts::size_bytes);
-        space::trouble(folder, space::needed(output, kept, self.shop.rules().reserve_bytes))
-    }
-
     async fn run_worker(
         &self,
         task: &Task,
@@ -306,8 +301,9 @@ impl Job {
             }
             on_news(news);
         };
-        let request = Request::Convert(Box::new(WireTask::from(task)));
-        let (command, limits) = (&self.shop.command, self.shop.rules().limits);
+        let Rules { limits, reserve_bytes, .. } = self.shop.rules();
+        let request = Request::Convert(Box::new(WireTask::new(task, reserve_bytes)));
+        let command = &self.shop.command;
         let ended = worker::run(command, &request, limits, stop, &mut note).await;
         match problem {
             Some(error) => Err(error.into()),
@@ -315,11 +311,12 @@ impl Job {
         }
     }
 
-    /// Whether what hangs is the folder or its output, and so not the clip's doing.
+    /// Whether what hangs is the folder, its output or its weights, and so not the clip's doing.
     fn waits_for_its_folders(&self) -> bool {
         let now = Instant::now();
         let hangs = |folder| self.shop.errands.hangs_in(folder, now);
-        hangs(&self.watch.path) || hangs(&self.watch.output)
+        let weights = weights::file_of(&self.watch);
+        hangs(&self.watch.path) || hangs(&self.watch.output) || weights.is_some_and(hangs)
     }
 
     async fn conclude(&self, task: &Task, ended: Ended) -> Attempt {

@@ -20,6 +20,7 @@ use crate::daemon::journal::JournalError;
 use crate::daemon::run::{Daemon, Event};
 use crate::daemon::service;
 use crate::daemon::watch::{Area, Look, look_for_ready, spoken_of};
+use crate::daemon::weights;
 
 /// What lies at a path that something happened to.
 #[derive(Debug)]
@@ -37,12 +38,14 @@ impl Daemon {
         for index in self.folders.take_looks(now) {
             let folder = (index, self.folders.list[index].generation);
             let watch = self.folders.list[index].watch.clone();
+            self.look_for_weights(index);
             let errand = self.shop.errands.begin(Place::Watch(index), &watch.path);
             let events = self.events.clone();
             tokio::spawn(async move {
                 let result = blocking(move || {
-                    let _errand = errand;
-                    filesystem::identify(&watch)
+                    let found = filesystem::identify(&watch);
+                    weights::touch(&watch, &errand);
+                    found
                 });
                 let result = result.await;
                 // The receiver is gone only where the daemon ends.

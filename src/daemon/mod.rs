@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! run       the one loop: hints and scans in, jobs out, signals
-//!  ├ hints    change events, and which directories get none: they say where to look again
+//!  ├ hints    change events (watcher has the kernel's), and which directories get none: they say where to look again
 //!  ├ watch    what lies in the watched folders; scan reads them, looks asks what is due beside the loop
 //!  ├ errands  what file systems are being asked; answers leaves out those that do not answer
 //!  ├ settle   when a file is complete: the only code that decides it
@@ -22,7 +22,7 @@
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there; folder is one of them
 //!  ├ dropin   what systemd must be told about the folders
-//!  ├ engines  whether device and weights open; late whether a driver came that only a new start can use
+//!  ├ engines  whether device and weights open, which weights asks for; late whether a driver came that only a new start can use
 //!  ├ reload   a changed configuration, taken over whole or not at all
 //!  ├ control  the socket behind `slomod status` and its like; asked and live answer, metrics are for machines
 //!  ├ hooks    who hears of ended jobs; webhook posts to addresses
@@ -86,11 +86,12 @@ pub mod scan;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
-mod space;
 mod trouble;
 pub mod verdict;
 pub mod watch;
+pub mod watcher;
 mod webhook;
+mod weights;
 pub mod worker;
 
 /// Why the daemon cannot go on. What goes wrong with one clip is no such error: it ends up in the journal.

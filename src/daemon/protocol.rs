@@ -92,10 +92,14 @@ pub struct WireTask {
     output: WirePath,
     settings: Settings,
     settings_sha256: Option<String>,
+    /// Bytes that stay free beside the output.
+    pub reserve_bytes: u64,
 }
 
-impl From<&Task> for WireTask {
-    fn from(task: &Task) -> Self {
+impl WireTask {
+    /// `task`, which begins only where its output leaves `reserve_bytes` free.
+    #[must_use]
+    pub fn new(task: &Task, reserve_bytes: u64) -> Self {
         Self {
             source: WirePath::from(task.source.as_path()),
             temporary: WirePath::from(task.temporary.as_path()),
@@ -104,6 +108,7 @@ impl From<&Task> for WireTask {
             output: WirePath::from(task.output.as_path()),
             settings: task.settings.clone(),
             settings_sha256: task.settings_sha256.clone(),
+            reserve_bytes,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a start finds: the lock of the state folder, and what a daemon that died left behind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,9 @@ use log::Level;
 use rustix::fs::FlockOperation;
 use serde::Deserialize;
 
-use crate::config::file::{Collision, Config, Watch};
+use crate::config::file::{Collision, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::events::Kind;
-use crate::daemon::intake::Identities;
 use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
 use crate::daemon::known::report_of;
@@ -53,14 +52,15 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, DaemonError> {
     }
 }
 
-/// Brings the journal of a dead daemon in order: its running jobs wait again. The caller holds the lock. What their
+/// Brings the journal of a dead daemon in order: its running jobs wait again, with the `settings` of their folders as the
+/// journal keeps them. The caller holds the lock. What their
 /// attempts left is for [`remove_leftovers`], interrupted publications are for [`finish_publications`].
 ///
 /// # Errors
 /// [`DaemonError`]; a folder that is offline is none, its part is done later.
 pub fn recover(
     journal: &mut Journal,
-    config: &Config,
+    settings: &BTreeMap<String, (String, String)>,
     owner: &str,
     now_ms: i64,
 ) -> Result<(), DaemonError> {
@@ -68,13 +68,8 @@ pub fn recover(
     if requeued > 0 {
         log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "{requeued} interrupted job(s) begin again");
     }
-    let identities = Identities::default();
-    for watch in &config.watches {
-        let identity = identities.of(&watch.settings()).map_err(|source| {
-            let path = watch.settings.model.clone().unwrap_or_default();
-            DaemonError::Io { path, action: "the weights cannot be read", source }
-        })?;
-        journal.update_settings(&watch.path.to_string_lossy(), &identity.0, &identity.1)?;
+    for (watch, (text, sha256)) in settings {
+        journal.update_settings(watch, text, sha256)?;
     }
     Ok(())
 }

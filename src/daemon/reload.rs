@@ -1,7 +1,7 @@
 //! Takes a changed configuration over while clips are worked: all of it or nothing.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use crate::daemon::asked::not_reloaded;
 use crate::daemon::control::Answer;
 use crate::daemon::engines::{self, EngineKey};
 use crate::daemon::events::Kind;
-use crate::daemon::intake::Identities;
 use crate::daemon::job::{Rules, Shop};
 use crate::daemon::run::{Daemon, Event, Running};
 use crate::daemon::service;
+use crate::daemon::weights::{self, Unread, Weights};
 use crate::engine::EngineDescription;
 
 /// How reloading stands.
@@ -37,7 +37,7 @@ pub(super) struct Reload {
     /// How many there were.
     pub(super) count: u64,
     /// The settings of each folder as the journal keeps them, since the last.
-    settings: HashMap<String, (String, String)>,
+    settings: BTreeMap<String, (String, String)>,
 }
 
 impl Reload {
@@ -51,7 +51,7 @@ impl Reload {
             askers: Vec::new(),
             next_askers: Vec::new(),
             count: 0,
-            settings: HashMap::new(),
+            settings: BTreeMap::new(),
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct Prepared {
     /// What was opened for it.
     engines: Vec<EngineDescription>,
     /// The settings of each folder as the journal keeps them.
-    settings: HashMap<String, (String, String)>,
+    settings: BTreeMap<String, (String, String)>,
 }
 
 impl Daemon {
@@ -143,6 +143,7 @@ impl Daemon {
         }
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shop.set_rules(Rules::of(&config.daemon));
+        self.folders.list.iter_mut().for_each(|it| it.weights = Weights::Read);
         self.shop.errands.set_limit(config.daemon.poll_interval);
         self.next_locks = now;
         self.device = engines::foremost(engines).or(self.device.take());
@@ -204,26 +205,15 @@ async fn prepare(
     if let Some((key, _)) = fixed.iter().find(|(_, differs)| *differs) {
         return Err(format!("`{key}` was changed, which takes a restart of the daemon"));
     }
+    // Before they are opened, as one that does not answer would hold that up for much longer. What is wrong with those that
+    // do is said by the engine.
+    let settings = weights::settings(&config, shop.errands.limit()).await;
+    if let Err(Unread::Silent(why)) = settings {
+        return Err(why);
+    }
     let limits = Rules::of(&config.daemon).limits;
     let engines = engines::open(&config, opened, &shop.command, limits, stop)
         .await
         .map_err(|error| error.to_string())?;
-    let watches = config.watches.clone();
-    // Weights are hashed.
-    let identify = move || {
-        let identities = Identities::default();
-        watches
-            .iter()
-            .map(|watch| {
-                let identity = identities.of(&watch.settings()).map_err(|error| {
-                    let model = watch.settings.model.as_deref().unwrap_or(Path::new(""));
-                    format!("{}: the weights cannot be read: {error}", model.display())
-                })?;
-                Ok((watch.path.to_string_lossy().into_owned(), identity))
-            })
-            .collect::<Result<HashMap<_, _>, String>>()
-    };
-    let settings =
-        tokio::task::spawn_blocking(identify).await.map_err(|error| error.to_string())??;
-    Ok(Prepared { config, engines, settings })
+    Ok(Prepared { config, engines, settings: settings.map_err(Unread::text)? })
 }

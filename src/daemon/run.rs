@@ -43,6 +43,7 @@ use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
 use crate::daemon::watch::{Found, ScanProblems};
+use crate::daemon::weights::{Identity, Known, Weights};
 use crate::daemon::worker::WorkerCommand;
 use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
@@ -74,6 +75,7 @@ pub(super) type Finding = (FileKey, Snapshot, Checked);
 /// What reports back to the loop.
 pub(super) enum Event {
     Found { folder: (usize, u64), files: Vec<Found> },
+    WeightsRead { folder: (usize, u64), result: io::Result<Identity> },
     Scanned { folder: (usize, u64), extent: Extent, result: io::Result<ScanProblems> },
     LookedFor { folder: (usize, u64), result: io::Result<RootIdentity> },
     Sighted { folder: (usize, u64), result: io::Result<Vec<Sight>> },
@@ -217,15 +219,21 @@ async fn serve(
     let shop = Shop::new(journal, command, rules);
     let (stop, stopped) = watch::channel(false);
     notifier::starting("opening device and weights");
-    let opened = tokio::select! {
-        result = engines::open(&config, &[], &shop.command, rules.limits, stopped) => result?,
+    let (events, mut inbox) = mpsc::channel(EVENTS);
+    let open = async {
+        let known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
+        let silent = known.silent(&config);
+        let opened = engines::open(&config, &silent, &shop.command, rules.limits, stopped).await?;
+        Ok::<_, DaemonError>((known, opened))
+    };
+    let (known, opened) = tokio::select! {
+        result = open => result?,
         () = first(&mut signals) => return Ok(Left::Nothing),
     };
     let hints = Hints::start(&config.daemon.extensions);
-    let (events, mut inbox) = mpsc::channel(EVENTS);
     let mut asked = server::Inbox::default();
     let outside = (Control::new(asked.sender()), Reload::of(path.to_owned()), late);
-    let mut daemon = Daemon::begin(config, shop, hints, outside, (events, stop))?;
+    let mut daemon = Daemon::begin(config, (shop, hints, known), outside, (events, stop))?;
     if let Some(device) = engines::foremost(opened) {
         daemon.device_is(device);
     }
@@ -272,21 +280,24 @@ impl Daemon {
     /// Brings the journal in order.
     fn begin(
         config: Config,
-        shop: Shop,
-        hints: Hints,
+        (shop, hints, known): (Shop, Hints, Known),
         (control, reload, late): (Control, Reload, LateDriver),
         (events, stop): (mpsc::Sender<Event>, watch::Sender<bool>),
     ) -> Result<Self, DaemonError> {
         let (now, started_ms) = (Instant::now(), now_ms());
         let owner = format!("{}-{started_ms}", std::process::id());
         let mut journal = shop.journal();
-        recover::recover(&mut journal, &config, &owner, started_ms)?;
+        let mut folders = Folders::new(&config, now);
+        for (index, folder) in folders.list.iter_mut().enumerate() {
+            folder.weights = if known.has(index) { Weights::Read } else { Weights::Asked };
+        }
+        recover::recover(&mut journal, &known.settings(&config)?, &owner, started_ms)?;
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
         let paused = pause::read(&config.daemon.state_dir)?;
         shop.errands.set_limit(config.daemon.poll_interval);
         let mut daemon = Self {
-            folders: Folders::new(&config, now),
+            folders,
             shop: Arc::new(shop),
             owner,
             hints,
@@ -393,8 +404,14 @@ impl Daemon {
             Event::Sighted { folder, result } if self.is_current(folder) => {
                 self.all_sighted(folder.0, result)?;
             }
+            Event::WeightsRead { folder, result } if self.is_current(folder) => {
+                self.weights_read(folder.0, result)?;
+            }
             // The folder was configured otherwise meanwhile.
-            Event::Found { .. } | Event::LookedFor { .. } | Event::Sighted { .. } => {}
+            Event::Found { .. }
+            | Event::WeightsRead { .. }
+            | Event::LookedFor { .. }
+            | Event::Sighted { .. } => {}
             Event::Scanned { folder, .. } => self.left_by_scan(folder.0),
             Event::LockLookedAt { output, is_first, result } => {
                 self.lock_looked_at(&output, result)?;

@@ -1,8 +1,8 @@
 //! Whether all of a clip that opens is there: a copy that stalled may have its index at the start and nothing behind it.
 //!
-//! What is compared: the boxes of MP4 and MOV and the samples of their index (their places, and that compressed pictures
-//! do not begin with zeros), the segment size of Matroska, the RIFF sizes of AVI, all with the length of the file; for
-//! everything but MP4 also whether the file ends in zeros, as one does whose space was reserved before it was filled.
+//! What is compared: the boxes of MP4 and MOV and the samples of their index, the segment size of Matroska, the RIFF sizes of
+//! AVI, all with the length of the file; whether what these say is there is zeros (`unfilled`); for everything but MP4 also
+//! whether the file ends in zeros, as one does whose space was reserved before it was filled.
 //! It reads headers and a few hundred samples, never the whole file. Other containers (transport and program streams,
 //! FLV, ASF, Ogg, MXF, and what was recorded live) do not say how long they are, so nothing tells a part from the whole.
 
@@ -14,45 +14,21 @@ use std::path::Path;
 use ffmpeg_next as ffmpeg;
 
 use ffmpeg::format::context::Input;
-use ffmpeg::media::Type;
 use serde::{Deserialize, Serialize};
 
 use super::MediaError;
 use super::budget;
 use super::probe::{self, read_error, unusable};
-use super::raw;
+use super::unfilled;
 
-/// Samples of a stream that are looked at, evenly spread.
-const SAMPLES: usize = 256;
-/// Bytes of a sample that are looked at: no compressed picture has so many zeros at its start.
-const ZEROS: usize = 64;
 /// A file of which so many bytes at the end are zeros was not filled.
-const ZERO_TAIL: u64 = 4096;
+pub(super) const ZERO_TAIL: u64 = 4096;
 /// The same for ASF, which fills up its packets with zeros, and these have up to 64 KiB.
 const ZERO_TAIL_OF_ASF: u64 = 128 << 10;
 /// Boxes and chunks that are followed; a file with more has proved enough.
 const MOST_BOXES: usize = 100_000;
 /// Boxes that hold pictures, sound and their index.
 const ESSENTIAL: [&[u8; 4]; 3] = [b"mdat", b"moof", b"moov"];
-/// Codecs whose samples may well be zeros: black pictures.
-const UNCOMPRESSED: [&str; 13] = [
-    "rawvideo",
-    "v210",
-    "v308",
-    "v408",
-    "v410",
-    "r10k",
-    "r210",
-    "yuv4",
-    "ayuv",
-    "bitpacked",
-    "huffyuv",
-    "ffvhuff",
-    "utvideo",
-];
-/// Codecs whose samples do not end in zeros; others fill theirs up with them.
-const UNPADDED: [&str; 5] = ["h264", "hevc", "av1", "vp8", "vp9"];
-
 /// Whether a container says how much belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,9 +40,9 @@ pub enum Extent {
 }
 
 /// What is not there: a short stable word and a sentence.
-struct Missing {
-    code: &'static str,
-    reason: String,
+pub(super) struct Missing {
+    pub(super) code: &'static str,
+    pub(super) reason: String,
 }
 
 type Found = io::Result<Result<Extent, Missing>>;
@@ -108,7 +84,7 @@ fn extent(path: &Path, input: &mut Input) -> Found {
     let is = |name: &str| names.split(',').any(|it| it == name);
     if is("mov") {
         return match boxes(&file, length)? {
-            Ok(extent) => Ok(samples(&file, length, input)?.map(|()| extent)),
+            Ok(extent) => Ok(unfilled::samples_of_mov(&file, length, input)?.map(|()| extent)),
             missing => Ok(missing),
         };
     }
@@ -121,19 +97,21 @@ fn extent(path: &Path, input: &mut Input) -> Found {
         let reason = format!("its header promises {promised} bytes, and {length} are there");
         return Ok(missing("truncated", reason));
     }
+    let filled = match promised {
+        Some(end) if is("matroska") => unfilled::clusters(&file, end, input)?,
+        Some(_) if is("avi") => unfilled::samples_of_avi(&file, length, input)?,
+        _ => Ok(()),
+    };
+    if let Err(missing) = filled {
+        return Ok(Err(missing));
+    }
     let extent = promised.map_or(Extent::Unsaid, |_| Extent::Said);
     let tail = if is("asf") { ZERO_TAIL_OF_ASF } else { ZERO_TAIL }.min(length / 2);
     if tail == 0 || !is_zero(&file, length - tail, tail as usize)? {
         return Ok(Ok(extent));
     }
-    let may_be_zeros = |index| {
-        let facts = raw::stream_facts(input, index);
-        facts.is_some_and(|it| {
-            UNCOMPRESSED.contains(&it.codec.as_str()) || it.codec.starts_with("pcm_")
-        })
-    };
     // Black pictures or silence.
-    if (0..input.streams().count()).any(may_be_zeros) {
+    if (0..input.streams().count()).any(|index| unfilled::may_be_zeros(input, index)) {
         return Ok(Ok(Extent::Unsaid));
     }
     Ok(missing("zero_tail", "it ends in zeros: space that was not filled"))
@@ -186,48 +164,6 @@ fn boxes(file: &File, length: u64) -> Found {
     }))
 }
 
-/// Looks whether the samples of the index are there.
-fn samples(file: &File, length: u64, input: &mut Input) -> io::Result<Result<(), Missing>> {
-    let miss = |code, reason: String| Ok(Err(Missing { code, reason }));
-    for index in 0..input.streams().count() {
-        let Some(facts) = raw::stream_facts(input, index) else { continue };
-        let extents = raw::index_extents(input, index);
-        let beyond = extents.iter().filter(|it| it.end() > length).count();
-        if beyond > 0 {
-            let all = extents.len();
-            let stream = format!("{beyond} of the {all} samples of stream {index}");
-            return miss("truncated_mdat", format!("{stream} lie beyond its {length} bytes"));
-        }
-        let codec = facts.codec.as_str();
-        if facts.kind != Type::Video || UNCOMPRESSED.contains(&codec) {
-            continue;
-        }
-        let begins_with_zeros = |it: &raw::Extent| -> io::Result<bool> {
-            let looked_at = (it.size as usize).min(ZEROS);
-            Ok(looked_at >= 8 && is_zero(file, it.at, looked_at)?)
-        };
-        // Files are mostly filled in order, so the furthest counts most.
-        if let Some(last) = extents.iter().max_by_key(|it| it.end()) {
-            let may_be_cut = UNPADDED.contains(&codec) && last.size as usize > ZEROS;
-            if begins_with_zeros(last)? {
-                return miss("zero_tail", format!("the last sample of stream {index} is zeros"));
-            }
-            if may_be_cut && is_zero(file, last.end() - ZEROS as u64, ZEROS)? {
-                let reason = format!("the last sample of stream {index} ends in zeros");
-                return miss("zero_tail", reason);
-            }
-        }
-        let looks = SAMPLES.min(extents.len());
-        for step in 0..looks {
-            let chosen = step * extents.len().saturating_sub(1) / looks;
-            if begins_with_zeros(&extents[chosen])? {
-                return miss("hole", format!("sample {chosen} of stream {index} is zeros"));
-            }
-        }
-    }
-    Ok(Ok(()))
-}
-
 /// Where a Matroska segment ends, unless that was not known when it was begun.
 fn segment_end(file: &File) -> io::Result<Option<u64>> {
     let mut start = [0; 4096];
@@ -245,8 +181,8 @@ fn segment_end(file: &File) -> io::Result<Option<u64>> {
 }
 
 /// Size (`None` where it is left open) and place of the content of an EBML element that is `id`.
-fn element(bytes: &[u8], at: usize, id: &[u8; 4]) -> Option<(Option<u64>, usize)> {
-    let rest = bytes.get(at..)?.strip_prefix(id.as_slice())?;
+pub(super) fn element(bytes: &[u8], at: usize, id: &[u8]) -> Option<(Option<u64>, usize)> {
+    let rest = bytes.get(at..)?.strip_prefix(id)?;
     let first = *rest.first()?;
     let width = first.leading_zeros() as usize + 1;
     let digits = rest.get(..width).filter(|_| width <= 8)?;
@@ -276,14 +212,14 @@ fn riff_end(file: &File, length: u64) -> io::Result<Option<u64>> {
     Ok((end > 0).then(|| if end == length + 1 { length } else { end }))
 }
 
-fn is_zero(file: &File, at: u64, length: usize) -> io::Result<bool> {
+pub(super) fn is_zero(file: &File, at: u64, length: usize) -> io::Result<bool> {
     let mut bytes = vec![0; length];
     let read = read_some(file, &mut bytes, at)?;
     Ok(bytes[..read].iter().all(|byte| *byte == 0))
 }
 
 /// Reads as much of `bytes` as the file has at `at`.
-fn read_some(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+pub(super) fn read_some(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < bytes.len() {
         match file.read_at(&mut bytes[read..], at + read as u64) {

@@ -28,6 +28,7 @@ mod streams;
 mod stretch;
 pub mod synth;
 mod tags;
+mod unfilled;
 pub mod verify;
 mod view;
 pub mod write;

@@ -21,8 +21,8 @@ use crate::pipeline::page;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::stills;
 use crate::pipeline::{ConvertError, Task};
-use crate::report::Report;
 use crate::report::provenance::Sidecar;
+use crate::report::{self, Report};
 
 /// End of the name of the list of frames.
 pub const FRAME_LIST: &str = "frames.csv";
@@ -184,9 +184,11 @@ fn describe(
         let text = end.to_string_lossy();
         let kind = KINDS.iter().find(|(known, _)| text.ends_with(known)).map_or("other", |it| it.1);
         let streams = streams.filter(|_| end == STREAMS);
+        let (path, path_b64) = report::path_fields(&path_beside(output, &end));
         Ok(Sidecar {
             kind: kind.into(),
-            path: path_beside(output, &end).to_string_lossy().into_owned(),
+            path,
+            path_b64,
             size_bytes: found.size_bytes,
             sha256: found.sha256,
             streams: streams.map(|it| it.streams.clone()).unwrap_or_default(),

@@ -80,7 +80,7 @@ fn voids_segments(error: &ConvertError) -> bool {
         ConvertError::SourceChanged { .. }
         | ConvertError::Verify { .. }
         | ConvertError::Settings(_) => true,
-        ConvertError::Engine(_) | ConvertError::Interrupted => false,
+        ConvertError::Engine(_) | ConvertError::NoSpace(_) | ConvertError::Interrupted => false,
     }
 }
 

@@ -33,6 +33,7 @@ pub mod page;
 pub mod parts;
 pub mod plan;
 mod resume;
+pub mod room;
 pub mod scene;
 mod scoring;
 pub mod segments;
@@ -129,6 +130,9 @@ pub enum ConvertError {
         /// What differs.
         reason: String,
     },
+    /// There is no room for the output.
+    #[error("{0}")]
+    NoSpace(String),
     /// Asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -144,6 +148,7 @@ impl ConvertError {
             Self::Settings(_) => "settings",
             Self::SourceChanged { .. } => "source_changed",
             Self::Verify { .. } => "verification_failed",
+            Self::NoSpace(_) => "no_space",
             Self::Interrupted => "interrupted",
         }
     }
@@ -155,9 +160,10 @@ impl Classify for ConvertError {
             Self::Media(error) => error.consequence(),
             Self::Engine(error) => error.consequence(),
             Self::Settings(_) => Consequence::Reject,
-            Self::SourceChanged { .. } | Self::Verify { .. } | Self::Interrupted => {
-                Consequence::Retry
-            }
+            Self::SourceChanged { .. }
+            | Self::Verify { .. }
+            | Self::NoSpace(_)
+            | Self::Interrupted => Consequence::Retry,
         }
     }
 
@@ -168,6 +174,7 @@ impl Classify for ConvertError {
             Self::Settings(_) => ExitCode::Usage,
             Self::SourceChanged { .. } | Self::Interrupted => ExitCode::TempFail,
             Self::Verify { .. } => ExitCode::Software,
+            Self::NoSpace(_) => ExitCode::CannotCreate,
         }
     }
 }

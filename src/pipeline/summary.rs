@@ -92,8 +92,10 @@ pub fn done(facts: Facts<'_>) -> Report {
         },
         ..probed_source(task, info, facts.before.size_bytes, facts.before.modified)
     };
+    let (path, path_b64) = report::path_fields(&task.output);
     let output = report::Output {
-        path: report::path_fields(&task.output).0,
+        path,
+        path_b64,
         size_bytes: facts.output.size_bytes,
         sha256: facts.output.sha256,
         format: encode.summary.format.clone(),

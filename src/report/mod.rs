@@ -243,6 +243,9 @@ pub struct Model {
 pub struct Output {
     /// Path, with what is not UTF-8 replaced.
     pub path: String,
+    /// The path's bytes in base64, where `path` is not exact.
+    #[serde(default)]
+    pub path_b64: Option<String>,
     /// Size of the file.
     pub size_bytes: u64,
     /// Of the whole file.

@@ -38,6 +38,9 @@ pub struct Sidecar {
     pub kind: String,
     /// Path, with what is not UTF-8 replaced: that of the output, a dot, and more.
     pub path: String,
+    /// The path's bytes in base64, where `path` is not exact.
+    #[serde(default)]
+    pub path_b64: Option<String>,
     /// Size of the file.
     pub size_bytes: u64,
     /// Of the whole file.

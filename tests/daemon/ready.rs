@@ -316,7 +316,7 @@ fn a_file_is_followed_through_removal_renaming_and_replacement() {
 /// W31: names of 255 bytes, names that are no text, and one Korean name in both of its spellings.
 #[test]
 fn long_and_odd_names_keep_their_bytes_in_the_report() {
-    let mut place = Place::new();
+    let mut place = Place::with("", "frame_list = true");
     let long = [vec![b'x'; 251], b".mp4".to_vec()].concat();
     let (composed, decomposed) =
         ("한글.mp4", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}.mp4");
@@ -331,7 +331,7 @@ fn long_and_odd_names_keep_their_bytes_in_the_report() {
     assert_eq!(place.states(), ["done"; 4], "{}", place.log());
     let entries = fs::read_dir(place.path("out")).unwrap().map(|it| it.unwrap().file_name());
     let all: Vec<_> = entries.filter(|name| name != ".slomod.lock").collect();
-    assert_eq!(all.len(), 2 * names.len(), "two spellings are two files: {all:?}");
+    assert_eq!(all.len(), 3 * names.len(), "two spellings are two files: {all:?}");
     assert!(all.iter().all(|name| name.len() <= 255 && !name.as_bytes().starts_with(b".")));
     let text = |name: &[u8]| {
         let is_report = |it: &&std::ffi::OsString| {
@@ -343,8 +343,23 @@ fn long_and_odd_names_keep_their_bytes_in_the_report() {
     let path = place.path("in").join(std::ffi::OsStr::from_bytes(b"\xff\xfe.mp4"));
     let exact = slomod::report::base64::encode(path.as_os_str().as_bytes());
     assert_eq!(report.source.path_b64, Some(exact));
+    // The output and what lies beside it can be found by the report alone.
+    let output = report.output.unwrap();
+    let named = |path_b64: Option<String>| {
+        all.iter().find(|name| {
+            let path = place.path("out").join(name);
+            path_b64 == Some(slomod::report::base64::encode(path.as_os_str().as_bytes()))
+        })
+    };
+    let size_of = |path_b64| {
+        named(path_b64).map(|it| fs::metadata(place.path("out").join(it)).unwrap().len())
+    };
+    assert_eq!(size_of(output.path_b64), Some(output.size_bytes));
+    let [list] = <[_; 1]>::try_from(output.sidecars).unwrap();
+    assert_eq!(size_of(list.path_b64), Some(list.size_bytes));
     let report = schema::checked(&text(decomposed.trim_end_matches(".mp4").as_bytes()));
     assert!(report.source.path.ends_with(decomposed) && report.source.path_b64.is_none());
+    assert!(report.output.unwrap().path_b64.is_none());
 }
 
 /// W37: the daemon starts while a copy is in progress, whose parts open.

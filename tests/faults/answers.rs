@@ -3,7 +3,9 @@
 use crate::faulty;
 use crate::ledger::{Ledger, is_leftover};
 use crate::place::{Place, clip, large, small};
-use crate::shim::{Action, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WORKER, WRITE};
+use crate::shim::{
+    Action, BOTH, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WATCH, WORKER, WRITE,
+};
 use crate::{start, status_line};
 use slomod::report::Status;
 use std::fs;
@@ -112,9 +114,68 @@ fn w16_a_folder_that_hangs_holds_up_no_other_and_is_worked_once_it_answers() {
     wait_done(&place, "first.mp4");
     assert_eq!(said("answers again"), 1, "{}", place.log());
     place.wait("all is well", || !status_line(&place).contains("DEGRADED"));
+    // It is known already, and hangs where its change events are asked for.
+    faults.set(0, &Rule::new(WATCH, "/share", Action::Hold).by(DAEMON));
+    ok(&place, "rescan");
+    place.wait("word of it", || said(HUNG) == 2);
+    let fourth = small(&place, 180);
+    ledger.dropped("fourth.mp4", &fourth, 12);
+    place.drop_clip(&fourth, "fourth.mp4");
+    wait_done(&place, "fourth.mp4");
+    assert!(!place.log().contains("/in: does not answer"), "{}", place.log());
+    faults.clear();
+    place.wait("all is well", || said("answers again") == 2);
     assert_eq!(place.terminate().code(), Some(0));
     ledger.check_end(&place);
     check_share(&place, 1);
+}
+
+/// W16. Weights on a share that hangs, at the start and under a job: the folder that needs them waits and says what for, the
+/// other is worked; once they are there, so is the first, whose clips did nothing wrong.
+#[test]
+fn w16_weights_that_hang_hold_up_no_other_folder_and_no_clip_is_blamed() {
+    let (mut place, faults) = with_share("stall_timeout = \"20s\"");
+    let (starter, weights) = (
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter.safetensors"),
+        place.path("nas/weights.safetensors"),
+    );
+    fs::create_dir(place.path("nas")).unwrap();
+    fs::copy(starter, &weights).unwrap();
+    let config = place.path("slomod.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}model = \"{}\"\n", weights.display())).unwrap();
+    let mut ledger = Ledger::default();
+    let (first, second, third) = (small(&place, 0), small(&place, 60), small(&place, 120));
+    drop_into_share(&place, &first, "first.mp4");
+    let all = Rule::new(STAT | OPEN_READ, "/nas/", Action::Hold);
+    faults.set(0, &all.clone().by(BOTH));
+    start(&mut place, &faults);
+    place.wait_ready();
+    ledger.dropped("second.mp4", &second, 12);
+    place.drop_clip(&second, "second.mp4");
+    wait_done(&place, "second.mp4");
+    let waits = format!("(waiting for {})", weights.display());
+    let says = || place.log().lines().any(|it| it.contains("/share: ") && it.contains(&waits));
+    place.wait("word of it", says);
+    assert!(status_line(&place).contains("  hung "), "{}", status_line(&place));
+    let reload = place.command("reload").output().unwrap();
+    let said = String::from_utf8_lossy(&reload.stderr).into_owned();
+    assert!(!reload.status.success() && said.contains("weights do not answer"), "{said}");
+    assert_ne!(state_of(&place, "first.mp4").as_deref(), Some("running"));
+    faults.clear();
+    wait_done(&place, "first.mp4");
+    place.wait("answer", || place.log().contains("/share: answers again"));
+    faults.set(0, &all.clone().by(WORKER));
+    drop_into_share(&place, &third, "third.mp4");
+    place.wait("worker at the weights", || faults.fired(0) > 0);
+    faults.set(1, &all.by(DAEMON));
+    place.wait("word of it", || place.log().contains("set aside"));
+    faults.clear();
+    wait_done(&place, "third.mp4");
+    assert!(!place.log().contains("worker_hung"), "{}", place.log());
+    assert_eq!(place.terminate().code(), Some(0));
+    ledger.check_end(&place);
+    check_share(&place, 2);
 }
 
 /// A worker that stands still while it writes `long.mp4`'s output, which hangs for the daemon too from now on.

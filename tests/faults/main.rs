@@ -86,6 +86,20 @@ fn status_line(place: &Place) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A clip of 40 frames that is read bit by bit while it is worked: it is far larger than what waits between threads.
+fn noisy(place: &Place, seed: u32) -> std::path::PathBuf {
+    let path = place.path(&format!("noisy-{seed}.mp4"));
+    let source = format!("testsrc2=size=320x240:rate=10,noise=all_seed={seed}:alls=60:allf=t");
+    let status = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "40"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-crf", "10", "-pix_fmt", "yuv420p"])
+        .arg(&path)
+        .status()
+        .expect("ffmpeg is installed");
+    assert!(status.success());
+    path
+}
+
 /// Makes the outputs of `place` lossless, and so far larger than their sources.
 fn lossless(place: &Place) {
     let path = place.path("slomod.toml");

@@ -3,7 +3,9 @@
 use crate::elsewhere::{MOUNTS, inside};
 use crate::ledger::Ledger;
 use crate::place::{Place, clip};
-use crate::{is_at_rest, lossless, status_line, wait_ended_with_restarts, wait_tidy};
+use crate::{
+    faulty, is_at_rest, lossless, start, status_line, wait_ended_with_restarts, wait_tidy,
+};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -22,14 +24,17 @@ fn small_file_system(target: &Path) {
     mount(&["-t", "tmpfs", "-o", &format!("size={SIZE_BYTES}"), "none"], target);
 }
 
-/// Takes all of the file system but `free_bytes`.
-fn fill(folder: &Path, free_bytes: u64) {
-    let ballast = folder.join(".ballast");
-    let _ = fs::remove_file(&ballast);
+fn free_bytes(folder: &Path) -> u64 {
     let output = Command::new("df").args(["-B1", "--output=avail"]).arg(folder).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let free: u64 = text.lines().last().unwrap().trim().parse().unwrap();
-    fs::write(ballast, vec![1; (free - free_bytes) as usize]).unwrap();
+    text.lines().last().unwrap().trim().parse().unwrap()
+}
+
+/// Takes all of the file system but `left_bytes`.
+fn fill(folder: &Path, left_bytes: u64) {
+    let ballast = folder.join(".ballast");
+    let _ = fs::remove_file(&ballast);
+    fs::write(ballast, vec![1; (free_bytes(folder) - left_bytes) as usize]).unwrap();
 }
 
 fn empty(folder: &Path) {
@@ -41,7 +46,8 @@ fn grower(place: &Place, hue: u32) -> std::path::PathBuf {
     clip(place.folder.path(), "320x180", 20, hue)
 }
 
-/// W26. A small file system that is full at the beginning, in the middle, near the end, and for the report.
+/// W26. A small file system without room for an output, where nothing is begun; and one that somebody else fills in the
+/// middle of a job, or when it is nearly done.
 #[test]
 fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_space() {
     if !inside(
@@ -50,47 +56,59 @@ fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_spac
     ) {
         return;
     }
-    let mut place = Place::new();
+    let (mut place, faults) = faulty("", "");
     lossless(&place);
     let (out, mut ledger) = (place.path("out"), Ledger::default());
     small_file_system(&out);
     let first = grower(&place, 0);
     ledger.dropped("first.mp4", &first, 40);
     place.drop_clip(&first, "first.mp4");
-    place.start();
+    start(&mut place, &faults);
     place.wait_ended(1);
     // The output, and its packets kept beside it until it is published.
     let whole = 2 * fs::metadata(out.join("first_slow2x.mkv")).unwrap().len().div_ceil(PAGE) * PAGE;
-    let predicted = 2 * (fs::metadata(&first).unwrap().len() as f64 * 2.0 * 1.3) as u64;
-    let begun = predicted.div_ceil(PAGE) * PAGE + PAGE;
-    assert!(
-        begun + 4 * PAGE < whole,
-        "{begun} {whole}: the output does not outgrow its prediction"
-    );
-    let mut jobs = 1;
-    for (what, free, mark) in [
-        ("before the start", 0, "needed with the reserve"),
-        ("at the beginning", begun, "No space left"),
-        ("in the middle", (begun + whole) / 2, "No space left"),
-        ("at the end", whole - 8 * PAGE, "No space left"),
-    ] {
-        fill(&out, free);
-        let clip = grower(&place, 10 * jobs);
-        let name = format!("clip{jobs}.mp4");
+    let by_source = 2 * fs::metadata(&first).unwrap().len() * 2 * 13 / 10;
+    assert!(by_source < whole * 2 / 3, "{by_source} {whole}: the source tells how much it takes");
+    let drop_next = |place: &Place, ledger: &mut Ledger| {
+        let number = place.states().len() as u32;
+        let (clip, name) = (grower(place, 10 * number), format!("clip{number}.mp4"));
         ledger.dropped(&name, &clip, 40);
         place.drop_clip(&clip, &name);
-        jobs += 1;
-        place.wait(what, || status_line(&place).contains(mark));
-        ledger.check_visible(&place);
-        let done = place.states().iter().filter(|it| *it == "done").count();
-        assert_eq!(done, jobs as usize - 1, "{what}: no success without space\n{}", place.log());
-        place.wait("pause", || is_at_rest(&place));
+        number as usize
+    };
+    for (what, left) in [("without any", 0), ("with two thirds of it", whole * 2 / 3)] {
+        fill(&out, left);
+        let before = drop_next(&place, &mut ledger);
+        let short = || status_line(&place).contains("needed with the reserve");
+        place.wait(what, short);
+        check_paused(&place, &mut ledger, before);
+        assert!(!place.log().contains("No space left"), "{what}: begun\n{}", place.log());
         empty(&out);
-        place.wait_ended(jobs as usize);
-        println!("{what}: paused and done");
+        place.wait_ended(before + 1);
+    }
+    for (what, left) in [("in the middle", whole / 2), ("at the end", whole - 8 * PAGE)] {
+        let free = free_bytes(&out);
+        faults.hold_worker();
+        let before = drop_next(&place, &mut ledger);
+        faults.wait_held(&place);
+        let full = place.log().matches("No space left").count();
+        fill(&out, left.saturating_sub(free - free_bytes(&out)));
+        faults.let_go();
+        place.wait(what, || place.log().matches("No space left").count() > full);
+        check_paused(&place, &mut ledger, before);
+        empty(&out);
+        place.wait_ended(before + 1);
     }
     wait_tidy(&place);
     ledger.check_end(&place);
+}
+
+/// The folder is paused behind `done` jobs, and nothing is lost, half done, or left where there is no space.
+fn check_paused(place: &Place, ledger: &mut Ledger, done: usize) {
+    place.wait("pause", || is_at_rest(place));
+    ledger.check_visible(place);
+    let found = place.states().iter().filter(|it| *it == "done").count();
+    assert_eq!(found, done, "no success without space\n{}", place.log());
 }
 
 /// W26. The state folder is full: the daemon says so and does not go on without a journal; nothing is lost.

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -26,10 +27,10 @@
 #include <linux/seccomp.h>
 
 enum { OPEN_READ = 1, OPEN_WRITE = 2, READ = 4, WRITE = 8, SYNC = 16, RENAME = 32, UNLINK = 64, TRUNCATE = 128,
-       MKDIR = 256, STAT = 512 };
+       MKDIR = 256, STAT = 512, WATCH = 1024 };
 enum { DAEMON = 1, WORKER = 2 };
 // From SLOW down: a pause of as many milliseconds as it is less than that.
-enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, SLOW = -1000 };
+enum { ABORT = -1, HANG = -2, KILL = -3, HOLD = -4, BUS = -5, SLOW = -1000 };
 enum { RULES = 15, RULE_BYTES = 512, PATH_BYTES = 448 };
 
 struct rule {
@@ -83,6 +84,12 @@ static void nap(long milliseconds) {
     nanosleep(&pause, NULL);
 }
 
+// As where a mapped file was cut: the page is not there.
+static void bus_error(void) {
+    volatile const char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, memfd_create("empty", MFD_CLOEXEC), 0);
+    (void)*page;
+}
+
 // 0, or the error that the call is to fail with.
 static int fault(uint32_t operation, const char *path, const char *other) {
     if (!path) return 0;
@@ -98,6 +105,7 @@ static int fault(uint32_t operation, const char *path, const char *other) {
         case ABORT: abort();
         case HANG: for (;;) pause();
         case KILL: syscall(SYS_kill, getpid(), SIGKILL); for (;;) pause();
+        case BUS: bus_error(); break;
         case HOLD: while (rule->active && rule->action == HOLD) nap(2); break;
         default:
             if (action > SLOW) return action;
@@ -155,6 +163,9 @@ int ftruncate(int fd, off_t size) { FAIL(fault_of_file(TRUNCATE, fd)); return RE
 int ftruncate64(int fd, off64_t size) { FAIL(fault_of_file(TRUNCATE, fd)); return REAL(ftruncate64)(fd, size); }
 int rename(const char *from, const char *to) { FAIL(fault(RENAME, from, to)); return REAL(rename)(from, to); }
 int unlink(const char *path) { FAIL(fault(UNLINK, path, NULL)); return REAL(unlink)(path); }
+int inotify_add_watch(int fd, const char *path, uint32_t mask) {
+    FAIL(fault(WATCH, path, NULL)); return REAL(inotify_add_watch)(fd, path, mask);
+}
 int mkdir(const char *path, mode_t mode) { FAIL(fault(MKDIR, path, NULL)); return REAL(mkdir)(path, mode); }
 int statx(int folder, const char *restrict path, int flags, unsigned mask, struct statx *restrict to) {
     if (*path) FAIL(fault(STAT, path, NULL));

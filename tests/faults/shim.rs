@@ -27,6 +27,8 @@ pub const UNLINK: u32 = 64;
 pub const TRUNCATE: u32 = 128;
 pub const MKDIR: u32 = 256;
 pub const STAT: u32 = 512;
+/// Adding a watch for change events.
+pub const WATCH: u32 = 1024;
 /// Everything that a full disk can refuse.
 pub const GROWING: u32 = OPEN_WRITE | WRITE | SYNC | RENAME | TRUNCATE | MKDIR;
 
@@ -45,6 +47,8 @@ pub enum Action {
     Hang,
     /// The process is killed in this moment.
     Kill,
+    /// Ends the process by SIGBUS.
+    BusError,
     /// Waits until its rule is removed or another takes its place, and then does its work.
     Hold,
     /// Does its work this many milliseconds later.
@@ -113,6 +117,7 @@ impl Rule {
             Action::Hang => -2,
             Action::Kill => -3,
             Action::Hold => -4,
+            Action::BusError => -5,
             Action::Slow(milliseconds) => SLOW - i32::from(milliseconds),
         };
         let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use crate::ledger::{Ledger, Random};
 use crate::place::{Place, clip};
 use crate::shim::{
     Action, DAEMON, EACCES, EBUSY, EDQUOT, EIO, ENOSPC, EROFS, ESTALE, Faults, GROWING, OPEN_READ,
-    READ, Rule, STAT, UNLINK, WORKER,
+    READ, Rule, STAT, UNLINK, WATCH, WORKER,
 };
 use crate::workers::workers;
 use crate::{faulty, lossless, start, wait_tidy};
@@ -50,6 +50,8 @@ struct Round<'a> {
     stopped_worker: u64,
     killed_worker: u64,
     hangs: u64,
+    /// The rules that are set, and what the calls are that they meet.
+    rules: BTreeMap<u64, &'static str>,
 }
 
 fn environment<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -59,7 +61,7 @@ fn environment<T: std::str::FromStr>(name: &str) -> Option<T> {
         .map(|it| it.parse().unwrap_or_else(|_| panic!("{name}={it} cannot be understood")))
 }
 
-/// W18, W19, W24, W26, W32, W35, W36 in any order and at once: after every kill and at each end nothing is lost, nothing is
+/// W16, W18, W19, W24, W26, W32, W35, W36 in any order and at once: after every kill and at each end nothing is lost, nothing is
 /// there twice, nothing is half done.
 #[test]
 fn soak() {
@@ -107,6 +109,7 @@ impl<'a> Round<'a> {
             stopped_worker: 0,
             killed_worker: 0,
             hangs: 0,
+            rules: BTreeMap::new(),
         };
         for hue in 0..6 {
             let (size, frames) = if hue % 3 == 2 { ("480x270", 24) } else { ("64x48", 6) };
@@ -123,7 +126,8 @@ impl<'a> Round<'a> {
             match self.random.below(20) {
                 0..=4 => self.arrive(),
                 5 | 6 => self.disturb_a_source(),
-                7..=10 => self.break_calls(),
+                7..=9 => self.break_calls(),
+                10 => self.hang(),
                 11 | 12 => self.faults_end(),
                 13 | 14 => self.kill(),
                 15 => self.terminate(),
@@ -316,16 +320,30 @@ impl<'a> Round<'a> {
         let rule = Rule::new(operations, path, Action::Fail(error));
         let once = self.random.below(2) == 0;
         self.faults.set(slot, &if once { rule.once(from) } else { rule.since(from) });
+        self.rules.insert(slot, "system calls that failed");
+        self.count(what);
+    }
+
+    /// From some call on, the share of the clips or that of the outputs does not answer, neither the daemon nor its workers: a
+    /// worker that hung alone would rightly be its clip's fault.
+    fn hang(&mut self) {
+        let slot = self.random.below(TRANSIENT);
+        let (operations, path, what) = match self.random.below(3) {
+            0 => (OPEN_READ | READ | STAT, "/in", "times with a source that hangs"),
+            1 => (WATCH, "/in", "times with change events that hang"),
+            _ => (GROWING | UNLINK | OPEN_READ | STAT, "/out", "times with an output that hangs"),
+        };
+        let from = 1 + self.random.below(30);
+        self.faults.set(slot, &Rule::new(operations, path, Action::Hold).since(from));
+        self.rules.insert(slot, "system calls that hung");
         self.count(what);
     }
 
     fn faults_end(&mut self) {
-        let mut failed = 0;
-        for slot in 0..TRANSIENT {
-            failed += self.faults.fired(slot);
-            self.faults.remove(slot);
+        for (slot, what) in std::mem::take(&mut self.rules) {
+            *self.figures.entry(what).or_default() += self.faults.fired(slot);
         }
-        *self.figures.entry("system calls that failed").or_default() += failed;
+        (0..TRANSIENT).for_each(|slot| self.faults.remove(slot));
     }
 
     fn kill(&mut self) {
@@ -340,6 +358,7 @@ impl<'a> Round<'a> {
         let rule = Rule::new(GROWING | UNLINK, root, Action::Kill).by(DAEMON);
         let slot = self.random.below(TRANSIENT);
         self.faults.set(slot, &rule.once(1 + self.random.below(40)));
+        self.rules.remove(&slot);
         self.count("deaths before a chosen step set up");
     }
 

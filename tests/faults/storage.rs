@@ -1,12 +1,12 @@
 //! W24, W26: calls on sources, outputs and the journal fail, one by one and for a while.
 
 use crate::ledger::Ledger;
-use crate::place::{Place, clip, large};
+use crate::place::{Place, clip};
 use crate::shim::{
     Action, EBUSY, EDQUOT, EIO, ENOSPC, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule, STAT,
-    WRITE, start_at_work,
+    WORKER, WRITE, start_at_work,
 };
-use crate::{faulty, is_at_rest, start, status_line, wait_ended_with_restarts, wait_tidy};
+use crate::{faulty, is_at_rest, noisy, start, status_line, wait_ended_with_restarts, wait_tidy};
 use std::path::PathBuf;
 
 /// Drops a small clip of its own content as `clipN.mp4`.
@@ -104,12 +104,13 @@ fn w24_an_error_of_the_source_that_comes_once_is_retried() {
     each_once("/in/", [(READ, EIO), (OPEN_READ, EBUSY), (OPEN_READ | STAT, ESTALE)]);
 }
 
-/// W24. A source that cannot be read for a while (a share that is gone) delays its job only.
+/// W24. A source that cannot be read for a while (a share that is gone) delays its job only, and so does a reading in mid
+/// clip that fails.
 #[test]
 fn w24_a_source_that_fails_for_a_while_is_done_afterwards() {
     let (mut place, faults) = faulty("", "");
     let mut ledger = Ledger::default();
-    let first = large(&place, 0);
+    let first = noisy(&place, 1);
     ledger.dropped("first.mp4", &first, 80);
     place.drop_clip(&first, "first.mp4");
     start_at_work(&mut place, &faults);
@@ -117,6 +118,7 @@ fn w24_a_source_that_fails_for_a_while_is_done_afterwards() {
     drop_number(&place, &mut ledger, 1);
     place.wait("queued clip", || state_of(&place, 1).is_some());
     faults.set(0, &Rule::new(OPEN_READ | READ, "/in/clip1", Action::Fail(ESTALE)));
+    faults.set(1, &Rule::new(READ, "/in/first", Action::Fail(EIO)).by(WORKER).once(1));
     faults.let_go();
     place.wait("two failed tries", || place.log().matches("again in").count() >= 2);
     drop_number(&place, &mut ledger, 2);
@@ -125,6 +127,7 @@ fn w24_a_source_that_fails_for_a_while_is_done_afterwards() {
     place.wait("clip in the queue", || state_of(&place, 1).as_deref() == Some("queued"));
     faults.clear();
     place.wait_ended(3);
+    assert_eq!(faults.fired(1), 1, "in mid clip");
     ledger.check_end(&place);
 }
 

@@ -2,8 +2,8 @@
 
 use crate::ledger::Ledger;
 use crate::place::{Place, large, small};
-use crate::shim::{Action, GROWING, OPEN_READ, Rule, WORKER, start_at_work};
-use crate::{faulty, is_at_rest, start, wait_tidy};
+use crate::shim::{Action, GROWING, OPEN_READ, READ, Rule, WORKER, start_at_work};
+use crate::{faulty, is_at_rest, noisy, start, wait_tidy};
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::report::Status;
 use std::fs;
@@ -38,33 +38,39 @@ fn refused_after_two_attempts(place: &Place, source: &str, code: &str) {
     assert!(report.source.sha256.is_some());
 }
 
-/// W35. A clip that crashes the decoder gets two attempts, then is refused with a report; the next clips are done, and a
-/// restart does not try it again.
+/// W35. A clip that crashes the decoder, or the reading of which ends the worker by SIGBUS in mid clip, gets two attempts,
+/// then is refused with a report; the next clips are done, and a restart does not try it again.
 #[test]
 fn w35_a_clip_that_crashes_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
     let (mut place, faults) = faulty("", "");
     let mut ledger = Ledger::default();
     // In the middle of the conversion, after the probe let it through.
     faults.set(0, &Rule::new(GROWING, "/out/.crash", Action::Abort).by(WORKER));
-    let (poison, good) = (small(&place, 0), small(&place, 90));
+    let (cut, poison, good) = (noisy(&place, 1), small(&place, 0), small(&place, 90));
+    ledger.dropped("cut.mp4", &cut, 0);
     ledger.dropped("crash.mp4", &poison, 0);
     ledger.dropped("good.mp4", &good, 12);
+    place.drop_clip(&cut, "cut.mp4");
+    start_at_work(&mut place, &faults);
+    faults.set(1, &Rule::new(READ, "/in/cut", Action::BusError).by(WORKER));
     place.drop_clip(&poison, "crash.mp4");
-    start(&mut place, &faults);
+    faults.let_go();
     place.wait("crash", || faults.fired(0) > 0);
     place.drop_clip(&good, "good.mp4");
-    place.wait_ended(2);
+    place.wait_ended(3);
     wait_tidy(&place);
     refused_after_two_attempts(&place, "/crash.mp4", "worker_crashed");
-    assert!(place.log().contains("signal: 6"), "{}", place.log());
+    refused_after_two_attempts(&place, "/cut.mp4", "worker_crashed");
+    let log = place.log();
+    assert!(log.contains("signal: 6") && log.contains("signal: 7"), "{log}");
     ledger.check_end(&place);
     assert_eq!(place.terminate().code(), Some(0));
     start(&mut place, &faults);
     let last = small(&place, 150);
     ledger.dropped("last.mp4", &last, 12);
     place.drop_clip(&last, "last.mp4");
-    place.wait_ended(3);
-    assert_eq!(faults.fired(0), 2, "tried again after the restart");
+    place.wait_ended(4);
+    assert_eq!((faults.fired(0), faults.fired(1)), (2, 2), "tried again after the restart");
     ledger.check_end(&place);
 }
 
@@ -86,17 +92,19 @@ fn w35_a_clip_that_crashes_the_probe_is_refused_after_the_grace_time() {
     ledger.check_end(&place);
 }
 
-/// W36. A decoder that hangs is found by its lack of progress and killed; twice, and the clip is refused. The next is done.
+/// W35, W36. A source of which a reading in mid clip never returns: the worker is found by its lack of progress and killed;
+/// twice, and the clip is refused. The next is done.
 #[test]
 fn w36_a_clip_that_hangs_the_worker_is_refused_after_two_attempts_and_the_next_is_done() {
     let (mut place, faults) = faulty("stall_timeout = \"10s\"", "");
     let mut ledger = Ledger::default();
-    faults.set(0, &Rule::new(GROWING, "/out/.hang", Action::Hang).by(WORKER));
-    let (poison, good) = (small(&place, 0), small(&place, 90));
+    let (poison, good) = (noisy(&place, 1), small(&place, 90));
     ledger.dropped("hang.mp4", &poison, 0);
     ledger.dropped("good.mp4", &good, 12);
     place.drop_clip(&poison, "hang.mp4");
-    start(&mut place, &faults);
+    start_at_work(&mut place, &faults);
+    faults.set(0, &Rule::new(READ, "/in/hang", Action::Hang).by(WORKER));
+    faults.let_go();
     place.wait("hang", || faults.fired(0) > 0);
     place.drop_clip(&good, "good.mp4");
     place.wait_ended(2);

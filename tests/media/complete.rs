@@ -122,6 +122,50 @@ fn a_hole_in_the_middle_is_incomplete_and_damage_is_not() {
     assert_eq!(told(&path), Ok(Extent::Said));
 }
 
+/// W04. The size is right, and the index lies behind what is missing at the end: it may have been written before.
+#[test]
+fn an_index_behind_an_end_that_was_not_filled_proves_nothing() {
+    let Some(dir) = workshop() else { return };
+    for (options, name, index) in [
+        ("", "late.mp4", &b"moov"[..]),
+        ("-c:v mpeg4 -q:v 20", "mpeg4.mp4", b"moov"),
+        ("", "in.mkv", b"\x1c\x53\xbb\x6b"),
+        ("-c:v libvpx -b:v 1M -deadline realtime", "vp8.mkv", b"\x1c\x53\xbb\x6b"),
+        ("", "in.avi", b"idx1"),
+        ("-c:v mpeg4 -q:v 20", "mpeg4.avi", b"idx1"),
+    ] {
+        let path = ffmpeg(dir.path(), &format!("{PICTURES} {options} {name}"));
+        assert_eq!(told(&path), Ok(Extent::Said), "{name}");
+        let bytes = fs::read(&path).unwrap();
+        let end = bytes.windows(4).rposition(|it| it == index).unwrap() - 4;
+        let mut filled = bytes.clone();
+        filled[end - 8192..end].fill(0);
+        fs::write(&path, &filled).unwrap();
+        assert_doubted(&path, "zero_tail");
+    }
+    // A part of the last picture: of other codecs that may be what they have to say.
+    for (name, index, hole) in [
+        ("part.mp4", &b"moov"[..], 100),
+        ("part.mkv", b"\x1c\x53\xbb\x6b", 4200),
+        ("part.avi", b"idx1", 100),
+    ] {
+        let path = ffmpeg(dir.path(), &format!("{PICTURES} -g 1 {name}"));
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.windows(4).rposition(|it| it == index).unwrap() - 300;
+        bytes[end - hole..end].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        assert_doubted(&path, "zero_tail");
+    }
+    let sound = "-f lavfi -i sine=d=5";
+    let options = "-c:a aac -movflags +faststart";
+    let path = ffmpeg(dir.path(), &format!("{sound} {PICTURES} {options} sound.mp4"));
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 600..].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    assert_doubted(&path, "zero_tail");
+}
+
 /// W04, W06. What does not say how much belongs to it is as good cut as whole: it is not said to be whole.
 #[test]
 fn other_containers_fall_short_of_their_own_sizes() {

@@ -54,7 +54,7 @@ fn work(task: &Task, after: Option<Duration>) -> (bool, Option<Report>) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let request = Request::Convert(Box::new(WireTask::from(task)));
+    let request = Request::Convert(Box::new(WireTask::new(task, 0)));
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{}", serde_json::to_string(&request).unwrap()).unwrap();
     if let Some(after) = after {

@@ -6,6 +6,8 @@
 mod clips;
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "common/turn.rs"]
+mod turn;
 
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +24,7 @@ use slomod::pipeline::convert::convert;
 use slomod::pipeline::room;
 
 use clips::{Place, run};
+use turn::turn;
 
 const MOVING: &[&str] = &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1", "-c:v", "ffv1"];
 
@@ -75,9 +78,9 @@ fn real_frames_of_a_lossless_output_are_the_decoders_by_anybodys_hash() {
     let inputs = ["-i", upright, "-i", cover];
     let attached = ["-disposition:v:1", "attached_pic"];
     let covered = place.clip("covered.mp4", &[&inputs[..], &map, &attached].concat());
-    let turn = ["-map", "0", "-c", "copy", "-metadata:s:v:0", "rotate=90"];
     let turned =
-        place.clip("turned.mp4", &[&["-i", covered.to_str().unwrap()], &turn[..]].concat());
+        place.clip("turned.mp4", &["-i", covered.to_str().unwrap(), "-map", "0", "-c", "copy"]);
+    turn(&turned, 90);
     for (source, output, page) in
         [(&plain, "out.mkv", "README.md"), (&turned, "out.mov", "README.ko.md")]
     {

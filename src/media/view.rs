@@ -12,10 +12,14 @@ const KINDS: [(Kind, &str); 2] = [
     (Kind::AV_PKT_DATA_STEREO3D, "stereo layout"),
 ];
 
-/// Names of what a stream has.
-pub(super) fn names(input: &Input, index: usize) -> Vec<&'static str> {
-    let has = |it: &(Kind, &'static str)| raw::stream_data(input, index, it.0).is_some();
-    KINDS.into_iter().filter(has).map(|it| it.1).collect()
+/// What a stream has: its name, and the projection or layout.
+pub(super) fn of(input: &Input, index: usize) -> Vec<(&'static str, [u8; 4])> {
+    let value = |(kind, name)| {
+        let bytes = raw::stream_data(input, index, kind)?;
+        // Both structures begin with their kind.
+        Some((name, *bytes.first_chunk()?))
+    };
+    KINDS.into_iter().filter_map(value).collect()
 }
 
 /// Puts what a stream of the input has on one of the output; containers write what they can.

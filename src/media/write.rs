@@ -60,7 +60,9 @@ pub struct Writer {
     /// Keys of entries that should be in the output.
     wanted_metadata: Vec<String>,
     /// What the source says of how its picture is looked at.
-    view: Vec<&'static str>,
+    view: Vec<(&'static str, [u8; 4])>,
+    /// Whether the source is to be shown turned.
+    is_turned: bool,
     summary: WriteSummary,
 }
 
@@ -120,15 +122,12 @@ impl Writer {
         raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
         raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
         let mut warnings = plan.warnings.clone();
-        if let Some(matrix) = raw::display_matrix(&input, facts.index) {
-            if spec.container == Container::Mkv {
-                let message = "this FFmpeg cannot write rotation to Matroska; use mp4 or mov";
-                warnings.push(("rotation_lost".to_owned(), message.to_owned()));
-            }
+        let matrix = raw::display_matrix(&input, facts.index);
+        if let Some(matrix) = matrix {
             raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
         raw_output::set_hdr(muxer.output(), video, &source.video.hdr);
-        let view = view::names(&input, facts.index);
+        let view = view::of(&input, facts.index);
         view::copy(&input, facts.index, muxer.output(), video);
         if !view.is_empty() {
             muxer.allow_unofficial();
@@ -182,6 +181,7 @@ impl Writer {
             identity,
             wanted_metadata,
             view,
+            is_turned: matrix.is_some_and(|it| raw::orientation(&it) != (0, false)),
             summary,
         })
     }
@@ -300,8 +300,13 @@ impl Writer {
         self.summary.warnings.extend(ended.warnings);
         let output = probe::open_container(&self.path)?;
         let written = raw_output::wanted_metadata(&output);
-        let seen = view::names(&output, self.video);
-        let unseen: Vec<_> = self.view.iter().filter(|it| !seen.contains(it)).copied().collect();
+        if self.is_turned && raw::display_matrix(&output, self.video).is_none() {
+            let message = "this FFmpeg cannot write rotation to this container; use mp4 or mov";
+            self.summary.warnings.push(("rotation_lost".to_owned(), message.to_owned()));
+        }
+        let seen = view::of(&output, self.video);
+        let unseen = self.view.iter().filter(|it| !seen.contains(it)).map(|it| it.0);
+        let unseen: Vec<_> = unseen.collect();
         if !unseen.is_empty() {
             let message = format!("the container does not take: {}", unseen.join(", "));
             self.summary.warnings.push(("side_data_dropped".to_owned(), message));

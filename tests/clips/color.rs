@@ -171,8 +171,8 @@ fn hdr10_keeps_its_metadata_and_pq_and_hlg_stay_what_they_are() {
         [("smpte2084", format!(":hdr10=1:{master}")), ("arib-std-b67", String::new())]
     {
         let source = place.ffmpeg(&format!(
-            "-f lavfi -i testsrc2=s=128x96:r=10:d=0.4 -pix_fmt yuv420p10le -c:v libx265 -color_range tv -colorspace bt2020nc \
-             -color_primaries bt2020 -color_trc {transfer} -x265-params log-level=none{more} in-{transfer}.mp4"
+            "-f lavfi -i testsrc2=s=128x96:r=10:d=0.4 -pix_fmt yuv420p10le -c:v libx265 -vf \
+             setparams=range=tv:colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer} -x265-params log-level=none{more} in-{transfer}.mp4"
         ));
         let (of_frames, _) = hdr(&source);
         let count = if more.is_empty() { 0 } else { 2 };

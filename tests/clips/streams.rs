@@ -199,13 +199,17 @@ fn a_stereo_layout_is_kept_or_said_to_be_lost() {
     let source = place.ffmpeg(
         "-f lavfi -i testsrc2=s=128x64:r=10:d=0.3 -c:v libx264 -metadata:s:v stereo_mode=left_right in.mkv",
     );
-    for (container, kept) in
-        [(Container::Mkv, true), (Container::Mp4, true), (Container::Mov, false)]
-    {
+    for container in [Container::Mkv, Container::Mp4, Container::Mov] {
         let name = format!("out.{}", container.extension());
         let (output, report) = place.convert(&source, &name, with(container, 2));
         let data = ffprobe(&output)["streams"][0]["side_data_list"].to_string();
-        assert_eq!(data.contains("Stereo 3D"), kept, "{container:?}: {data}");
+        let kept = data.contains("side by side");
+        // MP4 has a box for it, which FFmpeg from 7 on reads as "two views" without saying which.
+        match container {
+            Container::Mkv => assert!(kept, "{data}"),
+            Container::Mov => assert!(!kept, "{data}"),
+            Container::Mp4 => assert!(kept || data.contains("unspecified"), "{data}"),
+        }
         assert_eq!(warns(&report, "side_data_dropped"), !kept, "{:?}", report.warnings);
     }
 }

@@ -6,6 +6,8 @@ mod complete;
 mod depth;
 mod refusals;
 mod sound;
+#[path = "../common/turn.rs"]
+mod turn;
 mod untrusted;
 mod video;
 

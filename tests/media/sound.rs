@@ -83,10 +83,13 @@ fn kept_sound_stays_in_step() {
             let summary = rewrite(&source, &out, with(Audio::Keep, 1, container));
             let context = format!("{name} to {container:?}");
             assert_eq!(action(&summary, 0).0, "interpolated");
-            let refused = (name.contains("pcm") && container == Container::Mp4)
-                || (name.contains("opus") && container == Container::Mov);
-            let expected = if refused { "reencoded" } else { "copied" };
-            assert_eq!(action(&summary, 1).0, expected, "{context}");
+            let expected: &[_] = match container {
+                Container::Mov if name.contains("opus") => &["reencoded"],
+                // From FFmpeg 6 on MP4 takes samples as they are.
+                Container::Mp4 if name.contains("pcm") => &["reencoded", "copied"],
+                _ => &["copied"],
+            };
+            assert!(expected.contains(&action(&summary, 1).0), "{context}: {summary:?}");
             let found = samples(&out, 0);
             // Some containers move the picture a little against the sound: that is the source's.
             let origin = frames(&source)[0].pts;

@@ -240,17 +240,21 @@ fn samples_that_lie_in_another_file_are_not_fetched() {
 fn linked_segments_and_attachments_of_matroska_stay_what_they_are() {
     let Some(dir) = workshop() else { return };
     let dir = dir.path();
-    let secret = ffmpeg(dir, "-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v ffv1 secret.mkv");
     fs::write(dir.join("attached"), "text").unwrap();
     let attach =
         "-attach attached -metadata:s:t mimetype=text/plain -metadata:s:t filename=../out.txt";
     let path =
         ffmpeg(dir, &format!("-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v ffv1 {attach} in.mkv"));
-    // WritingApp, 13 bytes, becomes NextFilename, 12 bytes.
+    // WritingApp, FFmpeg's version, becomes NextFilename, whose number takes a byte more.
     let mut bytes = fs::read(&path).unwrap();
-    let place = bytes.windows(3).position(|it| it == [0x57, 0x41, 0x8d]).unwrap();
-    bytes[place..place + 16].copy_from_slice(b"\x3e\x83\xbb\x8c./secret.mkv");
+    let place = bytes.windows(2).position(|it| it == [0x57, 0x41]).unwrap();
+    let len = usize::from(bytes[place + 2] & 0x7f) - 1;
+    let name = format!("./{}.mkv", "s".repeat(len - 6));
+    bytes[place..place + 4].copy_from_slice(&[0x3e, 0x83, 0xbb, 0x80 | len as u8]);
+    bytes[place + 4..][..len].copy_from_slice(name.as_bytes());
     fs::write(&path, bytes).unwrap();
+    let secret = format!("-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v ffv1 {name}");
+    let secret = ffmpeg(dir, &secret);
     let bait = Bait::new(&secret);
     assert_eq!(refusal(&path), None, "it is a clip all the same");
     assert!(!bait.is_touched());

@@ -24,6 +24,26 @@ const NETWORK: [(u32, &str); 13] = [
     (0x0BD0_0BD0, "Lustre"),
 ];
 
+/// Linux's SMB clients.
+const SMB: [u32; 3] = [0xFF53_4D42, 0xFE53_4D42, 0x517B];
+
+/// File systems to which Linux gives the number of the device they lie on, which may be another after the next boot: XFS,
+/// FAT, exFAT, NTFS (both drivers), F2FS, ISO 9660, UDF, HFS+.
+const NUMBERED_BY_DEVICE: [u32; 9] = [
+    0x5846_5342,
+    0x4D44,
+    0x2011_BAB0,
+    0x5346_544E,
+    0x7366_746E,
+    0xF2F5_2010,
+    0x9660,
+    0x1501_3346,
+    0x482B,
+];
+
+/// Where udev links every file system's own number to the device that it lies on.
+const BY_UUID: &str = "/dev/disk/by-uuid";
+
 /// Name of the file system, where it is one whose changes by other machines give no events here.
 #[must_use]
 pub fn network_name(path: &Path) -> Option<&'static str> {
@@ -57,9 +77,28 @@ pub fn root_identity(root: &Path) -> io::Result<RootIdentity> {
     // A folder that may not be read is as good as none.
     fs::read_dir(root)?;
     let kind = rustix::fs::statfs(root)?.f_type as u32;
-    let number = rustix::fs::statvfs(root)?.f_fsid;
-    let lasting = format!("{kind:x}:{number:x}:{}", meta.ino());
+    let number =
+        lasting_number(kind, rustix::fs::statvfs(root)?.f_fsid, meta.dev(), Path::new(BY_UUID));
+    let lasting = format!("{kind:x}:{number}:{}", meta.ino());
     Ok(RootIdentity { device: meta.dev(), lasting, network: named(kind) })
+}
+
+/// What stays of the number `id` that Linux gives a file system of this kind on `device`, when it is mounted again.
+fn lasting_number(kind: u32, id: u64, device: u64, by_uuid: &Path) -> String {
+    if SMB.contains(&kind) {
+        // The upper half is the time at which the volume was made, and Samba says another one at every mount.
+        return format!("{:x}", id as u32);
+    }
+    let uuid = NUMBERED_BY_DEVICE.contains(&kind).then(|| uuid(device, by_uuid)).flatten();
+    uuid.unwrap_or_else(|| format!("{id:x}"))
+}
+
+/// The number of the file system on `device` itself, as far as `by_uuid` has a link to that device.
+fn uuid(device: u64, by_uuid: &Path) -> Option<String> {
+    fs::read_dir(by_uuid).ok()?.flatten().find_map(|link| {
+        let linked = fs::metadata(link.path()).ok()?;
+        (linked.rdev() == device).then(|| link.file_name().to_string_lossy().into_owned())
+    })
 }
 
 /// What lies at `folder` in place of the output folder that was `root` ([`RootIdentity::lasting`]), a sentence; `None`
@@ -144,6 +183,33 @@ mod tests {
         // What statfs says of a real one.
         assert_eq!(network_name(Path::new("/proc")), None);
         assert_eq!(network_name(Path::new("/nonexistent")), None);
+    }
+
+    /// The numbers are those of one share that Samba served, before and after a mount.
+    #[test]
+    fn a_share_that_is_mounted_again_is_the_same() {
+        let none = Path::new("/nonexistent");
+        let first = lasting_number(0xfe53_4d42, 0x6ccb_1052_75f3_7944, 40, none);
+        assert_eq!(first, lasting_number(0xfe53_4d42, 0x6f38_08c8_75f3_7944, 41, none));
+        assert_ne!(first, lasting_number(0xfe53_4d42, 0x6f38_08c8_75f3_7945, 41, none));
+    }
+
+    #[test]
+    fn a_disk_that_comes_back_as_another_device_is_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("5E2A-77F0");
+        let (null, zero) = (Path::new("/dev/null"), Path::new("/dev/zero"));
+        let number = |kind, id, device: &Path| {
+            lasting_number(kind, id, fs::metadata(device).unwrap().rdev(), place.path())
+        };
+        std::os::unix::fs::symlink(null, &link).unwrap();
+        assert_eq!(number(0x2011_bab0, 0x103, null), "5E2A-77F0");
+        assert_eq!(number(0x2011_bab0, 0x105, zero), "105");
+        // ext4's number is its own.
+        assert_eq!(number(0xef53, 0x103, null), "103");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(zero, &link).unwrap();
+        assert_eq!(number(0x2011_bab0, 0x105, zero), "5E2A-77F0");
     }
 
     #[test]

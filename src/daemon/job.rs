@@ -329,8 +329,11 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                let why = "it was asked to stop";
-                return Ok(self.again(Count::Nothing, 0, "stopped", why, Aftermath::Next)?);
+                let (code, why) = match self.waits_for_its_folders() {
+                    true => ("no_answer", "it was set aside: its folder does not answer"),
+                    false => ("stopped", "it was asked to stop"),
+                };
+                return Ok(self.again(Count::Nothing, 0, code, why, Aftermath::Next)?);
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
             Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),

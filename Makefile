@@ -70,7 +70,7 @@ deb-test: deb ## install, upgrade, remove and purge that package in a Debian of 
 	@.ci/setup deb-test
 	packaging/deb/test
 
-nas-test: deb ## try the README's part on SMB and NFS in an emulated machine with that package (needs root; two hours at the most)
+nas-test: deb ## try the README's part on SMB and NFS with that package, under a kernel of its own (needs root)
 	@.ci/setup nas-test
 	packaging/nas/test
 

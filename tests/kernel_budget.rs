@@ -11,6 +11,7 @@ use std::fs;
 use std::io::Write as _;
 
 use slomod::backend::cuda::images::{self, Resources, Target};
+use slomod::backend::cuda::{flow, fusion, instances};
 
 const BUDGET: &str = "kernels/budget.txt";
 const INSTANCES: &str = "kernels/instances.h";
@@ -18,13 +19,15 @@ const INSTANCES: &str = "kernels/instances.h";
 /// What a kernel uses, or may use, by target.
 type Table = BTreeMap<String, BTreeMap<String, Use>>;
 
-/// Registers of a thread, spilled bytes, local memory of a thread, static shared memory of a block.
+/// Registers of a thread, spilled bytes, local memory of a thread, static shared memory of a block and what a launch asks
+/// for besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Use {
     registers: u32,
     spill_bytes: u32,
     stack_bytes: u32,
     shared_bytes: u32,
+    dynamic_bytes: u32,
 }
 
 #[test]
@@ -84,8 +87,13 @@ fn every_instance_is_compiled() {
 
 #[test]
 fn a_kernel_over_its_budget_is_named() {
-    let use_of =
-        |registers, spill_bytes| Use { registers, spill_bytes, stack_bytes: 0, shared_bytes: 64 };
+    let use_of = |registers, spill_bytes| Use {
+        registers,
+        spill_bytes,
+        stack_bytes: 0,
+        shared_bytes: 64,
+        dynamic_bytes: 1024,
+    };
     let table = |kernel: &str, it: Use| {
         Table::from([(kernel.to_owned(), BTreeMap::from([("sm_90".to_owned(), it)]))])
     };
@@ -96,13 +104,16 @@ fn a_kernel_over_its_budget_is_named() {
         broken(&budget, &table("conv", use_of(97, 0)))[0].contains("conv on sm_90: 97 registers")
     );
     assert!(broken(&budget, &table("conv", use_of(96, 4)))[0].contains("4 spilled bytes"));
+    let more = Use { dynamic_bytes: 2048, ..use_of(96, 0) };
+    assert!(broken(&budget, &table("conv", more))[0].contains("2048 bytes of dynamic shared"));
     assert_eq!(broken(&budget, &table("warp", use_of(96, 0))).len(), 2, "one missing, one extra");
 }
 
 #[test]
 fn a_written_budget_reads_back_equal() {
     let row = |registers, shared_bytes| {
-        let it = Use { registers, spill_bytes: 12, stack_bytes: 16, shared_bytes };
+        let dynamic_bytes = 2 * shared_bytes;
+        let it = Use { registers, spill_bytes: 12, stack_bytes: 16, shared_bytes, dynamic_bytes };
         BTreeMap::from([
             ("sm_75".to_owned(), it),
             ("sm_120".to_owned(), Use { registers: 7, ..it }),
@@ -132,12 +143,23 @@ fn used() -> Table {
     let mut table = Table::new();
     for it in images::resources() {
         let Resources { registers, spill_bytes, stack_bytes, shared_bytes, .. } = *it;
-        let used = Use { registers, spill_bytes, stack_bytes, shared_bytes };
+        let dynamic_bytes = dynamic_bytes(it.kernel);
+        let used = Use { registers, spill_bytes, stack_bytes, shared_bytes, dynamic_bytes };
         let row = table.entry(it.kernel.to_owned()).or_default();
         let before = row.insert(it.target.to_string(), used);
         assert!(before.is_none(), "two sources define {} for {}", it.kernel, it.target);
     }
     table
+}
+
+/// Shared memory that a launch asks for: of those that keep several chunks in flight, with one.
+fn dynamic_bytes(kernel: &str) -> u32 {
+    let tiled = instances::all().into_iter().find(|it| it.name == kernel);
+    let bytes = match kernel {
+        "deconv_fusion" => fusion::fused_shared_bytes(),
+        _ => tiled.map(|it| it.shared_bytes(1)).or(flow::fused_shared_bytes(kernel)).unwrap_or(0),
+    };
+    u32::try_from(bytes).unwrap()
 }
 
 fn kernels_in_ptx() -> BTreeSet<String> {
@@ -166,6 +188,7 @@ fn broken(budget: &Table, used: &Table) -> Vec<String> {
                 ("spilled bytes", used.spill_bytes, allowed.spill_bytes),
                 ("bytes of local memory", used.stack_bytes, allowed.stack_bytes),
                 ("bytes of static shared memory", used.shared_bytes, allowed.shared_bytes),
+                ("bytes of dynamic shared memory", used.dynamic_bytes, allowed.dynamic_bytes),
             ] {
                 if used > allowed {
                     broken.push(format!(
@@ -178,20 +201,22 @@ fn broken(budget: &Table, used: &Table) -> Vec<String> {
     broken
 }
 
-/// One line a kernel, one column a target: registers, and `+spilled/local` where there are any; then shared memory.
+/// One line a kernel, one column a target: registers, and `+spilled/local` where there are any; then shared memory, static
+/// and dynamic.
 fn written(table: &Table) -> String {
     let targets: BTreeSet<(usize, &String)> =
         table.values().flat_map(|row| row.keys().map(|it| (it.len(), it))).collect();
     let width = table.keys().map(String::len).max().unwrap_or_default();
     let mut text = format!(
         "# What each kernel may use, by target: registers of a thread, then +spilled/local bytes where there are any;\n\
-         # last the static shared memory of a block in bytes. Compiled by {}.\n\
+         # last the shared memory of a block in bytes: static, and what a launch asks for with one chunk of channels in\n\
+         # flight. Compiled by {}.\n\
          # Written by SLOMOD_WRITE_BUDGET=1 cargo test --test kernel_budget.\n{:width$}",
         images::compiler().split(" of ").next().unwrap(),
         "kernel"
     );
     targets.iter().for_each(|(_, it)| write!(text, " {it:>10}").unwrap());
-    text.push_str("     shared\n");
+    text.push_str("     static    dynamic\n");
     for (kernel, row) in table {
         write!(text, "{kernel:width$}").unwrap();
         for (_, target) in &targets {
@@ -203,7 +228,8 @@ fn written(table: &Table) -> String {
             write!(text, " {cell:>10}").unwrap();
         }
         let shared = row.values().map(|it| it.shared_bytes).max().unwrap();
-        writeln!(text, " {shared:>10}").unwrap();
+        let dynamic = row.values().map(|it| it.dynamic_bytes).max().unwrap();
+        writeln!(text, " {shared:>10} {dynamic:>10}").unwrap();
     }
     text
 }
@@ -215,8 +241,9 @@ fn read(text: &str) -> Table {
     for line in lines {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(cells.len(), targets.len() + 1, "{BUDGET}: `{line}`");
-        let shared_bytes = cells[cells.len() - 1].parse().unwrap();
-        let row = targets.iter().zip(&cells[1..]).take(targets.len() - 1).map(|(target, cell)| {
+        let bytes = |behind: usize| cells[cells.len() - behind].parse().unwrap();
+        let (shared_bytes, dynamic_bytes) = (bytes(2), bytes(1));
+        let row = targets.iter().zip(&cells[1..]).take(targets.len() - 2).map(|(target, cell)| {
             let (registers, memory) = cell.split_once('+').unwrap_or((cell, "0/0"));
             let (spill, stack) = memory.split_once('/').unwrap();
             let number = |it: &str| it.parse().unwrap();
@@ -225,6 +252,7 @@ fn read(text: &str) -> Table {
                 spill_bytes: number(spill),
                 stack_bytes: number(stack),
                 shared_bytes,
+                dynamic_bytes,
             };
             ((*target).to_owned(), allowed)
         });

@@ -48,8 +48,8 @@ impl Inputs<'_> {
     /// Channels of the block's input that are in use.
     #[must_use]
     pub fn channels(&self) -> usize {
-        let frames = 2 * (3 + self.features) + 1;
-        if self.earlier.is_empty() { frames } else { frames + 1 + self.handed_on + 4 }
+        let first = 2 * (3 + self.features) + 1;
+        if self.earlier.is_empty() { first } else { later_channels(self.features, self.handed_on) }
     }
 
     /// Rows and columns of the block's input.
@@ -168,6 +168,12 @@ pub fn stage(
     })
 }
 
+/// Channels of the input of a block behind the first: two frames with features, timestep, mask, what the block before
+/// hands on, flow.
+fn later_channels(features: usize, handed_on: usize) -> usize {
+    2 * (3 + features) + 1 + 1 + handed_on + 4
+}
+
 /// A kernel of gather and convolution: rows of an output tile of 16 columns, and warps.
 #[derive(Clone, Copy, Debug)]
 struct FusedTile {
@@ -196,6 +202,18 @@ impl FusedTile {
     fn exists(self, stored: usize, out_channels: usize) -> bool {
         self.rows == 8 || (stored == 48 && out_channels < 48)
     }
+}
+
+/// Dynamic shared memory of a block of the fused kernel `name`, in bytes; `None` where it is none of them.
+#[must_use]
+pub fn fused_shared_bytes(name: &str) -> Option<usize> {
+    let (features, rest) = name.strip_prefix("stage_conv_f")?.split_once("_h")?;
+    let (handed_on, rest) = rest.split_once("_n")?;
+    let (out_channels, tile) = rest.split_once('_')?;
+    let rows: usize = tile.split_once('x')?.0.parse().ok()?;
+    let tile = FUSED_TILES.into_iter().find(|it| it.rows == rows)?;
+    let channels = later_channels(features.parse().ok()?, handed_on.parse().ok()?);
+    Some(tile.shared_bytes(channels.next_multiple_of(16), out_channels.parse().ok()?))
 }
 
 /// The fused kernel's tile and shared memory for these inputs, if there is one that pays.

@@ -98,6 +98,12 @@ fn shared_bytes(in_channels: usize) -> u32 {
     (in_channels / 16 * (halo + weights) + staged) as u32
 }
 
+/// Dynamic shared memory of a block of `deconv_fusion` at the most, in bytes.
+#[must_use]
+pub fn fused_shared_bytes() -> usize {
+    shared_bytes(IN_CHANNELS_MAX) as usize
+}
+
 /// The last block's transposed convolution of `input` and the pictures. The output is stored in `scratch` only where the
 /// fused kernel does not serve: where it is not at full resolution, too wide or not shuffled.
 ///

@@ -27,6 +27,8 @@ pub struct BackendDescription {
     pub instructions: String,
     /// Threads used.
     pub threads: usize,
+    /// What goes slower than it should since the backend was made, sentences.
+    pub setbacks: Vec<String>,
 }
 
 /// The ops of a network. Weights are packed once, when a network is loaded; every output tensor takes the shape that

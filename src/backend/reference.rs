@@ -32,6 +32,7 @@ impl Backend for Reference {
             precision: "f32".into(),
             instructions: "plain".into(),
             threads: 1,
+            setbacks: vec![],
         }
     }
 

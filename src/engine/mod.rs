@@ -202,7 +202,8 @@ pub struct EngineDescription {
     /// What is done otherwise than the network's authors do it.
     #[serde(default)]
     pub model_notes: Vec<String>,
-    /// What was done since the start because a device failed or its memory did not suffice, in order.
+    /// What was done since the start because a device failed, its memory did not suffice or it could not do something, in
+    /// order.
     #[serde(default)]
     pub steps: Vec<String>,
 }

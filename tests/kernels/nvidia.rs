@@ -1,5 +1,7 @@
 //! The driver of real devices over a stand-in for NVIDIA's library, which puts everything off as long as it may.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -14,9 +16,13 @@ use slomod::quality::{Samples, compare};
 
 use crate::common::picture;
 use crate::shim::library::{Library, build_folder};
+use crate::shim::machine::skipped_on_gpu;
 
 /// Codes by which a picture may differ from the CPU's: see `network`.
 const CODES: u8 = 2;
+
+/// Launches that turn a new frame into its record: color and the head.
+const LAUNCHES_OF_A_FRAME: usize = 10;
 
 /// SSIM is a mean of f32 values whose variances lose digits.
 const SSIM_TOLERANCE: f64 = 1e-5;
@@ -244,4 +250,113 @@ fn none() {
 #[test]
 fn a_driver_without_a_device_says_so() {
     assert!(child("none", &[("FAKE_CUDA_DEVICES", "0")]).status.success());
+}
+
+/// How often the stand-in was called so far for each thing.
+fn calls() -> BTreeMap<String, usize> {
+    let mut calls = BTreeMap::new();
+    let file = std::env::var_os("FAKE_CUDA_CALLS").unwrap();
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        *calls.entry(line.to_owned()).or_default() += 1;
+    }
+    calls
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn steady() {
+    let frames = frames(24, 40, 30);
+    let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
+    let [warm, rest] = [&frames[..12], &frames[11..]];
+    let mut pass = |frames: &[Frame]| {
+        let mut made = 0;
+        for pair in frames.windows(2) {
+            let ahead = engine.ahead().unwrap();
+            ahead.submit(&pair[0], &pair[1], &[0.3, 0.6]).unwrap();
+            while ahead.waiting() > ahead.depth() {
+                ahead.collect().unwrap();
+                made += 1;
+            }
+        }
+        made
+    };
+    pass(warm);
+    let before = calls();
+    let made = pass(rest);
+    let after = calls();
+    let more = |what: &str| after.get(what).unwrap_or(&0) - before.get(what).unwrap_or(&0);
+    println!("{made} pictures: {before:?}, then {after:?}");
+    assert_eq!(made, 2 * (rest.len() - 1));
+    for what in ["allocate", "free", "make", "wait for a stream"] {
+        assert_eq!(more(what), 0, "{what}");
+    }
+    // A picture is waited for where it is handed over, and a frame's lane where the frame is.
+    assert!(more("wait for an event") <= made + rest.len() - 1, "{after:?}");
+    // Pictures are made in batches, each as one graph; what is launched besides is a new frame's.
+    assert!((1..=made).contains(&more("start a graph")), "{after:?}");
+    assert!(more("launch") <= LAUNCHES_OF_A_FRAME * rest.len(), "{after:?}");
+}
+
+#[test]
+fn once_warm_nothing_is_allocated_and_only_what_is_handed_over_is_waited_for() {
+    if kernels_are_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let calls = folder.path().join("calls");
+        assert!(child("steady", &[("FAKE_CUDA_CALLS", calls.to_str().unwrap())]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn graphless() {
+    let frames = frames(14, 40, 30);
+    let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
+    let found = pictures(engine.as_mut(), &frames).unwrap();
+    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    assert_close(&found, &pictures(cpu.as_mut(), &frames).unwrap());
+    let steps = engine.description().steps;
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(steps[0].contains("one by one"), "{steps:?}");
+}
+
+#[test]
+fn a_device_that_makes_no_graphs_is_slower_and_the_report_says_so() {
+    if kernels_are_built() {
+        assert!(child("graphless", &[("FAKE_CUDA_GRAPHS", "0")]).status.success());
+    }
+}
+
+/// What `slomod check` says of the GPU where `folder` comes first among the libraries.
+fn check(folder: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .arg("check")
+        .env("LD_LIBRARY_PATH", folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let gpu = said.lines().filter(|line| line.split_whitespace().nth(1) == Some("gpu"));
+    gpu.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_library_that_lacks_functions_is_said_with_what_to_do() {
+    if !kernels_are_built() || skipped_on_gpu("another library in the driver's place") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    Library::empty(&folder.path().join("libcuda.so.1"));
+    let said = check(folder.path());
+    assert!(said.contains("cannot be used") && said.contains("535"), "{said}");
+}
+
+#[test]
+fn without_a_driver_it_is_said_which_one_to_install() {
+    if !kernels_are_built() || skipped_on_gpu("a machine without a driver") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // A machine that runs tests may have a driver of its own, which what is no library hides.
+    std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
+    let said = check(folder.path());
+    assert!(said.contains("no NVIDIA driver") && said.contains("535"), "{said}");
 }

@@ -70,6 +70,7 @@ impl Backend for Cpu {
             precision: "f32".into(),
             instructions: self.instructions().name().into(),
             threads: self.threads(),
+            setbacks: vec![],
         }
     }
 

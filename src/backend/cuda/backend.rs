@@ -180,6 +180,7 @@ impl Backend for Cuda {
             precision: "f16".into(),
             instructions: format!("sm_{major}{minor}"),
             threads: 0,
+            setbacks: self.recorder.setback().into_iter().collect(),
         }
     }
 

@@ -25,6 +25,7 @@ struct State {
     tape: Vec<OwnedLaunch>,
     kept: Vec<Kept>,
     clock: u64,
+    setback: Option<String>,
 }
 
 /// A sequence that ran before.
@@ -52,6 +53,12 @@ impl Recorder {
         Self { inner, state: Mutex::default() }
     }
 
+    /// Why kernels are started one by one, where a graph could not be made.
+    #[must_use]
+    pub fn setback(&self) -> Option<String> {
+        self.lock().setback.clone()
+    }
+
     /// From now on launches are written down.
     pub fn begin(&self) {
         let mut state = self.lock();
@@ -71,11 +78,11 @@ impl Recorder {
             return Ok(());
         }
         state.clock += 1;
-        let clock = state.clock;
-        if let Some(kept) = state.kept.iter_mut().find(|kept| kept.tape == tape) {
-            kept.used = clock;
+        let State { kept, clock, setback, .. } = &mut *state;
+        if let Some(kept) = kept.iter_mut().find(|kept| kept.tape == tape) {
+            kept.used = *clock;
             if let Graph::Untried = kept.graph {
-                kept.graph = self.capture(&kept.tape)?;
+                kept.graph = self.capture(&kept.tape, setback)?;
             }
             return match kept.graph {
                 Graph::Made(graph) => self.inner.replay(graph),
@@ -90,7 +97,8 @@ impl Recorder {
                 self.inner.forget(graph);
             }
         }
-        state.kept.push(Kept { tape, graph: Graph::Untried, used: clock });
+        let used = state.clock;
+        state.kept.push(Kept { tape, graph: Graph::Untried, used });
         Ok(())
     }
 
@@ -101,7 +109,11 @@ impl Recorder {
         state.tape.clear();
     }
 
-    fn capture(&self, tape: &[OwnedLaunch]) -> Result<Graph, DeviceError> {
+    fn capture(
+        &self,
+        tape: &[OwnedLaunch],
+        setback: &mut Option<String>,
+    ) -> Result<Graph, DeviceError> {
         if !self.inner.begin_capture()? {
             return Ok(Graph::Refused);
         }
@@ -110,7 +122,9 @@ impl Recorder {
         match played.and(graph) {
             Ok(graph) => Ok(Graph::Made(graph)),
             Err(error) => {
-                log::warn!("kernels are started one by one, which is slower: {error}");
+                let text = format!("{error}; kernels are started one by one, which is slower");
+                log::warn!("{text}");
+                *setback = Some(text);
                 Ok(Graph::Refused)
             }
         }

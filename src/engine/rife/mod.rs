@@ -315,7 +315,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             model_sha256: self.origin.model_sha256.clone(),
             scale: self.scale_in_use,
             model_notes: self.origin.model_notes.clone(),
-            steps: Vec::new(),
+            steps: backend.setbacks,
         }
     }
 }

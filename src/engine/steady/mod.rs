@@ -225,7 +225,9 @@ impl Steady {
         while let EngineError::Device(device) = &error {
             let of_memory = device.is_of_memory();
             // Its memory goes first.
-            self.engine = None;
+            if let Some(engine) = self.engine.take() {
+                self.steps.extend(engine.description().steps);
+            }
             let asked = self.queue.back().map(|asked| asked.frames[0].picture.format);
             let format = asked.or(self.compared);
             let rung = format.and_then(|format| Some((format, self.next_rung(of_memory, format)?)));
@@ -350,7 +352,7 @@ impl Interpolator for Steady {
     fn description(&self) -> EngineDescription {
         let now = self.engine.as_ref().map(|engine| engine.description());
         let now = now.unwrap_or_else(|| self.description.clone());
-        EngineDescription { steps: self.steps.clone(), ..now }
+        EngineDescription { steps: [self.steps.as_slice(), &now.steps].concat(), ..now }
     }
 }
 

@@ -3,10 +3,12 @@
 // Streams put everything off as long as they may: what is asked for runs when somebody waits for it, and another stream's
 // work only where an event orders it before. So a missing wait, or staging memory that is overwritten too early, shows in
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_DEVICES,
-// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails).
+// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_GRAPHS (0: none can be made),
+// FAKE_CUDA_CALLS (a file that gets a line for whatever allocates, makes or waits).
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -46,6 +48,11 @@ int lost = 0, launches = 0;
 
 long number(const char* name, long otherwise) { return getenv(name) ? atol(getenv(name)) : otherwise; }
 size_t total() { return number("FAKE_CUDA_MEMORY", 4l << 30); }
+
+void called(const char* what) {
+    static FILE* file = getenv("FAKE_CUDA_CALLS") ? fopen(getenv("FAKE_CUDA_CALLS"), "a") : nullptr;
+    if (file) fprintf(file, "%s\n", what), fflush(file);
+}
 
 void* kernels() {
     static void* library = dlopen(getenv("FAKE_CUDA_KERNELS"), RTLD_NOW | RTLD_LOCAL);
@@ -101,8 +108,9 @@ API cuGetErrorName(int error, const char** text) {
 }
 API cuGetErrorString(int, const char** text) { return *text = "the stand-in says so", OK; }
 
-API cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, OK; }
+API cuStreamCreate(void** stream, unsigned) { called("make"); return *stream = new Stream, OK; }
 API cuStreamSynchronize(void* stream) {
+    called("wait for a stream");
     LOCKED;
     if (stream) run_to((Stream*)stream, asked[(Stream*)stream]);
     return lost;
@@ -113,7 +121,7 @@ API cuStreamWaitEvent(void* stream, void* event, unsigned) {
     Event at = *(Event*)event;
     return at.stream ? put(stream, [at] { run_to(at.stream, at.point); }) : OK;
 }
-API cuEventCreate(void** event, unsigned) { return *event = new Event, OK; }
+API cuEventCreate(void** event, unsigned) { called("make"); return *event = new Event, OK; }
 API cuEventDestroy_v2(void*) { return OK; }
 API cuEventRecord(void* event, void* stream) {
     LOCKED;
@@ -123,11 +131,14 @@ API cuEventRecord(void* event, void* stream) {
 API cuEventSynchronize(void* event) {
     LOCKED;
     auto at = (Event*)event;
+    // What is done already is not waited for.
+    if (at->stream && done[at->stream] < at->point) called("wait for an event");
     if (at->stream) run_to(at->stream, at->point);
     return lost;
 }
 
 API cuMemAlloc_v2(void** address, size_t bytes) {
+    called("allocate");
     LOCKED;
     if (used + bytes > total()) return OUT_OF_MEMORY;
     *address = aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -137,6 +148,7 @@ API cuMemAlloc_v2(void** address, size_t bytes) {
     return OK;
 }
 API cuMemFree_v2(void* address) {
+    called("free");
     LOCKED;
     if (!memory.count(address)) return INVALID;
     used -= memory[address];
@@ -146,8 +158,8 @@ API cuMemFree_v2(void* address) {
     return lost;
 }
 API cuMemGetInfo_v2(size_t* free_bytes, size_t* bytes) { return *free_bytes = total() - used, *bytes = total(), OK; }
-API cuMemHostAlloc(void** address, size_t bytes, unsigned) { return *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096), OK; }
-API cuMemFreeHost(void* address) { return free(address), OK; }
+API cuMemHostAlloc(void** address, size_t bytes, unsigned) { called("allocate"); return *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096), OK; }
+API cuMemFreeHost(void* address) { called("free"); return free(address), OK; }
 API cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void* stream) {
     LOCKED;
     return put(stream, [=] { memcpy(to, from, bytes); });
@@ -168,6 +180,7 @@ API cuFuncGetAttribute(int* value, int, void*) { return *value = 0, OK; }
 API cuFuncSetAttribute(void*, int attribute, int value) { return attribute == 8 && value <= 227 << 10 ? OK : INVALID; }
 API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void* stream, void** params, void**) {
+    called("launch");
     LOCKED;
     auto f = (Function*)function;
     std::string bytes((const char*)params[0], f->params_bytes);
@@ -191,10 +204,14 @@ API cuStreamEndCapture(void* stream, void** graph) {
     ((Stream*)stream)->captured = nullptr;
     return OK;
 }
-API cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) { return *ready = new Graph(*(Graph*)graph), OK; }
+API cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) { called("make"); 
+    if (!number("FAKE_CUDA_GRAPHS", 1)) return INVALID;
+    return *ready = new Graph(*(Graph*)graph), OK;
+}
 API cuGraphDestroy(void* graph) { return delete (Graph*)graph, OK; }
-API cuGraphExecDestroy(void* graph) { return delete (Graph*)graph, OK; }
+API cuGraphExecDestroy(void* graph) { called("free"); return delete (Graph*)graph, OK; }
 API cuGraphLaunch(void* graph, void* stream) {
+    called("start a graph");
     LOCKED;
     for (auto& work : *(Graph*)graph) put(stream, work);
     return lost;

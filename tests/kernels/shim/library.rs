@@ -164,6 +164,13 @@ impl Library {
         folder
     }
 
+    /// A library without any function.
+    pub fn empty(file: &Path) {
+        let mut command = compiler();
+        command.args(["-shared", "-fPIC", "-x", "c++", "/dev/null", "-o"]).arg(file);
+        run(command).unwrap();
+    }
+
     /// Names of all kernels.
     pub fn kernels(&self) -> Vec<String> {
         let library = self.library.lock().unwrap();

@@ -13,7 +13,7 @@ use std::process::Command;
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
 use slomod::config::settings::{Mode, Settings};
-use slomod::pipeline::{Task, beside};
+use slomod::pipeline::{Task, beside, room};
 use slomod::report::findings::Barrier;
 use slomod::report::{Notice, Report};
 
@@ -135,6 +135,44 @@ fn stills_are_the_real_frames_round_an_instant() {
     for (at, pixel) in shown.pixels().enumerate() {
         let planes = [2, 0, 1].map(|plane: usize| real.planes[plane][at]);
         assert_eq!(pixel.0, planes, "pixel {at}");
+    }
+}
+
+/// W26. Pictures of which nothing can be pressed, at a rate whose times have many digits.
+#[test]
+fn what_lies_beside_an_output_takes_no_more_than_is_kept_free_for_it() {
+    let place = Place::new();
+    let graph = "color=gray:s=96x64:r=30000/1001:d=1,noise=all_seed=1:alls=100:allf=t";
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    let none = place.task(&source, "out.mkv", slow(2));
+    assert_eq!(room::expected(&none).unwrap().beside_bytes, 0);
+    let stills = vec![Still::Motion, Still::At(Ratio::from_integer(1))];
+    for comparison in [Comparison::Side, Comparison::Split] {
+        let beside = Beside { frame_list: true, comparison, page: true, stills: stills.clone() };
+        let task = place.task(&source, "out.mkv", Settings { beside, ..slow(2) });
+        let expected = room::expected(&task).unwrap();
+        assert_eq!(expected.frames.round(), 60.0);
+        let output = run(&task).unwrap().output.unwrap();
+        // Before a line has its last hash it lies in a draft.
+        let of = |wanted: &[&str]| -> u64 {
+            let kinds = output.sidecars.iter().filter(|it| wanted.contains(&it.kind.as_str()));
+            kinds.map(|it| it.size_bytes).sum()
+        };
+        let made = of(&["comparison", "page", "still"]) + 2 * of(&["frame_list"]);
+        let text = 1 << 20;
+        println!("{comparison:?}: {} expected, {made} made", expected.beside_bytes);
+        assert!((made..3 * made + text).contains(&expected.beside_bytes), "{expected:?} {made}");
+        let only = |beside: Beside| {
+            let settings = Settings { beside, ..slow(2) };
+            room::expected(&place.task(&source, "out.mkv", settings)).unwrap().beside_bytes
+        };
+        let list = only(Beside { frame_list: true, ..Beside::default() });
+        assert!(list >= 2 * of(&["frame_list"]), "{list}");
+        let clip = only(Beside { comparison, ..Beside::default() });
+        assert!(clip >= of(&["comparison"]), "{clip}");
+        let pictures = only(Beside { stills: stills.clone(), ..Beside::default() });
+        assert!(pictures >= of(&["still"]), "{pictures}");
     }
 }
 

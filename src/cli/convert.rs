@@ -24,7 +24,7 @@ use crate::error::ExitCode;
 use crate::frame::rational_text;
 use crate::pipeline::convert::{convert, failure_report};
 use crate::pipeline::segments::Rule;
-use crate::pipeline::{ConvertError, Task};
+use crate::pipeline::{ConvertError, Task, room};
 use crate::report::Report;
 
 /// Arguments of `slomod convert`.
@@ -43,7 +43,8 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "R", value_parser = rational_text::parse)]
     pub input_fps: Option<Ratio<i128>>,
     /// Where the result goes; its extension (mp4, mkv, mov) picks the container. out/%05d.png writes pictures into a
-    /// folder, numbered from 1, and their report beside it.
+    /// folder, numbered from 1, and their report beside it. Nothing is begun where there is no room for the result and
+    /// what is made beside it, judged by the input (exit code 73).
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// slow: longer, at the source's rate. smooth: same duration, more frames a second.
@@ -178,7 +179,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     };
     check_places(args)?;
     let mut display = Display::new();
-    let result = work(&task, &signals::stop_flag(), &mut display);
+    let result = check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0))
+        .and_then(|()| work(&task, &signals::stop_flag(), &mut display));
     display.clear();
     let report = match &result {
         Ok(report) => report.clone(),
@@ -242,6 +244,25 @@ pub(super) fn work(
     convert(task, &mut *engine, stop, &mut |progress| display.show(progress))
 }
 
+/// Whether `check` finds room in `folder`, which it gets by its full name.
+pub(super) fn check_room(
+    folder: &Path,
+    check: impl FnOnce(&Path) -> Result<(), ConvertError>,
+) -> Result<(), ConvertError> {
+    let full = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    check(&full).map_err(|error| match error {
+        ConvertError::NoSpace(why) => ConvertError::NoSpace(format!(
+            "{why}: nothing was begun; make room or name an output elsewhere"
+        )),
+        error => error,
+    })
+}
+
+/// The folder that `path` lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."))
+}
+
 /// Faults that need no work to be seen.
 fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
     if let Err(error) = std::fs::File::open(&args.input) {
@@ -254,10 +275,7 @@ fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
 /// Faults of the place for a clip that is to be written.
 pub(super) fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
     let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
-    let folder = match args.output.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(&args.output);
     if args.output.is_dir() || !folder.is_dir() {
         let message = format!(
             "{}: no file can be made there; name a file in a folder that exists",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::cli::convert::{self, ConvertArgs};
+use crate::cli::convert::{self, ConvertArgs, folder_of};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::beside::Beside;
@@ -21,7 +21,7 @@ use crate::media::{self, MediaError};
 use crate::pipeline::convert::failure_report;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::sequence::{self, Pattern, Sequence};
-use crate::pipeline::{ConvertError, Task};
+use crate::pipeline::{ConvertError, Task, room};
 use crate::report::{self, Notice, Report};
 
 /// Pictures a second that an input may be said to have.
@@ -119,7 +119,7 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         settings_sha256: convert::identity(&settings),
         settings,
     };
-    let work = Work { args, ends, task, room: room.path(), stop: signals::stop_flag() };
+    let work = Work { args, ends, task, parent, room: room.path(), stop: signals::stop_flag() };
     match work.done() {
         Ok(()) => Ok(()),
         Err(error) => Err(work.said(&error)),
@@ -155,6 +155,8 @@ struct Work<'a> {
     args: &'a ConvertArgs,
     ends: &'a Ends,
     task: Task,
+    /// Where the room is, by the folder that the user named.
+    parent: &'a Path,
     room: &'a Path,
     stop: Arc<AtomicBool>,
 }
@@ -181,6 +183,10 @@ impl Work<'_> {
     fn done(&self) -> Result<(), Failure> {
         let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
         let pictures = pictures.transpose()?;
+        convert::check_room(self.parent, |folder| match &self.ends.output {
+            Some(_) => room::check_pictures(&self.task, folder),
+            None => room::check(&self.task, folder, 0),
+        })?;
         let mut display = Display::new();
         let result = convert::work(&self.task, &self.stop, &mut display);
         display.clear();
@@ -204,6 +210,10 @@ impl Work<'_> {
     fn gathered(&self, rate: Rate) -> Result<(Sequence, (u64, String)), ConvertError> {
         let sequence = Sequence::find(&self.args.input)?;
         let before = sequence.measure(&self.stop)?;
+        convert::check_room(self.parent, |folder| match room::trouble(folder, before.0, 0) {
+            Some(why) => Err(ConvertError::NoSpace(why)),
+            None => Ok(()),
+        })?;
         sequence.gather(&self.task.source, rate, &self.stop)?;
         Ok((sequence, before))
     }
@@ -322,10 +332,6 @@ impl Work<'_> {
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("{}: cannot be written: {error}", path.display());
     Failure::Cli(CliError::new(ExitCode::CannotCreate, message))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// `folder.json`; for one without a name (`.`) a file in it.

@@ -100,7 +100,7 @@ fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Mess
     let mut work = || -> Result<_, ConvertError> {
         // Before a device is taken, and while memory can still be bounded.
         media::complete::check_end(&task.source)?;
-        room::check(task, reserve_bytes)?;
+        room::check(task, task.output.parent().unwrap_or(Path::new("/")), reserve_bytes)?;
         let mut engine = open::open(&task.settings)?;
         let memory = engine.memory_gauge().and_then(|found| gauge.get_or_init(|| found)());
         let engine_now = EngineNow { description: engine.description(), memory };

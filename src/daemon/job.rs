@@ -185,7 +185,8 @@ impl Job {
             return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
         }
         // Whether the output fits, the worker sees, which opens the clip.
-        if let Some(message) = room::trouble(folder, self.shop.rules().reserve_bytes) {
+        let reserve_bytes = self.shop.rules().reserve_bytes;
+        if let Some(message) = room::trouble(folder, reserve_bytes, reserve_bytes) {
             return Ok(self.delay("no_space", &message, Aftermath::Pause(message.clone()))?);
         }
         self.shop.journal().writing(&self.claim, &task.temporary)?;

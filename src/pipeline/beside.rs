@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::beside::{Comparison, Still};
+use crate::config::beside::{Beside, Comparison, Still};
 use crate::frame::Seconds;
 use crate::media::MediaError;
-use crate::media::clip::{self, ClipInfo};
+use crate::media::clip::{self, ClipInfo, VideoInfo};
 use crate::media::sidecar::{STREAMS, folder_beside};
 use crate::pipeline::comparison::{self, Compared};
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::ledger;
 use crate::pipeline::page;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::stills;
@@ -105,6 +106,16 @@ pub fn make(
         output.sidecars = describe(task, clip.streams, stop)?;
     }
     Ok(())
+}
+
+/// Bytes that all of it takes at the most, until it is published, beside an output of `frames` frames.
+#[must_use]
+pub fn most_bytes(wanted: &Beside, video: &VideoInfo, plan: Plan, frames: f64) -> u64 {
+    let list = if wanted.frame_list { (frames * ledger::FRAME_BYTES) as u64 } else { 0 };
+    let comparison = comparison::most_bytes(video, plan, wanted.comparison, frames);
+    let page = if wanted.page { page::most_bytes(comparison) } else { 0 };
+    let stills = stills::most_bytes(video, wanted.stills.len());
+    [list, comparison, page, stills].into_iter().fold(0, u64::saturating_add)
 }
 
 /// The folder of what will lie beside the output that is now at `temporary`.

@@ -32,6 +32,8 @@ const SPLIT_PX: u32 = 960;
 /// Largest file; and the qualities that are tried until one fits.
 const LARGEST_BYTES: u64 = 8 << 20;
 const QUALITIES: [u8; 3] = [24, 30, 36];
+/// Bytes of a pixel at the most: noise takes 0.59 at the first of them.
+const PIXEL_BYTES: f64 = 0.6;
 /// Height of the line with the labels, and side of a dot of them.
 const LABEL_PX: u32 = 28;
 const DOT_PX: u32 = 2;
@@ -91,6 +93,24 @@ pub fn write(
         }
     }
     Ok(())
+}
+
+/// Bytes that the clip takes at the most, of an output of `frames` frames.
+#[must_use]
+pub fn most_bytes(video: &VideoInfo, plan: Plan, layout: Comparison, frames: f64) -> u64 {
+    let format = video.picture;
+    let (width, height) = small(video, format.width_px as f64, format.height_px as f64, layout);
+    let (width, height) = match video.rotation_degrees.rem_euclid(180) {
+        0 => (width, height),
+        _ => (height, width),
+    };
+    let width = match layout {
+        Comparison::Off => return 0,
+        Comparison::Split => width,
+        Comparison::Side => 2 * width + SPACE_PX,
+    };
+    let shown = frames.min(number(frames_rate(plan).0 * LENGTH_S)).max(1.0);
+    (shown * f64::from(width) * f64::from(height + LABEL_PX) * PIXEL_BYTES) as u64
 }
 
 /// Frames a second that are shown, and which part of the output's frames that is: every n-th.
@@ -201,14 +221,20 @@ fn draw(picture: &Picture, video: &VideoInfo, layout: Comparison) -> RgbImage {
     let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let (width, height) = (side(format.width_px), side(format.height_px));
     let image = RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(1, 1));
+    let (wide, high) = small(video, f64::from(width), f64::from(height), layout);
+    let small = imageops::resize(&image, wide, high, FilterType::Triangle);
+    shown::turned(DynamicImage::ImageRgb8(small), video).into_rgb8()
+}
+
+/// Width and height of a stored picture as it is drawn, before it is turned: with square pixels, and small.
+fn small(video: &VideoInfo, width: f64, height: f64, layout: Comparison) -> (u32, u32) {
     let (num, den) = video.sample_aspect_ratio;
     let shape = if num > 0 && den > 0 { f64::from(num) / f64::from(den) } else { 1.0 };
-    let (wide, high) = (f64::from(width) * shape, f64::from(height));
+    let wide = width * shape;
     let limit = if layout == Comparison::Split { SPLIT_PX } else { HALF_PX };
-    let scale = (f64::from(limit) / wide.max(high)).min(1.0);
+    let scale = (f64::from(limit) / wide.max(height)).min(1.0);
     let even = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
-    let small = imageops::resize(&image, even(wide), even(high), FilterType::Triangle);
-    shown::turned(DynamicImage::ImageRgb8(small), video).into_rgb8()
+    (even(wide), even(height))
 }
 
 fn together(

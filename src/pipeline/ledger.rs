@@ -27,6 +27,9 @@ const DRAFT: &str = "frames.draft";
 const HEADER: &str = "frame,time_s,duration_s,kind,source_frame,source_time_s,next_source_frame,next_source_time_s,\
                       timestep,confidence,source_sha256,output_sha256";
 
+/// Bytes that a frame of the output takes at the most, until the draft is removed: a line there and one in the list.
+pub const FRAME_BYTES: f64 = 600.0;
+
 /// Hashes of source frames that are kept: those of a gap, and of what the decoder is ahead.
 const HASHES_KEPT: usize = 64;
 

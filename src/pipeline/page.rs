@@ -17,6 +17,15 @@ const STYLE: &str = include_str!("page.css");
 /// Picks the language.
 const SCRIPT: &str = include_str!("page.js");
 
+/// Bytes of a page without its comparison at the most: what it lists has limits.
+const LARGEST_TEXT_BYTES: u64 = 1 << 20;
+
+/// Bytes that a page takes at the most whose comparison has `comparison_bytes` at the most.
+#[must_use]
+pub fn most_bytes(comparison_bytes: u64) -> u64 {
+    LARGEST_TEXT_BYTES + comparison_bytes.min(LARGEST_CLIP_BYTES).div_ceil(3) * 4
+}
+
 /// The page of a report; `comparison` is a clip that was made for it.
 ///
 /// # Errors

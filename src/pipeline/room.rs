@@ -1,5 +1,5 @@
-//! Whether a folder has room for an output before it is begun: what the output will take, and its segments, which are kept
-//! until it is published.
+//! Whether a folder has room for an output before it is begun: what the output will take, its segments, which are kept
+//! until it is published, and what is made beside it (`pipeline/beside`), which counts with what it can be at the most.
 //!
 //! A lossy output is as large as its source for each frame. How large a lossless one is, its pictures tell, and they are
 //! asked: what a lossless codec has left to write of a picture is what neighboring samples do not tell of each other (the
@@ -11,9 +11,10 @@ use std::path::Path;
 use crate::config::settings::{Codec, Encoding};
 use crate::frame::{Depth, Frame, Picture, Rate, Sample};
 use crate::media;
+use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
-use crate::pipeline::plan::{self, Sampling};
-use crate::pipeline::{ConvertError, Task, parts};
+use crate::pipeline::plan::{self, Plan, Sampling};
+use crate::pipeline::{ConvertError, Task, beside, parts, stills};
 
 /// A lossy output is expected to be at the most this many times the size of its source for each frame of that.
 const GROWTH: f64 = 1.3;
@@ -26,23 +27,59 @@ const STRIDE: usize = 5;
 /// Rate assumed where a container gives none.
 const FALLBACK_RATE: Rate = Rate::new_raw(30, 1);
 
-/// Sees whether there is room for the output of `task`, its segments, and `reserve_bytes` besides.
+/// Pictures that are written for a lossless output are expected to be at the most this many times as large as it: they are
+/// in RGB, of twice the samples, and PNG knows neighbors less well.
+const PNG_GROWTH: u64 = 3;
+/// A frame is taken to have so many bytes where a container tells neither their number nor its length: few have less.
+const LEAST_FRAME_BYTES: f64 = 1000.0;
+
+/// What an output is expected to be.
+#[derive(Debug)]
+pub struct Expected {
+    /// The source's video.
+    pub video: VideoInfo,
+    /// What happens to time.
+    pub plan: Plan,
+    /// Frames of the output.
+    pub frames: f64,
+    /// Its size at the most. With the source's sound, subtitles and telemetry in it for each frame, it is also enough for
+    /// those of these that are written beside the output.
+    pub output_bytes: u64,
+    /// Of all that is made beside it.
+    pub beside_bytes: u64,
+}
+
+/// Sees whether there is room in `folder` for the output of `task`, its segments, what lies beside it, and
+/// `reserve_bytes` besides.
 ///
 /// # Errors
 /// [`ConvertError::NoSpace`] where there is none, and what is wrong with the clip where it cannot be read.
-pub fn check(task: &Task, reserve_bytes: u64) -> Result<(), ConvertError> {
-    let output = output_bytes(task)?;
+pub fn check(task: &Task, folder: &Path, reserve_bytes: u64) -> Result<(), ConvertError> {
+    let expected = expected(task)?;
     let kept = task.parts.as_deref().map(parts::size_bytes);
-    let folder = task.output.parent().unwrap_or(Path::new("/"));
-    trouble(folder, needed(output, kept, reserve_bytes))
+    let with_reserve = reserve_bytes.saturating_add(expected.beside_bytes);
+    let needed_bytes = needed(expected.output_bytes, kept, with_reserve);
+    trouble(folder, needed_bytes, reserve_bytes)
         .map_or(Ok(()), |why| Err(ConvertError::NoSpace(why)))
 }
 
-/// Bytes that the output is expected to take at the most.
+/// As [`check`], for an output that becomes numbered pictures.
+///
+/// # Errors
+/// As of [`check`].
+pub fn check_pictures(task: &Task, folder: &Path) -> Result<(), ConvertError> {
+    let expected = expected(task)?;
+    let stored = stills::picture_bytes(&expected.video) as f64 * expected.frames;
+    let pictures = expected.output_bytes.saturating_mul(PNG_GROWTH).min(stored as u64);
+    let needed_bytes = expected.output_bytes.saturating_add(pictures);
+    trouble(folder, needed_bytes, 0).map_or(Ok(()), |why| Err(ConvertError::NoSpace(why)))
+}
+
+/// What is expected of the output of `task`.
 ///
 /// # Errors
 /// What is wrong with the clip.
-pub fn output_bytes(task: &Task) -> Result<u64, ConvertError> {
+pub fn expected(task: &Task) -> Result<Expected, ConvertError> {
     let source_bytes = std::fs::metadata(&task.source).map_or(0, |it| it.len());
     let mut decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
     let video = decoder.info().video.clone();
@@ -63,7 +100,9 @@ pub fn output_bytes(task: &Task) -> Result<u64, ConvertError> {
         }
         None => by_source,
     };
-    Ok(bytes as u64)
+    let frames = frames.unwrap_or(source_bytes as f64 / LEAST_FRAME_BYTES) * frames_of_each;
+    let beside_bytes = beside::most_bytes(&task.settings.beside, &video, plan, frames);
+    Ok(Expected { video, plan, frames, output_bytes: bytes as u64, beside_bytes })
 }
 
 fn is_lossless(encoding: &Encoding) -> bool {
@@ -133,15 +172,17 @@ pub fn needed(output_bytes: u64, kept_bytes: Option<u64>, reserve_bytes: u64) ->
     output_bytes.saturating_add(segments).saturating_add(reserve_bytes)
 }
 
-/// What to say where fewer than `needed_bytes` are free in `folder`; a folder that does not say has room.
+/// What to say where fewer than `needed_bytes` are free in `folder`, of which `reserve_bytes` are to stay so; a folder that
+/// does not say has room.
 #[must_use]
-pub fn trouble(folder: &Path, needed_bytes: u64) -> Option<String> {
+pub fn trouble(folder: &Path, needed_bytes: u64, reserve_bytes: u64) -> Option<String> {
     let space = rustix::fs::statvfs(folder).ok()?;
     let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
     (free_bytes < needed_bytes).then(|| {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let (free, needed) = (free_bytes >> 20, mib(needed_bytes));
-        format!("{}: {free} MiB free, {needed} MiB needed with the reserve", folder.display())
+        let with = if reserve_bytes > 0 { " with the reserve" } else { "" };
+        format!("{}: {free} MiB free, {needed} MiB needed{with}", folder.display())
     })
 }
 
@@ -165,8 +206,11 @@ mod tests {
     #[test]
     fn a_folder_says_what_is_missing() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(trouble(folder.path(), 0), None);
-        assert!(trouble(folder.path(), u64::MAX).is_some_and(|it| it.contains("MiB needed")));
+        assert_eq!(trouble(folder.path(), 0, 0), None);
+        let all = trouble(folder.path(), u64::MAX, 0).unwrap();
+        assert!(all.ends_with(" MiB needed"), "{all}");
+        let all = trouble(folder.path(), u64::MAX, 1).unwrap();
+        assert!(all.ends_with(" MiB needed with the reserve"), "{all}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::ImageFormat;
 
-use crate::frame::{Frame, Seconds};
+use crate::frame::{Depth, Frame, Seconds};
 use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
 use crate::pipeline::shown;
@@ -14,6 +14,26 @@ use crate::pipeline::{ConvertError, Task, beside};
 
 /// Frames before an instant, and behind it.
 const EACH_SIDE: usize = 3;
+
+/// Of a picture, where nothing in it can be pressed, and of a file whatever it holds.
+const PNG_GROWTH: f64 = 1.02;
+const PNG_BYTES: f64 = 4096.0;
+
+/// Bytes that the frames round `instants` instants take at the most.
+#[must_use]
+pub fn most_bytes(video: &VideoInfo, instants: usize) -> u64 {
+    (2 * EACH_SIDE * instants) as u64 * picture_bytes(video)
+}
+
+/// Bytes of a PNG picture of the video at the most.
+#[must_use]
+pub fn picture_bytes(video: &VideoInfo) -> u64 {
+    let format = video.picture;
+    let sample_bytes = if format.depth == Depth::Eight { 1 } else { 2 };
+    let channels = if video.alpha { 4 } else { 3 };
+    let pixels = format.width_px as f64 * format.height_px as f64;
+    (pixels * f64::from(sample_bytes * channels) * PNG_GROWTH + PNG_BYTES) as u64
+}
 
 /// Writes the frames round each of `instants` (in seconds from the first frame) as `frame-NNNNNN.png` beside the temporary output,
 /// turned as they are shown.

@@ -69,6 +69,7 @@ fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_spac
     let whole = 2 * fs::metadata(out.join("first_slow2x.mkv")).unwrap().len().div_ceil(PAGE) * PAGE;
     let by_source = 2 * fs::metadata(&first).unwrap().len() * 2 * 13 / 10;
     assert!(by_source < whole * 2 / 3, "{by_source} {whole}: the source tells how much it takes");
+    check_convert(&place, &first);
     let drop_next = |place: &Place, ledger: &mut Ledger| {
         let number = place.states().len() as u32;
         let (clip, name) = (grower(place, 10 * number), format!("clip{number}.mp4"));
@@ -79,7 +80,7 @@ fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_spac
     for (what, left) in [("without any", 0), ("with two thirds of it", whole * 2 / 3)] {
         fill(&out, left);
         let before = drop_next(&place, &mut ledger);
-        let short = || status_line(&place).contains("needed with the reserve");
+        let short = || status_line(&place).contains(" MiB needed");
         place.wait(what, short);
         check_paused(&place, &mut ledger, before);
         assert!(!place.log().contains("No space left"), "{what}: begun\n{}", place.log());
@@ -101,6 +102,35 @@ fn w26_on_a_full_file_system_the_folder_is_paused_and_goes_on_once_there_is_spac
     }
     wait_tidy(&place);
     ledger.check_end(&place);
+}
+
+/// By hand there is no queue to wait in: nothing is begun, and the message says where and what is missing.
+fn check_convert(place: &Place, clip: &Path) {
+    let (out, before) = (place.path("out"), place.listing());
+    let convert = |folder: &Path, output: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+        let clip = clip.to_str().unwrap();
+        command.args(["convert", clip, "--factor", "2", "--device", "cpu", "--output", output]);
+        command.current_dir(folder).args(more).output().unwrap()
+    };
+    fill(&out, 256 << 10);
+    let absolute = out.join("slow/%04d.png");
+    for (output, more) in [
+        ("b.mkv", &["--codec", "ffv1"][..]),
+        // The output itself is small.
+        ("b.mp4", &["--comparison", "side"]),
+        (absolute.to_str().unwrap(), &[]),
+    ] {
+        let run = convert(&out, output, more);
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(73), "{output}: {said}");
+        let says = |what: &str| said.contains(what);
+        assert!(says(&format!("{}: 0 MiB free, ", out.display())), "{output}: {said}");
+        assert!(says(" MiB needed: ") && !says("reserve"), "{output}: {said}");
+        let left: Vec<_> = place.listing().into_iter().filter(|it| !before.contains(it)).collect();
+        assert_eq!(left, [".ballast"], "{output}");
+    }
+    empty(&out);
 }
 
 /// The folder is paused behind `done` jobs, and nothing is lost, half done, or left where there is no space.

@@ -9,7 +9,8 @@ use serde::forward_to_deserialize_any;
 
 use slomod::config::content::{Mark, Overlays};
 use slomod::config::file::{
-    Collision, Config, ConfigError, HookState, HookTarget, OnSuccess, Ready, WatchBy, load, parse,
+    Collision, Config, ConfigError, HookState, HookTarget, OnSuccess, Ready, SameContent, WatchBy,
+    load, parse,
 };
 use slomod::config::raw::{RawDaemon, RawHook, RawWatch};
 use slomod::config::settings::{Codec, Mode, Profile, Scale, Settings};
@@ -222,6 +223,8 @@ fn what_happens_to_a_taken_name_and_whose_turn_it_is_are_read() {
     assert_eq!(watch("collision = \"skip\"").collision, Collision::Skip);
     assert_eq!(watch("collision = \"overwrite\"").collision, Collision::Overwrite);
     assert_eq!(watch("priority = -5").priority, -5);
+    assert_eq!(watch("").same_content, SameContent::Refer);
+    assert_eq!(watch("same_content = \"work\"").same_content, SameContent::Work);
 }
 
 #[test]
@@ -275,6 +278,7 @@ fn wrong_values_are_refused_at_their_column() {
         ("on_success = \"move\"", 14, "originals"),
         ("originals = \"/o\"", 13, "move"),
         ("collision = \"panic\"", 13, "rename"),
+        ("same_content = \"twice\"", 16, "refer"),
         ("priority = 101", 12, "-100 to 100"),
         ("priority = \"high\"", 12, "i32"),
         ("model = \"m.safetensors\"", 9, "absolute"),

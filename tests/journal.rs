@@ -266,7 +266,10 @@ fn twins_have_content_and_settings_in_common_and_are_done() {
     journal.publishing(&a, &planned()).unwrap();
     journal.done(&a, Original::Kept, 5).unwrap();
     let twins = journal.twin(&b).unwrap();
-    assert_eq!(twins.iter().map(|it| it.job).collect::<Vec<_>>(), [first]);
+    let found: Vec<_> = twins.iter().map(|it| (it.job, it.is_of_the_same_place)).collect();
+    assert_eq!(found, [(first, false)]);
+    let again = Claim { job: b.job, ..a };
+    assert!(journal.twin(&again).unwrap()[0].is_of_the_same_place);
     let other = Claim { settings_sha256: "other".into(), ..b };
     assert!(journal.twin(&other).unwrap().is_empty());
 }

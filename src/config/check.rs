@@ -8,7 +8,9 @@ use toml::Spanned;
 
 use crate::config::beside::Beside;
 use crate::config::content::{Content, Mask};
-use crate::config::file::{Collision, Config, Daemon, Depth, OnSuccess, Ready, Watch, WatchBy};
+use crate::config::file::{
+    Collision, Config, Daemon, Depth, OnSuccess, Ready, SameContent, Watch, WatchBy,
+};
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
@@ -119,6 +121,7 @@ fn watch(daemon: &Daemon, raw: &RawWatch) -> Checked<Watch> {
             Some(RawCollision::Skip) => Collision::Skip,
             Some(RawCollision::Rename) | None => Collision::Rename,
         },
+        same_content: raw.same_content.as_ref().map_or(SameContent::Refer, |it| *it.get_ref()),
         on_success: on_success(raw)?,
     })
 }

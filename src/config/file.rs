@@ -162,6 +162,8 @@ pub struct Watch {
     pub links_to: Vec<PathBuf>,
     /// What happens where the output's name is taken.
     pub collision: Collision,
+    /// What becomes of a file whose content was worked before.
+    pub same_content: SameContent,
     /// What happens to the original after its output is published.
     pub on_success: OnSuccess,
 }
@@ -261,6 +263,16 @@ pub enum Collision {
     Overwrite,
     /// The clip is not converted, and a report says so.
     Skip,
+}
+
+/// What becomes of a file under another name whose content was worked with the same settings before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SameContent {
+    /// It is not worked: a report of its own refers to the earlier one.
+    Refer,
+    /// It is worked as any other.
+    Work,
 }
 
 /// What happens to an original after its output is published.

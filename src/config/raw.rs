@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use crate::config::beside::Comparison;
 use crate::config::content::{Duplicates, Mark, Overlays};
-use crate::config::file::{HookState, Ready, WatchBy};
+use crate::config::file::{HookState, Ready, SameContent, WatchBy};
 use crate::config::settings::{
     Audio, Codec, Container, Device, Interlaced, Mode, Profile, Timelapse,
 };
@@ -110,6 +110,7 @@ pub struct RawWatch {
     pub marker: Option<Spanned<String>>,
     pub links_to: Option<Spanned<Vec<Spanned<String>>>>,
     pub collision: Option<Spanned<RawCollision>>,
+    pub same_content: Option<Spanned<SameContent>>,
     pub on_success: Option<Spanned<RawOnSuccess>>,
     pub originals: Option<Spanned<String>>,
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use log::Level;
 
-use crate::config::file::{Collision, Watch};
+use crate::config::file::{Collision, SameContent, Watch};
 use crate::daemon::job::{Aftermath, Attempt, Job, Shop, blocking};
-use crate::daemon::journal::{Claim, End, Original};
+use crate::daemon::journal::{Claim, End, Original, Twin};
 use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::publish::{PublishError, read_report};
@@ -54,7 +54,8 @@ pub(super) fn known(
     task: &Task,
 ) -> Result<Option<Known>, Trouble> {
     let twins = shop.journal().twin(claim)?;
-    for twin in twins {
+    let counts = |it: &Twin| watch.same_content == SameContent::Refer || it.is_of_the_same_place;
+    for twin in twins.into_iter().filter(counts) {
         if is_result_of(&twin.report_path, &claim.sha256)? {
             return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
         }
@@ -65,7 +66,7 @@ pub(super) fn known(
     if is_output(&task.source, &claim.sha256) {
         return Ok(Some(Known::OwnOutput(task.source.clone())));
     }
-    if let Some(report) = report_of(claim, &task.output) {
+    if let Some(report) = report_of(watch, claim, &task.output) {
         return Ok(Some(Known::Published(report)));
     }
     let report_path = names::report_path(&task.output);
@@ -117,9 +118,15 @@ fn is_output(path: &Path, sha256: &str) -> bool {
     outputs.any(|it| lists_it(&names::report_path(&it)))
 }
 
-/// A report of the work that `claim` asks for, under one of the names of `output`.
-pub fn report_of(claim: &Claim, output: &Path) -> Option<PathBuf> {
+/// A report of the work that `claim` asks for, under one of the names of `output`. Where the same content is worked again
+/// under another name, it has to be about a file of this one; its folder may be mounted elsewhere on another machine.
+pub fn report_of(watch: &Watch, claim: &Claim, output: &Path) -> Option<PathBuf> {
     let wanted = output.file_name()?;
+    let name = claim.relative.file_name()?.to_string_lossy();
+    let is_of_this_name = |it: &Report| {
+        let found = Path::new(&it.source.path).file_name();
+        watch.same_content == SameContent::Refer || found.is_some_and(|it| *it == *name)
+    };
     for number in 1..=MOST_REPORTS {
         let output = output.with_file_name(names::numbered(wanted, number));
         let path = names::report_path(&output);
@@ -127,6 +134,7 @@ pub fn report_of(claim: &Claim, output: &Path) -> Option<PathBuf> {
             Ok(None) if std::fs::symlink_metadata(&output).is_err() => return None,
             Ok(Some(report))
                 if report.status == Status::Done
+                    && is_of_this_name(&report)
                     && report.source.sha256.as_ref() == Some(&claim.sha256)
                     && report.settings_sha256.as_ref() == Some(&claim.settings_sha256)
                     && has_output(&path, &report) =>

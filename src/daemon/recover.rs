@@ -133,7 +133,7 @@ fn finish(
     })?;
     // What is visible already is completed, whatever others did in between.
     if !publish::is_visible(planned)?
-        && let Some(report) = published_meanwhile(claim, planned)
+        && let Some(report) = published_meanwhile(watch, claim, planned)
     {
         return end_published(shop, watch, claim, planned, &report);
     }
@@ -179,9 +179,9 @@ fn remove_earlier_reports(watch: &Watch, claim: &Claim, planned: &Planned) {
 }
 
 /// The report of another daemon that had the output folder in between and did the same work.
-fn published_meanwhile(claim: &Claim, planned: &Planned) -> Option<PathBuf> {
+fn published_meanwhile(watch: &Watch, claim: &Claim, planned: &Planned) -> Option<PathBuf> {
     let name = planned.output.file_name()?;
-    let report = report_of(claim, &planned.output.with_file_name(names::unnumbered(name)))?;
+    let report = report_of(watch, claim, &planned.output.with_file_name(names::unnumbered(name)))?;
     let id = |text: &str| serde_json::from_str::<ReportId>(text).ok().map(|it| it.report_id);
     let theirs = id(&std::fs::read_to_string(&report).ok()?);
     (theirs != id(&planned.report)).then_some(report)

@@ -81,6 +81,29 @@ fn the_same_content_in_two_folders_is_worked_once_and_the_other_refers_to_it() {
     }
 }
 
+/// W21. Where it is configured the same content is worked under each of its names; once under each, also where the journal
+/// is lost.
+#[test]
+fn the_same_content_is_worked_again_under_another_name_where_that_is_configured() {
+    let mut place = Place::with("", "same_content = \"work\"");
+    let clip = small(&place, 0);
+    for name in ["a.mp4", "a.mov", "b.mp4"] {
+        place.drop_clip(&clip, name);
+    }
+    place.start();
+    place.wait_ended(3);
+    assert_eq!(place.states(), ["done"; 3], "{}", place.log());
+    let outputs = hashes(&place);
+    assert_eq!(outputs.len(), 6, "{outputs:?}");
+    place.wait_ready();
+    place.terminate();
+    fs::remove_dir_all(place.path("state")).unwrap();
+    place.start();
+    place.wait_ended(3);
+    assert_eq!(place.states(), ["duplicate"; 3], "{}", place.log());
+    assert_eq!(hashes(&place), outputs);
+}
+
 /// W22.
 #[test]
 fn names_that_differ_in_extension_or_case_alone_get_outputs_that_differ_by_more() {

@@ -131,6 +131,8 @@ pub struct Twin {
     pub report_path: PathBuf,
     /// Its output.
     pub output_path: Option<PathBuf>,
+    /// Whether it was a file of the same name in the same folder.
+    pub is_of_the_same_place: bool,
 }
 
 /// What the journal reads of a planned report.

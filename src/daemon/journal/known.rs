@@ -16,20 +16,25 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn twin(&self, claim: &Claim) -> Outcome<Vec<Twin>> {
+        let place = claim.relative.as_os_str().as_bytes();
         self.sql(|it| {
             it.prepare(
-                "SELECT id, report_path, output_path FROM jobs
+                "SELECT id, report_path, output_path, watch = ?4 AND relative_path = ?5 FROM jobs
                  WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
                        AND report_path IS NOT NULL
                  ORDER BY id",
             )?
-            .query_map(params![claim.sha256, claim.settings_sha256, claim.job], |row| {
-                Ok(Twin {
-                    job: row.get(0)?,
-                    report_path: path_column(row, 1)?.unwrap_or_default(),
-                    output_path: path_column(row, 2)?,
-                })
-            })?
+            .query_map(
+                params![claim.sha256, claim.settings_sha256, claim.job, claim.watch, place],
+                |row| {
+                    Ok(Twin {
+                        job: row.get(0)?,
+                        report_path: path_column(row, 1)?.unwrap_or_default(),
+                        output_path: path_column(row, 2)?,
+                        is_of_the_same_place: row.get(3)?,
+                    })
+                },
+            )?
             .collect()
         })
     }

@@ -12,12 +12,14 @@ mod twice;
 mod untrusted;
 mod watching;
 
+use slomod::daemon::journal::Journal;
+use slomod::daemon::snapshot::Snapshot;
 use slomod::report::Status;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use place::*;
 use rustix::process::Signal;
@@ -83,6 +85,18 @@ fn rubbish_is_refused_with_a_report_and_the_next_clip_is_done() {
     assert_eq!(report.status, Status::Refused);
     assert!(report.source.sha256.is_some() && !report.errors.is_empty());
     assert_eq!(fs::read_to_string(place.path("in/notes.mp4")).unwrap(), "this is no video");
+
+    // Touched it looks new and is not.
+    let notes = place.path("in/notes.mp4");
+    let touched = fs::File::options().write(true).open(&notes).unwrap();
+    touched.set_modified(SystemTime::UNIX_EPOCH + PATIENCE).unwrap();
+    let (root, name) = (place.path("in"), Path::new("notes.mp4"));
+    place.wait("the touched file is known again", || {
+        let journal = Journal::open_existing(&place.path("state")).unwrap();
+        journal.knows(root.to_str().unwrap(), name, &Snapshot::take(&notes).unwrap()).unwrap()
+    });
+    let jobs = place.jobs();
+    assert!(jobs.len() == 3 && jobs.iter().all(|it| it.attempt == 1), "{jobs:?}");
 
     let refused = place.jobs().into_iter().find(|job| job.state == "refused").unwrap();
     let retry = place.command("retry").arg(refused.job.to_string()).output().unwrap();

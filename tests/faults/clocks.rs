@@ -8,7 +8,8 @@ use crate::{faulty, start, wait_tidy};
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
 
-/// W12. The wall clock is set back and forth by an hour: files settle, and a job that waits for its next try gets it.
+/// W12. The wall clock is set back and forth by an hour: files settle, also one that is about to, and a job that waits for
+/// its next try gets it.
 #[test]
 fn w12_a_step_of_the_clock_holds_no_file_and_no_job_up() {
     let (mut place, faults) = faulty("", "");
@@ -18,16 +19,20 @@ fn w12_a_step_of_the_clock_holds_no_file_and_no_job_up() {
     for (number, step_s) in [-3600, 3600, 0].into_iter().enumerate() {
         faults.set(0, &Rule::new(GROWING, "/out/", Action::Fail(ENOSPC)));
         let waited = place.log().matches("again in").count();
-        let clip = clip(place.folder.path(), "64x48", 6, 40 * number as u32);
+        let first = clip(place.folder.path(), "64x48", 6, 40 * number as u32);
         let name = format!("clip{number}.mp4");
-        ledger.dropped(&name, &clip, 12);
-        place.drop_clip(&clip, &name);
+        ledger.dropped(&name, &first, 12);
+        place.drop_clip(&first, &name);
         place.wait("a try that has to wait", || place.log().matches("again in").count() > waited);
+        let late = clip(place.folder.path(), "64x48", 6, 20 + 40 * number as u32);
+        let name = format!("late{number}.mp4");
+        ledger.dropped(&name, &late, 12);
+        place.drop_clip(&late, &name);
         faults.set_clock(step_s);
         faults.clear();
-        place.wait_ended(number + 1);
+        place.wait_ended(2 * number + 2);
     }
-    assert_eq!(place.states(), ["done"; 3], "{}", place.log());
+    assert_eq!(place.states(), ["done"; 6], "{}", place.log());
     wait_tidy(&place);
     ledger.check_end(&place);
 }

@@ -1,6 +1,6 @@
 //! W32: the daemon is killed, at random moments and before each of its own steps.
 
-use crate::ledger::{Ledger, Random};
+use crate::ledger::{Ledger, Random, WITH_BESIDE};
 use crate::place::{Place, clip};
 use crate::shim::{Action, DAEMON, GROWING, RENAME, Rule, SYNC, UNLINK};
 use crate::{faulty, is_tidy, start, wait_tidy};
@@ -44,7 +44,7 @@ fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
     let (rounds, seed) = (kills(), seed());
     println!("seed {seed} (SLOMOD_KILLS_SEED), {rounds} kills (SLOMOD_KILLS)");
     let mut random = Random(seed);
-    let mut place = Place::with("", "factor = 3");
+    let mut place = Place::with("", &format!("factor = 3\n{WITH_BESIDE}"));
     let (mut ledger, mut clips) = (Ledger::default(), 0);
     for round in 0..rounds {
         // Something is always waiting or at work.
@@ -86,7 +86,7 @@ fn w32_killed_before_each_of_its_own_steps_a_job_ends_exactly_once() {
     let mut deaths = 0;
     // A bit more than a hundred steps, most of them alike (writes of the journal).
     for number in (1..).step_by(STRIDE) {
-        let (mut place, faults) = faulty("", "factor = 3");
+        let (mut place, faults) = faulty("", &format!("factor = 3\n{WITH_BESIDE}"));
         let mut ledger = Ledger::default();
         drop_next(&place, &mut ledger, 0);
         let step = Rule::new(GROWING | UNLINK, place.folder.path().to_string_lossy(), Action::Kill);
@@ -121,7 +121,7 @@ fn w32_killed_before_each_of_its_own_steps_a_job_ends_exactly_once() {
 fn w32_killed_before_each_step_of_a_publication_a_job_ends_exactly_once() {
     let mut deaths = 0;
     for number in 1.. {
-        let (mut place, faults) = faulty("", "factor = 3");
+        let (mut place, faults) = faulty("", &format!("factor = 3\n{WITH_BESIDE}"));
         let mut ledger = Ledger::default();
         drop_next(&place, &mut ledger, 1);
         let step = Rule::new(GROWING | UNLINK | SYNC | RENAME, "/out", Action::Kill);

@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Hidden names that may stay where outputs are written.
 const LASTING: [&str; 2] = [".slomod.lock", ".ballast"];
+/// Ends of names of what these tests let lie beside outputs, and of its last line.
+const BESIDE: [(&str, &str); 2] = [(".frames.csv", "\n"), (".html", "</html>\n")];
+/// Lines of the configuration that ask for these.
+pub const WITH_BESIDE: &str = "frame_list = true\npage = true";
 
 /// What was dropped into the folder and may not change.
 #[derive(Default)]
@@ -51,6 +55,9 @@ impl Ledger {
             let path = out.join(&name);
             if name.ends_with(".json") {
                 self.check_report(place, &path);
+            } else if let Some(end) = beside_end(&name) {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(text.ends_with(end), "{name} is not whole\n{}", place.log());
             } else {
                 self.output(place, &path);
             }
@@ -76,6 +83,10 @@ impl Ledger {
         let output = report.output.unwrap();
         let (hash, frames) = self.output(place, Path::new(&output.path));
         assert_eq!(hash, output.sha256, "{}: another output\n{}", path.display(), place.log());
+        for beside in &output.sidecars {
+            let hash = file_sha256(Path::new(&beside.path)).ok();
+            assert_eq!(hash.as_ref(), Some(&beside.sha256), "{}\n{}", beside.path, place.log());
+        }
         let source = report.source.sha256.unwrap();
         if let Some(expected) = self.frames.get(&source) {
             assert_eq!(frames, *expected, "{}", path.display());
@@ -136,18 +147,25 @@ impl Ledger {
                 let hash = report.source.sha256.clone().unwrap();
                 let twice = outputs.insert(hash, name.clone());
                 assert!(twice.is_none(), "{name} and {twice:?} are of one source\n{}", context());
-                reported.insert(file_name(&report.output.unwrap().path));
+                let output = report.output.unwrap();
+                reported.extend(output.sidecars.iter().map(|it| file_name(&it.path)));
+                reported.insert(file_name(&output.path));
             }
         }
-        let is_video = |it: &String| !it.starts_with('.') && !it.ends_with(".json");
-        let videos: BTreeSet<String> = place.listing().into_iter().filter(is_video).collect();
-        assert_eq!(videos, reported, "an output without report\n{}", context());
+        let is_made = |it: &String| !it.starts_with('.') && !it.ends_with(".json");
+        let made: BTreeSet<String> = place.listing().into_iter().filter(is_made).collect();
+        assert_eq!(made, reported, "an output without report\n{}", context());
         for (name, hash) in &self.sources {
             let has_output = outputs.contains_key(hash);
             let expected = self.frames.get(hash).is_some_and(|it| *it > 0);
             assert_eq!(has_output, expected, "{name}\n{}", context());
         }
     }
+}
+
+/// How a file of this name ends that lies beside an output; `None` for all others.
+fn beside_end(name: &str) -> Option<&'static str> {
+    BESIDE.iter().find(|(end, _)| name.ends_with(end)).map(|it| it.1)
 }
 
 /// Whether a file of this name, where outputs are written, must go once all jobs have ended.

@@ -1,6 +1,6 @@
 //! A random mixture of arrivals and faults, for as long as one likes: `make soak`.
 
-use crate::ledger::{Ledger, Random};
+use crate::ledger::{Ledger, Random, WITH_BESIDE};
 use crate::place::{Place, clip};
 use crate::shim::{
     Action, DAEMON, EACCES, EBUSY, EDQUOT, EIO, ENOSPC, EROFS, ESTALE, Faults, GROWING, OPEN_READ,
@@ -86,7 +86,8 @@ impl<'a> Round<'a> {
     fn new(seed: u64, figures: &'a mut Figures) -> Self {
         let mut random = Random(seed);
         let overwrites = random.below(2) == 0;
-        let watch = if overwrites { "collision = \"overwrite\"" } else { "" };
+        // What lay beside an output that is overwritten goes before its report does.
+        let watch = if overwrites { "collision = \"overwrite\"" } else { WITH_BESIDE };
         let (place, faults) =
             faulty("grace = \"2s\"\nstall_timeout = \"15s\"\nstop_timeout = \"5s\"", watch);
         if random.below(3) == 0 {

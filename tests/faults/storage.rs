@@ -1,6 +1,6 @@
 //! W24, W26: calls on sources, outputs and the journal fail, one by one and for a while.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, WITH_BESIDE};
 use crate::place::{Place, clip};
 use crate::shim::{
     Action, EBUSY, EDQUOT, EIO, ENOSPC, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule, STAT,
@@ -67,15 +67,23 @@ fn each_once(path: &str, errors: [(u32, i32); 3]) {
 }
 
 /// W26. From the n-th growing call on, for every n of a job (opening, each write, trailer, synchronisation, rename,
-/// report), the disk is full: nothing partial is seen, the source is untouched, the folder is paused with its reason in
-/// the status, and goes on by itself once there is space.
+/// report, and all that lies beside the output), the disk is full: nothing partial is seen, the source is untouched, the
+/// folder is paused with its reason in the status, and goes on by itself once there is space.
 #[test]
 fn w26_full_at_every_write_a_job_waits_and_goes_on_once_there_is_space() {
-    let (mut place, faults) = faulty("", "");
+    std::thread::scope(|scope| {
+        scope.spawn(|| full_at_every_write("", "/out/"));
+        scope.spawn(|| full_at_every_write(WITH_BESIDE, ".beside"));
+    });
+}
+
+/// The calls are those on paths that contain `path`.
+fn full_at_every_write(watch: &str, path: &str) {
+    let (mut place, faults) = faulty("", watch);
     start(&mut place, &faults);
     place.wait_ready();
     let mut waited = 0;
-    let rule = Rule::new(GROWING, "/out/", Action::Fail(ENOSPC));
+    let rule = Rule::new(GROWING, path, Action::Fail(ENOSPC));
     let calls = one_by_one(&place, &faults, &rule, &mut |number| {
         let paused = || place.log().matches("paused for").count() > waited;
         place.wait("pause", paused);
@@ -85,7 +93,7 @@ fn w26_full_at_every_write_a_job_waits_and_goes_on_once_there_is_space() {
         assert_ne!(state_of(&place, number).as_deref(), Some("done"), "{}", place.log());
         faults.clear();
     });
-    println!("{calls} calls of a job can meet a full disk");
+    println!("{calls} calls of a job on *{path}* can meet a full disk");
     assert!(calls >= 8, "{calls}");
     assert_eq!(place.terminate().code(), Some(0));
 }

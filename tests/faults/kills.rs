@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const FACTOR: u64 = 3;
 /// Every step takes a daemon more than a second; the soak run meets the others.
-const STRIDE: usize = 4;
+const STRIDE: usize = 7;
 /// How long the next kill waits for a job at work; the last may just have been done.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -84,7 +84,7 @@ fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
 fn w32_killed_before_each_of_its_own_steps_a_job_ends_exactly_once() {
     let mut ended_at = 0;
     let mut deaths = 0;
-    // A bit more than a hundred steps, most of them alike (writes of the journal).
+    // More than two hundred steps, most of them alike (writes of the journal).
     for number in (1..).step_by(STRIDE) {
         let (mut place, faults) = faulty("", &format!("factor = 3\n{WITH_BESIDE}"));
         let mut ledger = Ledger::default();

@@ -13,6 +13,7 @@ mod encoder;
 mod feed;
 mod hdr;
 mod mux;
+mod open_encoder;
 mod options;
 pub mod packets;
 mod picture;

@@ -138,6 +138,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         &tally,
         facts.timelapse.as_deref(),
     ));
+    notices.extend(warnings::of_time_code(&info.tags));
     notices.extend(drives::gaps(&task.source, duration.map_or(0.0, real)));
     let picture = info.video.picture;
     let size = (picture.width_px, picture.height_px);

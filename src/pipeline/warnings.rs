@@ -79,6 +79,15 @@ pub fn of_lists(tally: &Tally) -> Vec<Notice> {
     warnings
 }
 
+/// That the time code, which `tags` of the source begin with, is not carried.
+pub fn of_time_code(tags: &[(String, String)]) -> Option<Notice> {
+    let (_, start) = tags.iter().find(|it| it.0.eq_ignore_ascii_case("timecode"))?;
+    let message = format!(
+        "the time code of the source, from {start}, counts its frames: the output has others, and carries none"
+    );
+    Some(Notice { code: "time_code_dropped".into(), message })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

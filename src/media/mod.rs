@@ -32,6 +32,7 @@ mod tags;
 mod unfilled;
 pub mod verify;
 mod view;
+pub mod vmaf;
 pub mod write;
 
 use std::path::{Path, PathBuf};

@@ -72,4 +72,5 @@ const WARNINGS: &[(&str, &str)] = &[
         "unsure_not_measured",
         "hold_below보다 불확실한 구간에는 아무것도 합성하지 않았으며, 품질 수치도 그 구간을 뺀 값입니다.",
     ),
+    ("vmaf_missing", "VMAF를 재도록 설정했으나, 재지 못한 프레임이 있습니다."),
 ];

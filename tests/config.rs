@@ -159,6 +159,7 @@ fn what_is_done_with_content_is_understood_and_profiles_give_way_to_what_is_set(
     assert_eq!(other.encoding.codec, Codec::H264);
     assert_eq!((other.content.hold_below, other.beside.frame_list), (None, false));
     assert_eq!(other.content.overlays, Overlays::Detect, "of the profile");
+    assert!(!evidence.vmaf && watch("vmaf = true").vmaf);
     let content =
         watch("masks = [\"70%, 0, 30%, 5%\", \"0, 0, 64, 8\"]\ncut_list = \".cuts\"").content;
     assert_eq!(content.masks.len(), 2);

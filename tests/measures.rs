@@ -7,6 +7,8 @@ mod clips;
 #[path = "support/schema.rs"]
 mod schema;
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -14,8 +16,11 @@ use slomod::config::settings::{Codec, Device, Encoding, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{self, EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
+use slomod::media::vmaf::{self, Pair};
 use slomod::pipeline::convert::convert;
+use slomod::pipeline::page::page;
 use slomod::quality::{Samples, compare};
+use slomod::report::Report;
 
 use clips::{Place, decoded, run, slow};
 
@@ -161,6 +166,91 @@ fn the_encoder_is_measured_by_itself() {
     let (good, poor) = (with(Codec::H264, Some(12)).scores, with(Codec::H264, Some(40)).scores);
     assert!(good.psnr_rgb_db > poor.psnr_rgb_db && good.ssim_y > poor.ssim_y);
     assert!(good.psnr_rgb_db.unwrap() > 35.0 && poor.psnr_rgb_db.unwrap() < 35.0);
+}
+
+/// Where FFmpeg has it, VMAF is that of its command line, whose first input is judged by the second.
+#[test]
+fn vmaf_is_that_of_ffmpegs_command_line() {
+    if !vmaf::is_there() {
+        println!("skipped: this FFmpeg has no filter libvmaf");
+        return;
+    }
+    let place = Place::new();
+    let draw = |name: &str, more: &str| {
+        let graph = format!("testsrc2=s=162x96:r=25:d=0.16,crop=161:96:exact=1{more}");
+        place.clip(name, &["-f", "lavfi", "-i", &graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"])
+    };
+    let (truth, made) = (draw("truth.mkv", ""), draw("made.mkv", ",noise=alls=30:all_seed=7"));
+    let by_ffmpeg = |made: &Path, truth: &Path| -> Vec<f64> {
+        let log = place.path("log.json");
+        let graph = format!("[0:v][1:v]libvmaf=log_fmt=json:log_path={}", log.display());
+        let mut ffmpeg = Command::new("ffmpeg");
+        let run = ffmpeg.args(["-v", "error", "-i"]).arg(made).arg("-i").arg(truth);
+        let run = run.args(["-lavfi", &graph, "-f", "null", "-"]).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let log: serde_json::Value = serde_json::from_slice(&std::fs::read(log).unwrap()).unwrap();
+        let frames = log["frames"].as_array().unwrap().iter();
+        frames.map(|it| it["metrics"]["vmaf"].as_f64().unwrap()).collect()
+    };
+    let (forth, back) = (by_ffmpeg(&made, &truth), by_ffmpeg(&truth, &made));
+    let (truth, made) = (decoded(&truth), decoded(&made));
+    let luma = |frame: &Frame| Samples::of_picture(&frame.picture).luma().to_vec();
+    let frames: Vec<_> = truth.iter().zip(&made).map(|(a, b)| (luma(a), luma(b))).collect();
+    let pairs: Vec<_> = frames.iter().map(|(truth, made)| Pair { truth, made }).collect();
+    let ours = vmaf::scores(&pairs, 161, 96).unwrap();
+    assert_eq!((ours.len(), forth.len()), (4, 4));
+    println!("VMAF {ours:?}, by the command line {forth:?}, the other way round {back:?}");
+    for ((ours, forth), back) in ours.iter().zip(&forth).zip(&back) {
+        assert!((ours - forth).abs() < 1e-4 && (ours - back).abs() > 0.1);
+    }
+}
+
+/// The measure is in the report, and on its page, where it was asked for; where it cannot be had, a warning says so.
+#[test]
+fn vmaf_is_measured_where_asked_or_a_warning_says_why_not() {
+    let place = Place::new();
+    let graph = "testsrc2=s=160x96:r=25:d=0.12";
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    let report = |vmaf, quality_samples| {
+        let settings = Settings { vmaf, quality_samples, ..slow(2) };
+        run(&place.task(&source, "out.mkv", settings)).unwrap()
+    };
+    let said = |report: &Report| {
+        let said = report.warnings.iter().find(|it| it.code == "vmaf_missing");
+        said.map(|it| it.message.clone())
+    };
+    let unasked = report(false, 3);
+    assert_eq!((said(&unasked), unasked.quality.unwrap().holdout.network.vmaf), (None, None));
+    assert!(said(&report(true, 0)).unwrap().contains(if vmaf::is_there() {
+        "quality_samples"
+    } else {
+        "libvmaf"
+    }));
+    let mut asked = report(true, 3);
+    let warned = said(&asked);
+    let holdout = &mut asked.quality.as_mut().unwrap().holdout;
+    assert_eq!(holdout.samples, 1);
+    if !vmaf::is_there() {
+        let expected = "missing of 1 of 1 held-out frames: this FFmpeg has no filter `libvmaf`";
+        assert!(warned.unwrap().contains(expected));
+        assert_eq!((holdout.network.vmaf, holdout.frames[0].vmaf), (None, None));
+        assert!(!page(&asked, None).unwrap().contains("VMAF</th>"));
+        return;
+    }
+    assert_eq!(warned, None);
+    let frames = decoded(&source);
+    let luma: Vec<_> = frames.iter().map(|it| Samples::of_picture(&it.picture)).collect();
+    let [first, middle, last] = [0, 1, 2].map(|it| luma[it].luma());
+    let pairs =
+        [(first, first), (middle, first), (last, last)].map(|(truth, made)| Pair { truth, made });
+    let expected = vmaf::scores(&pairs, 160, 96).unwrap()[1];
+    let (network, repeat) = (holdout.network.vmaf.unwrap(), holdout.repeat.vmaf.unwrap());
+    assert!((repeat - expected).abs() < 1e-4, "{repeat}, {expected}");
+    // The trivial engine is the blend.
+    assert_eq!((holdout.blend.vmaf, holdout.frames[0].vmaf), (Some(network), Some(network)));
+    assert!(network != repeat && (0.0..=100.0).contains(&network));
+    assert!(page(&asked, None).unwrap().contains("VMAF</th>"));
 }
 
 /// Blends, as a network would of which something is left out.

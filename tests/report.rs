@@ -45,6 +45,7 @@ fn full_scores() -> Scores {
         psnr_y_db: Some(32.2),
         ssim_y: Some(0.93),
         ssim_rife: Some(0.94),
+        vmaf: Some(88.5),
         exact: 0,
         identical: false,
     }
@@ -252,6 +253,7 @@ fn done() -> Report {
             psnr_rgb_db: Some(24.9),
             psnr_y_db: Some(26.0),
             ssim_y: 0.8,
+            vmaf: Some(71.0),
         }],
     };
     Report {

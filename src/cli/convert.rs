@@ -102,6 +102,9 @@ pub struct ConvertArgs {
     /// 10000 in profile evidence]
     #[arg(long, value_name = "N")]
     pub quality_samples: Option<u32>,
+    /// Measure held-out frames by VMAF as well, where FFmpeg has its filter libvmaf.
+    #[arg(long)]
+    pub vmaf: bool,
     /// Where the report goes. [default: the output's name with .json behind it]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -152,6 +155,7 @@ impl ConvertArgs {
                 container: self.container,
             },
             quality_samples: self.quality_samples.unwrap_or(default.quality_samples),
+            vmaf: self.vmaf || default.vmaf,
             content: self.content.content(&default),
             beside: self.content.beside(&default),
         })

@@ -183,6 +183,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
             .quality_samples
             .as_ref()
             .map_or(default.quality_samples, |it| *it.get_ref()),
+        vmaf: raw.vmaf.as_ref().map_or(default.vmaf, |it| *it.get_ref()),
         content: content(default.content, raw)?,
         beside: beside(default.beside, raw)?,
     })

@@ -90,6 +90,7 @@ pub struct RawWatch {
     pub crf: Option<Spanned<Scalar>>,
     pub preset: Option<Spanned<Scalar>>,
     pub quality_samples: Option<Spanned<u32>>,
+    pub vmaf: Option<Spanned<bool>>,
     pub frame_list: Option<Spanned<bool>>,
     pub comparison: Option<Spanned<Comparison>>,
     pub page: Option<Spanned<bool>>,

@@ -310,6 +310,9 @@ pub struct Settings {
     pub encoding: Encoding,
     /// Held-out frames measured at the most; 0 switches the measurement off.
     pub quality_samples: u32,
+    /// Whether they are measured by VMAF as well, where FFmpeg has it.
+    #[serde(default)]
+    pub vmaf: bool,
     /// What is done with what a clip shows.
     #[serde(default)]
     pub content: Content,
@@ -348,6 +351,7 @@ impl Default for Settings {
             timelapse: Timelapse::default(),
             encoding: Encoding::default(),
             quality_samples: 200,
+            vmaf: false,
             content: Content::default(),
             beside: Beside::default(),
         }

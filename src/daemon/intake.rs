@@ -234,12 +234,13 @@ impl Identities {
 const NEWER: &[&str] = &["beside", "content", "interlaced", "timelapse"];
 
 /// What decides the result, without what it would be by default in newer settings: jobs of earlier versions are
-/// known again. Which profile it came from decides nothing.
+/// known again. Which profile it came from, and whether VMAF is measured, decide nothing.
 fn deciding_part(settings: &Settings) -> io::Result<serde_json::Value> {
     let mut value = serde_json::to_value(settings)?;
     let default = serde_json::to_value(Settings::default())?;
     if let Some(fields) = value.as_object_mut() {
         fields.remove("profile");
+        fields.remove("vmaf");
         fields.retain(|name, value| {
             !NEWER.contains(&name.as_str()) || default.get(name) != Some(value)
         });
@@ -265,7 +266,7 @@ mod tests {
         let settings = Settings { factor: Some(2), ..Settings::default() };
         let identities = Identities::default();
         let identity = |settings: &Settings| identities.of(settings).unwrap().1;
-        let same = Settings { device: Device::Cpu, threads: 3, ..settings.clone() };
+        let same = Settings { device: Device::Cpu, threads: 3, vmaf: true, ..settings.clone() };
         assert_eq!(identity(&settings), identity(&same));
         // As the first version wrote it.
         let first = r#"{"mode":"slow","factor":2,"fps":null,"speed":null,"model":null,"scale":"auto","device":"auto","threads":0,"audio":"stretch","encoding":{"codec":"h264","crf":null,"preset":null,"container":null},"quality_samples":0}"#;

@@ -9,12 +9,13 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::EncoderStatus;
+use super::open_encoder::VideoEncoder;
 use super::options::{fixed_options, options};
 use super::picture::{self, Levels, Scaler, copy_plane_in, side};
 use super::planes;
 use super::raw::{self, Tags};
 use crate::config::settings::{Codec, Encoding};
-use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Rate};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Rate};
 
 /// Smallest picture side that SVT-AV1 takes.
 const AV1_MIN_SIDE_PX: usize = 64;
@@ -30,8 +31,8 @@ const BGR0: Pixel = Pixel::BGRZ;
 enum Fit {
     /// Plane by plane, as they are.
     Exact,
-    /// Each chroma sample repeated to full size: same size, same samples.
-    ChromaRepeated,
+    /// In 4:4:4, each chroma sample repeated to full size, and neutral where there is none: same size, same samples.
+    In444,
     /// Green, blue and red packed into one plane (`bgr0`): same samples.
     Packed,
     /// Luma and transparency in one plane (`ya8`): same samples.
@@ -53,6 +54,8 @@ pub(super) struct Plan {
     fit: Fit,
     /// Whether transparency is written.
     alpha: bool,
+    /// Whether 12 bits are written as 16.
+    wide: bool,
 }
 
 /// FFmpeg's name of the encoder for a codec.
@@ -83,6 +86,7 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
         warnings: Vec::new(),
         fit: Fit::Exact,
         alpha: false,
+        wide: false,
     };
     let odd = match format.chroma {
         Chroma::C420 => width % 2 + height % 2 > 0,
@@ -102,7 +106,7 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
         }
         Codec::H264 | Codec::H265 if odd => {
             plan.pixel = picture::pixel(Chroma::C444, plan.depth);
-            plan.fit = Fit::ChromaRepeated;
+            plan.fit = Fit::In444;
             let message = format!(
                 "{width}x{height} is odd, which {encoder} takes in 4:4:4 only; every sample is kept, but some players do not show 4:4:4"
             );
@@ -122,16 +126,28 @@ impl Plan {
     /// Keeps the transparency of pictures of `format` where the encoder can, else says that it is lost.
     pub(super) fn keep_alpha(&mut self, codec: Codec, format: PictureFormat) {
         let pixel = picture::alpha_pixel(format.chroma, self.depth);
-        match pixel.filter(|it| codec == Codec::Ffv1 && takes(self.encoder, *it)) {
-            Some(pixel) => {
+        match codec == Codec::Ffv1 && takes(self.encoder, pixel) {
+            true => {
                 (self.pixel, self.alpha) = (pixel, true);
                 if pixel == Pixel::YA8 {
                     self.fit = Fit::PackedGray;
                 }
+                if format.chroma == Chroma::Gray && self.depth != Depth::Eight {
+                    self.fit = Fit::In444;
+                }
+                self.wide = self.depth == Depth::Twelve && format.chroma != Chroma::Gbr;
+                if self.wide || self.fit == Fit::In444 {
+                    let message = format!(
+                        "{} takes no such pictures with transparency, so they are stored as {}, with every sample kept; hashes in the list of frames are of the samples as the source has them",
+                        self.encoder,
+                        super::write::pixel_name(pixel)
+                    );
+                    self.warn("alpha_stored_wider", &message);
+                }
                 let message = "transparency is kept: that of real frames as it is, that of synthesized ones blended between those of the real frames on both sides, not moved with the picture";
                 self.warn("alpha_blended", message);
             }
-            None => {
+            false => {
                 let message = match codec {
                     Codec::Ffv1 => format!(
                         "transparency is dropped: {} takes none with such pictures",
@@ -210,6 +226,7 @@ pub(super) struct Exporter {
     format: PictureFormat,
     depth: Depth,
     alpha: bool,
+    wide: bool,
     scaler: Option<Scaler>,
 }
 
@@ -227,8 +244,8 @@ impl Exporter {
         } else {
             None
         };
-        let Plan { pixel, fit, depth, alpha, .. } = *plan;
-        Ok(Self { plan_size: size, pixel, fit, format, depth, alpha, scaler })
+        let Plan { pixel, fit, depth, alpha, wide, .. } = *plan;
+        Ok(Self { plan_size: size, pixel, fit, format, depth, alpha, wide, scaler })
     }
 
     /// A new frame with the picture's samples, and where it is written, its transparency; none given is all seen.
@@ -257,17 +274,18 @@ impl Exporter {
         };
         let (width, height) = self.plan_size;
         match self.fit {
-            Fit::Exact => {
+            Fit::Exact | Fit::In444 => {
+                let repeated = (self.fit == Fit::In444).then(|| planes::in_444(picture));
+                let picture = repeated.as_ref().unwrap_or(picture);
+                let widened = self.wide.then(|| planes::widened(picture));
+                let picture = widened.as_ref().unwrap_or(picture);
+                let alpha = alpha.map(|it| if self.wide { planes::widened(&it) } else { it });
                 let mut frame = planes_in(picture, self.pixel, (width, height));
                 if let Some(alpha) = alpha {
                     let size = alpha.format.plane_bytes(0);
                     copy_plane_in(&mut frame, picture.planes.len(), &alpha.planes[0], size);
                 }
                 Ok(frame)
-            }
-            Fit::ChromaRepeated => {
-                let planes = planes::repeat_chroma(picture);
-                Ok(planes_in(&planes, self.pixel, (width, height)))
             }
             Fit::Packed => Ok(self.packed_in(&planes::pack(picture, alpha.as_ref()), 4)),
             Fit::PackedGray => Ok(self.packed_in(&planes::pack_gray(picture, alpha.as_ref()), 2)),
@@ -312,6 +330,14 @@ pub(super) struct Header {
 
 /// The tags of the output: those of the source, except where the pictures had to become another family.
 pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> Tags {
+    if plan.fit == Fit::In444 && format.chroma == Chroma::Gray {
+        // Gray without a tag has full range, 4:4:4 without one has not.
+        let range = match format.range {
+            Range::Full => ffi::AVColorRange::AVCOL_RANGE_JPEG,
+            Range::Limited => ffi::AVColorRange::AVCOL_RANGE_MPEG,
+        };
+        return Tags { range, ..source };
+    }
     if plan.fit != Fit::Even420 || format.chroma != Chroma::Gbr {
         return source;
     }
@@ -347,7 +373,7 @@ fn open_for_usual(encoding: &Encoding) -> Result<(), MediaError> {
         height_px: AV1_MIN_SIDE_PX,
         chroma: Chroma::C420,
         matrix: Matrix::Bt709,
-        range: crate::frame::Range::Limited,
+        range: Range::Limited,
         depth: Depth::Eight,
     };
     let header = Header {
@@ -399,73 +425,7 @@ fn open_for(
         };
         failed(format!("does not open for {width}x{height} with `{shown}`: {error}{hint}"))
     })?;
-    Ok((VideoEncoder { encoder, started: false, ended: false }, shown))
-}
-
-/// An open video encoder, which can be dropped at any time.
-pub(super) struct VideoEncoder {
-    encoder: ffmpeg::encoder::video::Encoder,
-    started: bool,
-    ended: bool,
-}
-
-impl VideoEncoder {
-    /// What a container must know of the stream.
-    pub(super) fn parameters(&self) -> ffmpeg::codec::Parameters {
-        ffmpeg::codec::Parameters::from(&self.encoder)
-    }
-
-    /// Takes a frame.
-    pub(super) fn send(&mut self, frame: &Video) -> Result<(), ffmpeg::Error> {
-        self.started = true;
-        self.encoder.send_frame(frame)
-    }
-
-    /// Says that no more frames come.
-    pub(super) fn end(&mut self) -> Result<(), ffmpeg::Error> {
-        self.ended = true;
-        self.encoder.send_eof()
-    }
-
-    /// The next packet; `None` where there is none yet, or none any more.
-    pub(super) fn receive(&mut self) -> Result<Option<ffmpeg::Packet>, ffmpeg::Error> {
-        let mut packet = ffmpeg::Packet::empty();
-        match self.encoder.receive_packet(&mut packet) {
-            Ok(()) => Ok(Some(packet)),
-            Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// SVT-AV1 waits for ever when it is closed before its last packet was taken, or without a frame.
-    fn wind_down(&mut self) -> Result<(), ffmpeg::Error> {
-        if !self.started {
-            let (width, height) = (self.encoder.width(), self.encoder.height());
-            let mut frame = Video::new(self.encoder.format(), width, height);
-            for plane in 0..frame.planes() {
-                frame.data_mut(plane).fill(128);
-            }
-            frame.set_pts(Some(0));
-            self.send(&frame)?;
-        }
-        if !self.ended {
-            self.end()?;
-        }
-        while self.receive()?.is_some() {}
-        Ok(())
-    }
-}
-
-impl Drop for VideoEncoder {
-    fn drop(&mut self) {
-        if self.encoder.codec().is_some_and(|it| it.name() == "libsvtav1")
-            && let Err(error) = self.wind_down()
-        {
-            log::debug!("libsvtav1 could not be wound down: {error}");
-        }
-    }
+    Ok((VideoEncoder::new(encoder), shown))
 }
 
 /// The nominal rate as FFmpeg holds it, nearest where it does not fit.

@@ -13,6 +13,7 @@ mod encoder;
 mod feed;
 mod hdr;
 mod mux;
+mod open_encoder;
 mod options;
 pub mod packets;
 mod picture;
@@ -31,6 +32,7 @@ mod tags;
 mod unfilled;
 pub mod verify;
 mod view;
+pub mod vmaf;
 pub mod write;
 
 use std::path::{Path, PathBuf};

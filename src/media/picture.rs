@@ -7,7 +7,7 @@ use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg::software::scaling;
 
-use super::{alpha, raw};
+use super::{alpha, planes, raw};
 use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// How a stored pixel format is handed out.
@@ -51,9 +51,10 @@ fn as_stored(format: AVPixelFormat) -> Option<&'static (Chroma, Depth, Pixel, &'
     FORMATS.iter().find(|it| it.3 == opaque)
 }
 
-/// The format of that kind of picture with transparency: planar, or for gray and RGB of 8 bits packed.
-pub(super) fn alpha_pixel(chroma: Chroma, depth: Depth) -> Option<Pixel> {
-    Some(match (chroma, depth) {
+/// The format of that kind of picture with transparency: planar, or for gray and RGB of 8 bits packed. Deep gray has
+/// none and is put into 4:4:4; 12 bits go into 16, as FFV1 takes no 12 of them.
+pub(super) fn alpha_pixel(chroma: Chroma, depth: Depth) -> Pixel {
+    match (chroma, depth) {
         (Chroma::Gray, Depth::Eight) => Pixel::YA8,
         (Chroma::Gbr, Depth::Eight) => Pixel::BGRA,
         (Chroma::C420, Depth::Eight) => Pixel::YUVA420P,
@@ -64,10 +65,11 @@ pub(super) fn alpha_pixel(chroma: Chroma, depth: Depth) -> Option<Pixel> {
         (Chroma::C444, Depth::Ten) => Pixel::YUVA444P10LE,
         (Chroma::Gbr, Depth::Ten) => Pixel::GBRAP10LE,
         (Chroma::Gbr, Depth::Twelve) => Pixel::GBRAP12LE,
-        (Chroma::C422, Depth::Twelve) => Pixel::YUVA422P12LE,
-        (Chroma::C444, Depth::Twelve) => Pixel::YUVA444P12LE,
-        _ => return None,
-    })
+        (Chroma::C420, Depth::Twelve) => Pixel::YUVA420P16LE,
+        (Chroma::C422, Depth::Twelve) => Pixel::YUVA422P16LE,
+        (Chroma::C444 | Chroma::Gray, Depth::Twelve) => Pixel::YUVA444P16LE,
+        (Chroma::Gray, Depth::Ten) => Pixel::YUVA444P10LE,
+    }
 }
 
 /// The pixel format of every kind of picture, and its name.
@@ -233,6 +235,9 @@ pub(super) struct Importer {
     format: PictureFormat,
     stored: Pixel,
     scaler: Option<Scaler>,
+    /// Whether codes of 16 bits become the nearest of 12 here: swscale scatters them, and what was written as 16 bits is
+    /// to be read as it was.
+    wide: bool,
     alpha: bool,
 }
 
@@ -245,13 +250,15 @@ impl Importer {
     ) -> Result<Self, ffmpeg::Error> {
         let size = (side(format.width_px)?, side(format.height_px)?);
         let stored = Pixel::from(stored);
-        let scaler = if layout.exact {
+        let wide =
+            [Pixel::YUVA420P16LE, Pixel::YUVA422P16LE, Pixel::YUVA444P16LE].contains(&stored);
+        let scaler = if layout.exact || wide {
             None
         } else {
             let target = pixel(format.chroma, format.depth);
             Some(Scaler::new(stored, target, size, Levels::Kept)?)
         };
-        Ok(Self { format, stored, scaler, alpha: layout.alpha })
+        Ok(Self { format, stored, scaler, wide, alpha: layout.alpha })
     }
 
     /// Whether a frame has the size and pixel format this was made for.
@@ -275,7 +282,8 @@ impl Importer {
             Some(scaler) => scaler.run(frame)?,
             None => frame,
         };
-        Ok((copy_out(frame, self.format), alpha))
+        let picture = copy_out(frame, self.format);
+        Ok((if self.wide { planes::narrowed(&picture) } else { picture }, alpha))
     }
 }
 

@@ -29,15 +29,50 @@ fn map<A: Sample, B: Sample>(from: &[u8], to: &mut [u8], code: impl Fn(u16) -> u
     }
 }
 
-/// The same samples in 4:4:4, each chroma sample repeated over the pixels it stands for.
-pub(super) fn repeat_chroma(picture: &Picture) -> Picture {
+/// The same samples in 4:4:4, each chroma sample repeated over the pixels it stands for; gray gets neutral chroma.
+pub(super) fn in_444(picture: &Picture) -> Picture {
     let from = picture.format;
+    if from.chroma == Chroma::Gray {
+        let mut out = Picture::zeroed(PictureFormat { chroma: Chroma::C444, ..from });
+        let neutral = (128 * from.depth.steps()).to_le_bytes();
+        for plane in &mut out.planes[1..] {
+            plane
+                .chunks_mut(from.depth.bytes())
+                .for_each(|it| it.copy_from_slice(&neutral[..it.len()]));
+        }
+        out.planes[0].copy_from_slice(&picture.planes[0]);
+        return out;
+    }
     let out = Picture::zeroed(PictureFormat { chroma: Chroma::C444, ..from });
     let step = |index: usize| {
         let (width, height) = from.plane_size(index);
         (from.width_px.div_ceil(width), from.height_px.div_ceil(height))
     };
     gather(picture, out, |index, x, y| (x / step(index).0, y / step(index).1))
+}
+
+/// A picture of 12 bits with codes of 16: black stays black and white white. Its format still says 12.
+pub(super) fn widened(picture: &Picture) -> Picture {
+    let full = |code: u16| code << 4 | code >> 8;
+    codes_of(picture, full, |code| code << 4)
+}
+
+/// A picture whose format says 12 bits and whose codes are of 16 with the nearest of 12; undoes [`widened`].
+pub(super) fn narrowed(picture: &Picture) -> Picture {
+    let full = |code: u16| ((u32::from(code) * 4095 + 32_767) / 65_535) as u16;
+    codes_of(picture, full, |code| (code.saturating_add(8) >> 4).min(4095))
+}
+
+/// Other codes: by `full` of what has full range, except chroma, whose middle stays there as in limited range.
+fn codes_of(picture: &Picture, full: impl Fn(u16) -> u16, limited: impl Fn(u16) -> u16) -> Picture {
+    let mut out = Picture::zeroed(picture.format);
+    for (index, (to, from)) in out.planes.iter_mut().zip(&picture.planes).enumerate() {
+        match picture.format.range {
+            Range::Full if index == 0 => map::<[u8; 2], [u8; 2]>(from, to, &full),
+            _ => map::<[u8; 2], [u8; 2]>(from, to, &limited),
+        }
+    }
+    out
 }
 
 /// The picture at a larger size, its last columns and rows repeated.
@@ -131,6 +166,18 @@ mod tests {
         assert_eq!(to_depth(&full, Depth::Eight), gray(Depth::Eight, Range::Full, &[0, 127, 255]));
     }
 
+    /// V17.
+    #[test]
+    fn every_code_of_twelve_bits_comes_back_from_sixteen() {
+        let codes: Vec<u16> = (0..4096).collect();
+        for (range, white, wide) in [(Range::Full, 4095, 65_535), (Range::Limited, 3760, 60_160)] {
+            let picture = gray(Depth::Twelve, range, &codes);
+            let widened = widened(&picture);
+            assert_eq!(<[u8; 2]>::of(&widened.planes[0])[white].code(), wide);
+            assert_eq!(narrowed(&widened), picture, "{range:?}");
+        }
+    }
+
     #[test]
     fn wide_samples_are_moved_whole() {
         let (width_px, height_px, depth) = (3, 3, Depth::Ten);
@@ -146,7 +193,7 @@ mod tests {
         let codes = |picture: &Picture, plane: usize| -> Vec<u16> {
             <[u8; 2]>::of(&picture.planes[plane]).iter().map(|it| it.code()).collect()
         };
-        let repeated = repeat_chroma(&picture);
+        let repeated = in_444(&picture);
         assert_eq!(codes(&repeated, 0), codes(&picture, 0));
         assert_eq!(codes(&repeated, 1), [300, 300, 301, 300, 300, 301, 302, 302, 303]);
         let padded = pad(&picture, 4, 4);

@@ -9,8 +9,9 @@ use ffmpeg::format::Sample;
 use ffmpeg::format::sample::Type;
 
 use super::MediaError;
-use super::encoder::{self, Exporter, Header, VideoEncoder};
+use super::encoder::{self, Exporter, Header};
 use super::mux::Muxer;
+use super::open_encoder::VideoEncoder;
 use super::raw::{self, Tags};
 use super::raw_output;
 use crate::config::settings::{Codec, Container, Encoding};

@@ -16,9 +16,10 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
-use super::encoder::{self, Exporter, Header, Plan, VideoEncoder};
+use super::encoder::{self, Exporter, Header, Plan};
 use super::hdr;
 use super::mux::{Muxer, write_error};
+use super::open_encoder::VideoEncoder;
 use super::packets::{Kept, PacketReader, PacketWriter};
 use super::probe;
 use super::raw;
@@ -390,7 +391,7 @@ fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
     Err(MediaError::Encoder { encoder: encoder.to_owned(), reason: reason.to_owned() })
 }
 
-fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {
+pub(super) fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {
     raw::pixel_facts(pixel.into()).map(|it| it.name).unwrap_or_default()
 }
 

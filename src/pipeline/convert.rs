@@ -133,7 +133,7 @@ fn run(
         origin: Seconds::default(),
         laid_out: 0,
         tally: Tally::default(),
-        scoring: Scoring::new(task.settings.quality_samples, info.video.frames_promised),
+        scoring: Scoring::new(&task.settings, info.video.frames_promised),
         shown: Seconds::default(),
         ledger: None,
         listed: cut_list::read(&task.settings, &task.source)?,
@@ -164,6 +164,7 @@ fn run(
     let engine = session.resumed.engine(session.asked.description());
     let (length, origin) = (session.tally.source_end, session.origin);
     let streams = encode_end.summary.sidecar.clone();
+    let (holdout, vmaf_fault) = session.scoring.finish();
     let mut report = summary::done(Facts {
         task,
         info: &info,
@@ -174,7 +175,8 @@ fn run(
         network_busy: session.asked.busy(),
         network_frames: session.asked.pictures(),
         tally: session.tally,
-        holdout: session.scoring.finish(),
+        holdout,
+        vmaf_fault,
         timelapse,
         decode: decode_end,
         look: look_end,

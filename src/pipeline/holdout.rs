@@ -43,6 +43,7 @@ pub fn scores_report(pooled: &Pooled) -> Scores {
         psnr_y_db: pooled.psnr_y_db,
         ssim_y: pooled.ssim_y,
         ssim_rife: pooled.ssim_rife,
+        vmaf: pooled.vmaf,
         exact: pooled.exact,
         identical: pooled.identical,
     }
@@ -55,6 +56,7 @@ fn frame(sample: &Sample) -> HeldOutFrame {
         psnr_rgb_db: sample.network.rgb.psnr_db(),
         psnr_y_db: sample.network.luma.psnr_db(),
         ssim_y: sample.network.ssim_y,
+        vmaf: sample.network.vmaf,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Reads the finished output back: it is what was written, and its frames are what the list of frames says.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::settings::Codec;
+use crate::frame::{Chroma, Frame, Picture, PictureFormat};
 use crate::media::clip::Verified;
 use crate::media::verify;
 use crate::pipeline::ConvertError;
@@ -34,12 +36,15 @@ impl Session<'_> {
         };
         let mut encode = std::mem::take(&mut self.encode_quality);
         let all = list.is_some();
+        let source = self.info.video.picture;
         let wanted = encode.wanted();
         let wants = move |number: u64| all || wanted.contains(&number);
         let mut fault = None;
         let verified = verify::verify_pictures(path, &wants, &mut |number, frame| {
             self.say("verifying", number);
             let Some(frame) = frame else { return flow() };
+            let gray = gray_again(source, frame);
+            let frame = gray.as_ref().unwrap_or(frame);
             encode.compare(number, &frame.picture);
             match list.as_mut().map_or(Ok(()), |list| list.add(frame)) {
                 Ok(()) => flow(),
@@ -72,8 +77,12 @@ impl Session<'_> {
     ) -> Result<(), ConvertError> {
         let Some(RealFrames { compared, identical }) = real_frames else { return Ok(()) };
         let video = &self.info.video;
+        let found = verified.picture.map(|it| match is_gray_in_444(video.picture, it) {
+            true => video.picture,
+            false => it,
+        });
         let is_lossless = self.task.settings.encoding.codec == Codec::Ffv1
-            && (verified.picture, verified.alpha) == (Some(video.picture), video.alpha);
+            && (found, verified.alpha) == (Some(video.picture), video.alpha);
         if is_lossless && identical < compared {
             let reason = format!(
                 "{} of {compared} real frames are not those of the source, though the encoder is lossless",
@@ -83,4 +92,21 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether gray of the source lies in 4:4:4 in the output: where transparency is kept that no gray format takes.
+fn is_gray_in_444(source: PictureFormat, found: PictureFormat) -> bool {
+    source.chroma == Chroma::Gray && found == PictureFormat { chroma: Chroma::C444, ..source }
+}
+
+/// A frame of such an output as the source has it; none of another one, nor of one that has color.
+fn gray_again(source: PictureFormat, frame: &Frame) -> Option<Frame> {
+    let found = &frame.picture;
+    let (luma, chroma) = found.planes.split_first()?;
+    let neutral = (128 * source.depth.steps()).to_le_bytes();
+    let mut samples = chroma.iter().flat_map(|it| it.chunks(source.depth.bytes()));
+    let is_gray = is_gray_in_444(source, found.format)
+        && samples.all(|it| neutral.get(..it.len()) == Some(it));
+    let picture = || Picture { format: source, planes: vec![luma.clone()] };
+    is_gray.then(|| Frame { picture: Arc::new(picture()), ..frame.clone() })
 }

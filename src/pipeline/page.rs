@@ -154,6 +154,11 @@ fn figures(report: &Report) -> String {
     let mut rows = String::new();
     if let Some(quality) = &report.quality {
         let holdout = &quality.holdout;
+        let vmaf = holdout.network.vmaf.is_some();
+        let scores = |name: &str, it: &Scores| {
+            let cell = it.vmaf.map_or("–".into(), |it| format!("{it:.1}"));
+            scores(name, it, vmaf.then_some(cell))
+        };
         rows += &scores(&both("network", "신경망"), &holdout.network);
         rows += &scores(&both("blending both neighbors", "앞뒤 프레임 혼합"), &holdout.blend);
         rows += &scores(&both("repeating the earlier frame", "앞 프레임 반복"), &holdout.repeat);
@@ -164,16 +169,19 @@ fn figures(report: &Report) -> String {
     if rows.is_empty() {
         return String::new();
     }
+    let measured = report.quality.as_ref().and_then(|it| it.holdout.network.vmaf);
+    let vmaf = measured.map_or("", |_| "<th>VMAF</th>");
     format!(
         "<section>\n<h2>{}</h2>\n<div class=\"wide\"><table>\n<tr><th></th><th>PSNR RGB</th><th>{}</th><th>{}</th>\
-         <th>PSNR Y</th><th>SSIM</th><th>SSIM (RIFE)</th></tr>\n{rows}</table></div>\n</section>\n",
+         <th>PSNR Y</th><th>SSIM</th><th>SSIM (RIFE)</th>{vmaf}</tr>\n{rows}</table></div>\n</section>\n",
         both("Figures", "수치"),
         both("lowest", "최저"),
         both("of the mean error", "평균 오차 기준"),
     )
 }
 
-fn scores(name: &str, scores: &Scores) -> String {
+/// A row of figures, VMAF's cell behind them where the table has that column.
+fn scores(name: &str, scores: &Scores, vmaf: Option<String>) -> String {
     let db = |value: Option<f64>| match value {
         Some(value) => format!("{value:.2} dB"),
         None if scores.identical => both("exact", "일치"),
@@ -188,7 +196,7 @@ fn scores(name: &str, scores: &Scores) -> String {
         part(scores.ssim_y),
         part(scores.ssim_rife),
     ];
-    let cells: String = cells.iter().map(|it| format!("<td>{it}</td>")).collect();
+    let cells: String = cells.iter().chain(&vmaf).map(|it| format!("<td>{it}</td>")).collect();
     format!("<tr><th>{name}</th>{cells}</tr>\n")
 }
 

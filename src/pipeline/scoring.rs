@@ -7,13 +7,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::config::content::Rectangle;
+use crate::config::settings::Settings;
 use crate::engine::blend;
 use crate::engine::{EngineError, Scorer};
 use crate::frame::{Frame, Picture, PictureFormat};
+use crate::media::vmaf::{self, Pair, VmafError};
 use crate::ops::metrics::Measures;
 use crate::pipeline::masks;
-use crate::quality::FrameScores;
 use crate::quality::holdout::{Holdout, MeasuredOn, Sample, Triplet};
+use crate::quality::{FrameScores, Samples};
 
 /// Frames that wait to be scored at the most.
 const QUEUE: usize = 2;
@@ -56,19 +58,45 @@ pub struct Scoring {
     /// Under way on the device.
     on_device: Option<Made>,
     beside: Option<Beside>,
+    vmaf: Vmaf,
+    /// Why VMAF could not be measured.
+    vmaf_fault: Option<String>,
+}
+
+/// Whether VMAF is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vmaf {
+    Measured,
+    LeftOut,
 }
 
 /// The thread that scores on the processor. Where its owner is dropped, it ends after what is in its queue.
 struct Beside {
-    queue: SyncSender<Made>,
-    thread: JoinHandle<Vec<Sample>>,
+    queue: SyncSender<ToScore>,
+    thread: JoinHandle<Scored>,
+}
+
+/// A frame that is to be scored, and what the device has of it already.
+type ToScore = (Made, Option<Sample>);
+
+/// What the thread leaves behind.
+#[derive(Default)]
+struct Scored {
+    samples: Vec<Sample>,
+    vmaf_fault: Option<String>,
 }
 
 impl Scoring {
-    /// At most `max_samples` of a clip of `expected_frames`: see [`Holdout::new`].
-    pub fn new(max_samples: u32, expected_frames: Option<u64>) -> Self {
-        let holdout = Holdout::new(max_samples, expected_frames);
-        Self { holdout, left_out: LeftOut::default(), on_device: None, beside: None }
+    /// As `settings` ask, of a clip of `expected_frames`: see [`Holdout::new`].
+    pub fn new(settings: &Settings, expected_frames: Option<u64>) -> Self {
+        let holdout = Holdout::new(settings.quality_samples, expected_frames);
+        let (vmaf, vmaf_fault) = match settings.vmaf {
+            true if vmaf::is_there() => (Vmaf::Measured, None),
+            true => (Vmaf::LeftOut, Some(VmafError::Missing.to_string())),
+            false => (Vmaf::LeftOut, None),
+        };
+        let left_out = LeftOut::default();
+        Self { holdout, left_out, on_device: None, beside: None, vmaf, vmaf_fault }
     }
 
     /// Goes on from what another had come to.
@@ -122,7 +150,7 @@ impl Scoring {
         let made = Made::new(held_out, network, self.left_out.clone());
         let Some(scorer) = scorer else {
             self.settle(None)?;
-            self.on_the_processor(made);
+            self.on_the_processor(made, None);
             return Ok(());
         };
         self.settle(Some(&mut *scorer))?;
@@ -131,7 +159,7 @@ impl Scoring {
         if scorer.start(truth, &[network, repeat, blend])? {
             self.on_device = Some(made);
         } else {
-            self.on_the_processor(made);
+            self.on_the_processor(made, None);
         }
         Ok(())
     }
@@ -145,46 +173,60 @@ impl Scoring {
         let measures = scorer.map_or(Ok(None), |scorer| scorer.finish())?;
         match measures.as_deref() {
             Some([network, repeat, blend]) => {
-                self.holdout.record(made.sample([network, repeat, blend]));
+                let sample = made.sample([network, repeat, blend]);
+                match self.vmaf {
+                    Vmaf::Measured => self.on_the_processor(made, Some(sample)),
+                    Vmaf::LeftOut => self.holdout.record(sample),
+                }
             }
-            _ => self.on_the_processor(made),
+            _ => self.on_the_processor(made, None),
         }
         Ok(())
     }
 
-    /// All samples, once all are there.
+    /// All samples, once all are there, and why VMAF could not be measured, where it could not.
     ///
     /// # Panics
     /// If the thread panicked.
-    pub fn finish(mut self) -> Holdout {
+    pub fn finish(mut self) -> (Holdout, Option<String>) {
         self.join();
-        self.holdout
+        (self.holdout, self.vmaf_fault)
     }
 
     fn join(&mut self) {
         if let Some(Beside { queue, thread }) = self.beside.take() {
             drop(queue);
-            let samples = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            samples.into_iter().for_each(|sample| self.holdout.record(sample));
+            let scored = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            scored.samples.into_iter().for_each(|sample| self.holdout.record(sample));
+            self.vmaf_fault = self.vmaf_fault.take().or(scored.vmaf_fault);
         }
     }
 
-    fn on_the_processor(&mut self, made: Made) {
+    fn on_the_processor(&mut self, made: Made, sample: Option<Sample>) {
+        let vmaf = self.vmaf;
         let beside = self.beside.get_or_insert_with(|| {
             let (queue, frames) = sync_channel(QUEUE);
-            Beside { queue, thread: std::thread::spawn(move || measure(&frames)) }
+            Beside { queue, thread: std::thread::spawn(move || measure(&frames, vmaf)) }
         });
         // The queue is closed only by a panic of the thread, which `finish` passes on.
-        let _ = beside.queue.send(made);
+        let _ = beside.queue.send((made, sample));
     }
 }
 
-fn measure(frames: &Receiver<Made>) -> Vec<Sample> {
-    let sample = |made: Made| {
+fn measure(frames: &Receiver<ToScore>, vmaf: Vmaf) -> Scored {
+    let mut scored = Scored::default();
+    for (made, known) in frames {
         let blend = made.blend();
-        made.of_the_rest(made.triplet(&blend).measure())
-    };
-    frames.iter().map(sample).collect()
+        let measured = || made.of_the_rest(made.triplet(&blend).measure());
+        let mut sample = known.unwrap_or_else(measured);
+        if vmaf == Vmaf::Measured
+            && let Err(error) = made.add_vmaf(&blend, &mut sample)
+        {
+            scored.vmaf_fault.get_or_insert_with(|| error.to_string());
+        }
+        scored.samples.push(sample);
+    }
+    scored
 }
 
 impl Made {
@@ -216,6 +258,27 @@ impl Made {
             }
         }
         sample
+    }
+
+    /// VMAF of each way of making the frame, in a sequence of three whose others are the real neighbors: it counts motion.
+    fn add_vmaf(&self, blend: &Picture, sample: &mut Sample) -> Result<(), VmafError> {
+        let HeldOut { oldest, middle, newest, .. } = &self.held_out;
+        let real = [oldest, middle, newest].map(|it| Samples::of_picture(&it.picture));
+        let [oldest, middle, newest] = real.each_ref().map(Samples::luma);
+        let Triplet { network, repeat, blend, truth, .. } = self.triplet(blend);
+        let (width_px, height_px) = (truth.format.width_px, truth.format.height_px);
+        let ways = [
+            (&mut sample.network, network),
+            (&mut sample.repeat, repeat),
+            (&mut sample.blend, blend),
+        ];
+        for (scores, picture) in ways {
+            let made = Samples::of_picture(picture);
+            let sequence = [(oldest, oldest), (middle, made.luma()), (newest, newest)];
+            let sequence = sequence.map(|(truth, made)| Pair { truth, made });
+            scores.vmaf = vmaf::scores(&sequence, width_px, height_px)?.get(1).copied();
+        }
+        Ok(())
     }
 
     fn triplet<'a>(&'a self, blend: &'a Picture) -> Triplet<'a> {

@@ -39,6 +39,8 @@ pub struct Facts<'a> {
     pub tally: Tally,
     /// Held-out scores.
     pub holdout: Holdout,
+    /// Why VMAF could not be measured.
+    pub vmaf_fault: Option<String>,
     /// Why the source looks like a time-lapse.
     pub timelapse: Option<String>,
     /// Time in the network.
@@ -138,6 +140,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         &tally,
         facts.timelapse.as_deref(),
     ));
+    notices.extend(warnings::of_time_code(&info.tags));
     notices.extend(drives::gaps(&task.source, duration.map_or(0.0, real)));
     let picture = info.video.picture;
     let size = (picture.width_px, picture.height_px);
@@ -169,6 +172,8 @@ pub fn done(facts: Facts<'_>) -> Report {
         masks: facts.masks.all,
         frame_map,
     };
+    let scores = facts.holdout.finish();
+    notices.extend(warnings::of_vmaf(&task.settings, scores.as_ref(), facts.vmaf_fault));
     let held = interpolation.confidence.held;
     if held > 0 && task.settings.quality_samples > 0 {
         let message = format!(
@@ -185,7 +190,7 @@ pub fn done(facts: Facts<'_>) -> Report {
         }),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: facts.holdout.finish().map(|it| quality(&it, inspected.encode)),
+        quality: scores.map(|it| quality(&it, inspected.encode)),
         timing,
         warnings: notices,
         ..blank(task, Status::Done, source)

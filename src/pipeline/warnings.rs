@@ -1,7 +1,9 @@
 //! What a reader of the report should know of the source.
 
+use crate::config::settings::Settings;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::quality::holdout::HoldoutScores;
 use crate::report::Notice;
 
 /// Damage, fields, times and what frames carry; `known` is what was said when it was opened, and `timelapse` why the source looks like one.
@@ -77,6 +79,38 @@ pub fn of_lists(tally: &Tally) -> Vec<Notice> {
         warn("barriers_cut", message);
     }
     warnings
+}
+
+/// That the time code, which `tags` of the source begin with, is not carried.
+pub fn of_time_code(tags: &[(String, String)]) -> Option<Notice> {
+    let (_, start) = tags.iter().find(|it| it.0.eq_ignore_ascii_case("timecode"))?;
+    let message = format!(
+        "the time code of the source, from {start}, counts its frames: the output has others, and carries none"
+    );
+    Some(Notice { code: "time_code_dropped".into(), message })
+}
+
+/// That VMAF was asked for and is missing of held-out frames, and why.
+pub fn of_vmaf(
+    settings: &Settings,
+    scores: Option<&HoldoutScores>,
+    fault: Option<String>,
+) -> Option<Notice> {
+    let frames = scores.map_or(&[][..], |it| &it.frames);
+    let without = frames.iter().filter(|it| it.network.vmaf.is_none()).count();
+    if !settings.vmaf || (without == 0 && !frames.is_empty()) {
+        return None;
+    }
+    let why = match fault {
+        Some(fault) => fault,
+        None if frames.is_empty() => "no frame was held out (quality_samples)".to_owned(),
+        None => "an earlier run could not measure it".to_owned(),
+    };
+    let message = format!(
+        "VMAF was asked for and is missing of {without} of {} held-out frames: {why}",
+        frames.len()
+    );
+    Some(Notice { code: "vmaf_missing".into(), message })
 }
 
 #[cfg(test)]

@@ -116,6 +116,8 @@ pub struct Pooled {
     pub ssim_y: Option<f64>,
     /// Mean of frames.
     pub ssim_rife: Option<f64>,
+    /// Mean of the frames that have one.
+    pub vmaf: Option<f64>,
     /// Frames made exactly (RGB).
     pub exact: u64,
     /// Whether every frame was made exactly (RGB).
@@ -260,6 +262,7 @@ pub fn pool(frames: impl Iterator<Item = FrameScores>) -> Pooled {
         psnr_y_db: mean(&collect(&|frame| frame.luma.psnr_db())),
         ssim_y: mean(&collect(&|frame| Some(frame.ssim_y))),
         ssim_rife: mean(&collect(&|frame| Some(frame.ssim_rife))),
+        vmaf: mean(&collect(&|frame| frame.vmaf)),
         exact,
         identical: !frames.is_empty() && exact == frames.len() as u64,
     }

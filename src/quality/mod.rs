@@ -42,6 +42,12 @@ impl Samples {
         Self { width_px, height_px, rgb, luma }
     }
 
+    /// Luma, `[h, w]`, 8 bits.
+    #[must_use]
+    pub fn luma(&self) -> &[u8] {
+        &self.luma
+    }
+
     /// Of RGB, `[h, w, 3]`; luma by [`luma_of_rgb`].
     ///
     /// # Panics
@@ -114,6 +120,9 @@ pub struct FrameScores {
     pub ssim_y: f64,
     /// [`ssim::ssim_rife`].
     pub ssim_rife: f64,
+    /// VMAF, 0 to 100, where it was measured: not here, and of the whole picture.
+    #[serde(default)]
+    pub vmaf: Option<f64>,
 }
 
 impl FrameScores {
@@ -126,6 +135,7 @@ impl FrameScores {
             luma: SquaredError { sum: measures.luma_squared_error, samples: pixels },
             ssim_y: measures.ssim_luma,
             ssim_rife: measures.ssim_rgb,
+            vmaf: None,
         }
     }
 }
@@ -148,6 +158,7 @@ impl FrameScores {
             luma: fewer(self.luma),
             ssim_y: similar(self.ssim_y),
             ssim_rife: similar(self.ssim_rife),
+            vmaf: self.vmaf,
         }
     }
 }
@@ -188,5 +199,6 @@ pub fn compare_all<const N: usize>(truth: &Samples, predicted: [&Samples; N]) ->
         luma: SquaredError::between(&truth.luma, &predicted[index].luma),
         ssim_y: ssim_y[index],
         ssim_rife: ssim_rife[index],
+        vmaf: None,
     })
 }

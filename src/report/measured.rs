@@ -26,4 +26,7 @@ pub struct HeldOutFrame {
     pub psnr_y_db: Option<f64>,
     /// SSIM on luma.
     pub ssim_y: f64,
+    /// VMAF, 0 to 100, where it was asked for and measured.
+    #[serde(default)]
+    pub vmaf: Option<f64>,
 }

@@ -424,6 +424,10 @@ pub struct Scores {
     pub ssim_y: Option<f64>,
     /// RIFE's 3-D Gaussian SSIM over RGB, mean of frames.
     pub ssim_rife: Option<f64>,
+    /// VMAF (model `vmaf_v0.6.1`) of held-out frames between their real neighbors, mean of frames; absent where it was not
+    /// asked for or not measured.
+    #[serde(default)]
+    pub vmaf: Option<f64>,
     /// Frames that equalled the real one: they have no PSNR and are left out of mean, median, percentile and minimum.
     #[serde(default)]
     pub exact: u64,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use slomod::config::beside::Beside;
 use slomod::config::settings::{Codec, Encoding, Settings};
 
 use crate::{Place, decoded, slow, warns};
@@ -65,6 +66,117 @@ fn transparency_is_kept_by_ffv1_and_blended_in_between() {
         }
         assert!(source[0] != source[1], "{options}: the source's changes");
     }
+}
+
+/// V17: FFV1 takes no such pictures with transparency; a wider layout holds every sample of them.
+#[test]
+fn transparency_that_has_no_layout_of_its_own_is_kept_in_a_wider_one() {
+    let Some(place) = Place::new() else { return };
+    let graph = "-f lavfi -i testsrc2=s=64x48:r=10:d=0.4 -vf";
+    let alpha = "geq=lum=lum(X\\,Y):cb=cb(X\\,Y):cr=cr(X\\,Y):a=800*X+5000*N";
+    for (pixels, options, stored) in [
+        ("yuva420p16le", "-pix_fmt yuva420p16le -c:v ffv1 half.mkv", "yuva420p16le"),
+        ("yuva444p12le", "-c:v prores_ks -profile:v 4444 full.mov", "yuva444p16le"),
+        ("ya16be", "-pix_fmt ya16be -c:v png gray.mov", "yuva444p16le"),
+    ] {
+        let source = place.ffmpeg(&format!("{graph} format=yuva444p16le,{alpha} {options}"));
+        let (out, report) = place.convert(&source, "out.mkv", listed(2));
+        assert_eq!(report.source.pixel_format.as_deref(), Some(pixels));
+        let written = report.output.as_ref().unwrap();
+        assert_eq!(written.pixel_format, stored, "{pixels}");
+        let found = written.real_frames.unwrap();
+        assert_eq!((found.compared, found.identical), (5, 5), "{pixels}");
+        assert!(warns(&report, "alpha_stored_wider"), "{pixels}: {:?}", report.warnings);
+        assert!(!warns(&report, "alpha_dropped"), "{pixels}: {:?}", report.warnings);
+        let (before, after) = (decoded(&source), decoded(&out));
+        assert_eq!((before.len(), after.len()), (4, 8), "{pixels}");
+        assert!(before[0].alpha != before[1].alpha, "{pixels}: the source's changes");
+        for (before, after) in before.iter().zip(after.iter().step_by(2)) {
+            let (from, to) = (&before.picture, &after.picture);
+            assert!(before.alpha.as_ref().unwrap().planes == after.alpha.as_ref().unwrap().planes);
+            assert!(from.planes[0] == to.planes[0], "{pixels}: luma");
+            assert_eq!(from.format.range, to.format.range, "{pixels}: it is as bright as it was");
+            for (index, plane) in to.planes.iter().enumerate().skip(1) {
+                let kept = match from.planes.get(index) {
+                    Some(before) => before == plane,
+                    None => plane.chunks(2).all(|it| it == 2048_u16.to_le_bytes()),
+                };
+                assert!(kept, "{pixels}: chroma");
+            }
+        }
+    }
+}
+
+/// V17: of every pixel format that has transparency it is read, kept, and read back as it was, or said to be lost.
+#[test]
+fn transparency_of_every_pixel_format_is_kept_or_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    let words = ["-v", "error", "-of", "json", "-show_pixel_formats"];
+    let run = Command::new("ffprobe").args(words).output().unwrap();
+    let known: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let known = known["pixel_formats"].as_array().unwrap();
+    let has_alpha = |it: &&serde_json::Value| it["flags"]["alpha"] == 1;
+    let names = known.iter().filter(has_alpha).map(|it| it["name"].as_str().unwrap());
+    let mut kept = 0;
+    for pixels in names {
+        let Some(source) = in_pixels(&place, pixels) else { continue };
+        let (out, report) = place.convert(&source, "out.mkv", listed(2));
+        if report.source.pixel_format.as_deref() != Some(pixels) {
+            println!("skipped {pixels}: the container takes it for another");
+            continue;
+        }
+        let frames = report.output.as_ref().unwrap().real_frames.unwrap();
+        let (before, after) = (decoded(&source), decoded(&out));
+        if pixels.starts_with("gbrapf") {
+            assert!(warns(&report, "alpha_dropped"), "{pixels}: {:?}", report.warnings);
+            assert!(after.iter().all(|it| it.alpha.is_none()), "{pixels}");
+            continue;
+        }
+        assert!(warns(&report, "alpha_blended"), "{pixels}: {:?}", report.warnings);
+        assert_eq!(frames.identical, frames.compared, "{pixels}");
+        let (before, after) = (&before[0].alpha, &after[0].alpha);
+        assert!(before.is_some() && before == after, "{pixels}");
+        let codes = before.as_ref().unwrap().planes[0].iter();
+        assert!(
+            codes.collect::<std::collections::BTreeSet<_>>().len() > 1,
+            "{pixels}: of one code"
+        );
+        kept += 1;
+    }
+    assert!(kept >= 30, "{kept} formats were tried");
+}
+
+/// Two small frames in a pixel format, of which the left half is half seen; none where FFmpeg cannot make any.
+fn in_pixels(place: &Place, pixels: &str) -> Option<std::path::PathBuf> {
+    let seen = "format=rgba,geq=r=r(X\\,Y):g=g(X\\,Y):b=b(X\\,Y):a=if(lt(X\\,8)\\,101\\,255)";
+    let palette =
+        "geq=r=9:g=9:b=9:a=if(lt(X\\,8)\\,0\\,255),split[a][b];[a]palettegen[p];[b][p]paletteuse";
+    let graph = match pixels {
+        "pal8" => format!("format=rgba,{palette}"),
+        _ => seen.to_owned(),
+    };
+    let (codec, container) = match pixels {
+        "gbrapf32le" => ("exr", "mov"),
+        "ya16be" => ("png", "mov"),
+        _ => ("rawvideo", "nut"),
+    };
+    let out = place.path(&format!("{pixels}.{container}"));
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=16x16:r=10:d=0.2"])
+        .args(["-filter_complex", &graph, "-pix_fmt", pixels, "-c:v", codec])
+        .arg(&out)
+        .output()
+        .unwrap();
+    if !run.status.success() {
+        println!("skipped {pixels}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+    run.status.success().then_some(out)
+}
+
+/// [`slow`], with the list of frames, for which every real frame of the output is compared with the source's.
+fn listed(factor: u32) -> Settings {
+    let beside = Beside { frame_list: true, ..Beside::default() };
+    Settings { beside, ..slow(factor) }
 }
 
 /// V17: a frame that differs in nothing but its transparency is no repeated one.

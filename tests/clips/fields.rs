@@ -1,10 +1,13 @@
 //! Interlaced clips: made whole, kept or refused, and said.
 
 use num_rational::Ratio;
+use slomod::config::beside::{Beside, Still};
+use slomod::config::content::Content;
 use slomod::config::settings::{Interlaced, Settings};
 use slomod::frame::Frame;
 use slomod::media::MediaError;
-use slomod::pipeline::ConvertError;
+use slomod::pipeline::beside::folder;
+use slomod::pipeline::{ConvertError, shown};
 
 use crate::{Place, decoded, ffprobe, run, slow, warns};
 
@@ -105,7 +108,12 @@ fn clips_that_turn_interlaced_are_made_whole_from_there_or_refused() {
     assert!(warns(&report, "interlaced"), "{:?}", report.warnings);
     let comb = combing(&decoded(&kept)[2 * 22]);
 
-    let (whole, report) = place.convert(&both, "whole.mkv", with(Interlaced::Deinterlace));
+    let content = Content { masks: vec!["0, 0, 64, 32".parse().unwrap()], ..Content::default() };
+    let stills = vec![Still::At(Ratio::new(4, 5))];
+    let beside = Beside { stills, ..Beside::default() };
+    let settings = Settings { content, beside, ..with(Interlaced::Deinterlace) };
+    let task = place.task(&both, "whole.mkv", settings);
+    let (report, whole) = (run(&task).unwrap(), task.temporary.clone());
     assert!(warns(&report, "deinterlaced"), "{:?}", report.warnings);
     assert!(report.warnings.iter().any(|it| it.message.contains("from frame 10 on")));
     let after = decoded(&whole);
@@ -114,6 +122,22 @@ fn clips_that_turn_interlaced_are_made_whole_from_there_or_refused() {
         assert!(before[number].picture == after[2 * number].picture, "{number} is progressive");
     }
     assert!(combing(&after[2 * 22]) < 0.8 * comb, "{} of {comb}", combing(&after[2 * 22]));
+    // Overlays and stills show the pictures that count as real, on both sides of the turn.
+    for number in [4, 22] {
+        let part = |frame: &Frame| -> Vec<u8> {
+            let row = |y: usize| frame.picture.planes[0][320 * y..][..64].to_vec();
+            (0..32).flat_map(row).collect()
+        };
+        let [made, behind] = [&after[2 * number + 1], &after[2 * number + 2]];
+        assert!(part(made) == part(behind) && made.picture != behind.picture, "{number}");
+    }
+    let sidecars = &report.output.as_ref().unwrap().sidecars;
+    assert_eq!(sidecars.iter().filter(|it| it.kind == "still").count(), 6);
+    for number in 18..23 {
+        let still = folder(&task.temporary).join(format!("frame-{number:06}.png"));
+        let still = image::open(&still).unwrap();
+        assert!(still == shown::frame(&after[2 * number]), "{number}");
+    }
 
     let (_, report) = place.convert(&both, "fields.mkv", with(Interlaced::Fields));
     assert_eq!(report.source.frames.decoded, 10 + 2 * (total as u64 - 10));

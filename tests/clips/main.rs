@@ -3,6 +3,9 @@
 
 mod alpha;
 mod bars;
+#[path = "../media/boxes.rs"]
+#[allow(dead_code, reason = "made for hostile headers, of which there are none here")]
+mod boxes;
 mod color;
 mod damage;
 mod fields;

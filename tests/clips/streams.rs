@@ -6,7 +6,7 @@ use slomod::media::sidecar::STREAMS;
 use slomod::pipeline::beside::{folder, path_beside};
 use slomod::report::Report;
 
-use crate::{Place, ffprobe, slow, warns};
+use crate::{Place, boxes, ffprobe, slow, warns};
 
 fn with(container: Container, factor: u32) -> Settings {
     let encoding = Encoding {
@@ -211,6 +211,59 @@ fn a_stereo_layout_is_kept_or_said_to_be_lost() {
             Container::Mp4 => assert!(kept || data.contains("unspecified"), "{data}"),
         }
         assert_eq!(warns(&report, "side_data_dropped"), !kept, "{:?}", report.warnings);
+    }
+}
+
+/// V20: a picture all round is kept as one where the container has a place for that, else it is said.
+#[test]
+fn a_spherical_picture_is_kept_or_said_to_be_lost() {
+    // What cameras put into the track, by Google's first description of such files.
+    const KIND: [u8; 16] = *b"\xff\xcc\x82\x63\xf8\x55\x4a\x93\x88\x14\x58\x7a\x02\x52\x1f\xdd";
+    let Some(place) = Place::new() else { return };
+    let flat = place.ffmpeg("-f lavfi -i testsrc2=s=64x32:r=10:d=0.3 -c:v libx264 flat.mp4");
+    let facts = [
+        ("Spherical", "true"),
+        ("Stitched", "true"),
+        ("StitchingSoftware", "none"),
+        ("ProjectionType", "equirectangular"),
+    ];
+    let facts = facts.map(|(name, it)| format!("<GSpherical:{name}>{it}</GSpherical:{name}>"));
+    let text = format!("<rdf:SphericalVideo>{}</rdf:SphericalVideo>", facts.concat());
+    let more = boxes::boxed(b"uuid", &[&KIND[..], text.as_bytes()].concat());
+    let file = std::fs::read(flat).unwrap();
+    let source = place.path("round.mp4");
+    let longer = |track: &[u8]| [track, &more].concat();
+    std::fs::write(&source, boxes::edit(&file, &[b"moov", b"trak"], &longer)).unwrap();
+    let is_round = |path: &std::path::Path| {
+        ffprobe(path)["streams"][0]["side_data_list"].to_string().contains("equirectangular")
+    };
+    assert!(is_round(&source));
+    for container in [Container::Mkv, Container::Mp4, Container::Mov] {
+        let name = format!("out.{}", container.extension());
+        let (output, report) = place.convert(&source, &name, with(container, 2));
+        let kept = is_round(&output);
+        assert_eq!(kept, container != Container::Mov, "{container:?}");
+        assert_eq!(warns(&report, "side_data_dropped"), !kept, "{:?}", report.warnings);
+    }
+}
+
+/// V20: a time code counts frames of the source, so outputs have none, which is said however the source has it.
+#[test]
+fn a_time_code_is_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    for options in [
+        "-c:v libx264 -metadata:s:v timecode=10:00:00:00 in.mkv",
+        "-c:v mpeg2video -timecode 10:00:00:00 in.mxf",
+        "-c:v libx264 -timecode 10:00:00:00 in.mov",
+    ] {
+        let source = place.ffmpeg(&format!("-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 {options}"));
+        for container in [Container::Mkv, Container::Mp4, Container::Mov] {
+            let name = format!("out.{}", container.extension());
+            let (output, report) = place.convert(&source, &name, with(container, 2));
+            let said = report.warnings.iter().find(|it| it.code == "time_code_dropped").unwrap();
+            assert!(said.message.contains("10:00:00:00"), "{}", said.message);
+            assert!(!ffprobe(&output).to_string().to_lowercase().contains("timecode"), "{options}");
+        }
     }
 }
 

@@ -265,9 +265,9 @@ fn calls() -> BTreeMap<String, usize> {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn steady() {
-    let frames = frames(24, 40, 30);
+    let frames = frames(16, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
-    let [warm, rest] = [&frames[..12], &frames[11..]];
+    let [warm, rest] = [&frames[..9], &frames[8..]];
     let mut pass = |frames: &[Frame]| {
         let mut made = 0;
         for pair in frames.windows(2) {
@@ -291,7 +291,7 @@ fn steady() {
         assert_eq!(more(what), 0, "{what}");
     }
     // A picture is waited for where it is handed over, and a frame's lane where the frame is.
-    assert!(more("wait for an event") <= made + rest.len() - 1, "{after:?}");
+    assert!(more("wait for an event") < made + rest.len(), "{after:?}");
     // Pictures are made in batches, each as one graph; what is launched besides is a new frame's.
     assert!((1..=made).contains(&more("start a graph")), "{after:?}");
     assert!(more("launch") <= LAUNCHES_OF_A_FRAME * rest.len(), "{after:?}");
@@ -309,7 +309,7 @@ fn once_warm_nothing_is_allocated_and_only_what_is_handed_over_is_waited_for() {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn graphless() {
-    let frames = frames(14, 40, 30);
+    let frames = frames(10, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
     let found = pictures(engine.as_mut(), &frames).unwrap();
     let mut cpu = open::open(&settings(Device::Cpu)).unwrap();

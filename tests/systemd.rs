@@ -63,6 +63,32 @@ fn the_commands_of_the_unit_exist() {
     }
 }
 
+/// What no tool can tell to be missing.
+#[test]
+fn the_unit_waits_for_shares_and_devices_and_opens_those_of_the_gpu() {
+    let unit = unit();
+    for line in [
+        "After=network-online.target remote-fs.target systemd-modules-load.service nvidia-persistenced.service",
+        "Wants=network-online.target",
+        "Type=notify",
+        "NotifyAccess=main",
+        "WatchdogSec=60",
+        "Restart=on-failure",
+        "SupplementaryGroups=video render",
+        "UMask=0027",
+        "RuntimeDirectory=slomod",
+        "PrivateDevices=no",
+        "DevicePolicy=closed",
+        "DeviceAllow=char-nvidia* rw",
+        "ProcSubset=all",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(unit.lines().any(|it| it == line), "{line}");
+    }
+    let modules = std::fs::read_to_string(root().join("systemd/slomod.modules-load")).unwrap();
+    assert!(modules.lines().any(|line| line == "nvidia-uvm"), "{modules}");
+}
+
 #[test]
 fn unit_and_configuration_fit_each_other() {
     let value = |key: &str| {

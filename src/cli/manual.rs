@@ -37,7 +37,11 @@ pub fn page() -> String {
     roff.text([
         roman("A TOML file that "),
         bold("slomod daemon"),
-        roman(" reads when it starts and at a reload. A key that is left out has the value shown here. "),
+        roman(" reads when it starts and at a reload. A key that is left out has the value shown here; "),
+        bold("path"),
+        roman(" and "),
+        bold("output"),
+        roman(" of a folder cannot be left out. "),
         bold("slomod check --config"),
         roman(" "),
         italic("FILE"),

@@ -3,11 +3,10 @@
 //! It reads one [`Request`] line from standard input and answers with [`Message`] lines. The end of standard input asks
 //! it to stop; the death of the daemon kills it.
 
-use std::cell::OnceCell;
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -16,7 +15,7 @@ use rustix::process::Signal;
 use crate::cli::CliError;
 use crate::config::settings::Settings;
 use crate::daemon::protocol::{EngineNow, Failure, Message, Request};
-use crate::engine::{MemoryGauge, open};
+use crate::engine::{EngineDescription, MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
 use crate::pipeline::convert::{convert, failure_report};
@@ -79,11 +78,15 @@ fn stop_at_end_of_input() -> Arc<AtomicBool> {
 
 fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Message {
     let mut said: Option<(Instant, String)> = None;
-    let gauge = OnceCell::<MemoryGauge>::new();
+    // Of the device that the network runs on; none once it runs on the processor.
+    let gauge = Arc::new(Mutex::new(None::<MemoryGauge>));
+    let memory = |gauge: &Mutex<Option<MemoryGauge>>| {
+        gauge.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|gauge| gauge())
+    };
     let mut measured = Instant::now();
     let mut progress = |progress: &Progress| {
         if measured.elapsed() >= MEMORY_EVERY
-            && let Some(memory) = gauge.get().and_then(|gauge| gauge())
+            && let Some(memory) = memory(&gauge)
         {
             measured = Instant::now();
             // As below: a daemon that does not listen is dead.
@@ -102,10 +105,18 @@ fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Mess
         media::complete::check_end(&task.source)?;
         room::check(task, task.output.parent().unwrap_or(Path::new("/")), reserve_bytes)?;
         let mut engine = open::open(&task.settings)?;
-        let memory = engine.memory_gauge().and_then(|found| gauge.get_or_init(|| found)());
-        let engine_now = EngineNow { description: engine.description(), memory };
-        // As above: a daemon that does not listen is dead.
-        let _ = say(&Message::Engine(Box::new(engine_now)));
+        *gauge.lock().unwrap_or_else(PoisonError::into_inner) = engine.memory_gauge();
+        let gauge = Arc::clone(&gauge);
+        let tell = move |description: EngineDescription| {
+            if description.fallback_reason.is_some() {
+                gauge.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            let engine = EngineNow { description, memory: memory(&gauge) };
+            // As above: a daemon that does not listen is dead.
+            let _ = say(&Message::Engine(Box::new(engine)));
+        };
+        tell(engine.description());
+        engine.tell_changes(Box::new(tell));
         convert(task, &mut *engine, stop, &mut progress)
     };
     match work() {

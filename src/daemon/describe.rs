@@ -8,7 +8,6 @@ use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::view::DaemonView;
-use crate::daemon::pulse::Pulse;
 use crate::daemon::run::{Daemon, Event, TICK};
 use crate::daemon::service::{self, StatusParts};
 use crate::engine::EngineDescription;
@@ -18,18 +17,11 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(30);
 /// A missed GPU is looked for once in so many poll intervals: that starts a process and reads weights.
 const PROBE_POLLS: u32 = 10;
 
-/// Whether the service manager's watchdog is fed: without a job, or while the running one's work advances.
-fn is_alive(running: Option<&Pulse>, now: Instant) -> bool {
-    running.is_none_or(|pulse| pulse.beats(now))
-}
-
 impl Daemon {
     /// Tells the service manager and `slomod status` how things are.
     pub(super) fn describe(&mut self, now: Instant) -> Result<(), DaemonError> {
         self.notifier.catch_up();
-        if is_alive(self.running.as_ref().map(|it| &it.pulse), now) {
-            self.notifier.alive(now);
-        }
+        self.notifier.alive(self.running.as_ref().map(|it| &it.pulse), now);
         if now < self.next_description {
             return Ok(());
         }
@@ -112,23 +104,5 @@ impl Daemon {
             }
         }
         self.device = Some(found);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::daemon::worker::Limits;
-
-    /// S04.
-    #[test]
-    fn the_watchdog_is_not_fed_while_work_stands_still() {
-        let begin = Instant::now();
-        let limits = Limits { stall: Duration::from_secs(600), stop: Duration::from_secs(90) };
-        let pulse = Pulse::begin(limits, begin);
-        let after = |seconds| begin + Duration::from_secs(seconds);
-        assert!(is_alive(None, after(100_000)), "idle");
-        assert!(is_alive(Some(&pulse), after(700)), "its worker is being ended");
-        assert!(!is_alive(Some(&pulse), after(800)), "it could not even be ended");
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use crate::daemon::events::Kind;
+use crate::daemon::pulse::Pulse;
 
 /// Where the service manager listens.
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
@@ -105,15 +106,20 @@ impl Notifier {
         }
     }
 
-    /// Work advances, or there is none. Not called while it hangs: then the service manager restarts the daemon.
-    pub fn alive(&mut self, now: Instant) {
-        if let Some(every) = self.ping_every
-            && now >= self.next_ping
+    /// Feeds the watchdog, unless the running job hangs: then the service manager restarts the daemon.
+    pub fn alive(&mut self, running: Option<&Pulse>, now: Instant) {
+        if let Some(every) = self.ping_due(running, now)
             && self.catch_up()
             && now_or_never(&[NotifyState::Watchdog])
         {
             self.next_ping = now + every;
         }
+    }
+
+    /// The time to the ping after the one that is due now: without a job, or while the running one's work advances.
+    fn ping_due(&self, running: Option<&Pulse>, now: Instant) -> Option<Duration> {
+        let advances = running.is_none_or(|pulse| pulse.beats(now));
+        self.ping_every.filter(|_| advances && now >= self.next_ping)
     }
 
     /// The end begins.
@@ -196,6 +202,7 @@ fn send(message: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::worker::Limits;
 
     #[test]
     fn a_status_is_cut_and_cleaned_to_what_systemd_takes() {
@@ -214,6 +221,22 @@ mod tests {
         }
         let exact = "x".repeat(MOST_STATUS_BYTES);
         assert_eq!(shown(&exact), exact);
+    }
+
+    /// S04.
+    #[test]
+    fn the_watchdog_is_not_fed_while_work_stands_still() {
+        let begin = Instant::now();
+        let limits = Limits { stall: Duration::from_secs(600), stop: Duration::from_secs(90) };
+        let pulse = Pulse::begin(limits, begin);
+        let every = Some(Duration::from_secs(20));
+        let notifier = Notifier { ping_every: every, ..Notifier::new(begin) };
+        let fed = |running, seconds| {
+            notifier.ping_due(running, begin + Duration::from_secs(seconds)) == every
+        };
+        assert!(fed(None, 100_000), "idle");
+        assert!(fed(Some(&pulse), 700), "its worker is being ended");
+        assert!(!fed(Some(&pulse), 800), "it could not even be ended");
     }
 
     #[test]

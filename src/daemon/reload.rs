@@ -146,7 +146,9 @@ impl Daemon {
         self.folders.list.iter_mut().for_each(|it| it.weights = Weights::Read);
         self.shop.errands.set_limit(config.daemon.poll_interval);
         self.next_locks = now;
-        self.device = engines::foremost(engines).or(self.device.take());
+        if let Some(found) = engines::foremost(engines) {
+            self.device_is(found);
+        }
         self.reload.settings = settings;
         self.reload.count += 1;
         self.config = config;

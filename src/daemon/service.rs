@@ -9,7 +9,7 @@ use systemd_journal_logger::JournalLog;
 use crate::daemon::events::Kind;
 use crate::daemon::journal::Claim;
 use crate::engine::EngineDescription;
-use crate::engine::open::ON_THE_CPU;
+use crate::engine::open::{GOES_ON_ON_THE_CPU, ON_THE_CPU};
 use crate::pipeline::Progress;
 use crate::report::Report;
 
@@ -57,7 +57,8 @@ pub fn device_name(description: &EngineDescription) -> String {
 /// Why a GPU is missed, for sentences that say by themselves that the CPU is used.
 #[must_use]
 pub fn why_on_cpu(fallback_reason: &str) -> &str {
-    fallback_reason.strip_suffix(ON_THE_CPU).unwrap_or(fallback_reason)
+    let ends = [ON_THE_CPU, GOES_ON_ON_THE_CPU];
+    ends.iter().find_map(|end| fallback_reason.strip_suffix(end)).unwrap_or(fallback_reason)
 }
 
 fn short_name(kind: &str, name: &str) -> String {
@@ -167,11 +168,13 @@ impl Speed {
 
 /// Logs that a file became a job.
 pub fn log_received(job: i64, watch: &str, relative: &str, sha256: &str) {
+    let source = format!("{watch}/{relative}");
     log::info!(
         MESSAGE_ID = Kind::JobQueued.id(),
         SLOMOD_JOB = job,
         SLOMOD_STATE = "queued",
         SLOMOD_WATCH = watch,
+        SLOMOD_SOURCE = source.as_str(),
         SLOMOD_SOURCE_SHA256 = sha256;
         "{}: {}: queued as job {job}", plain(watch), plain(relative)
     );

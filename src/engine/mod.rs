@@ -117,9 +117,16 @@ pub trait Interpolator: Send {
         None
     }
 
+    /// Has `tell` called with what it is from then on whenever that changes in the middle of its work. Engines that have
+    /// nothing to go on with when their device fails never do.
+    fn tell_changes(&mut self, _tell: Box<TellChange>) {}
+
     /// What it is, for the report.
     fn description(&self) -> EngineDescription;
 }
+
+/// Is told what an engine is now, on the thread that asks the engine for pictures.
+pub type TellChange = dyn Fn(EngineDescription) + Send;
 
 /// Says how full a device's memory is, from any thread and beside the work; nothing where the device does not say.
 pub type MemoryGauge = Arc<dyn Fn() -> Option<DeviceMemory> + Send + Sync>;

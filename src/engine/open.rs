@@ -28,6 +28,8 @@ pub const STARTER_NAME: &str = "built-in starter weights";
 
 /// How the reason ends why there is no GPU for `auto`.
 pub const ON_THE_CPU: &str = "; the network runs on the CPU";
+/// The same where a device failed in the middle of a clip.
+pub const GOES_ON_ON_THE_CPU: &str = "; the network goes on on the CPU";
 
 /// Model name that asks for the trivial engine.
 pub const BLEND: &str = "blend";
@@ -111,7 +113,7 @@ impl Job {
     fn last_rung(self: &Arc<Self>) -> Option<Rung> {
         let job = Arc::clone(self);
         let make = move |error: &EngineError, _: PictureFormat| {
-            job.on_the_processor(Some(format!("{error}; the network goes on on the CPU")))
+            job.on_the_processor(Some(format!("{error}{GOES_ON_ON_THE_CPU}")))
         };
         let step = "the network goes on on the CPU";
         let rung = || Rung { cure: Cure::Any, step, wants: None, make: Box::new(make) };

@@ -30,7 +30,10 @@ fn package(folder: &Path) -> Option<PathBuf> {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    println!("{}", text(&output));
+    let said = text(&output);
+    println!("{said}");
+    let has_lintian = Command::new("lintian").arg("--version").output().is_ok();
+    assert!(!has_lintian || said.contains("lintian: nothing to say"), "{said}");
     let mut found = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
     found.find(|it| it.extension().is_some_and(|it| it == "deb"))
 }

@@ -71,14 +71,58 @@ fn the_translation_shows_the_same_code_under_as_many_headings() {
             .collect::<Vec<_>>()
     });
     assert_eq!(original, translation);
-    let headings = PAGES.map(|page| {
+    let count = |beginning: &str| {
+        PAGES.map(|page| {
+            let text = fs::read_to_string(root().join(page)).unwrap();
+            text.lines().filter(|it| it.starts_with(beginning)).count()
+        })
+    };
+    for (what, beginning) in
+        [("sections", "## "), ("parts of them", "### "), ("rows of tables", "|"), ("points", "- ")]
+    {
+        let [original, translation] = count(beginning);
+        assert_eq!(original, translation, "{what}");
+    }
+    let paragraphs = PAGES.map(|page| {
         let text = fs::read_to_string(root().join(page)).unwrap();
-        text.lines().filter(|it| it.starts_with("## ")).count()
+        let sections: Vec<&str> = text.split("\n## ").collect();
+        let count =
+            |section: &str| section.split("\n\n").filter(|it| !it.trim().is_empty()).count();
+        sections.iter().map(|section| count(section)).collect::<Vec<_>>()
     });
-    assert_eq!(headings[0], headings[1]);
-    let rows = PAGES.map(|page| {
-        let text = fs::read_to_string(root().join(page)).unwrap();
-        text.lines().filter(|it| it.starts_with('|')).count()
-    });
-    assert_eq!(rows[0], rows[1], "rows of tables");
+    assert_eq!(paragraphs[0], paragraphs[1], "paragraphs by section");
+}
+
+/// What the README's table of troubles quotes is what the program says.
+#[test]
+fn the_symptoms_in_the_readme_are_sentences_of_the_program() {
+    let sources = sources(&root().join("src"));
+    for (symptom, said) in [
+        ("Read-only file system", "cannot be written"),
+        ("running on the CPU: ", "running on the CPU: "),
+        ("not the output folder that it was", "not the output folder that it was"),
+        ("works with this output folder", "works with this output folder"),
+        ("needed with the reserve", "needed with the reserve"),
+        ("no inotify watches left", "no inotify watches left"),
+        ("no change events (", "no change events ("),
+    ] {
+        for page in PAGES {
+            let text = fs::read_to_string(root().join(page)).unwrap();
+            assert!(text.contains(symptom), "{page}: {symptom}");
+        }
+        assert!(sources.contains(said), "{said}");
+    }
+}
+
+/// The text of all sources below `folder`, in one line.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            all += &sources(&entry.path());
+        } else {
+            all += &fs::read_to_string(entry.path()).unwrap();
+        }
+    }
+    all
 }

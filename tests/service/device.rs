@@ -2,16 +2,17 @@
 //! that finds a device or not; what is said of it is asked over the control socket.
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use slomod::config::file::load;
+use slomod::daemon::events::Kind;
 use slomod::daemon::late::LateDriver;
 use slomod::daemon::protocol::{EngineNow, Failure, Message};
 use slomod::daemon::worker::WorkerCommand;
 use slomod::daemon::{DaemonError, run};
-use slomod::engine::open::ON_THE_CPU;
+use slomod::engine::open::{GOES_ON_ON_THE_CPU, ON_THE_CPU};
 use slomod::engine::{DeviceMemory, EngineDescription};
 use slomod::error::{Classify as _, Consequence, ExitCode};
 use slomod::media::complete::Extent;
@@ -19,8 +20,42 @@ use slomod::media::complete::Extent;
 use crate::place::{Place, small};
 use crate::{ok, status};
 
-/// Both tests have their daemon in this process, and SIGTERM is for all of it.
+/// The tests have their daemon in this process, and SIGTERM is for all of it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// What the daemon logged since [`alone`]: kind of event and sentence.
+static LOGGED: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if let Some(kind) = record.key_values().get("MESSAGE_ID".into()) {
+            let mut lines = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push((kind.to_string(), record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+pub fn alone() -> MutexGuard<'static, ()> {
+    let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // It is there already where another test came first.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(log::LevelFilter::Info);
+    LOGGED.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    guard
+}
+
+/// Sentences of the events of `kind` in the log.
+fn logged(kind: Kind) -> Vec<String> {
+    let lines = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.0 == kind.id()).map(|line| line.1.clone()).collect()
+}
 
 fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDescription {
     EngineDescription {
@@ -46,16 +81,31 @@ fn take_any_device(place: &Place) {
     fs::write(&path, text).unwrap();
 }
 
-fn line(message: &Message) -> String {
+pub fn line(message: &Message) -> String {
     serde_json::to_string(message).unwrap()
 }
 
-fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
+fn refused() -> String {
+    line(&Message::Failed(Box::new(Failure {
+        consequence: Consequence::Reject,
+        exit_code: ExitCode::DataError,
+        code: "none".into(),
+        message: "no clip".into(),
+        report: None,
+    })))
+}
+
+/// A worker's line that waits for a file.
+fn until(place: &Place, name: &str) -> String {
+    format!("while ! [ -e '{}' ]; do sleep 0.05; done", place.path(name).display())
+}
+
+pub fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
     line(&Message::Opened(described(kind, name, fallback_reason)))
 }
 
 /// A daemon with this configuration and `script` in place of its workers.
-fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
+pub fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
     let command =
         WorkerCommand { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
     let path = place.path("slomod.toml");
@@ -66,7 +116,7 @@ fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
     daemon
 }
 
-fn end(daemon: JoinHandle<Result<(), DaemonError>>) {
+pub fn end(daemon: JoinHandle<Result<(), DaemonError>>) {
     let this: Pid = getpid();
     kill_process(this, Signal::TERM).unwrap();
     daemon.join().unwrap().unwrap();
@@ -76,7 +126,7 @@ fn end(daemon: JoinHandle<Result<(), DaemonError>>) {
 /// of it.
 #[test]
 fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let place = Place::new();
     let memory = |used_bytes| DeviceMemory {
         used_bytes,
@@ -87,16 +137,7 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
         let description = described(kind, "NVIDIA H100", None);
         line(&Message::Engine(Box::new(EngineNow { description, memory })))
     };
-    let failed = line(&Message::Failed(Box::new(Failure {
-        consequence: Consequence::Reject,
-        exit_code: ExitCode::DataError,
-        code: "none".into(),
-        message: "no clip".into(),
-        report: None,
-    })));
-    let wait = |name: &str| {
-        format!("while ! [ -e '{}' ]; do sleep 0.05; done", place.path(name).display())
-    };
+    let (failed, wait) = (refused(), |name: &str| until(&place, name));
     let script = format!(
         "read -r request\n\
          case $request in\n\
@@ -143,7 +184,7 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
 /// S08. As at a boot at which the module nvidia-uvm is loaded late.
 #[test]
 fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let place = Place::new();
     take_any_device(&place);
     let script = format!(
@@ -163,6 +204,63 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
         line().starts_with("1 watch ") && line().ends_with("| cuda NVIDIA H100")
     });
     assert!(ok(&place, "metrics", &[]).contains("\nslomod_degraded 0\n"));
+    assert_eq!(logged(Kind::DeviceFallback), ["the network runs on the CPU: no device nvidia-uvm"]);
+    assert_eq!(logged(Kind::DeviceBack), ["the network runs on cuda NVIDIA H100 again"]);
+    end(daemon);
+}
+
+/// S08. A configuration that asks for a GPU from now on, and a device that fails while a clip is worked, which goes on.
+#[test]
+fn a_gpu_that_is_lost_in_a_clip_or_missed_after_a_reload_is_said_at_once() {
+    let _alone = alone();
+    let place = Place::new();
+    let lost = format!("gpu 0 was lost{GOES_ON_ON_THE_CPU}");
+    let engine = |kind, name, reason| {
+        let description = described(kind, name, reason);
+        line(&Message::Engine(Box::new(EngineNow { description, memory: None })))
+    };
+    let script = format!(
+        "read -r request\n\
+         case $request in\n\
+         '{{\"open\"'*'\"device\":\"cpu\"'*) echo '{}' ;;\n\
+         '{{\"open\"'*) if [ -e '{}' ]; then echo '{}'; else echo '{}'; fi ;;\n\
+         '{{\"probe\"'*) echo '{}' ;;\n\
+         *) echo '{}'; {}; echo '{}'; {}; echo '{}' ;;\n\
+         esac",
+        opened("cpu", "a processor", None),
+        place.path("gpu").display(),
+        opened("cuda", "NVIDIA H100", None),
+        opened("cpu", "a processor", Some(&format!("no driver{ON_THE_CPU}"))),
+        line(&Message::Probed(Extent::Said)),
+        engine("cuda", "NVIDIA H100", None),
+        until(&place, "one"),
+        engine("cpu", "a processor", Some(&lost)),
+        until(&place, "two"),
+        refused(),
+    );
+    let daemon = start(&place, script);
+    let status_line = || status(&place)["daemon"]["status"].as_str().unwrap().to_owned();
+    place.wait("status", || status_line().ends_with("| cpu"));
+    assert!(logged(Kind::DeviceFallback).is_empty(), "nothing else was asked for");
+    take_any_device(&place);
+    ok(&place, "reload", &[]);
+    assert_eq!(logged(Kind::DeviceFallback), ["the network runs on the CPU: no driver"]);
+    place.wait("degraded status", || status_line().starts_with("DEGRADED: running on the CPU: no"));
+    fs::write(place.path("gpu"), "").unwrap();
+    place.wait("the GPU", || logged(Kind::DeviceBack).len() == 1);
+
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait("clip on the GPU", || status_line().contains("run 1"));
+    assert!(!status_line().contains("DEGRADED"));
+    fs::write(place.path("one"), "").unwrap();
+    place.wait("degraded status", || {
+        status_line().starts_with("DEGRADED: running on the CPU: gpu 0 was lost | ")
+    });
+    assert!(status_line().contains("run 1"), "the clip goes on");
+    assert!(ok(&place, "metrics", &[]).contains("\nslomod_degraded 1\n"));
+    assert_eq!(logged(Kind::DeviceFallback)[1..], ["the network runs on the CPU: gpu 0 was lost"]);
+    fs::write(place.path("two"), "").unwrap();
+    place.wait("the GPU again", || logged(Kind::DeviceBack).len() == 2);
     end(daemon);
 }
 
@@ -170,7 +268,7 @@ fn a_gpu_that_is_missing_at_the_start_is_said_and_used_once_it_is_there() {
 /// that it is started anew.
 #[test]
 fn a_module_that_was_loaded_after_the_start_and_cannot_be_used_has_the_service_started_anew() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let place = Place::new();
     take_any_device(&place);
     let looks = place.path("looks");

@@ -14,8 +14,12 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use slomod::daemon::protocol::{Failure, Message};
+use slomod::error::{Consequence, ExitCode};
+use slomod::media::complete::Extent;
 use slomod::report::Status;
 
+use crate::device::{alone, end, line, opened, start};
 use crate::ok;
 use crate::place::{PATIENCE, Place, schema, small};
 
@@ -269,6 +273,59 @@ fn an_address_gets_the_report_by_post_and_what_it_answers_is_heard() {
     place.wait("complaint", || place.log().contains("job 4: "));
     place.wait_ended(4);
     assert_eq!(place.states(), ["done"; 4]);
+}
+
+/// A server that takes the request in and never answers.
+#[test]
+fn an_address_that_never_answers_is_given_up_and_the_next_hook_is_called() {
+    let mut place = Place::with("", "");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    add_hook(&place, &format!("url = \"http://127.0.0.1:{port}/\"\ntimeout = \"1s\""));
+    let touched = place.path("touched");
+    add_hook(&place, &format!("command = [\"/bin/touch\", \"{}\"]", touched.display()));
+    place.start();
+    place.wait_ready();
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    let (_silent, _) = listener.accept().unwrap();
+    place.wait("complaint", || place.log().contains("job 1: timeout"));
+    place.wait("next hook", || touched.exists());
+    assert_eq!(place.states(), ["done"]);
+}
+
+/// The daemon runs in this process; a script in place of its workers fails as where an output cannot be verified.
+#[test]
+fn a_hook_for_failed_jobs_gets_the_report_of_one() {
+    let _alone = alone();
+    let place = Place::new();
+    let heard = place.path("heard");
+    let hook =
+        program(&place, "hook", &format!("cat > {0}.part; mv {0}.part {0}", heard.display()));
+    add_hook(&place, &(command(&hook, "") + "\non = [\"failed\"]"));
+    let unverified = Failure {
+        consequence: Consequence::Retry,
+        exit_code: ExitCode::Software,
+        code: "verification_failed".into(),
+        message: "not what was written".into(),
+        report: None,
+    };
+    let script = format!(
+        "read -r request\n\
+         case $request in\n\
+         '{{\"open\"'*) echo '{}' ;;\n\
+         '{{\"probe\"'*) echo '{}' ;;\n\
+         *) echo '{}' ;;\n\
+         esac",
+        opened("cpu", "a processor", None),
+        line(&Message::Probed(Extent::Said)),
+        line(&Message::Failed(Box::new(unverified))),
+    );
+    let daemon = start(&place, script);
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait("hook", || heard.exists());
+    end(daemon);
+    assert_eq!(schema::read(&heard).status, Status::Failed);
+    assert_eq!(place.states(), ["failed"]);
 }
 
 /// Makes an authority and a certificate of it for 127.0.0.1 alone, with OpenSSL's command line.

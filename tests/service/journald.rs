@@ -115,6 +115,8 @@ fn jobs_are_found_by_their_fields_and_no_name_forges_a_line() {
     let field = |name: &str| done[name].as_str().unwrap_or_default().to_owned();
     assert_eq!(field("MESSAGE_ID"), Kind::JobDone.id());
     assert_eq!(Path::new(&field("SLOMOD_WATCH")), place.path("in"));
+    assert_eq!(Path::new(&field("SLOMOD_SOURCE")), place.path("in/good.mp4"));
+    assert_eq!(field("SLOMOD_ATTEMPT"), "1");
     assert_eq!(field("SLOMOD_SOURCE_SHA256").len(), 64);
     assert!(field("SLOMOD_FPS").parse::<f64>().unwrap() > 0.0);
     assert_eq!(
@@ -126,6 +128,8 @@ fn jobs_are_found_by_their_fields_and_no_name_forges_a_line() {
     let kinds: Vec<&str> = of_job.iter().map(|it| it["MESSAGE_ID"].as_str().unwrap()).collect();
     let expected = [Kind::JobQueued, Kind::JobRunning, Kind::JobDone].map(Kind::id);
     assert_eq!(kinds, expected);
+    let of_source = entries(&root, &[&format!("SLOMOD_SOURCE={}", field("SLOMOD_SOURCE"))]);
+    assert_eq!(of_source.len(), 3, "a clip is found by its name from the first line on");
 
     let refused = &ended("refused")[0];
     let message = refused["MESSAGE"].as_str().unwrap();

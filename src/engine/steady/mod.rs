@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use crate::backend::cuda::driver::DeviceError;
 use crate::engine::{
-    Ahead, EngineDescription, EngineError, Interpolator, MemoryGauge, Scorer, common_format,
+    Ahead, EngineDescription, EngineError, Interpolator, MemoryGauge, Scorer, TellChange,
+    common_format,
 };
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
@@ -81,6 +82,8 @@ pub struct Steady {
     steps: Vec<String>,
     room: Option<Room>,
     gauge: Option<MemoryGauge>,
+    /// Is told of each step.
+    tell: Option<Box<TellChange>>,
     /// The format that was planned for, and what the engine takes with it.
     planned: Option<(PictureFormat, Option<Need>)>,
 }
@@ -106,6 +109,7 @@ impl Steady {
             steps: vec![],
             room: None,
             gauge: None,
+            tell: None,
             planned: None,
         }
     }
@@ -239,6 +243,9 @@ impl Steady {
                     self.steps.push(step);
                     self.depth = engine.ahead().map_or(0, |ahead| ahead.depth());
                     self.engine = Some(engine);
+                    if let Some(tell) = &self.tell {
+                        tell(self.description());
+                    }
                     return Ok(());
                 }
                 Err(further) => error = further,
@@ -347,6 +354,10 @@ impl Interpolator for Steady {
 
     fn memory_gauge(&self) -> Option<MemoryGauge> {
         self.gauge.clone()
+    }
+
+    fn tell_changes(&mut self, tell: Box<TellChange>) {
+        self.tell = Some(tell);
     }
 
     fn description(&self) -> EngineDescription {

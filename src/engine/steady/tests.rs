@@ -111,8 +111,11 @@ fn no_picture_is_lost_or_changed_on_the_way_down() {
         rung(Cure::Any, "the CPU", || Box::new(Blend)),
     ];
     let mut engine = Steady::new(failing(3, crowded()), rungs);
+    let (tell, told) = std::sync::mpsc::channel();
+    engine.tell_changes(Box::new(move |now| tell.send(now.steps.len()).unwrap()));
     assert_eq!(pictures(&mut engine).unwrap(), expected());
     let steps = engine.description().steps;
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [1, 2, 3], "told at each step");
     assert_eq!(steps.len(), 3, "{steps:?}");
     assert!(steps[0].ends_with("smaller batches") && steps[2].ends_with("the CPU"), "{steps:?}");
     assert!(steps[2].contains("lost"), "{steps:?}");

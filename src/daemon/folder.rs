@@ -107,11 +107,12 @@ impl Folder {
         }
     }
 
-    /// `events`, `polling`, `offline`, `paused` or `hung`, and why it is not worked where it is not.
+    /// `looking` (for the first time), `events`, `polling`, `offline`, `paused` or `hung`, and why it is not worked where it is not.
     #[must_use]
     pub fn standing(&self) -> (&'static str, Option<String>) {
         match (&self.root, &self.pause) {
             _ if self.hung.is_some() => ("hung", self.hung.clone()),
+            (None, _) if self.offline.is_none() => ("looking", None),
             (None, _) => ("offline", self.offline.clone()),
             (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
             _ if self.weights != Weights::Read => ("paused", Some(self.unread_weights())),

@@ -384,7 +384,9 @@ impl Folders {
         let count = |is: fn(&Folder) -> bool| self.watched().filter(|it| is(it)).count();
         let polling =
             |it: &Folder| it.root.is_some() && it.hung.is_none() && !it.ways.polled.is_empty();
-        let offline = |it: &Folder| it.root.is_none() && it.hung.is_none();
+        // Not before its first look.
+        let offline =
+            |it: &Folder| it.root.is_none() && it.offline.is_some() && it.hung.is_none();
         [count(polling), count(offline), count(|it| it.hung.is_some())]
     }
 
@@ -467,6 +469,8 @@ mod tests {
         let mut folders = folders(root.path(), now);
         assert_eq!(folders.take_looks(now), [0]);
         assert!(folders.are_looked_for());
+        let standing = folders.list[0].standing().0;
+        assert_eq!((folders.counts(), standing), ([0; 3], "looking"), "not offline yet");
         folders.looked(0, filesystem::root_identity(root.path()), watches, now);
         assert!(!folders.are_looked_for());
         let identity = folders.lasting_identity(0).map(str::to_owned);

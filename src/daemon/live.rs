@@ -56,7 +56,7 @@ pub struct WatchView {
     pub path: String,
     /// Its output folder.
     pub output: String,
-    /// `events`, `polling` (some of it or all), `offline`, `paused`, `hung` (it or its output does not answer), or
+    /// `looking` (for the first time), `events`, `polling` (some of it or all), `offline`, `paused`, `hung` (it or its output does not answer), or
     /// `locked` (another daemon has the output folder).
     pub state: String,
     /// Why it is not worked, where it is not.

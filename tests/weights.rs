@@ -42,6 +42,34 @@ fn a_missing_tensor_is_named_with_its_shape() {
     assert_refused(|it| drop(it.remove(name)), &[name, "missing", "[6, 52, 4, 4]"]);
 }
 
+/// Also where the layout is told by it.
+#[test]
+fn any_missing_tensor_of_any_layout_is_named() {
+    for layout in ALL {
+        let whole = layout.tensors(1);
+        for name in whole.keys() {
+            let mut tensors = whole.clone();
+            tensors.remove(name);
+            let message = load(serialize(&tensors, None)).unwrap_err();
+            assert!(message.contains(&format!("`{name}`")), "{name}: {message}");
+            assert!(message.contains("missing"), "{name}: {message}");
+        }
+    }
+}
+
+/// Also where the layout is told by such tensors.
+#[test]
+fn the_one_tensor_unlike_the_others_is_blamed() {
+    let name = "block0.convblock.0.conv.weight";
+    let change =
+        |it: &mut Tensors| drop(it.insert(name.into(), (vec![12, 6, 3, 3], vec![0.0; 648])));
+    assert_refused(change, &[name, "[12, 6, 3, 3]", "[12, 12, 3, 3]"]);
+    let name = "block0.lastconv.0.weight";
+    let change =
+        |it: &mut Tensors| drop(it.insert(name.into(), (vec![12, 24, 4, 4], vec![0.0; 4608])));
+    assert_refused(change, &[name, "[12, 24, 4, 4]", "[12, 52, 4, 4]"]);
+}
+
 #[test]
 fn a_misshapen_tensor_is_named_with_both_shapes() {
     let name = "block1.conv0.1.0.bias";

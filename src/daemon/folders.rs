@@ -385,8 +385,7 @@ impl Folders {
         let polling =
             |it: &Folder| it.root.is_some() && it.hung.is_none() && !it.ways.polled.is_empty();
         // Not before its first look.
-        let offline =
-            |it: &Folder| it.root.is_none() && it.offline.is_some() && it.hung.is_none();
+        let offline = |it: &Folder| it.root.is_none() && it.offline.is_some() && it.hung.is_none();
         [count(polling), count(offline), count(|it| it.hung.is_some())]
     }
 

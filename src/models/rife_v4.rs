@@ -162,7 +162,8 @@ enum End {
     Shuffled { channels: usize },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In the order in which names of one kind overrule those before: all heads but the named one have a layer 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Head {
     None,
     /// `encode.0`, `encode.1`.
@@ -215,10 +216,6 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.weights.shape(name).is_some()
-    }
-
     fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         self.used.borrow_mut().insert(name.to_owned());
         self.weights.read(name, shape)
@@ -236,46 +233,69 @@ impl Reader<'_> {
         Err(self.weights.invalid(reason))
     }
 
+    /// Told by all names of a kind, so that where a tensor is missing or misshapen that one is blamed and no other.
     fn layout(&self) -> Result<Layout, ModelError> {
-        let blocks = (0..).take_while(|i| self.has(&format!("block{i}.conv0.0.0.weight"))).count();
+        let names = || self.weights.names().map(|name| name.split('.').collect::<Vec<_>>());
+        let number = |part: &str| part.strip_prefix("block")?.parse::<usize>().ok();
+        let blocks = names().filter_map(|parts| number(parts[0])).max().map_or(0, |last| last + 1);
         if !(blocks == 4 || blocks == 5) {
             let reason = format!(
-                "holds {blocks} blocks (`blockN.conv0.0.0.weight`), expected the 4 or 5 of a RIFE v4 network"
+                "holds {blocks} blocks (`blockN.*`), expected the 4 or 5 of a RIFE v4 network"
             );
             return Err(self.weights.invalid(reason));
         }
-        let chain = if self.has("block0.convblock.0.conv.weight") {
-            let channels = self.dimension("block0.convblock.0.conv.weight", 0)?;
-            let inputs = self.dimension("block0.convblock.0.conv.weight", 1)?;
-            Chain::Residual { groups: if 2 * inputs == channels { 2 } else { 1 } }
-        } else if self.has("block0.conv0.0.1.weight") {
+        let in_block = |rest: fn(&[&str]) -> bool| {
+            names().any(|parts| number(parts[0]).is_some() && rest(&parts[1..]))
+        };
+        let chain = if in_block(|rest| matches!(rest, ["convblock", _, "conv" | "beta", ..])) {
+            Chain::Residual { groups: self.groups(blocks) }
+        } else if in_block(|rest| matches!(rest, ["conv0" | "convblock", _, "1", _])) {
             Chain::Prelu
         } else {
             Chain::Leaky
         };
         let end = match chain {
-            Chain::Residual { .. } => {
-                let channels = self.dimension("block0.lastconv.0.weight", 1)?;
-                if ![20, 24, 52].contains(&channels) {
-                    let reason = format!(
-                        "tensor `block0.lastconv.0.weight` has {channels} output channels, expected 20, 24 or 52"
-                    );
-                    return Err(self.weights.invalid(reason));
-                }
-                End::Shuffled { channels }
-            }
+            Chain::Residual { .. } => self.shuffled_end(blocks)?,
             Chain::Prelu | Chain::Leaky => End::Plain,
         };
-        let head = if self.has("encode.cnn0.weight") {
-            Head::Named
-        } else if self.has("encode.2.weight") {
-            Head::Numbered
-        } else if self.has("encode.0.weight") {
-            Head::Short
-        } else {
-            Head::None
-        };
+        let mut head = Head::None;
+        for layer in
+            names().filter(|parts| parts[0] == "encode").filter_map(|it| it.get(1).copied())
+        {
+            let of_layer = match layer.parse::<u32>() {
+                Ok(0 | 1) => Head::Short,
+                Ok(_) => Head::Numbered,
+                Err(_) => Head::Named,
+            };
+            head = head.max(of_layer);
+        }
         Ok(Layout { chain, end, head, blocks })
+    }
+
+    /// Groups of the convolutions in the chains, as most have them.
+    fn groups(&self, blocks: usize) -> usize {
+        let names = (0..blocks).flat_map(|block| {
+            (0..CHAIN_LENGTH).map(move |part| format!("block{block}.convblock.{part}.conv.weight"))
+        });
+        let shapes: Vec<_> = names.filter_map(|name| self.weights.shape(&name)).collect();
+        let halved = shapes.iter().filter(|it| it.len() == 4 && 2 * it[1] == it[0]).count();
+        if 2 * halved > shapes.len() { 2 } else { 1 }
+    }
+
+    /// The end with as many channels as most blocks have.
+    fn shuffled_end(&self, blocks: usize) -> Result<End, ModelError> {
+        let name = |block: usize| format!("block{block}.lastconv.0.weight");
+        let channels: Vec<_> =
+            (0..blocks).filter_map(|it| self.weights.shape(&name(it))?.get(1).copied()).collect();
+        let count = |of: usize| channels.iter().filter(|it| **it == of).count();
+        if let Some(channels) = [20, 24, 52].into_iter().find(|it| 2 * count(*it) > channels.len())
+        {
+            return Ok(End::Shuffled { channels });
+        }
+        let channels = self.dimension(&name(0), 1)?;
+        let reason =
+            format!("tensor `{}` has {channels} output channels, expected 20, 24 or 52", name(0));
+        Err(self.weights.invalid(reason))
     }
 
     fn is_coarse_lite(&self, widths: &[usize]) -> bool {

@@ -18,7 +18,7 @@ help: ## list the targets
 
 # A build without the CUDA kernels is an error here; a plain `cargo build` warns and goes on.
 build test demo gpu-bundle deb tarball: export SLOMOD_REQUIRE_KERNELS = 1
-# Debian's PyTorch: the recipe in training/ and `slomod import` are tested with it.
+# The distribution's PyTorch or PyPI's: the recipe in training/ and `slomod import` are tested with it.
 test: export SLOMOD_REQUIRE_TORCH = 1
 
 setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
@@ -30,16 +30,17 @@ build: setup ## build target/release/slomod, for CPU and GPU; needs no GPU, driv
 demo: build ## draw a clip, drop it into a watched folder, show what comes out
 	target/release/slomod demo --dir $(DEMO_DIR) $(if $(CLIP),--clip "$(CLIP)")
 
-test: ## everything that decides whether a change lands; installs what that takes (PyTorch too, 550 MB)
+test: ## everything that decides whether a change lands; installs what that takes (PyTorch too: 550 MB, on Ubuntu 5.5 GB)
 	@.ci/setup test
 	@.ci/setup torch
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	@.ci/deny
 	@.ci/cargo-deb >/dev/null
 	@rm -f target/skipped
 	SLOMOD_SKIPPED=$(CURDIR)/target/skipped cargo test --locked --no-fail-fast
-	@test ! -s target/skipped || { echo "Skipped, as this machine does not allow them:"; sort target/skipped; }
+	@test ! -s target/skipped || { echo "Skipped here:"; sort target/skipped; }
 	fuzz/run
 
 fuzz: ## run every fuzz target for SECONDS (60)

@@ -4,7 +4,10 @@
 
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +98,8 @@ fn wrong_arguments_end_with_64() {
         &["convert", input, "--output", output, "--factor", "1"],
         &["convert", input, "--output", output, "--factor", "17"],
         &["convert", input, "--output", output, "--fps", "fast"],
+        &["convert", input, "--output", output, "--fps", "9"],
+        &["convert", input, "--output", output, "--fps", "321"],
         &["convert", input, "--output", output, "--speed", "2"],
         &["convert", input, "--output", output, "--factor", "4", "--speed", "0.5"],
         &["convert", input, "--output", output, "--mode", "smooth", "--factor", "2", "--fps", "60"],
@@ -126,7 +131,7 @@ fn peak_bytes(folder: &Path, source: &str, args: &[&str]) -> u64 {
     assert!(drawn.success());
     let (input, output) = (input.to_str().unwrap(), folder.join("out.mp4"));
     let ends = ["convert", input, "--output", output.to_str().unwrap(), "--overwrite", "--json"];
-    let run = slomod(&[&ends[..], &["--device", "cpu", "--preset", "ultrafast"], args].concat());
+    let run = slomod(&[&ends[..], &["--device", "cpu"], args].concat());
     assert_eq!(code(&run), 0, "{}", stderr(&run));
     let printed: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     printed["timing"]["rss_peak_bytes"].as_u64().unwrap()
@@ -135,16 +140,80 @@ fn peak_bytes(folder: &Path, source: &str, args: &[&str]) -> u64 {
 #[test]
 fn memory_is_bounded_and_does_not_grow_with_the_clip() {
     let folder = tempfile::tempdir().unwrap();
-    let full = peak_bytes(folder.path(), "testsrc2=s=1920x1080:r=25:d=0.16", &["--factor", "2"]);
+    // More frames than the encoder looks ahead.
+    let full = peak_bytes(folder.path(), "testsrc2=s=1920x1080:r=25:d=0.56", &["--factor", "4"]);
     println!("1920x1080 with the network: {} MB", full / 1_000_000);
     assert!(full < 1_500_000_000, "{full} bytes");
     let of_length = |seconds: u32| {
         let source = format!("testsrc2=s=96x64:r=25:d={seconds}");
-        peak_bytes(folder.path(), &source, &["--factor", "2", "--model", "blend"])
+        let fast = ["--factor", "2", "--model", "blend", "--preset", "ultrafast"];
+        peak_bytes(folder.path(), &source, &fast)
     };
     let (short, long) = (of_length(4), of_length(120));
     println!("100 frames: {} MB, 3000 frames: {} MB", short / 1_000_000, long / 1_000_000);
     assert!(long < short + 32_000_000, "{short} bytes, then {long}");
+}
+
+/// On a terminal, which `script` stands for.
+#[test]
+fn progress_is_a_bar_on_a_terminal_and_lines_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "2");
+    let output = folder.path().join("out.mp4");
+    let arguments = ["convert", input.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let arguments =
+        [&arguments[..], &["--model", "blend", "--factor", "16", "--overwrite"]].concat();
+    let lines = stderr(&slomod(&arguments));
+    assert!(lines.contains(" frames in, ") && lines.contains(" fps"), "{lines}");
+    assert!(!lines.contains('\u{1b}'), "no colors and no moves in a log: {lines}");
+    let command = format!("{SLOMOD} {}", arguments.join(" "));
+    let Ok(run) = Command::new("script").args(["-qec", &command, "/dev/null"]).output() else {
+        skip("no `script` of util-linux");
+        return;
+    };
+    let shown = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert_eq!(code(&run), 0, "{shown}");
+    let bar = shown.split(['\r', '\n']).rfind(|it| it.contains("converting ")).unwrap_or_default();
+    for part in [" %  ", " frames, ", " fps  left "] {
+        assert!(bar.contains(part), "no `{part}` in {shown:?}");
+    }
+}
+
+#[test]
+fn quality_and_preset_reach_every_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = clip(folder.path(), "0.5");
+    for (codec, presets) in
+        [("h264", ["ultrafast", "slow"]), ("h265", ["ultrafast", "slow"]), ("av1", ["12", "6"])]
+    {
+        let size = |crf: &str, preset: &str| {
+            let output = folder.path().join("out.mkv");
+            let run = slomod(&[
+                "convert",
+                input.to_str().unwrap(),
+                "--output",
+                output.to_str().unwrap(),
+                "--overwrite",
+                "--model",
+                "blend",
+                "--factor",
+                "2",
+                "--audio",
+                "drop",
+                "--codec",
+                codec,
+                "--crf",
+                crf,
+                "--preset",
+                preset,
+            ]);
+            assert_eq!(code(&run), 0, "{codec}: {}", stderr(&run));
+            output.metadata().unwrap().len()
+        };
+        let (fine, coarse) = (size("12", presets[0]), size("45", presets[0]));
+        assert!(2 * coarse < fine, "{codec}: {coarse} bytes at 45, {fine} at 12");
+        assert_ne!(fine, size("12", presets[1]), "{codec}");
+    }
 }
 
 #[test]
@@ -183,6 +252,8 @@ fn each_kind_of_failure_has_its_code_and_names_its_file() {
         (69, "cuda", &["convert", input, "--output", output, "--device", "cuda:1000"]),
         (73, "/no/such/folder", &["convert", input, "--output", "/no/such/folder/out.mp4"]),
         (74, "missing.mp4", &["convert", "/missing.mp4", "--output", output]),
+        (65, "weights.safetensors", &["import", weights, output]),
+        (74, "/missing.pkl", &["import", "/missing.pkl", output]),
         (78, "weights.safetensors", &["convert", input, "--output", output, "--model", weights]),
         (
             78,
@@ -288,4 +359,13 @@ fn check_says_what_works_and_what_to_do() {
     let has =
         |subject: &str| findings.as_array().unwrap().iter().any(|it| it["subject"] == subject);
     assert!(["config", "folder", "model", "device", "encoder"].into_iter().all(has), "{findings}");
+    // The daemon would wait for more room than there is.
+    let text = std::fs::read_to_string(path("slomod.toml")).unwrap();
+    let text = text.replace("[daemon]", "[daemon]\nreserve = \"900000GiB\"");
+    std::fs::write(path("slomod.toml"), text).unwrap();
+    let full = slomod(&["check", "--config", &path("slomod.toml")]);
+    let said = String::from_utf8_lossy(&full.stdout).into_owned();
+    let of_output = said.lines().find(|it| it.contains("/out (output)")).unwrap_or_default();
+    assert!(of_output.starts_with("warn") && of_output.contains("`reserve` keeps"), "{said}");
+    assert_eq!(code(&full), 0, "{said}");
 }

@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -71,7 +75,7 @@ fn every_kernel_exists_for_every_target() {
 fn every_instance_is_compiled() {
     let Ok(instances) = fs::read_to_string(INSTANCES) else {
         assert!(images::sources().is_empty(), "{INSTANCES} cannot be read");
-        println!("skipped: no {INSTANCES}");
+        skip(&format!("no {INSTANCES}"));
         return;
     };
     if !kernels_are_built() {
@@ -135,7 +139,7 @@ fn kernels_are_built() -> bool {
     let Err(reason) = images::built() else { return true };
     let required = std::env::var_os("SLOMOD_REQUIRE_KERNELS").is_some();
     assert!(!required, "{reason}");
-    println!("skipped: {reason}");
+    skip(reason);
     false
 }
 

@@ -6,7 +6,10 @@
 mod clips;
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -235,7 +238,7 @@ fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
     assert!(text.contains(report.source.sha256.as_ref().unwrap()));
     assert!(text.contains("settings, SHA-256") && text.contains(&"5e".repeat(32)));
     let Some(browser) = browser() else {
-        println!("skipped: none of {BROWSERS:?} is on this machine");
+        skip(&format!("none of {BROWSERS:?} is on this machine"));
         return;
     };
     for (language, seen, unseen) in [("ko-KR", "품질", "Figures"), ("en-US", "Figures", "품질")]

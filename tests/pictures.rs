@@ -1,6 +1,10 @@
 //! `slomod interpolate` and `slomod evaluate` as a user runs them, mostly with the trivial engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -64,7 +68,7 @@ fn the_ends_are_the_pictures_themselves_and_the_middle_lies_between() {
 }
 
 #[test]
-fn an_output_that_is_there_is_replaced_only_by_force() {
+fn an_output_that_is_there_is_replaced_only_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let (a, _) = pair(folder.path());
     let there = folder.path().join("c.png");
@@ -72,9 +76,9 @@ fn an_output_that_is_there_is_replaced_only_by_force() {
     let arguments = ["interpolate", "a.png", "b.png", "-t", "0", "-o", "c.png"];
     let refused = slomod(folder.path(), &arguments);
     assert_eq!(refused.status.code(), Some(73));
-    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--overwrite"), "{}", stderr(&refused));
     assert_eq!(std::fs::read(&there).unwrap(), b"mine");
-    let forced = slomod(folder.path(), &[&arguments[..], &["--force"]].concat());
+    let forced = slomod(folder.path(), &[&arguments[..], &["--overwrite"]].concat());
     assert!(forced.status.success(), "{}", stderr(&forced));
     assert_eq!(read(&there), a);
 }
@@ -182,7 +186,7 @@ fn triplets_that_cannot_be_used_are_named() {
 fn the_starter_weights_reach_their_known_figure_on_venus() {
     let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/triplets/middlebury/Venus");
     if !scene.exists() {
-        println!("skipped: no triplets at {}", scene.display());
+        skip(&format!("no triplets at {}", scene.display()));
         return;
     }
     let scene = scene.to_str().unwrap();

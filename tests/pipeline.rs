@@ -4,7 +4,10 @@
 
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "support/skip.rs"]
+mod skip;
 
+use skip::skip;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -473,7 +476,7 @@ fn a_full_disk_is_an_error_that_leaves_nothing() {
         .output()
         .unwrap();
     if !mount.status.success() {
-        println!("skipped: no right to mount a small file system");
+        skip("no right to mount a small file system");
         return;
     }
     let output = disk.join("out.mkv");

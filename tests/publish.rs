@@ -1,6 +1,10 @@
 //! Publishing: final names appear whole, once, and never over something else, wherever it is interrupted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -374,7 +378,7 @@ fn originals_are_moved_without_overwriting() {
 fn originals_move_across_file_systems() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm"));
     let Ok(there) = there else {
-        println!("skipped: no /dev/shm");
+        skip("no /dev/shm");
         return;
     };
     let from = here.path().join("a.mp4");
@@ -406,7 +410,7 @@ fn originals_move_across_file_systems() {
 #[test]
 fn a_move_across_file_systems_that_fails_leaves_no_part_and_keeps_the_original() {
     let (here, Ok(there)) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm")) else {
-        println!("skipped: no /dev/shm");
+        skip("no /dev/shm");
         return;
     };
     // More than there is room for, and no bytes of it.
@@ -414,7 +418,7 @@ fn a_move_across_file_systems_that_fails_leaves_no_part_and_keeps_the_original()
     let free = rustix::fs::statvfs(there.path()).unwrap();
     let size = free.f_bavail * free.f_frsize + (1 << 20);
     if fs::File::create(&from).unwrap().set_len(size).is_err() {
-        println!("skipped: no file may be as large as /dev/shm");
+        skip("no file may be as large as /dev/shm");
         return;
     }
     let error = move_to_free(&from, there.path(), "tag", 1).unwrap_err();

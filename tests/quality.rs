@@ -1,6 +1,10 @@
 //! The measures against their definitions and against other programs' figures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::process::Command;
 
 use slomod::engine::blend::blend;
@@ -132,7 +136,7 @@ fn psnr_agrees_with_ffmpeg_on_every_plane() {
     let Ok(output) =
         command.args(["-lavfi", "psnr=stats_file=stats.txt", "-f", "null", "-"]).output()
     else {
-        println!("skipped: no ffmpeg command on this machine");
+        skip("no ffmpeg command on this machine");
         return;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,10 @@
 //! The unit file: systemd understands it, it is locked down, and it fits the program and its configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -21,7 +25,7 @@ fn unit() -> String {
 /// Runs `systemd-analyze` on the unit with this build's program in the place of the installed one.
 fn analyze(arguments: &[&str]) -> Option<Output> {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        println!("skipped: no systemd-analyze");
+        skip("no systemd-analyze");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -12,12 +12,13 @@ use crate::backend::cuda::nvidia::find;
 use crate::cli::CliError;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
+use crate::daemon::filesystem;
 use crate::engine::open;
 use crate::error::{Classify, ExitCode, read_only_hint};
 use crate::media;
 
-/// Free space below which a folder is warned about.
-const LITTLE_SPACE_BYTES: u64 = 2 << 30;
+/// Free space beside the reserve below which a folder is warned about.
+const LITTLE_SPACE_BYTES: u64 = 1 << 30;
 /// How long all folders together have to answer: the start of the service waits for this.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
@@ -109,13 +110,14 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
         }
     };
     findings.ok("config", format!("{}: {} folders", path.display(), config.watches.len()));
-    let mut looks = vec![Look::start(&config.daemon.state_dir, Need::Write, "state")];
+    let write = Need::Write { reserve_bytes: config.daemon.reserve_bytes };
+    let mut looks = vec![Look::start(&config.daemon.state_dir, write, "state")];
     for watch in &config.watches {
-        let need = if watch.on_success == OnSuccess::Keep { Need::Read } else { Need::Write };
+        let need = if watch.on_success == OnSuccess::Keep { Need::Read } else { write };
         looks.push(Look::start(&watch.path, need, "watched"));
-        looks.push(Look::start(&watch.output, Need::Write, "output"));
+        looks.push(Look::start(&watch.output, write, "output"));
         if let OnSuccess::Move(folder) = &watch.on_success {
-            looks.push(Look::start(folder, Need::Write, "originals"));
+            looks.push(Look::start(folder, write, "originals"));
         }
     }
     let deadline = Instant::now() + ANSWER_TIME;
@@ -132,7 +134,10 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
     Read,
-    Write,
+    /// It writes there, and waits where less than this is free.
+    Write {
+        reserve_bytes: u64,
+    },
 }
 
 /// A folder that is looked into on a thread of its own, as a share whose server is gone may answer never.
@@ -182,7 +187,7 @@ fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
         };
         return (Verdict::Fail, format!("{place}: {error}; {advice}"), ExitCode::Config);
     }
-    if need == Need::Write
+    if need != Need::Read
         && let Err(error) = tempfile::tempfile_in(path)
     {
         let advice = match read_only_hint(&error) {
@@ -194,8 +199,13 @@ fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
     }
     let system = file_system(path);
     let message = format!("{place}: {}, {} free", system.name, gigabytes(system.free_bytes));
-    if need == Need::Write && system.free_bytes < LITTLE_SPACE_BYTES {
-        let message = format!("{message}; make room before long clips arrive");
+    if let Need::Write { reserve_bytes } = need
+        && system.free_bytes < reserve_bytes.saturating_add(LITTLE_SPACE_BYTES)
+    {
+        let reserve = gigabytes(reserve_bytes);
+        let message = format!(
+            "{message}, of which `reserve` keeps {reserve}: make room, or clips wait before they begin"
+        );
         return (Verdict::Warn, message, ExitCode::Ok);
     }
     (Verdict::Ok, message, ExitCode::Ok)
@@ -212,6 +222,11 @@ fn file_system(path: &Path) -> FileSystem {
         return FileSystem { name: "unknown file system".into(), free_bytes: 0 };
     };
     // Numbers from Linux's include/uapi/linux/magic.h.
+    let free_bytes = stat.f_bavail * stat.f_bsize as u64;
+    if let Some(name) = filesystem::network_name(path) {
+        let name = format!("{name} (polled: no change events from other machines)");
+        return FileSystem { name, free_bytes };
+    }
     let name = match stat.f_type as u32 {
         0xEF53 => "ext4",
         0x9123_683E => "btrfs",
@@ -219,13 +234,10 @@ fn file_system(path: &Path) -> FileSystem {
         0x0102_1994 => "tmpfs",
         0x794C_7630 => "overlayfs",
         0x2FC1_2FC1 => "zfs",
-        0x6969 => "NFS (polled: no change events from other machines)",
-        0xFF53_4D42 | 0xFE53_4D42 => "SMB (polled: no change events from other machines)",
-        0x6573_5546 => "FUSE (polled)",
         0x4D44 | 0x2011_BAB0 => "FAT/exFAT",
         _ => "other file system",
     };
-    FileSystem { name: name.into(), free_bytes: stat.f_bavail * stat.f_bsize as u64 }
+    FileSystem { name: name.into(), free_bytes }
 }
 
 fn gigabytes(bytes: u64) -> String {

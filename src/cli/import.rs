@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::CliError;
-use crate::models::import;
+use crate::error::ExitCode;
+use crate::models::{ModelError, import};
 
 /// Arguments of `slomod import`.
 #[derive(Debug, Args)]
@@ -25,8 +26,15 @@ pub struct ImportArgs {
 /// The exit code and a message that names the tensor at fault.
 pub fn run(args: &ImportArgs) -> Result<(), CliError> {
     let version = args.version.as_deref();
-    let summary = import::import_as(&args.input, &args.output, version)
-        .map_err(|error| CliError::of(&error))?;
+    let summary = import::import_as(&args.input, &args.output, version).map_err(|error| {
+        // A model of a configuration is its fault; what is imported is the input.
+        let exit = match &error {
+            ModelError::Read { .. } => ExitCode::IoError,
+            ModelError::Invalid { .. } => ExitCode::DataError,
+            ModelError::Write { .. } => ExitCode::CannotCreate,
+        };
+        CliError::new(exit, error.to_string())
+    })?;
     println!(
         "{}: {}, {} tensors, {} numbers, SHA-256 {}",
         summary.output.display(),

@@ -33,7 +33,7 @@ pub struct InterpolateArgs {
     pub output: PathBuf,
     /// Replace the output if it is there.
     #[arg(long)]
-    pub force: bool,
+    pub overwrite: bool,
     /// Weights (safetensors). [default: the built-in starter weights]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
@@ -60,10 +60,10 @@ fn parse_timestep(text: &str) -> Result<f32, String> {
 /// there already, 74 where an input cannot be read; those of the engine.
 pub fn run(args: &InterpolateArgs) -> Result<(), CliError> {
     picture_file::format_of(&args.output)?;
-    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    let existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
     if existing == Existing::Keep && args.output.symlink_metadata().is_ok() {
         let message =
-            format!("{}: is there already; use --force to replace it", args.output.display());
+            format!("{}: is there already; use --overwrite to replace it", args.output.display());
         return Err(CliError::new(ExitCode::CannotCreate, message));
     }
     let read = |path| {

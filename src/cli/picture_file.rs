@@ -116,7 +116,7 @@ pub fn write_rgb8(
     };
     placed.map(|_| ()).map_err(|error| match error.error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            wrong("is there already; use --force to replace it".into())
+            wrong("is there already; use --overwrite to replace it".into())
         }
         _ => wrong(format!("cannot be written: {}", error.error)),
     })

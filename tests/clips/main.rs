@@ -12,10 +12,13 @@ mod fields;
 mod geometry;
 #[path = "../support/schema.rs"]
 mod schema;
+#[path = "../support/skip.rs"]
+mod skip;
 mod sound;
 mod streams;
 mod time;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ impl Place {
     /// None where there is no ffmpeg command.
     fn new() -> Option<Self> {
         if Command::new("ffmpeg").arg("-version").output().is_err() {
-            println!("skipped: no ffmpeg command");
+            skip("no ffmpeg command");
             return None;
         }
         Some(Self { folder: tempfile::tempdir().unwrap() })

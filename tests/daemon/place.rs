@@ -2,6 +2,8 @@
 
 #[path = "../support/schema.rs"]
 pub mod schema;
+#[path = "../support/skip.rs"]
+mod skip;
 
 use rustix::process::{Pid, Signal, kill_process};
 use slomod::daemon::journal::Journal;
@@ -9,10 +11,11 @@ use slomod::daemon::journal::view::JobView;
 use slomod::daemon::output_lock::LOCK_NAME;
 use slomod::report::Report;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+pub use skip::skip;
 
 /// How long anything may take on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -178,15 +181,6 @@ impl Drop for Place {
             let _ = child.wait();
         }
     }
-}
-
-/// Says that a test is skipped, and why; `make test` lists them at its end (`SLOMOD_SKIPPED` names a file).
-pub fn skip(why: &str) {
-    println!("skipped: {why}");
-    let Some(list) = std::env::var_os("SLOMOD_SKIPPED") else { return };
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let mut list = fs::File::options().create(true).append(true).open(list).unwrap();
-    list.write_all(format!("{test}: {why}\n").as_bytes()).unwrap();
 }
 
 /// A clip of `frames` frames at 10 a second; `hue` makes its content its own.

@@ -25,6 +25,8 @@ mod scenes;
 mod schema;
 mod scores;
 mod shim;
+#[path = "../support/skip.rs"]
+mod skip;
 mod warp;
 
 use std::sync::Arc;

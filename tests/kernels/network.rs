@@ -22,6 +22,7 @@ use slomod::ops::tensor::Tensor;
 use crate::common::layouts::{ALL, Layout};
 use crate::common::picture;
 use crate::shim::driver::ShimDriver;
+use crate::skip::skip;
 
 /// What f16 with f32 sums and flows reaches against f32: the golden vectors' README.
 const LEAST_PSNR_DB: f64 = 62.0;
@@ -158,7 +159,7 @@ fn golden_files() -> Vec<PathBuf> {
     found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("rife_v4."));
     found.sort();
     if found.is_empty() {
-        eprintln!("skipped: no rife_v4.* in {}", folder.display());
+        skip(&format!("no rife_v4.* in {}", folder.display()));
     }
     found
 }

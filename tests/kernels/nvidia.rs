@@ -17,6 +17,7 @@ use slomod::quality::{Samples, compare};
 use crate::common::picture;
 use crate::shim::library::{Library, build_folder};
 use crate::shim::machine::skipped_on_gpu;
+use crate::skip::skip;
 
 /// Codes by which a picture may differ from the CPU's: see `network`.
 const CODES: u8 = 2;
@@ -48,7 +49,7 @@ fn kernels_are_built() -> bool {
     if let Err(reason) = images::built() {
         let required = std::env::var_os("SLOMOD_REQUIRE_KERNELS").is_some();
         assert!(!required, "this build has no GPU kernels: {reason}");
-        eprintln!("skipped: this build has no GPU kernels: {reason}");
+        skip(&format!("this build has no GPU kernels: {reason}"));
         return false;
     }
     true

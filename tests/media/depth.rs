@@ -4,6 +4,7 @@ use slomod::config::settings::{Codec, Container};
 use slomod::frame::{Chroma, Depth, Frame};
 use slomod::media;
 
+use crate::skip::skip;
 use crate::{ffmpeg, frames, rewrite, spec, workshop};
 
 #[test]
@@ -40,7 +41,7 @@ fn an_encoder_gets_the_most_bits_it_takes_and_less_is_said() {
         (Codec::Av1, Container::Mp4, "yuv420p10le", 1),
     ] {
         if !media::encoders().iter().any(|it| it.name == encoder(codec) && it.problem.is_none()) {
-            println!("skipped: {} is not here", encoder(codec));
+            skip(&format!("{} is not here", encoder(codec)));
             continue;
         }
         let out = dir.path().join("out.mp4");

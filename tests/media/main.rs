@@ -5,12 +5,15 @@ mod boxes;
 mod complete;
 mod depth;
 mod refusals;
+#[path = "../support/skip.rs"]
+mod skip;
 mod sound;
 #[path = "../common/turn.rs"]
 mod turn;
 mod untrusted;
 mod video;
 
+use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,7 +27,7 @@ use slomod::media::write::Writer;
 /// A folder for a test's clips; none where there is no ffmpeg command.
 fn workshop() -> Option<tempfile::TempDir> {
     if Command::new("ffmpeg").arg("-version").output().is_err() {
-        println!("skipped: no ffmpeg command");
+        skip("no ffmpeg command");
         return None;
     }
     Some(tempfile::tempdir().unwrap())

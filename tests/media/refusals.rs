@@ -13,6 +13,7 @@ use slomod::media::decode::Decoder;
 use slomod::media::write::Writer;
 use slomod::media::{self, MediaError};
 
+use crate::skip::skip;
 use crate::{ffmpeg, frames, lossless, spec, workshop};
 
 fn code(path: &Path) -> &'static str {
@@ -239,7 +240,7 @@ fn a_full_disk_is_an_error_with_its_reason_and_leaves_nothing() {
     let info = media::probe(&source).unwrap();
     let place = dir.path().join("tiny");
     let Some(_tiny) = Tiny::mount(&place, 65_536) else {
-        println!("skipped: no right to mount a tmpfs");
+        skip("no right to mount a tmpfs");
         return;
     };
     for container in [Container::Mp4, Container::Mkv] {
@@ -280,7 +281,7 @@ fn a_small_disk_full_at_the_trailer_is_an_error_too() {
     let info = media::probe(&source).unwrap();
     let place = dir.path().join("tiny");
     let Some(_tiny) = Tiny::mount(&place, 4_096) else {
-        println!("skipped: no right to mount a tmpfs");
+        skip("no right to mount a tmpfs");
         return;
     };
     let out = place.join("out");

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
+use crate::place::skip;
 use crate::place::{clip, schema};
 use crate::{SLOMOD, installed, root, text};
 
@@ -13,7 +14,7 @@ fn convert(options: &[&str]) -> Option<(Output, serde_json::Value)> {
         return None;
     }
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give rights away");
+        skip("only root can give rights away");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::elsewhere::{Wrapper, inside};
+use crate::place::skip;
 use crate::{SLOMOD, installed, root, text};
 
 /// Root with mounts of its own: below `/run` nothing is seen of the system's services.
@@ -20,7 +21,7 @@ const CLOSED: Wrapper = Wrapper {
 fn package(folder: &Path) -> Option<PathBuf> {
     let cargo_deb = root().join("target/ci-tools/bin/cargo-deb");
     if !cargo_deb.exists() {
-        println!("skipped: no cargo-deb (`make test` and `make deb` install it)");
+        skip("no cargo-deb (`make test` and `make deb` install it)");
         return None;
     }
     let output = Command::new(root().join("packaging/deb/build"))
@@ -217,7 +218,7 @@ impl Installation {
 fn s11_configuration_and_state_outlive_upgrade_and_removal_and_end_with_purge() {
     let name = "deb::s11_configuration_and_state_outlive_upgrade_and_removal_and_end_with_purge";
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: dpkg installs as root only");
+        skip("dpkg installs as root only");
         return;
     }
     if !installed("dpkg") || !installed("systemd-sysusers") || !inside(&CLOSED, name) {

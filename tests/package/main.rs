@@ -15,6 +15,7 @@ mod manual;
 mod place;
 mod readme;
 
+use place::skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -37,7 +38,7 @@ fn text(output: &Output) -> String {
 fn installed(program: &str) -> bool {
     let there = Command::new(program).arg("--version").output().is_ok();
     if !there {
-        println!("skipped: no {program}");
+        skip(&format!("no {program}"));
     }
     there
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use slomod::daemon::events::Kind;
 
-use crate::place::{Place, small};
+use crate::place::{Place, skip, small};
 
 /// Where journald's program lies.
 const JOURNALD: [&str; 2] = ["/usr/lib/systemd/systemd-journald", "/lib/systemd/systemd-journald"];
@@ -44,7 +44,7 @@ fn root_with_catalog(place: &Place) -> Option<PathBuf> {
         Command::new("journalctl").arg(format!("--root={}", root.display())).arg(option).output()
     };
     let Ok(output) = command("--update-catalog") else {
-        println!("skipped: no journalctl");
+        skip("no journalctl");
         return None;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -78,7 +78,7 @@ fn jobs_are_found_by_their_fields_and_no_name_forges_a_line() {
     let place = Place::with("grace = \"300ms\"", "");
     let Some(root) = root_with_catalog(&place) else { return };
     let Some(journald) = JOURNALD.iter().find(|it| Path::new(it).exists()) else {
-        println!("skipped: no journald");
+        skip("no journald");
         return;
     };
     place.drop_clip(&small(&place, 0), "good.mp4");
@@ -96,7 +96,7 @@ fn jobs_are_found_by_their_fields_and_no_name_forges_a_line() {
         .stdin(Stdio::null())
         .stderr(log);
     let Ok(mut child) = command.spawn() else {
-        println!("skipped: no unshare");
+        skip("no unshare");
         return;
     };
     let ended = |state: &str| entries(&root, &[&format!("SLOMOD_STATE={state}")]);
@@ -108,7 +108,7 @@ fn jobs_are_found_by_their_fields_and_no_name_forges_a_line() {
     child.kill().unwrap();
     child.wait().unwrap();
     if skipped {
-        println!("skipped: no namespaces with a journald here: {}", place.log());
+        skip(&format!("no namespaces with a journald here: {}", place.log()));
         return;
     }
     let done = &ended("done")[0];

@@ -1,7 +1,12 @@
 //! A Python with PyTorch, for the tests that compare with it.
 
+#[path = "skip.rs"]
+mod skip;
+
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
+
+use skip::skip;
 
 /// The first Python that has PyTorch, NumPy and Pillow: one that is named, the recipe's own, the user's, the system's.
 /// Where `SLOMOD_REQUIRE_TORCH` is set, as by `make test`, there must be one; elsewhere says that the test is skipped.
@@ -17,9 +22,7 @@ pub fn python() -> Option<OsString> {
     if found.is_none() {
         let required = std::env::var_os("SLOMOD_REQUIRE_TORCH").is_some();
         assert!(!required, "no Python with PyTorch here");
-        println!(
-            "skipped: no Python with PyTorch, NumPy and Pillow (Debian: python3-torch python3-pil)"
-        );
+        skip("no Python with PyTorch, NumPy and Pillow (Debian: python3-torch python3-pil)");
     }
     found
 }

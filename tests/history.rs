@@ -107,6 +107,7 @@ fn ends_retries_and_new_settings_are_in_the_history() {
         report_path: None,
         duplicate_of: None,
         original: Original::Kept,
+        ground: None,
     };
     journal.end(&taken, &end, 3).unwrap();
     assert_eq!(journal.counts().unwrap().skipped, 1);
@@ -251,7 +252,7 @@ fn a_journal_of_version_1_keeps_every_value_and_its_jobs_go_on() {
 
     let mut journal = Journal::open(folder.path()).unwrap();
     assert_eq!(rows(&folder.path().join(FILE_NAME)), before);
-    assert_eq!(version(&folder.path().join(FILE_NAME)), 3);
+    assert_eq!(version(&folder.path().join(FILE_NAME)), 4);
     let (fresh, _journal) = state();
     assert_eq!(definitions(folder.path()), definitions(fresh.path()));
 

@@ -190,6 +190,7 @@ fn end(state: &'static str) -> End<'static> {
         report_path: Some(Path::new("/out/a.refused.json")),
         duplicate_of: None,
         original: Original::Kept,
+        ground: None,
     }
 }
 

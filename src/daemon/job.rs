@@ -18,6 +18,7 @@ use crate::daemon::original::Moves;
 use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
+use crate::daemon::refusal;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::trouble::Trouble;
@@ -324,9 +325,8 @@ impl Job {
         let verdict = match ended {
             Ended::Report(report) => return self.publish(task, *report).await,
             Ended::Failed(failure) => {
-                let waits = LOST_END.contains(&failure.code.as_str()).then(|| self.lost_end());
                 let usual = || verdict::on_failure(&failure, &self.claim);
-                let verdict = waits.flatten().unwrap_or_else(usual);
+                let verdict = self.lost_end(&failure.code).unwrap_or_else(usual);
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
@@ -377,8 +377,11 @@ impl Job {
         self.pass(task, verdict, failure).await
     }
 
-    /// What follows where the clip lacks its end: `None` where it is refused like any other.
-    fn lost_end(&self) -> Option<Verdict> {
+    /// What follows where the clip lacks its end, by the code of its failure: `None` where it is refused like any other.
+    pub(super) fn lost_end(&self, code: &str) -> Option<Verdict> {
+        if !LOST_END.contains(&code) {
+            return None;
+        }
         // What cannot be looked at now is not waited for as a copy.
         let changed_ns = Snapshot::take(&self.source()).ok()?.ctime_ns;
         let grace_ms = i64::try_from(self.shop.rules().grace.as_millis()).unwrap_or(i64::MAX);
@@ -402,6 +405,8 @@ impl Job {
                     Verdict::Refuse => ("refused", Status::Refused),
                     _ => ("failed", Status::Failed),
                 };
+                let stall = self.shop.rules().limits.stall;
+                let ground = refusal::ground(&code, &self.claim, stall);
                 let mut report = match failure.report {
                     Some(report) => *report,
                     None => self.failure_report(task, &code, &message).await?,
@@ -415,6 +420,7 @@ impl Job {
                     report_path: Some(&path),
                     duplicate_of: None,
                     original: Original::Kept,
+                    ground: ground.as_deref(),
                 };
                 let level = if state == "failed" { Level::Error } else { Level::Warn };
                 self.end(&end, level)?;
@@ -459,6 +465,7 @@ impl Job {
             report_path: None,
             duplicate_of: None,
             original: Original::Kept,
+            ground: None,
         };
         self.end(&end, Level::Warn)?;
         Ok(Aftermath::LookAgain)

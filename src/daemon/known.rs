@@ -11,6 +11,7 @@ use crate::daemon::journal::{Claim, End, Original, Twin};
 use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::publish::{PublishError, read_report};
+use crate::daemon::refusal::{self, Refusal};
 use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
 use crate::report::{Report, Status};
@@ -37,6 +38,8 @@ pub enum Known {
     /// This report is of this very work, though the journal has no such job: another daemon did it, or an earlier
     /// journal knew.
     Published(PathBuf),
+    /// The journal has a job with this content and these settings that was refused, for what holds for this one as well.
+    Refused(Refusal),
     /// It is an output of slomod itself: this one.
     OwnOutput(PathBuf),
     /// Its output's name is taken, and the folder's configuration says to skip it then.
@@ -68,6 +71,10 @@ pub(super) fn known(
     }
     if let Some(report) = report_of(watch, claim, &task.output) {
         return Ok(Some(Known::Published(report)));
+    }
+    let grounds = refusal::grounds(claim, shop.rules().limits.stall);
+    if let Some(refusal) = shop.journal().refused_before(claim, &grounds)? {
+        return Ok(Some(Known::Refused(refusal)));
     }
     let report_path = names::report_path(&task.output);
     let is_taken = std::fs::symlink_metadata(&task.output).is_ok() || report_path.exists();
@@ -154,6 +161,8 @@ impl Job {
         let (claim, task_of_it) = (self.claim.clone(), task.clone());
         let known = blocking(move || known(&shop, &watch, &claim, &task_of_it)).await??;
         match known {
+            // It may be a copy that stalled, as any other that lacks its end.
+            Some(Known::Refused(before)) if self.lost_end(&before.code).is_some() => Ok(None),
             Some(known) => self.end_known(task, known).await.map(Some),
             None => Ok(None),
         }
@@ -174,6 +183,7 @@ impl Job {
                     report_path: Some(&path),
                     duplicate_of: Some(job),
                     original: original::intent(&self.watch),
+                    ground: None,
                 };
                 self.end(&end, Level::Info)?;
             }
@@ -188,9 +198,11 @@ impl Job {
                     report_path: Some(&path),
                     duplicate_of: None,
                     original: original::intent(&self.watch),
+                    ground: None,
                 };
                 self.end(&end, Level::Info)?;
             }
+            Known::Refused(before) => return self.refuse_again(task, &before).await,
             Known::OwnOutput(path) => {
                 let message = format!("it is an output of slomod: {}", path.display());
                 self.skip(task, "own_output", &message).await?;
@@ -216,6 +228,7 @@ impl Job {
             report_path: Some(&path),
             duplicate_of: None,
             original: Original::Kept,
+            ground: None,
         };
         self.end(&end, Level::Warn)?;
         Ok(Aftermath::Next)

@@ -79,6 +79,7 @@ pub mod protocol;
 pub mod publish;
 mod pulse;
 pub mod recover;
+pub mod refusal;
 mod reload;
 mod rename;
 pub mod run;

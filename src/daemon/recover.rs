@@ -208,6 +208,7 @@ fn end_published(
         report_path: Some(report),
         duplicate_of: None,
         original: original::intent(watch),
+        ground: None,
     };
     shop.journal().end(claim, &end, now_ms())?;
     service::log_job(Level::Info, claim, end.state, end.message);

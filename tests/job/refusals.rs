@@ -1,9 +1,56 @@
 //! Reports of clips that get no output.
 
-use crate::{Place, failing, worker};
-use slomod::daemon::job::Aftermath;
+use crate::{CONTENT, Place, RULES, failing, good_worker, worker};
+use slomod::daemon::digest::file_sha256;
+use slomod::daemon::job::{Aftermath, Rules};
+use slomod::daemon::journal::NewJob;
+use slomod::daemon::journal::view::JobView;
+use slomod::daemon::refusal::REFUSED_BEFORE;
+use slomod::daemon::snapshot::Snapshot;
+use slomod::daemon::worker::Limits;
 use slomod::error::{Consequence, ExitCode};
+use slomod::report::Status;
 use std::fs;
+use std::time::Duration;
+
+/// The clip of the place comes again as `name`, with these settings (as JSON, and the hash of those that decide).
+fn comes_again(place: &Place, name: &str, settings: (&str, &str)) {
+    let source = place.watch.path.join(name);
+    fs::write(&source, CONTENT).unwrap();
+    let new = NewJob {
+        watch: &place.watch.path.to_string_lossy(),
+        relative: name.as_ref(),
+        snapshot: Snapshot::take(&source).unwrap(),
+        sha256: &file_sha256(&source).unwrap(),
+        settings: settings.0,
+        settings_sha256: settings.1,
+    };
+    place.shop.journal().submit(&new, 1).unwrap();
+}
+
+const SAME: (&str, &str) = ("{}", "s");
+
+/// A worker that notes each try and then does `script`.
+fn counted(place: &mut Place, script: &str) {
+    let note = format!("echo once >> '{}'\n", place.folder.path().join("tries").display());
+    place.shop_mut().command = worker(&(note + script));
+}
+
+fn tries(place: &Place) -> usize {
+    fs::read_to_string(place.folder.path().join("tries")).unwrap_or_default().lines().count()
+}
+
+fn rejecting(code: &str) -> String {
+    failing(Consequence::Reject, ExitCode::DataError, code)
+}
+
+fn last(place: &Place) -> JobView {
+    place.shop.journal().jobs(10).unwrap().pop().unwrap()
+}
+
+fn state(job: &JobView) -> (&str, &str) {
+    (&job.state, job.error_code.as_deref().unwrap_or_default())
+}
 
 /// W16. The share goes while its clip is looked into, and its bare mount point is left: no report lands there.
 #[test]
@@ -26,4 +73,123 @@ fn the_report_of_a_refusal_waits_for_its_output_folder_as_outputs_do() {
     place.attempt();
     assert_eq!(place.job().state, "refused");
     assert_eq!(place.listing(), [".slomod.lock", "a.mp4.refused.json"]);
+}
+
+#[test]
+fn refused_content_is_not_tried_again_under_another_name_unless_asked_for() {
+    let mut place = Place::new("");
+    counted(&mut place, &rejecting("not_video"));
+    place.attempt();
+    for name in ["b.mp4", "c.mkv"] {
+        comes_again(&place, name, SAME);
+        place.attempt();
+        let job = last(&place);
+        // The third refers to the first as well, which was tried.
+        assert_eq!((state(&job), job.duplicate_of), (("refused", REFUSED_BEFORE), Some(1)));
+        let report = place.report(&format!("{name}.refused.json"));
+        let codes: Vec<&str> = report.errors.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!((report.status, codes), (Status::Refused, vec![REFUSED_BEFORE, "not_video"]));
+        let why = &report.errors[0].message;
+        let retry = format!("`slomod retry {}`", job.job);
+        for said in ["job 1", "a.mp4.refused.json", "so it is", &retry] {
+            assert!(why.contains(said), "{said}: {why}");
+        }
+        assert_eq!(job.error_message.as_ref(), Some(why));
+    }
+    assert_eq!(tries(&place), 1);
+
+    place.shop.journal().retry(2, 1).unwrap();
+    place.attempt();
+    let jobs = place.shop.journal().jobs(10).unwrap();
+    assert_eq!((state(&jobs[1]), jobs[1].duplicate_of), (("refused", "not_video"), None));
+    assert_eq!(tries(&place), 2);
+    // What a retry makes of the first one counts for those that come later.
+    place.shop.journal().retry(1, 1).unwrap();
+    place.shop.journal().retry(2, 1).unwrap();
+    counted(&mut place, &good_worker(CONTENT));
+    place.attempt();
+    place.attempt();
+    comes_again(&place, "d.mp4", SAME);
+    place.attempt();
+    assert_eq!((tries(&place), last(&place).state.as_str()), (3, "duplicate"));
+}
+
+#[test]
+fn what_was_refused_for_more_than_its_content_is_tried_again_under_another_name() {
+    for (code, tried) in [
+        ("timelapse", 2),
+        ("settings", 2),
+        ("source_unreadable", 2),
+        ("output_unwritable", 2),
+        ("not_decodable", 1),
+    ] {
+        let mut place = Place::new("");
+        counted(&mut place, &rejecting(code));
+        place.attempt();
+        comes_again(&place, "b.mp4", SAME);
+        place.attempt();
+        assert_eq!((tries(&place), last(&place).state.as_str()), (tried, "refused"), "{code}");
+    }
+}
+
+#[test]
+fn refused_content_is_tried_again_with_other_settings() {
+    let mut place = Place::new("");
+    counted(&mut place, &rejecting("interlaced"));
+    place.attempt();
+    comes_again(&place, "b.mp4", ("{}", "t"));
+    place.attempt();
+    assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", "interlaced")));
+    // A device decides nothing about the result, so it lets no other refusal be tried again.
+    comes_again(&place, "c.mp4", ("{\"device\":\"cpu\"}", "t"));
+    place.attempt();
+    assert_eq!((tries(&place), last(&place).duplicate_of), (2, Some(2)));
+}
+
+#[test]
+fn a_clip_that_took_workers_down_is_tried_again_on_another_device_or_with_another_limit() {
+    let mut place = Place::new("");
+    counted(&mut place, "kill -SEGV $$");
+    place.attempt();
+    place.attempt();
+    assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", "worker_crashed")));
+    comes_again(&place, "b.mp4", SAME);
+    place.attempt();
+    assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", REFUSED_BEFORE)));
+    let mut limits = Limits { stall: Duration::from_millis(100), ..RULES.limits };
+    place.shop.set_rules(Rules { limits, ..RULES });
+    comes_again(&place, "c.mp4", SAME);
+    place.attempt();
+    assert_eq!(tries(&place), 2, "how long a worker may hang is nothing to one that crashes");
+
+    place.shop_mut().command = worker("kill -STOP $$");
+    comes_again(&place, "d.mp4", ("{\"device\":\"cpu\"}", "s"));
+    place.attempt();
+    place.attempt();
+    assert_eq!(state(&last(&place)), ("refused", "worker_hung"));
+    comes_again(&place, "e.mp4", ("{\"device\":\"cpu\"}", "s"));
+    place.attempt();
+    assert_eq!((state(&last(&place)).1, last(&place).duplicate_of), (REFUSED_BEFORE, Some(4)));
+    limits.stall = Duration::from_millis(101);
+    place.shop.set_rules(Rules { limits, ..RULES });
+    comes_again(&place, "f.mp4", ("{\"device\":\"cpu\"}", "s"));
+    place.attempt();
+    assert_eq!(state(&last(&place)), ("queued", "worker_hung"));
+}
+
+/// W02, W06. Half a copy may be the same as one that died before.
+#[test]
+fn a_part_that_was_refused_before_is_waited_for_as_any_other() {
+    let mut place = Place::new("");
+    place.shop.set_rules(Rules { grace: Duration::ZERO, ..RULES });
+    counted(&mut place, &rejecting("truncated"));
+    place.attempt();
+    assert_eq!(state(&last(&place)), ("refused", "truncated"));
+    place.shop.set_rules(RULES);
+    comes_again(&place, "b.mp4", SAME);
+    place.attempt();
+    assert_eq!((tries(&place), state(&last(&place))), (2, ("queued", "truncated")));
+    place.shop.set_rules(Rules { grace: Duration::ZERO, ..RULES });
+    place.attempt();
+    assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", REFUSED_BEFORE)));
 }

@@ -89,6 +89,9 @@ pub struct End<'a> {
     pub duplicate_of: Option<i64>,
     /// What is to happen to the source.
     pub original: Original,
+    /// What a refusal holds for beside content and settings ([`crate::daemon::refusal::ground`]); `None` where it is of
+    /// this file alone.
+    pub ground: Option<&'a str>,
 }
 
 /// What is to happen to the source of an ended job.
@@ -358,7 +361,7 @@ impl Journal {
         self.change(claim, (end.state, &detail), |it| {
             let changed = it.execute(
                 "UPDATE jobs SET state = ?3, finished_ms = ?4, error_code = ?5, error_message = ?6,
-                        report_path = ?7, duplicate_of = ?8, original = ?9, output_path = NULL, output_folded = NULL,
+                        report_path = ?7, duplicate_of = ?8, original = ?9, ground = ?10, output_path = NULL, output_folded = NULL,
                         output_sha256 = NULL, report = NULL, lease_owner = NULL, lease_until_ms = NULL
                  WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
                 params![
@@ -370,7 +373,8 @@ impl Journal {
                     end.message,
                     end.report_path.map(bytes),
                     end.duplicate_of,
-                    end.original.word()
+                    end.original.word(),
+                    end.ground
                 ],
             )?;
             if changed == 1 && end.state == "cancelled" {

@@ -9,6 +9,7 @@ use super::claims::{Claim, Twin};
 use super::schema::folded;
 use super::view::path_column;
 use super::{Journal, JournalError, Outcome};
+use crate::daemon::refusal::Refusal;
 
 impl Journal {
     /// Done jobs with the same content and settings.
@@ -36,6 +37,43 @@ impl Journal {
                 },
             )?
             .collect()
+        })
+    }
+
+    /// A job with the content and the settings of `claim` that was refused on one of `grounds`, and not for an earlier one;
+    /// `None` where somebody asked for another try of `claim`.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn refused_before(&self, claim: &Claim, grounds: &[String]) -> Outcome<Option<Refusal>> {
+        self.sql(|it| {
+            it.prepare_cached(
+                "SELECT id, error_code, error_message, report_path, ground FROM jobs
+                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND size_bytes = ?3 AND state = 'refused' AND id <> ?4
+                       AND ground IS NOT NULL
+                       AND NOT EXISTS (SELECT id FROM events WHERE job = ?4 AND what = 'retry')
+                 ORDER BY id",
+            )?
+            .query_map(
+                params![
+                    claim.sha256,
+                    claim.settings_sha256,
+                    claim.size_bytes.cast_signed(),
+                    claim.job
+                ],
+                |row| {
+                    let refusal = Refusal {
+                        job: row.get(0)?,
+                        code: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+                        message: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+                        report_path: path_column(row, 3)?,
+                    };
+                    Ok((row.get::<_, String>(4)?, refusal))
+                },
+            )?
+            .find(|row| !matches!(row, Ok((ground, _)) if !grounds.contains(ground)))
+            .transpose()
+            .map(|found| found.map(|(_, refusal)| refusal))
         })
     }
 

@@ -227,6 +227,7 @@ mod tests {
                 report_path: None,
                 duplicate_of: None,
                 original: crate::daemon::journal::Original::Kept,
+                ground: None,
             };
             journal.end(&claim, &end, 10).unwrap();
         }

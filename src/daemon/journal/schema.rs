@@ -19,10 +19,11 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
+    Step { sql: GROUNDS, rest: |_| Ok(()) },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -170,6 +171,14 @@ CREATE TABLE beside (
     PRIMARY KEY (job, path)
 );
 CREATE INDEX beside_by_content ON beside (sha256);
+";
+
+/// What refusals hold for beside content and settings. Of earlier ones that is known where it is nothing else.
+const GROUNDS: &str = "
+ALTER TABLE jobs ADD COLUMN ground TEXT;
+UPDATE jobs SET ground = 'content'
+WHERE state = 'refused' AND error_code NOT IN ('timelapse', 'settings', 'source_unreadable', 'output_unwritable',
+                                               'worker_crashed', 'worker_hung');
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

@@ -8,6 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use super::{Journal, Outcome};
 use crate::daemon::snapshot::Snapshot;
 
+/// Holds for a job that waits for the file at `?1`, `?2`.
+const WAITS: &str = "watch = ?1 AND relative_path = ?2 AND state = 'queued'";
+
 /// A settled file that becomes a job.
 #[derive(Clone, Debug)]
 pub struct NewJob<'a> {
@@ -129,15 +132,15 @@ impl Journal {
             scribe.note_all(
                 it,
                 ("cancelled", "source_changed: the file was replaced before its turn"),
-                "watch = ?1 AND relative_path = ?2 AND state = 'queued'",
+                WAITS,
                 &[&new.watch, &relative],
             )?;
-            it.execute(
+            let cancel = format!(
                 "UPDATE jobs SET state = 'cancelled', finished_ms = ?3, error_code = 'source_changed',
                         error_message = 'the file was replaced before its turn'
-                 WHERE watch = ?1 AND relative_path = ?2 AND state = 'queued'",
-                params![new.watch, relative, now_ms],
-            )?;
+                 WHERE {WAITS}"
+            );
+            it.prepare_cached(&cancel)?.execute(params![new.watch, relative, now_ms])?;
             let job: i64 = it.query_row(
                 "INSERT INTO jobs (watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
                                    settings_sha256, state, next_try_ms, queued_ms)
@@ -165,5 +168,21 @@ impl Journal {
             )?;
             Ok(job)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W29. It is asked for every new job, beside a backlog of very many.
+    #[test]
+    fn whether_a_job_waits_for_a_place_is_found_without_reading_all_that_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let query = format!("EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {WAITS}");
+        let plan: String =
+            journal.sql(|it| it.query_row(&query, params!["/in", b"a"], |row| row.get(3))).unwrap();
+        assert!(plan.contains("jobs_by_place (watch=? AND relative_path=? AND state=?)"), "{plan}");
     }
 }

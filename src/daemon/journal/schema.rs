@@ -19,11 +19,12 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
     Step { sql: GROUNDS, rest: |_| Ok(()) },
+    Step { sql: PLACES, rest: |_| Ok(()) },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -179,6 +180,11 @@ ALTER TABLE jobs ADD COLUMN ground TEXT;
 UPDATE jobs SET ground = 'content'
 WHERE state = 'refused' AND error_code NOT IN ('timelapse', 'settings', 'source_unreadable', 'output_unwritable',
                                                'worker_crashed', 'worker_hung');
+";
+
+/// Whether a job of the same place waits is asked for every new one: without an index all that wait would be read each time.
+const PLACES: &str = "
+CREATE INDEX jobs_by_place ON jobs (watch, relative_path, state);
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

@@ -369,4 +369,24 @@ fn check_says_what_works_and_what_to_do() {
     let of_output = said.lines().find(|it| it.contains("/out (output)")).unwrap_or_default();
     assert!(of_output.starts_with("warn") && of_output.contains("`reserve` keeps"), "{said}");
     assert_eq!(code(&full), 0, "{said}");
+    assert!(!has("journal"), "{findings}");
+    drop(slomod::daemon::journal::Journal::open(path("state").as_ref()).unwrap());
+    let file = path("state/journal.sqlite");
+    for (damage, exit, said) in [
+        ("", 0, "history of 0 events is as it was written; the last hash is 00"),
+        ("UPDATE events_head SET events = 3", 78, "history has 0 events, and 3 were written"),
+        (
+            "INSERT INTO jobs (id, watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings, settings_sha256,
+                               state, next_try_ms, queued_ms)
+             VALUES (8, '/in', x'61', 1, 1, 1, '', '', '', 'queued', 1, 1);
+             INSERT INTO events VALUES (5, 8, 1, 1000, 'done', '', '', '', x'00')",
+            78,
+            "from event 5 on (job 8, `done`, 1970-01-01T00:00:01Z)",
+        ),
+    ] {
+        rusqlite::Connection::open(&file).unwrap().execute_batch(damage).unwrap();
+        let checked = slomod(&["check", "--config", &path("slomod.toml")]);
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(code(&checked) == exit && text.contains(said), "{said}: {text}");
+    }
 }

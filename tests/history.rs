@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use slomod::daemon::journal::{
-    Again, Claim, Count, End, FILE_NAME, Journal, JournalError, NewJob, Original, Planned,
+    Again, Chain, Claim, Count, End, FILE_NAME, Journal, JournalError, NewJob, Original, Planned,
 };
+use slomod::daemon::refusal::grounds;
 use slomod::daemon::snapshot::Snapshot;
 use slomod::error::{Classify, ExitCode};
 
@@ -252,7 +253,7 @@ fn a_journal_of_version_1_keeps_every_value_and_its_jobs_go_on() {
 
     let mut journal = Journal::open(folder.path()).unwrap();
     assert_eq!(rows(&folder.path().join(FILE_NAME)), before);
-    assert_eq!(version(&folder.path().join(FILE_NAME)), 5);
+    assert_eq!(version(&folder.path().join(FILE_NAME)), 6);
     let (fresh, _journal) = state();
     assert_eq!(definitions(folder.path()), definitions(fresh.path()));
 
@@ -334,4 +335,104 @@ fn journals_of_different_places_have_different_tags_that_stay() {
     drop(journal);
     assert_eq!(Journal::open(folder.path()).unwrap().tag(), tag);
     assert_eq!(tag.len(), 8);
+}
+
+/// A journal whose history has six events of two jobs.
+fn with_history() -> (tempfile::TempDir, Journal) {
+    let (folder, mut journal) = state();
+    submit(&mut journal, "a.mp4", "h1", 1);
+    submit(&mut journal, "b.mp4", "h2", 2);
+    for now_ms in [3, 4] {
+        let taken = claim(&mut journal, now_ms).unwrap();
+        let again = Again { count: Count::Delay, next_try_ms: 99, code: "busy", message: "later" };
+        journal.again(&taken, &again).unwrap();
+    }
+    (folder, journal)
+}
+
+fn raw(folder: &tempfile::TempDir) -> Connection {
+    Connection::open(folder.path().join(FILE_NAME)).unwrap()
+}
+
+#[test]
+fn the_history_is_a_chain_that_names_the_first_event_that_does_not_fit() {
+    let (folder, journal) = with_history();
+    let Chain::Whole { events: 6, last } = journal.chain().unwrap() else {
+        panic!("{:?}", journal.chain());
+    };
+    assert_eq!(last.len(), 64);
+    for (damage, event, what) in [
+        ("UPDATE events SET detail = 'sha256 h3' WHERE id = 2", 2, "received"),
+        ("UPDATE events SET at_ms = at_ms + 1 WHERE id = 3", 3, "claimed"),
+        ("UPDATE events SET job = 2 WHERE id = 1", 1, "received"),
+        ("UPDATE events SET what = 'queue', detail = 'd' || detail WHERE id = 4", 4, "queue"),
+        ("UPDATE events SET hash = x'00' WHERE id = 6", 6, "queued"),
+        ("DELETE FROM events WHERE id = 1", 2, "received"),
+        ("DELETE FROM events WHERE id = 4", 5, "claimed"),
+        // Two change places.
+        ("UPDATE events SET id = 77 - id WHERE id IN (5, 6)", 71, "queued"),
+        (
+            "INSERT INTO events SELECT 7, job, 9, at_ms, what, detail, host, version, hash FROM events WHERE id = 6",
+            7,
+            "queued",
+        ),
+    ] {
+        let (folder, journal) = with_history();
+        assert!(raw(&folder).execute(damage, []).is_ok_and(|it| it > 0), "{damage}");
+        match journal.chain().unwrap() {
+            Chain::Broken { event: found, what: said, .. } => {
+                assert_eq!((found, said.as_str()), (event, what), "{damage}");
+            }
+            other => panic!("{damage}: {other:?}"),
+        }
+    }
+    raw(&folder).execute("DELETE FROM events WHERE id > 4", []).unwrap();
+    assert_eq!(journal.chain().unwrap(), Chain::Cut { events: 4, written: 6 });
+}
+
+#[test]
+fn a_chain_goes_on_behind_what_does_not_fit_and_over_restarts() {
+    let (folder, mut journal) = with_history();
+    let Chain::Whole { last, .. } = journal.chain().unwrap() else { panic!() };
+    drop(journal);
+    journal = Journal::open(folder.path()).unwrap();
+    let Chain::Whole { last: again, .. } = journal.chain().unwrap() else { panic!() };
+    assert_eq!(last, again);
+    Journal::open_existing(folder.path()).unwrap().cancel(1, 5).unwrap();
+    assert!(matches!(journal.chain().unwrap(), Chain::Whole { events: 7, .. }));
+    raw(&folder).execute("UPDATE events SET detail = 'x' WHERE id = 5", []).unwrap();
+    journal.retry(1, 6).unwrap();
+    assert!(matches!(journal.chain().unwrap(), Chain::Broken { event: 5, .. }));
+    raw(&folder).execute("UPDATE events SET detail = 'me' WHERE id = 5", []).unwrap();
+    assert!(matches!(journal.chain().unwrap(), Chain::Whole { events: 8, .. }));
+}
+
+#[test]
+fn the_history_of_an_older_journal_becomes_a_chain() {
+    let (folder, mut journal) = with_history();
+    let Chain::Whole { last, .. } = journal.chain().unwrap() else { panic!() };
+    let history = journal.history_of(1).unwrap();
+    drop(journal);
+    // As version 3 had it.
+    raw(&folder)
+        .execute_batch(
+            "ALTER TABLE events DROP COLUMN hash; DROP TABLE events_head; ALTER TABLE jobs DROP COLUMN ground;
+             DROP INDEX jobs_by_place;
+             UPDATE jobs SET state = 'refused', error_code = 'not_video' WHERE id = 1;
+             UPDATE jobs SET state = 'refused', error_code = 'timelapse' WHERE id = 2;
+             PRAGMA user_version = 3;",
+        )
+        .unwrap();
+    journal = Journal::open(folder.path()).unwrap();
+    let whole = Chain::Whole { events: 6, last };
+    assert_eq!(journal.chain().unwrap(), whole);
+    assert_eq!(journal.history_of(1).unwrap().events, history.events);
+    // What was refused then is known to be, where that depends on its content alone.
+    for (sha256, before) in [("h1", Some(1)), ("h2", None)] {
+        submit(&mut journal, &format!("{sha256}.mp4"), sha256, 9);
+        let taken = claim(&mut journal, 10).unwrap();
+        let grounds = grounds(&taken, std::time::Duration::ZERO);
+        let found = journal.refused_before(&taken, &grounds).unwrap();
+        assert_eq!(found.map(|it| it.job), before, "{sha256}");
+    }
 }

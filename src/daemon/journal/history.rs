@@ -1,8 +1,9 @@
 //! The history of every job: what became of it, when, and by which machine and version. It is only ever appended to.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
+use super::chain::{self, Content};
 use super::claims::Claim;
 use super::view::{COLUMNS, JobView, job_view};
 use super::{Journal, JournalError, Outcome};
@@ -49,20 +50,8 @@ impl Scribe {
         what: &str,
         detail: &str,
     ) -> rusqlite::Result<()> {
-        it.prepare_cached(
-            "INSERT INTO events (job, attempt, at_ms, what, detail, host, version)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            job,
-            attempt,
-            self.at_ms,
-            what,
-            detail,
-            self.host,
-            env!("CARGO_PKG_VERSION")
-        ])
-        .map(|_| ())
+        let texts = [what, detail, &self.host, env!("CARGO_PKG_VERSION")];
+        chain::append(it, &Content { job, attempt, at_ms: self.at_ms, texts })
     }
 
     /// Appends to the history of every job for which `condition` holds; its parameters are `given`, `?1` on.

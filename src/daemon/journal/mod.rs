@@ -16,7 +16,7 @@
 //!
 //! `attempt` is a fencing token: every change of a claimed job names the attempt it belongs to and fails if a later
 //! claim took over. Every change of a state appends to the table `events` in the same transaction; nothing is ever
-//! changed or removed there.
+//! changed or removed there, and a chain of hashes shows where somebody else did.
 //!
 //! The statements are ones that PostgreSQL takes as well (integers for times in milliseconds since 1970, text for words,
 //! nothing that only SQLite knows), so that several machines could share a journal there. What would differ are the
@@ -35,6 +35,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::report;
 
+mod chain;
 mod claims;
 pub mod history;
 mod intake;
@@ -45,6 +46,7 @@ mod schema;
 mod upkeep;
 pub mod view;
 
+pub use chain::Chain;
 pub use claims::{Again, Claim, Count, End, LONGEST_WAIT_MS, Original, Planned, Twin};
 pub use intake::{NewJob, Seen};
 pub use requests::{CANCELLED_BY_REQUEST, EndedRow};

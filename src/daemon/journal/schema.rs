@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::daemon::events::Kind;
 
-use super::{Journal, JournalError, Outcome, explain, view};
+use super::{Journal, JournalError, Outcome, chain, explain, view};
 
 /// One step.
 struct Step {
@@ -19,12 +19,13 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
     Step { sql: GROUNDS, rest: |_| Ok(()) },
     Step { sql: PLACES, rest: |_| Ok(()) },
+    Step { sql: CHAIN, rest: chain::begin },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -185,6 +186,16 @@ WHERE state = 'refused' AND error_code NOT IN ('timelapse', 'settings', 'source_
 /// Whether a job of the same place waits is asked for every new one: without an index all that wait would be read each time.
 const PLACES: &str = "
 CREATE INDEX jobs_by_place ON jobs (watch, relative_path, state);
+";
+
+/// The chain over the history ([`super::chain`]).
+const CHAIN: &str = "
+ALTER TABLE events ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
+CREATE TABLE events_head (
+    id              BIGINT  PRIMARY KEY CHECK (id = 1),
+    events          BIGINT  NOT NULL,
+    hash            BLOB    NOT NULL
+);
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

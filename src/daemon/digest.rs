@@ -1,10 +1,11 @@
 //! SHA-256 of files and texts, in hex.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::media::original;
 
 /// SHA-256 of a file's content in hex.
 ///
@@ -20,7 +21,7 @@ pub fn file_sha256(path: &Path) -> io::Result<String> {
 /// The system's.
 pub fn file_sha256_while(path: &Path, goes_on: &dyn Fn()) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
+    let mut file = original::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match io::Read::read(&mut file, &mut buffer) {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MediaError;
 use super::budget;
+use super::original;
 use super::probe::{self, read_error, unusable};
 use super::unfilled;
 
@@ -78,7 +79,7 @@ pub fn check_end(path: &Path) -> Result<(), MediaError> {
 }
 
 fn extent(path: &Path, input: &mut Input) -> Found {
-    let file = File::open(path)?;
+    let file = original::open(path)?;
     let length = file.metadata()?.len();
     let names = input.format().name().to_owned();
     let is = |name: &str| names.split(',').any(|it| it == name);

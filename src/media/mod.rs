@@ -15,6 +15,7 @@ mod hdr;
 mod mux;
 mod open_encoder;
 mod options;
+pub mod original;
 pub mod packets;
 mod picture;
 pub mod pictures;

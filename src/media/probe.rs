@@ -14,6 +14,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, ColorTags, StreamInfo, VideoInfo};
+use super::original;
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
 use super::raw_input;
@@ -141,7 +142,7 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
 
 fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    fs::File::open(path)?.take(64).read_to_end(&mut start)?;
+    original::open(path)?.take(64).read_to_end(&mut start)?;
     Ok(start)
 }
 

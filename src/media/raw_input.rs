@@ -11,6 +11,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg::ffi;
 use ffmpeg::format::context::Input;
 
+use super::original;
 use super::raw::{check, text};
 
 /// Protocols an input may use: it is one file, and names no other.
@@ -43,6 +44,7 @@ pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
     let mut io: *mut ffi::AVIOContext = ptr::null_mut();
     // SAFETY: `io` is null and receives the context; `url` is a C string.
     check(unsafe { ffi::avio_open(&raw mut io, url.as_ptr(), ffi::AVIO_FLAG_READ) })?;
+    original::leave_no_trace(url);
     let mut format = ptr::null();
     // SAFETY: `io` is open; a null name and log context are allowed.
     let found = unsafe {
@@ -115,7 +117,12 @@ unsafe extern "C" fn open_itself_only(
         return -ffmpeg::error::EACCES;
     }
     // SAFETY: the arguments are FFmpeg's own; a null callback is allowed.
-    unsafe { ffi::avio_open2(opened, url, flags, ptr::null(), options) }
+    let code = unsafe { ffi::avio_open2(opened, url, flags, ptr::null(), options) };
+    if code >= 0 {
+        // SAFETY: as above.
+        original::leave_no_trace(unsafe { CStr::from_ptr(url) });
+    }
+    code
 }
 
 /// Reads as much as FFmpeg needs to know the streams. A picture above `max_pixels` is not allocated for.

@@ -1,6 +1,5 @@
 //! What a file was when it was looked at: size, time, inode and content hash.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use crate::media::MediaError;
+use crate::media::{MediaError, original};
 use crate::pipeline::ConvertError;
 
 /// Bytes hashed at a time.
@@ -41,7 +40,7 @@ impl Fingerprint {
     ) -> Result<Self, ConvertError> {
         let fault =
             |source| ConvertError::Media(MediaError::Read { path: path.to_owned(), source });
-        let mut file = File::open(path).map_err(fault)?;
+        let mut file = original::open(path).map_err(fault)?;
         let metadata = file.metadata().map_err(fault)?;
         let mut hash = Sha256::new();
         let mut chunk = vec![0; CHUNK_BYTES];

@@ -52,12 +52,25 @@ fn a_dropped_clip_comes_out_once_with_its_report() {
 }
 
 #[test]
-fn clips_that_were_there_before_the_start_are_found() {
+fn clips_that_were_there_before_the_start_are_found_and_do_not_look_read() {
     let mut place = Place::new();
     place.drop_clip(&small(&place, 0), "early.mp4");
+    let (early, other) = (place.path("in/early.mp4"), place.path("other"));
+    fs::write(&other, "whose reading shows whether this file system notes any").unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for path in [&early, &other] {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_times(fs::FileTimes::new().set_accessed(long_ago)).unwrap();
+    }
+    let accessed = |path| fs::metadata(path).unwrap().accessed().unwrap();
     place.start();
     place.wait_ended(1);
     assert_eq!(place.states(), ["done"]);
+    fs::read(&other).unwrap();
+    match accessed(&other) == long_ago {
+        true => skip("this file system does not note when files are read"),
+        false => assert_eq!(accessed(&early), long_ago),
+    }
 }
 
 /// W28.

@@ -12,7 +12,7 @@
 //!  ├ journal  the only durable state
 //!  ├ dispatch which job is worked now, and what follows from its end
 //!  ├ job      one job from claim to the end
-//!  │  ├ known    whether there is anything to do
+//!  │  ├ known    whether there is anything to do; refusal is what was refused before
 //!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
 //!  │  ├ verdict  what follows from an attempt that did not work; no_output writes the report
 //!  │  ├ hand_over the end of a job that went well

@@ -119,6 +119,17 @@ fn rubbish_is_refused_with_a_report_and_the_next_clip_is_done() {
         job.state == "refused" && job.attempt == 2
     });
     assert_eq!(place.listing().len(), 4, "its report is replaced");
+
+    // The same content under another name is refused without a try, by that job.
+    fs::write(place.path("in/letter.mp4"), "this is no video").unwrap();
+    place.wait_ended(4);
+    let (jobs, letter) = (place.jobs(), place.report("letter.mp4.refused.json"));
+    let of = |name| jobs.iter().find(|it| it.source.ends_with(name)).unwrap();
+    assert_eq!(of("letter.mp4").duplicate_of, Some(of("notes.mp4").job), "{jobs:?}");
+    assert_eq!(
+        (letter.status, letter.errors[0].code.as_str()),
+        (Status::Refused, "refused_before")
+    );
 }
 
 /// W01.

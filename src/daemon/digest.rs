@@ -7,6 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::media::original;
 
+/// Bytes read at a time: few, as each thread's allocator keeps what its thread had.
+const CHUNK_BYTES: usize = 64 << 10;
+
 /// SHA-256 of a file's content in hex.
 ///
 /// # Errors
@@ -22,7 +25,7 @@ pub fn file_sha256(path: &Path) -> io::Result<String> {
 pub fn file_sha256_while(path: &Path, goes_on: &dyn Fn()) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut file = original::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         match io::Read::read(&mut file, &mut buffer) {
             Ok(0) => break,

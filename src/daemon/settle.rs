@@ -48,16 +48,17 @@ pub enum Doubt {
     Moved,
 }
 
+/// What is kept of each file: of a backlog there are very many, so it is small.
 #[derive(Debug)]
 struct Entry {
     snapshot: Snapshot,
-    times: Times,
+    times: Arc<Times>,
     /// Since when nothing changed.
     still_since: Instant,
     /// When to check.
     due: Instant,
     /// Pause before the next check of a doubtful file.
-    pause: Duration,
+    pause_ms: u32,
     /// Handed out by [`Settler::take_due`], no answer yet.
     checking: bool,
     /// How often it was handed out since it last changed.
@@ -86,6 +87,8 @@ pub struct Settler<K> {
     group: fn(&K) -> usize,
     turns: Turns,
     stamps: u64,
+    /// The times of all entries, each once.
+    times: Vec<Arc<Times>>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Default for Settler<K> {
@@ -105,13 +108,29 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
             group,
             turns: Turns::default(),
             stamps: 0,
+            times: Vec::new(),
         }
+    }
+
+    /// The one copy of `times`.
+    fn shared(&mut self, times: Times) -> Arc<Times> {
+        if let Some(known) = self.times.iter().find(|it| ***it == times) {
+            return Arc::clone(known);
+        }
+        // Those of folders that are configured otherwise now are not needed any more.
+        self.times.retain(|it| Arc::strong_count(it) > 1);
+        let new = Arc::new(times);
+        self.times.push(Arc::clone(&new));
+        new
     }
 
     /// A look at the file showed `snapshot`. The clock starts again if anything changed since the last look.
     pub fn observe(&mut self, key: &K, snapshot: Snapshot, times: Times, now: Instant) {
+        if self.holds(key, &snapshot) {
+            return;
+        }
+        let times = self.shared(times);
         match self.entries.get_mut(key) {
-            Some(entry) if entry.snapshot == snapshot => return,
             Some(entry) => entry.restart(snapshot, times, now),
             None => {
                 self.entries.insert(Arc::new(key.clone()), Entry::moving(snapshot, times, now));
@@ -123,7 +142,7 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
     /// An event says that something was done to the file, whether or not it shows.
     pub fn touch(&mut self, key: &K, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.restart(entry.snapshot, entry.times, now);
+            entry.restart(entry.snapshot, Arc::clone(&entry.times), now);
             self.wait_for(key);
         }
     }
@@ -260,8 +279,7 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         }
         entry.checking = false;
         let grace_ends = entry.still_since + entry.times.grace;
-        entry.due = (now + entry.pause).min(grace_ends).max(now);
-        entry.pause = (entry.pause * 2).min(LONGEST_PAUSE);
+        entry.due = (now + entry.next_pause()).min(grace_ends).max(now);
         self.wait_for(key);
         Doubt::NotYet
     }
@@ -299,21 +317,21 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
     pub fn postpone(&mut self, key: &K, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.checking = false;
-            entry.due = now + entry.pause;
-            entry.pause = (entry.pause * 2).min(LONGEST_PAUSE);
+            entry.due = now + entry.next_pause();
             self.wait_for(key);
         }
     }
 }
 
 impl Entry {
-    fn moving(snapshot: Snapshot, times: Times, now: Instant) -> Self {
+    fn moving(snapshot: Snapshot, times: Arc<Times>, now: Instant) -> Self {
+        let settle = times.settle;
         Self {
             snapshot,
             times,
             still_since: now,
-            due: now + times.settle,
-            pause: times.settle.max(SHORTEST_PAUSE),
+            due: now + settle,
+            pause_ms: milliseconds(settle.max(SHORTEST_PAUSE)),
             checking: false,
             checks: 0,
             wakes: None,
@@ -322,9 +340,20 @@ impl Entry {
     }
 
     /// Everything begins again but for the item in `waiting`.
-    fn restart(&mut self, snapshot: Snapshot, times: Times, now: Instant) {
+    fn restart(&mut self, snapshot: Snapshot, times: Arc<Times>, now: Instant) {
         *self = Self { wakes: self.wakes, ..Self::moving(snapshot, times, now) };
     }
+
+    /// The pause that is due; the one after it is twice as long.
+    fn next_pause(&mut self) -> Duration {
+        let pause = Duration::from_millis(self.pause_ms.into());
+        self.pause_ms = milliseconds((pause * 2).min(LONGEST_PAUSE));
+        pause
+    }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -103,43 +103,7 @@ pub async fn run(
     }
     let errors = child.stderr.take().map(|stderr| tokio::spawn(read_tail(stderr)));
 
-    let mut last = Progress::default();
-    let mut deadline = Instant::now() + limits.stall;
-    let ended = loop {
-        tokio::select! {
-            // What the worker said counts before how long ago that was.
-            biased;
-            message = messages.recv() => match message {
-                Some(Ok(Message::Progress(progress))) => {
-                    if stdin.is_some() && moved(&last, &progress) {
-                        deadline = Instant::now() + limits.stall;
-                    }
-                    last = progress.clone();
-                    on_news(News::Progress(progress));
-                }
-                Some(Ok(Message::Engine(engine))) => {
-                    if stdin.is_some() {
-                        deadline = Instant::now() + limits.stall;
-                    }
-                    on_news(News::Engine(engine));
-                }
-                Some(Ok(Message::Memory(memory))) => on_news(News::Memory(memory)),
-                Some(Ok(last)) => break final_message(last),
-                Some(Err(nonsense)) => break Ended::Crashed(nonsense),
-                None => break Ended::Crashed(String::new()),
-            },
-            () = tokio::time::sleep_until(deadline) => match stdin {
-                // The worker may have stood still as well, or could not get rid of its messages.
-                Some(_) if deadline.elapsed() > LATE => deadline = Instant::now() + limits.stall,
-                Some(_) => break Ended::Hung(limits.stall),
-                None => break Ended::Stopped,
-            },
-            () = stopping(&mut stop), if stdin.is_some() => {
-                stdin = None;
-                deadline = Instant::now() + limits.stop;
-            }
-        }
-    };
+    let ended = follow(&mut messages, &mut stdin, limits, &mut stop, on_news).await;
     let stopping = stdin.is_none();
     drop(stdin);
     let patience = match ended {
@@ -162,6 +126,54 @@ pub async fn run(
             if killed && own == End::Its { Ended::Killed(text) } else { Ended::Crashed(text) }
         }
         other => other,
+    }
+}
+
+/// Hears what the worker says until its last word, or until its time is over. It is asked to stop by closing its input, so
+/// that `stdin` is gone afterwards where it was.
+async fn follow(
+    messages: &mut mpsc::Receiver<Result<Message, String>>,
+    stdin: &mut Option<ChildStdin>,
+    limits: Limits,
+    stop: &mut watch::Receiver<bool>,
+    on_news: &mut (dyn FnMut(News) + Send),
+) -> Ended {
+    let mut last = Progress::default();
+    let mut deadline = Instant::now() + limits.stall;
+    loop {
+        tokio::select! {
+            // What the worker said counts before how long ago that was.
+            biased;
+            message = messages.recv() => match message {
+                Some(Ok(Message::Progress(progress))) => {
+                    if stdin.is_some() && moved(&last, &progress) {
+                        deadline = Instant::now() + limits.stall;
+                    }
+                    last = progress.clone();
+                    on_news(News::Progress(progress));
+                }
+                Some(Ok(Message::Engine(engine))) => {
+                    if stdin.is_some() {
+                        deadline = Instant::now() + limits.stall;
+                    }
+                    on_news(News::Engine(engine));
+                }
+                Some(Ok(Message::Memory(memory))) => on_news(News::Memory(memory)),
+                Some(Ok(last)) => return final_message(last),
+                Some(Err(nonsense)) => return Ended::Crashed(nonsense),
+                None => return Ended::Crashed(String::new()),
+            },
+            () = tokio::time::sleep_until(deadline) => match stdin {
+                // The worker may have stood still as well, or could not get rid of its messages.
+                Some(_) if deadline.elapsed() > LATE => deadline = Instant::now() + limits.stall,
+                Some(_) => return Ended::Hung(limits.stall),
+                None => return Ended::Stopped,
+            },
+            () = stopping(stop), if stdin.is_some() => {
+                *stdin = None;
+                deadline = Instant::now() + limits.stop;
+            }
+        }
     }
 }
 

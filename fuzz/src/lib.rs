@@ -160,6 +160,7 @@ fn use_journal(journal: &mut Journal, root: &Path) {
     }
     let _ = journal.jobs(100);
     let _ = journal.counts();
+    let _ = journal.chain();
     let _ = journal.daemon();
     let _ = journal.unpublished();
     for watch in journal.watches_with_originals().unwrap_or_default() {

@@ -11,7 +11,7 @@ use crate::daemon::ignore;
 use crate::daemon::snapshot::Snapshot;
 
 /// Files found that travel together.
-const PAGE: usize = 1000;
+const PAGE: usize = 200;
 /// Folders within folders that are entered.
 const DEEPEST: usize = 64;
 /// What is said of a link that [`look`] finds to be [`Look::Outside`].

@@ -54,7 +54,7 @@ pub(super) fn append(it: &Connection, content: &Content<'_>) -> rusqlite::Result
         version,
         hash
     ])?;
-    set_head(it, events + 1, &hash)
+    set_head(it, events.saturating_add(1), &hash)
 }
 
 /// Gives the events of an earlier layout their hashes.

@@ -168,6 +168,62 @@ fn every_made_frame_names_the_two_it_was_made_from_and_when() {
     assert_eq!(said, rows.iter().map(of_row).collect::<Vec<(String, String, String)>>());
 }
 
+/// V26. What `output.repeatable` says, by the program itself: on one core and on all, with the network.
+#[test]
+fn another_run_makes_the_same_frames_where_the_report_says_so() {
+    let place = Place::new();
+    let graph = "testsrc2=s=320x180:r=25:d=0.6,noise=all_seed=1:alls=12:allf=t";
+    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
+    // Those that this process may run on, as `0-3,6`.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let all = status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = all.split([',', '-']).next().unwrap();
+    let made = |name: &str, cores: &str, args: &[&str]| {
+        let output = place.path(name);
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", cores, env!("CARGO_BIN_EXE_slomod"), "convert"]);
+        command.arg(&source).arg("--output").arg(&output).args(args);
+        command.args(["--factor", "2", "--device", "cpu", "--threads", "2"]);
+        command.args(["--frame-list", "--quality-samples", "0"]);
+        let run = command.output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let beside = |end: &str| {
+            let mut name = output.clone().into_os_string();
+            name.push(end);
+            name
+        };
+        let report = schema::read(Path::new(&beside(".json")));
+        let output = report.output.unwrap();
+        assert_eq!(output.frames.synthesised, 14);
+        let found = output.repeatable.unwrap();
+        assert!(found.same_frames, "{found:?}");
+        let cores = found.given.iter().find(|it| it.what == "encoder_cores");
+        let list = std::fs::read_to_string(beside(".frames.csv")).unwrap();
+        (list, cores.map(|it| it.value.clone()))
+    };
+    let evidence = ["--profile", "evidence", "--comparison", "off", "--hold-below", "0"];
+    for (codec, preset) in [
+        ("ffv1", &[][..]),
+        ("h264", &["--preset", "medium"][..]),
+        ("h265", &["--preset", "veryfast"][..]),
+    ] {
+        let args = [&evidence[..], &["--codec", codec], preset];
+        let extension = if codec == "ffv1" { "mov" } else { "mp4" };
+        let one = made(&format!("{codec}.one.{extension}"), first, &args.concat());
+        let many = made(&format!("{codec}.all.{extension}"), all, &args.concat());
+        assert_eq!(one, many, "{codec}");
+        assert_eq!(one.1, None, "{codec}");
+    }
+    // Elsewhere x264 goes by the cores, and the report says by how many.
+    let args = ["--codec", "h264", "--preset", "medium", "--model", "blend"];
+    let one = made("one.mp4", first, &args);
+    assert_eq!(one.1.as_deref(), Some("1"));
+    assert_eq!(made("again.mp4", first, &args), one);
+    let many = made("all.mp4", all, &args);
+    assert_eq!(many.1, Some(slomod::media::cores().to_string()));
+    assert_eq!(made("all.again.mp4", all, &args), many);
+}
+
 /// Q08.
 #[test]
 fn the_evidence_profile_accounts_for_everything() {

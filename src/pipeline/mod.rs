@@ -32,6 +32,7 @@ mod pace;
 pub mod page;
 pub mod parts;
 pub mod plan;
+mod repeatable;
 mod resume;
 pub mod room;
 pub mod scene;

@@ -15,6 +15,7 @@ use crate::pipeline::inspect::Inspected;
 use crate::pipeline::level;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
+use crate::pipeline::repeatable;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd, LookEnd};
 use crate::pipeline::tally::Tally;
@@ -116,6 +117,12 @@ pub fn done(facts: Facts<'_>) -> Report {
         .map(str::to_owned),
         sidecars: Vec::new(),
         real_frames: inspected.real_frames,
+        repeatable: Some(repeatable::of(
+            &task.settings,
+            &engine,
+            driver_of(&engine).as_deref(),
+            &decode.stats,
+        )),
     };
     let per_second = |count: u64, busy: Duration| {
         (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
@@ -290,10 +297,14 @@ fn device(engine: &EngineDescription) -> report::Device {
         precision: engine.precision.clone(),
         instructions: engine.instructions.clone(),
         threads: engine.threads,
-        driver: (engine.device_kind == "cuda").then(driver_version).flatten(),
+        driver: driver_of(engine),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }
+}
+
+fn driver_of(engine: &EngineDescription) -> Option<String> {
+    (engine.device_kind == "cuda").then(driver_version).flatten()
 }
 
 /// Version of NVIDIA's driver, as its kernel module says.

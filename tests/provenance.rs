@@ -300,6 +300,104 @@ fn lossless_outputs_take_about_what_was_expected_of_their_pictures() {
     }
 }
 
+/// `slomod verify` of what a conversion by hand left; its exit code and what it printed.
+fn verify(args: &[&std::ffi::OsStr]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    let run = command.arg("verify").args(args).output().unwrap();
+    (run.status.code().unwrap(), String::from_utf8(run.stdout).unwrap())
+}
+
+/// Also in another folder, and under a name that is no text.
+#[test]
+fn files_and_frames_are_held_to_their_report_and_every_change_is_found() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    let made = place.path("made");
+    std::fs::create_dir(&made).unwrap();
+    let output = made.join(std::ffi::OsStr::from_bytes(b"out \xff.mov"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    command.arg("convert").arg(&source).arg("--output").arg(&output);
+    command.args(["--model", "blend", "--factor", "2", "--profile", "evidence"]);
+    let run = command.args(["--hold-below", "0"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    // Whoever gets the folder has it elsewhere.
+    let moved = place.path("moved");
+    std::fs::rename(&made, &moved).unwrap();
+    let output = moved.join(output.file_name().unwrap());
+    let beside = |end: &str| {
+        let mut name = output.clone().into_os_string();
+        name.push(end);
+        name
+    };
+    let report = beside(".json");
+    for named in [report.as_os_str(), output.as_os_str(), moved.as_os_str()] {
+        let (code, said) = verify(&[named, "--frames".as_ref()]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("50 of 50 frames of the output are those of the list"), "{said}");
+        // 25 real ones, and one held at the end.
+        assert!(said.contains("26 of 26 frames of the source are those of the list"), "{said}");
+    }
+    let json = |args: &[&std::ffi::OsStr]| {
+        let (code, said) = verify(&[&[report.as_os_str(), "--json".as_ref()], args].concat());
+        (code, serde_json::from_str::<serde_json::Value>(&said).unwrap())
+    };
+    let verdict_of = |value: &serde_json::Value, kind: &str| {
+        let files = value["reports"][0]["files"].as_array().unwrap();
+        let file = files.iter().find(|it| it["kind"] == kind).unwrap();
+        file["verdict"].as_str().unwrap().to_owned()
+    };
+    let (code, value) = json(&[]);
+    assert_eq!((code, &value["ok"]), (0, &true.into()));
+    let mut kinds = vec!["source", "output", "comparison", "frame_list", "page", "still"];
+    for kind in &kinds {
+        assert_eq!(verdict_of(&value, kind), "same", "{kind}");
+    }
+    // The source where it is now, or nowhere.
+    let elsewhere = place.path("elsewhere.mkv");
+    std::fs::rename(&source, &elsewhere).unwrap();
+    let (code, value) = json(&[]);
+    assert_eq!((code, verdict_of(&value, "source")), (0, "absent".into()));
+    let there = [std::ffi::OsStr::new("--source"), elsewhere.as_os_str()];
+    let (code, value) = json(&there);
+    assert_eq!((code, verdict_of(&value, "source")), (0, "same".into()));
+    let gone = [std::ffi::OsStr::new("--source"), "nowhere.mkv".as_ref()];
+    let (code, value) = json(&gone);
+    assert_eq!((code, verdict_of(&value, "source")), (74, "missing".into()));
+    // A changed byte of any of them, and one that is gone.
+    let ends = [("output", ""), ("frame_list", ".frames.csv"), ("page", ".html")];
+    for (kind, end) in ends.into_iter().chain([("comparison", ".compare.mp4")]) {
+        let path = beside(end);
+        let whole = std::fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        std::fs::write(&path, changed).unwrap();
+        let (code, value) = json(&[]);
+        assert_eq!((code, verdict_of(&value, kind)), (65, "different".into()), "{kind}");
+        std::fs::remove_file(&path).unwrap();
+        let (code, value) = json(&[]);
+        assert_eq!((code, verdict_of(&value, kind)), (74, "missing".into()), "{kind}");
+        std::fs::write(&path, whole).unwrap();
+        kinds.retain(|it| *it != kind);
+    }
+    assert_eq!(kinds, ["source", "still"]);
+    // Frames that are others, though whoever changed them wrote new hashes of the files into the report.
+    let lines = std::fs::read_to_string(beside(".frames.csv")).unwrap();
+    let mut lines: Vec<_> = lines.lines().map(str::to_owned).collect();
+    lines.swap(10, 30);
+    std::fs::write(beside(".frames.csv"), lines.join("\n")).unwrap();
+    let (code, value) = json(&["--frames".as_ref(), there[0], there[1]]);
+    let frames = &value["reports"][0]["output_frames"];
+    assert_eq!((code, &frames["same"]), (65, &48.into()), "{frames}");
+    assert_eq!(frames["first_different"], 9, "line 10 behind the names is frame 9");
+    // What is no report, and nothing to compare frames with.
+    assert_eq!(verify(&[elsewhere.as_os_str()]).0, 65);
+    assert_eq!(verify(&[place.path("none.json").as_os_str()]).0, 74);
+    std::fs::remove_file(beside(".frames.csv")).unwrap();
+    assert_eq!(json(&["--frames".as_ref()]).0, 74);
+}
+
 #[test]
 fn a_conversion_that_fails_leaves_nothing_beside_the_output() {
     let place = Place::new();

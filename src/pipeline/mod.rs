@@ -1,6 +1,8 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
 mod ahead;
+pub mod audit;
+pub mod audit_frames;
 pub mod bars;
 pub mod beside;
 pub mod camera;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::pipeline::{chart, korean};
 use crate::report::base64;
-use crate::report::provenance::Repeatable;
+use crate::report::provenance::{Condition, Repeatable};
 use crate::report::{Notice, Report, Scores};
 
 /// Largest comparison that goes into the page.
@@ -285,13 +285,20 @@ fn provenance(report: &Report) -> String {
 }
 
 fn repeatable(found: &Repeatable) -> String {
-    let given = found.given.iter().map(|it| format!("{} {}", it.what, it.value));
-    let given = escaped(&given.collect::<Vec<_>>().join("; "));
     if found.same_frames {
-        return both(
-            &format!("yes, with the same: {given}"),
-            &format!("예. 다음이 같을 때: {given}"),
-        );
+        let given = |it: &Condition| {
+            let name = match it.what.as_str() {
+                "instructions" => both("instructions of the processor", "프로세서 명령어"),
+                "network_threads" => both("threads of the network", "신경망 스레드"),
+                "device" => both("device", "장치"),
+                "encoder_cores" => both("cores", "코어"),
+                other => escaped(other),
+            };
+            format!("{name} {}", escaped(&it.value))
+        };
+        let given: Vec<_> = found.given.iter().map(given).collect();
+        let yes = both("yes, with the same:", "예. 다음이 같을 때:");
+        return format!("{yes} {}", given.join("; "));
     }
     let reason = |it: &Notice| {
         let english = escaped(&it.message);

@@ -298,6 +298,7 @@ fn done() -> Report {
             network_fps: Some(15.0),
             encode_fps: Some(60.0),
             end_to_end_fps: Some(14.0),
+            realtime_factor: Some(0.25),
             rss_peak_bytes: Some(500_000_000),
             resumed: vec![Resumption {
                 started: "2026-07-27T09:00:00.000Z".into(),

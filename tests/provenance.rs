@@ -391,6 +391,12 @@ fn files_and_frames_are_held_to_their_report_and_every_change_is_found() {
     let frames = &value["reports"][0]["output_frames"];
     assert_eq!((code, &frames["same"]), (65, &48.into()), "{frames}");
     assert_eq!(frames["first_different"], 9, "line 10 behind the names is frame 9");
+    // A report by somebody else, which names what never ends.
+    let mut foreign = schema::read(Path::new(&report));
+    foreign.source.path = "/dev/zero".into();
+    std::fs::write(place.path("foreign.json"), foreign.to_json().unwrap()).unwrap();
+    let (code, said) = verify(&[place.path("foreign.json").as_os_str()]);
+    assert!(code == 74 && said.contains("it is no file"), "{said}");
     // What is no report, and nothing to compare frames with.
     assert_eq!(verify(&[elsewhere.as_os_str()]).0, 65);
     assert_eq!(verify(&[place.path("none.json").as_os_str()]).0, 74);

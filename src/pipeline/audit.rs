@@ -99,14 +99,14 @@ pub fn files(
 fn place(found: &Found<'_>, text: &str, bytes: Option<&str>) -> PathBuf {
     let exact = bytes.and_then(base64::decode).map(|it| PathBuf::from(OsString::from_vec(it)));
     let said = exact.unwrap_or_else(|| PathBuf::from(text));
-    let beside = match (Pattern::parse(&said), said.parent().and_then(Path::file_name)) {
-        // Numbered pictures lie in a folder beside their report.
-        (Some(_), Some(folder)) => {
-            found.folder.join(folder).join(said.file_name().unwrap_or_default())
-        }
-        _ => found.folder.join(said.file_name().unwrap_or_default()),
-    };
-    if is_there(&beside) || !is_there(&said) { beside } else { said }
+    let name = said.file_name().unwrap_or_default();
+    let beside = found.folder.join(name);
+    // Numbered pictures lie in a folder beside their report.
+    let folder =
+        said.parent().and_then(Path::file_name).filter(|_| Pattern::parse(&said).is_some());
+    let numbered = folder.map(|it| found.folder.join(it).join(name));
+    let candidates = [Some(beside.clone()), numbered, Some(said)];
+    candidates.into_iter().flatten().find(|it| is_there(it)).unwrap_or(beside)
 }
 
 fn is_there(path: &Path) -> bool {
@@ -129,7 +129,12 @@ fn look(
         verdict,
         reason,
     };
-    let hash = match Sequence::is_named_by(&path) {
+    let is_numbered = Sequence::is_named_by(&path);
+    if path.exists() && !path.is_file() && !is_numbered {
+        // A report may name a device, which never ends.
+        return Ok(item(Verdict::Unreadable, None, Some("it is no file".to_owned()), path));
+    }
+    let hash = match is_numbered {
         true => Sequence::find(&path).map_err(ConvertError::from).and_then(|it| it.measure(stop)),
         false => Fingerprint::take(&path, stop, &mut |_| {}).map(|it| (it.size_bytes, it.sha256)),
     };

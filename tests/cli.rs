@@ -306,6 +306,7 @@ fn help_is_there_for_every_command() {
         "convert",
         "interpolate",
         "evaluate",
+        "verify",
         "check",
         "init",
         "status",

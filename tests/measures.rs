@@ -133,6 +133,8 @@ fn speeds_agree_with_frames_and_time() {
     let (timing, total) = (&report.timing, report.output.as_ref().unwrap().frames.total as f64);
     let whole = timing.end_to_end_fps.unwrap() * timing.wall_s;
     assert!((whole / total - 1.0).abs() < 0.01, "{whole} for {total}");
+    let seconds = timing.realtime_factor.unwrap() * timing.wall_s;
+    assert!((seconds - report.source.duration_s.unwrap()).abs() < 0.01, "{seconds} s");
     // The frames are those that somebody else counts, and no stage worked longer than it all took.
     assert_eq!(total as usize, decoded(&task.temporary).len());
     let decoded = report.source.frames.decoded as f64;

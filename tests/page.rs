@@ -249,6 +249,8 @@ fn the_page_is_one_file_in_two_languages_with_the_curves_and_figures() {
         assert!(state >= 2, "{language}: the comparison does not play ({state})");
         assert!(dom.contains(&format!("<html lang=\"{}\"", &language[..2])), "{language}");
         assert!(words.contains(seen) && !words.contains(unseen), "{language}: {words}");
+        let again = if language == "ko-KR" { "다음이 같을 때" } else { "with the same" };
+        assert!(words.contains(again), "{language}: {words}");
     }
 }
 

@@ -168,6 +168,62 @@ fn every_made_frame_names_the_two_it_was_made_from_and_when() {
     assert_eq!(said, rows.iter().map(of_row).collect::<Vec<(String, String, String)>>());
 }
 
+/// V26. What `output.repeatable` says, by the program itself: on one core and on all, with the network.
+#[test]
+fn another_run_makes_the_same_frames_where_the_report_says_so() {
+    let place = Place::new();
+    let graph = "testsrc2=s=320x180:r=25:d=0.6,noise=all_seed=1:alls=12:allf=t";
+    let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
+    // Those that this process may run on, as `0-3,6`.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let all = status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = all.split([',', '-']).next().unwrap();
+    let made = |name: &str, cores: &str, args: &[&str]| {
+        let output = place.path(name);
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", cores, env!("CARGO_BIN_EXE_slomod"), "convert"]);
+        command.arg(&source).arg("--output").arg(&output).args(args);
+        command.args(["--factor", "2", "--device", "cpu", "--threads", "2"]);
+        command.args(["--frame-list", "--quality-samples", "0"]);
+        let run = command.output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let beside = |end: &str| {
+            let mut name = output.clone().into_os_string();
+            name.push(end);
+            name
+        };
+        let report = schema::read(Path::new(&beside(".json")));
+        let output = report.output.unwrap();
+        assert_eq!(output.frames.synthesised, 14);
+        let found = output.repeatable.unwrap();
+        assert!(found.same_frames, "{found:?}");
+        let cores = found.given.iter().find(|it| it.what == "encoder_cores");
+        let list = std::fs::read_to_string(beside(".frames.csv")).unwrap();
+        (list, cores.map(|it| it.value.clone()))
+    };
+    let evidence = ["--profile", "evidence", "--comparison", "off", "--hold-below", "0"];
+    for (codec, preset) in [
+        ("ffv1", &[][..]),
+        ("h264", &["--preset", "medium"][..]),
+        ("h265", &["--preset", "veryfast"][..]),
+    ] {
+        let args = [&evidence[..], &["--codec", codec], preset];
+        let extension = if codec == "ffv1" { "mov" } else { "mp4" };
+        let one = made(&format!("{codec}.one.{extension}"), first, &args.concat());
+        let many = made(&format!("{codec}.all.{extension}"), all, &args.concat());
+        assert_eq!(one, many, "{codec}");
+        assert_eq!(one.1, None, "{codec}");
+    }
+    // Elsewhere x264 goes by the cores, and the report says by how many.
+    let args = ["--codec", "h264", "--preset", "medium", "--model", "blend"];
+    let one = made("one.mp4", first, &args);
+    assert_eq!(one.1.as_deref(), Some("1"));
+    assert_eq!(made("again.mp4", first, &args), one);
+    let many = made("all.mp4", all, &args);
+    assert_eq!(many.1, Some(slomod::media::cores().to_string()));
+    assert_eq!(made("all.again.mp4", all, &args), many);
+}
+
 /// Q08.
 #[test]
 fn the_evidence_profile_accounts_for_everything() {
@@ -242,6 +298,110 @@ fn lossless_outputs_take_about_what_was_expected_of_their_pictures() {
         let by_source = std::fs::metadata(&source).unwrap().len() as f64 * 2.0 * 1.3;
         assert_eq!(room::expected(&lossy).unwrap().output_bytes, by_source as u64);
     }
+}
+
+/// `slomod verify` of what a conversion by hand left; its exit code and what it printed.
+fn verify(args: &[&std::ffi::OsStr]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    let run = command.arg("verify").args(args).output().unwrap();
+    (run.status.code().unwrap(), String::from_utf8(run.stdout).unwrap())
+}
+
+/// Also in another folder, and under a name that is no text.
+#[test]
+fn files_and_frames_are_held_to_their_report_and_every_change_is_found() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    let made = place.path("made");
+    std::fs::create_dir(&made).unwrap();
+    let output = made.join(std::ffi::OsStr::from_bytes(b"out \xff.mov"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    command.arg("convert").arg(&source).arg("--output").arg(&output);
+    command.args(["--model", "blend", "--factor", "2", "--profile", "evidence"]);
+    let run = command.args(["--hold-below", "0"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    // Whoever gets the folder has it elsewhere.
+    let moved = place.path("moved");
+    std::fs::rename(&made, &moved).unwrap();
+    let output = moved.join(output.file_name().unwrap());
+    let beside = |end: &str| {
+        let mut name = output.clone().into_os_string();
+        name.push(end);
+        name
+    };
+    let report = beside(".json");
+    for named in [report.as_os_str(), output.as_os_str(), moved.as_os_str()] {
+        let (code, said) = verify(&[named, "--frames".as_ref()]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains("50 of 50 frames of the output are those of the list"), "{said}");
+        // 25 real ones, and one held at the end.
+        assert!(said.contains("26 of 26 frames of the source are those of the list"), "{said}");
+    }
+    let json = |args: &[&std::ffi::OsStr]| {
+        let (code, said) = verify(&[&[report.as_os_str(), "--json".as_ref()], args].concat());
+        (code, serde_json::from_str::<serde_json::Value>(&said).unwrap())
+    };
+    let verdict_of = |value: &serde_json::Value, kind: &str| {
+        let files = value["reports"][0]["files"].as_array().unwrap();
+        let file = files.iter().find(|it| it["kind"] == kind).unwrap();
+        file["verdict"].as_str().unwrap().to_owned()
+    };
+    let (code, value) = json(&[]);
+    assert_eq!((code, &value["ok"]), (0, &true.into()));
+    let mut kinds = vec!["source", "output", "comparison", "frame_list", "page", "still"];
+    for kind in &kinds {
+        assert_eq!(verdict_of(&value, kind), "same", "{kind}");
+    }
+    // The source where it is now, or nowhere.
+    let elsewhere = place.path("elsewhere.mkv");
+    std::fs::rename(&source, &elsewhere).unwrap();
+    let (code, value) = json(&[]);
+    assert_eq!((code, verdict_of(&value, "source")), (0, "absent".into()));
+    let there = [std::ffi::OsStr::new("--source"), elsewhere.as_os_str()];
+    let (code, value) = json(&there);
+    assert_eq!((code, verdict_of(&value, "source")), (0, "same".into()));
+    let gone = [std::ffi::OsStr::new("--source"), "nowhere.mkv".as_ref()];
+    let (code, value) = json(&gone);
+    assert_eq!((code, verdict_of(&value, "source")), (74, "missing".into()));
+    // A changed byte of any of them, and one that is gone.
+    let ends = [("output", ""), ("frame_list", ".frames.csv"), ("page", ".html")];
+    for (kind, end) in ends.into_iter().chain([("comparison", ".compare.mp4")]) {
+        let path = beside(end);
+        let whole = std::fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        std::fs::write(&path, changed).unwrap();
+        let (code, value) = json(&[]);
+        assert_eq!((code, verdict_of(&value, kind)), (65, "different".into()), "{kind}");
+        std::fs::remove_file(&path).unwrap();
+        let (code, value) = json(&[]);
+        assert_eq!((code, verdict_of(&value, kind)), (74, "missing".into()), "{kind}");
+        std::fs::write(&path, whole).unwrap();
+        kinds.retain(|it| *it != kind);
+    }
+    assert_eq!(kinds, ["source", "still"]);
+    // Frames that are others, though whoever changed them wrote new hashes of the files into the report.
+    let lines = std::fs::read_to_string(beside(".frames.csv")).unwrap();
+    let mut lines: Vec<_> = lines.lines().map(str::to_owned).collect();
+    lines.swap(10, 30);
+    std::fs::write(beside(".frames.csv"), lines.join("\n")).unwrap();
+    let (code, value) = json(&["--frames".as_ref(), there[0], there[1]]);
+    let frames = &value["reports"][0]["output_frames"];
+    assert_eq!((code, &frames["same"]), (65, &48.into()), "{frames}");
+    assert_eq!(frames["first_different"], 9, "line 10 behind the names is frame 9");
+    // A report by somebody else, which names what never ends.
+    let mut foreign = schema::read(Path::new(&report));
+    foreign.source.path = "/dev/zero".into();
+    std::fs::write(place.path("foreign.json"), foreign.to_json().unwrap()).unwrap();
+    let (code, said) = verify(&[place.path("foreign.json").as_os_str()]);
+    assert!(code == 74 && said.contains("it is no file"), "{said}");
+    // What is no report, and nothing to compare frames with.
+    assert_eq!(verify(&[elsewhere.as_os_str()]).0, 65);
+    assert_eq!(verify(&[place.path("none.json").as_os_str()]).0, 74);
+    std::fs::remove_file(beside(".frames.csv")).unwrap();
+    assert_eq!(json(&["--frames".as_ref()]).0, 74);
 }
 
 #[test]

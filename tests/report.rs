@@ -17,7 +17,7 @@ use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
 use slomod::report::findings::{Barrier, Bars};
 use slomod::report::json::ReportError;
 use slomod::report::measured::{Encode, HeldOutFrame};
-use slomod::report::provenance::{Capture, RealFrames, Sidecar, Tag};
+use slomod::report::provenance::{Capture, Condition, RealFrames, Repeatable, Sidecar, Tag};
 use slomod::report::timing::{Resumption, Timing};
 use slomod::report::{
     Color, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output, OutputFrames,
@@ -125,18 +125,10 @@ fn full_output() -> Output {
         fps: "30000/1001".into(),
         duration_s: 12.0,
         frames: OutputFrames { total: 357, real: 90, synthesised: 260, held: 3, repaired: 4 },
-        streams: [
-            "interpolated",
-            "copied",
-            "retimed",
-            "stretched",
-            "resampled",
-            "reencoded",
-            "exported",
-            "dropped",
-        ]
-        .map(stream)
-        .into(),
+        streams: "interpolated copied retimed stretched resampled reencoded exported dropped"
+            .split(' ')
+            .map(stream)
+            .collect(),
         level: Some("5.2".into()),
         sidecars: [
             ("streams", "streams.jsonl"),
@@ -149,6 +141,14 @@ fn full_output() -> Output {
         .map(sidecar)
         .into(),
         real_frames: Some(RealFrames { compared: 93, identical: 90 }),
+        repeatable: Some(Repeatable {
+            same_frames: false,
+            given: "slomod ffmpeg instructions network_threads device encoder_cores"
+                .split(' ')
+                .map(|what| Condition { what: what.into(), value: "2".into() })
+                .collect(),
+            reasons: vec![notice("source_damaged")],
+        }),
     }
 }
 
@@ -298,6 +298,7 @@ fn done() -> Report {
             network_fps: Some(15.0),
             encode_fps: Some(60.0),
             end_to_end_fps: Some(14.0),
+            realtime_factor: Some(0.25),
             rss_peak_bytes: Some(500_000_000),
             resumed: vec![Resumption {
                 started: "2026-07-27T09:00:00.000Z".into(),

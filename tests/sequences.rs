@@ -107,6 +107,23 @@ fn transparent_pictures_come_out_transparent() {
         let args = [&*input, "--input-fps", "24", "--factor", "2", "--output", &*output];
         let report = place.done(&args, &format!("out-{pixels}.json"));
         assert_eq!(report.output.unwrap().pixel_format, pixels);
+        let verify = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+            let report = format!("out-{pixels}.json");
+            command
+                .args(["verify", &report])
+                .current_dir(place.path("."))
+                .output()
+                .unwrap()
+                .status
+                .code()
+        };
+        assert_eq!(verify(), Some(0));
+        let picture = place.path(&format!("out-{pixels}/2.png"));
+        let kept = fs::read(&picture).unwrap();
+        fs::write(&picture, "another").unwrap();
+        assert_eq!(verify(), Some(65));
+        fs::write(&picture, kept).unwrap();
         assert!(report.warnings.iter().any(|it| it.code == "alpha_blended"));
         let open = |path: String| image::open(place.path(&path)).unwrap();
         for number in 0..3 {

@@ -20,6 +20,7 @@ mod progress;
 mod signals;
 pub mod status;
 pub mod systemd_dropin;
+pub mod verify;
 pub mod work;
 
 use clap::{Parser, Subcommand};
@@ -30,7 +31,7 @@ use crate::media;
 
 /// Turns videos into slow motion (or a higher frame rate) with RIFE, and says how well that went.
 ///
-/// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used, 69 no device, 70 a fault of slomod's own,
+/// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used or a file is not what its report says, 69 no device, 70 a fault of slomod's own,
 /// 73 cannot write, 74 read error, 75 try again later, 78 configuration or weights.
 #[derive(Debug, Parser)]
 #[command(name = "slomod", version, max_term_width = 100)]
@@ -51,6 +52,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Draw a short clip (or take yours), drop it into a folder that a daemon watches, and show what comes out.
     Demo(demo::run::DemoArgs),
+    /// Hold an output, what lies beside it and the source to the hashes of their report.
+    Verify(verify::VerifyArgs),
     /// Write a configuration by asking a few questions, and make its folders.
     Init(init::InitArgs),
     /// Check configuration, folders, weights, devices and encoders, and say what to do about each problem.
@@ -133,6 +136,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Demo(args) => demo::run::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),

@@ -43,7 +43,13 @@ pub fn file_sha256_while(path: &Path, goes_on: &dyn Fn()) -> io::Result<String> 
 /// SHA-256 of a text in hex.
 #[must_use]
 pub fn text_sha256(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+    bytes_sha256(text.as_bytes())
+}
+
+/// SHA-256 of bytes in hex.
+#[must_use]
+pub fn bytes_sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

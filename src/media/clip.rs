@@ -125,6 +125,8 @@ pub struct WriteSpec {
     pub origin: Seconds,
     /// What happens to sound.
     pub audio: Audio,
+    /// Threads of an encoder whose result depends on their number (x264, x265); `None` is by the processor's cores.
+    pub encoder_threads: Option<u32>,
 }
 
 /// What became of a stream of the source.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ffmpeg_next as ffmpeg;
 
 use ffmpeg::ffi;
-use ffmpeg::frame::Video;
+use ffmpeg::frame::{Video, side_data};
 
 use super::MediaError;
 use super::clip::{ClipInfo, DecodeStats};
@@ -23,6 +23,9 @@ use super::probe::{self, unusable};
 use super::raw::{self, FieldOrder};
 use crate::config::settings::Interlaced;
 use crate::frame::{Frame, Seconds};
+
+/// FFmpeg's name of the tag for the time code of the first frame.
+const TIME_CODE: &str = "timecode";
 
 /// Decodes one clip. Frames come in presentation order with strictly increasing times.
 pub struct Decoder {
@@ -198,6 +201,9 @@ impl Decoder {
                 let (of_frame, hdr) = (raw::frame_hdr(&self.frame), &mut self.info.video.hdr);
                 hdr.mastering_display = of_frame.mastering_display.or(hdr.mastering_display.take());
                 hdr.content_light = of_frame.content_light.or(hdr.content_light.take());
+                let is_known = self.info.tags.iter().any(|it| it.0.eq_ignore_ascii_case(TIME_CODE));
+                let code = time_code(&self.frame).filter(|_| !is_known);
+                self.info.tags.extend(code.map(|code| (TIME_CODE.to_owned(), code)));
             }
             // What a damaged frame says of itself decides nothing.
             let sound = self.taken == 1 || self.damage.back().is_some_and(|it| !it.1.marred);
@@ -396,6 +402,18 @@ fn of_fields(pictures: Option<Pictures>) -> (&'static str, &'static str) {
             "its pictures are interlaced: bwdif makes a whole one of each field, at twice the rate, and these count as the real ones",
         ),
     }
+}
+
+/// The time code of a group of pictures (MPEG-1 and 2: hours, minutes, seconds, pictures, and whether numbers are left out).
+/// One from 0 is an encoder's own count, and none.
+fn time_code(frame: &Video) -> Option<String> {
+    let data = frame.side_data(side_data::Type::GOPTimecode)?;
+    let bits = i64::from_ne_bytes(data.data().get(..8)?.try_into().ok()?);
+    let part = |from: u32, count: u32| bits >> from & ((1 << count) - 1);
+    let (hours, minutes, seconds, pictures) = (part(19, 5), part(13, 6), part(6, 6), part(0, 6));
+    let mark = if part(24, 1) == 1 { ';' } else { ':' };
+    (hours + minutes + seconds + pictures > 0)
+        .then(|| format!("{hours:02}:{minutes:02}:{seconds:02}{mark}{pictures:02}"))
 }
 
 fn cannot_deinterlace(path: &Path, error: ffmpeg::Error) -> MediaError {

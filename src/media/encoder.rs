@@ -326,6 +326,8 @@ pub(super) struct Header {
     pub(super) global: bool,
     /// HDR10's metadata as x265 takes it; empty where there is none.
     pub(super) hdr: String,
+    /// Threads of the encoder ([`super::clip::WriteSpec::encoder_threads`]).
+    pub(super) threads: Option<u32>,
 }
 
 /// The tags of the output: those of the source, except where the pictures had to become another family.
@@ -383,6 +385,7 @@ fn open_for_usual(encoding: &Encoding) -> Result<(), MediaError> {
         time_base: ffmpeg::Rational::new(1, 25),
         global: true,
         hdr: String::new(),
+        threads: None,
     };
     open_for(&plan(encoding.codec, format)?, encoding, &header).map(|_| ())
 }
@@ -408,7 +411,8 @@ fn open_for(
     raw::prepare_encoder(&mut video, &header.tags, header.global);
     let options = options(encoding, plan.width.min(plan.height));
     let mut dictionary = ffmpeg::Dictionary::new();
-    for (key, value) in options.iter().chain(fixed_options(encoding.codec, &header.hdr).iter()) {
+    let fixed = fixed_options(encoding.codec, header.threads, &header.hdr);
+    for (key, value) in options.iter().chain(&fixed) {
         if value.contains('\0') {
             return Err(failed(format!("`{key}` holds a zero byte")));
         }

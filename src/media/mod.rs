@@ -101,6 +101,12 @@ pub fn libavcodec_version() -> String {
     format!("{}.{}.{}", version >> 16, (version >> 8) & 0xff, version & 0xff)
 }
 
+/// Cores that encoders go by: those that this process may run on.
+#[must_use]
+pub fn cores() -> u32 {
+    options::cores()
+}
+
 /// Version of FFmpeg, as its makers or packagers name it: `5.1.6-0+deb12u1`.
 #[must_use]
 pub fn ffmpeg_version() -> String {

@@ -1,5 +1,7 @@
 //! Settings that encoders are opened with.
 
+use ffmpeg_next::ffi;
+
 use crate::config::settings::{Codec, Encoding};
 
 /// Shortest side of a picture that FFV1 cuts into slices.
@@ -22,18 +24,44 @@ pub(super) fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str
     vec![("crf", crf.to_string()), ("preset", preset)]
 }
 
+/// Frames that x265 works on at once: from three on, which it takes by itself on eight cores, two runs of it (3.5) differ
+/// where it weighs blocks by what refers to them (`cutree`).
+const H265_FRAMES: u32 = 2;
+
 /// Options that keep an encoder from writing to standard error, and make the same pictures into the same packets: x265
 /// (3.5) weighs references by memory that nobody wrote, so that two runs differ at fades and cuts, and so does x264 (0.164)
-/// where it looks ahead with AVX-512.
-pub(super) fn fixed_options(codec: Codec, hdr: &str) -> Vec<(&'static str, String)> {
+/// where it looks ahead with AVX-512. Both decide otherwise with another number of threads, so that `threads`, where given,
+/// stands for that of the processor's cores; of SVT-AV1 and FFV1 the result does not depend on it.
+pub(super) fn fixed_options(
+    codec: Codec,
+    threads: Option<u32>,
+    hdr: &str,
+) -> Vec<(&'static str, String)> {
     #[cfg(target_arch = "x86_64")]
     let avx512 = std::arch::is_x86_feature_detected!("avx512f");
     #[cfg(not(target_arch = "x86_64"))]
     let avx512 = false;
+    let mut options = Vec::new();
     match codec {
-        // Only where there is more: named instructions are used whether a processor has them or not.
-        Codec::H264 if avx512 => vec![("x264-params", "asm=AVX2".to_owned())],
-        Codec::H265 => vec![("x265-params", format!("log-level=error:weightp=0{hdr}"))],
-        _ => Vec::new(),
+        Codec::H264 => {
+            options.extend(threads.map(|it| ("threads", it.to_string())));
+            // Only where there is more: named instructions are used whether a processor has them or not.
+            options.extend(avx512.then(|| ("x264-params", "asm=AVX2".to_owned())));
+        }
+        Codec::H265 => {
+            let pools = threads.map_or_else(String::new, |it| format!(":pools={it}"));
+            let params =
+                format!("log-level=error:weightp=0:frame-threads={H265_FRAMES}{pools}{hdr}");
+            options.push(("x265-params", params));
+        }
+        Codec::Av1 | Codec::Ffv1 => {}
     }
+    options
+}
+
+/// Cores that encoders go by: those that this process may run on.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn cores() -> u32 {
+    // SAFETY: takes nothing.
+    u32::try_from(unsafe { ffi::av_cpu_count() }).unwrap_or(1)
 }

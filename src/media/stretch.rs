@@ -291,6 +291,32 @@ mod tests {
         }
     }
 
+    /// V05: noise has no period that a piece could go on with, so that it lies within the search, not within 5 ms: pieces of
+    /// it that come more often weigh more.
+    #[test]
+    fn noise_is_off_by_little_more_than_the_search_at_every_stretch() {
+        const TOLERANCE_S: f64 = 0.008;
+        for seed in 1..6_u32 {
+            let mut state = seed;
+            let mut noise = || {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                state as f32 / u32::MAX as f32 - 0.5
+            };
+            let on = |at: usize| (0.45..0.65).contains(&(at as f32 / RATE as f32));
+            let input: Vec<f32> = (0..(1.1 * RATE as f32) as usize)
+                .map(|at| if on(at) { noise() } else { 0.0 })
+                .collect();
+            for factor in [2, 4, 8, 16] {
+                let out = stretched(&input, Ratio::from_integer(factor), 1_000);
+                let expected = middle(&input, 0.55, 1.0) * factor as f64;
+                let off = middle(&out, 0.55, factor as f64) - expected;
+                assert!(off.abs() < TOLERANCE_S, "noise {seed} x{factor}: {off} s off");
+            }
+        }
+    }
+
     /// Middle of the energy within 0.15 s of a beep, in a sound that is `factor` times as long.
     fn middle(samples: &[f32], beep_s: f64, factor: f64) -> f64 {
         let rate = f64::from(RATE);

@@ -101,6 +101,7 @@ impl VideoTrack {
             time_base,
             global: muxer.wants_global_header(),
             hdr: String::new(),
+            threads: None,
         };
         let (encoder, _) = encoder::open(&plan, &encoding, &header)?;
         let stream = muxer.add_stream(&encoder.parameters(), time_base)?;

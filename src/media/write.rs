@@ -114,6 +114,7 @@ impl Writer {
             time_base,
             global: muxer.wants_global_header(),
             hdr: hdr::x265_params(&source.video.hdr),
+            threads: spec.encoder_threads,
         };
         let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
         let parameters = encoder.parameters();

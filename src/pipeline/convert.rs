@@ -31,6 +31,7 @@ use crate::pipeline::masking::Masks;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan};
+use crate::pipeline::repeatable;
 use crate::pipeline::resume::Resumed;
 use crate::pipeline::scoring::Scoring;
 use crate::pipeline::stages::{self, DecodeEnd, EncodeEnd, LookEnd, ToEncoder};
@@ -300,6 +301,7 @@ impl Session<'_> {
             stretch: self.plan.stretch,
             origin,
             audio: self.task.settings.audio,
+            encoder_threads: repeatable::encoder_threads(&self.task.settings),
         };
         let mut writer = Writer::create(&self.task.temporary, self.info, &spec)?;
         let (parts, state) = self.take_up(&mut writer)?;

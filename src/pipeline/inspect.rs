@@ -100,7 +100,7 @@ fn is_gray_in_444(source: PictureFormat, found: PictureFormat) -> bool {
 }
 
 /// A frame of such an output as the source has it; none of another one, nor of one that has color.
-fn gray_again(source: PictureFormat, frame: &Frame) -> Option<Frame> {
+pub(super) fn gray_again(source: PictureFormat, frame: &Frame) -> Option<Frame> {
     let found = &frame.picture;
     let (luma, chroma) = found.planes.split_first()?;
     let neutral = (128 * source.depth.steps()).to_le_bytes();

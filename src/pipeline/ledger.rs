@@ -217,7 +217,9 @@ fn decimal(time: Seconds) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn hex(hash: &Hash) -> String {
+/// In hex digits.
+#[must_use]
+pub fn hex(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,6 +1,8 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
 
 mod ahead;
+pub mod audit;
+pub mod audit_frames;
 pub mod bars;
 pub mod beside;
 pub mod camera;
@@ -32,6 +34,7 @@ mod pace;
 pub mod page;
 pub mod parts;
 pub mod plan;
+mod repeatable;
 mod resume;
 pub mod room;
 pub mod scene;

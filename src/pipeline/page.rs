@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::pipeline::{chart, korean};
 use crate::report::base64;
-use crate::report::{Report, Scores};
+use crate::report::provenance::{Condition, Repeatable};
+use crate::report::{Notice, Report, Scores};
 
 /// Largest comparison that goes into the page.
 const LARGEST_CLIP_BYTES: u64 = 24 << 20;
@@ -252,6 +253,10 @@ fn provenance(report: &Report) -> String {
                 format!("{} / {}", real.identical, real.compared),
             );
         }
+        row(
+            both("another run makes the same frames", "다시 작업하면 같은 프레임"),
+            output.repeatable.as_ref().map_or_else(String::new, repeatable),
+        );
     }
     if let Some(model) = &report.model {
         row(both("network", "신경망"), escaped(&model.name));
@@ -277,6 +282,30 @@ fn provenance(report: &Report) -> String {
         both("Provenance", "출처"),
         rows.concat()
     )
+}
+
+fn repeatable(found: &Repeatable) -> String {
+    if found.same_frames {
+        let given = |it: &Condition| {
+            let name = match it.what.as_str() {
+                "instructions" => both("instructions of the processor", "프로세서 명령어"),
+                "network_threads" => both("threads of the network", "신경망 스레드"),
+                "device" => both("device", "장치"),
+                "encoder_cores" => both("cores", "코어"),
+                other => escaped(other),
+            };
+            format!("{name} {}", escaped(&it.value))
+        };
+        let given: Vec<_> = found.given.iter().map(given).collect();
+        let yes = both("yes, with the same:", "예. 다음이 같을 때:");
+        return format!("{yes} {}", given.join("; "));
+    }
+    let reason = |it: &Notice| {
+        let english = escaped(&it.message);
+        korean::warning(&it.code).map_or(english.clone(), |korean| both(&english, korean))
+    };
+    let reasons: Vec<_> = found.reasons.iter().map(reason).collect();
+    format!("{} {}", both("not for certain:", "확실하지 않음:"), reasons.join("; "))
 }
 
 /// With a thin space between thousands.

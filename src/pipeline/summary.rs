@@ -15,6 +15,7 @@ use crate::pipeline::inspect::Inspected;
 use crate::pipeline::level;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
+use crate::pipeline::repeatable;
 use crate::pipeline::scene::CUT_THRESHOLD;
 use crate::pipeline::stages::{DecodeEnd, EncodeEnd, LookEnd};
 use crate::pipeline::tally::Tally;
@@ -74,113 +75,28 @@ pub struct Facts<'a> {
 }
 
 /// The report of a finished conversion.
-pub fn done(facts: Facts<'_>) -> Report {
-    let Facts {
-        task, info, plan, engine, mut tally, decode, look, encode, inspected, wall, ..
-    } = facts;
-    let verified = inspected.verified;
-    let duration = tally.source_end;
-    let source = report::Source {
-        sha256: Some(facts.before.sha256),
-        sha256_after: Some(facts.after.sha256),
-        variable_rate: tally.variable_rate(),
-        duration_s: duration.map(real),
-        fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
-        frames: report::SourceFrames {
-            promised: info.video.frames_promised,
-            decoded: decode.stats.decoded,
-            corrupt: decode.stats.corrupt,
-            duplicates: tally.duplicates,
-        },
-        ..probed_source(task, info, facts.before.size_bytes, facts.before.modified)
-    };
-    let (path, path_b64) = report::path_fields(&task.output);
-    let output = report::Output {
-        path,
-        path_b64,
-        size_bytes: facts.output.size_bytes,
-        sha256: facts.output.sha256,
-        format: encode.summary.format.clone(),
-        encoder: encode.summary.encoder.clone(),
-        encoder_options: encode.summary.options.clone(),
-        pixel_format: encode.summary.pixel_format.clone(),
-        fps: rate_of(verified.frames, verified.duration),
-        duration_s: real(verified.duration),
-        frames: tally.frames,
-        streams: encode.summary.streams.iter().map(stream).collect(),
-        level: level::level(
-            task.settings.encoding.codec,
-            (info.video.picture.width_px, info.video.picture.height_px),
-            plan.rate,
-        )
-        .map(str::to_owned),
-        sidecars: Vec::new(),
-        real_frames: inspected.real_frames,
-    };
-    let per_second = |count: u64, busy: Duration| {
-        (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
-    };
-    let timing = Timing {
-        started: facts.started,
-        finished: report::now_rfc3339(),
-        wall_s: wall.as_secs_f64(),
-        decode_fps: per_second(decode.stats.decoded, decode.busy),
-        look_fps: per_second(decode.stats.decoded, look.busy),
-        network_fps: per_second(facts.network_frames, facts.network_busy),
-        encode_fps: per_second(facts.frames_made, encode.busy),
-        end_to_end_fps: per_second(facts.frames_made, wall),
-        resumed: facts.resumed,
-        rss_peak_bytes: rss_peak_bytes(),
-    };
-    let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
-    notices.extend(encode.summary.warnings.iter().map(notice));
-    notices.extend(warnings::of_source(
-        &info.warnings,
-        &decode,
-        &tally,
-        facts.timelapse.as_deref(),
-    ));
-    notices.extend(warnings::of_time_code(&info.tags));
-    notices.extend(drives::gaps(&task.source, duration.map_or(0.0, real)));
-    let picture = info.video.picture;
-    let size = (picture.width_px, picture.height_px);
-    notices.extend(level::warning(task.settings.encoding.codec, size, plan.rate));
-    let frame_map = tally.take_map();
-    notices.extend(warnings::of_lists(&tally));
-    if let Some(reason) = &engine.fallback_reason {
-        notices.push(report::Notice { code: "device_fallback".into(), message: reason.clone() });
-    }
-    if facts.masks.undecided {
-        let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
-                       set `masks` where there are any";
-        notices.push(report::Notice { code: "overlays_undecided".into(), message: message.into() });
-    }
-    let said = |code: &'static str| {
-        move |message: &String| report::Notice { code: code.into(), message: message.clone() }
-    };
-    notices.extend(engine.model_notes.iter().map(said("model_note")));
-    notices.extend(engine.steps.iter().map(said("device_step")));
+pub fn done(mut facts: Facts<'_>) -> Report {
+    let frame_map = facts.tally.take_map();
+    let source = converted_source(&facts);
+    let output = output(&facts);
+    let timing = timing(&mut facts);
+    let mut warnings = notices(&facts);
+    let Facts { task, engine, tally, .. } = facts;
     let interpolation = report::Interpolation {
         factor: task.settings.factor,
-        speed: 1.0 / real(plan.stretch),
+        speed: 1.0 / real(facts.plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
         barriers: tally.barriers,
-        black_bars: look.bars.reported(),
+        black_bars: facts.look.bars.reported(),
         changes: tally.changes,
         confidence: tally.certainty.finish(task.settings.content.hold_below),
         masks: facts.masks.all,
         frame_map,
     };
     let scores = facts.holdout.finish();
-    notices.extend(warnings::of_vmaf(&task.settings, scores.as_ref(), facts.vmaf_fault));
-    let held = interpolation.confidence.held;
-    if held > 0 && task.settings.quality_samples > 0 {
-        let message = format!(
-            "in {held} gaps, which are less sure than hold_below, nothing is made: quality.holdout leaves them out too, and its figures are those of the others"
-        );
-        notices.push(report::Notice { code: "unsure_not_measured".into(), message });
-    }
+    warnings.extend(warnings::of_vmaf(&task.settings, scores.as_ref(), facts.vmaf_fault));
+    warnings.extend(warnings::of_unsure(&task.settings, interpolation.confidence.held));
     Report {
         device: Some(device(&engine)),
         model: Some(report::Model {
@@ -190,11 +106,106 @@ pub fn done(facts: Facts<'_>) -> Report {
         }),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: scores.map(|it| quality(&it, inspected.encode)),
+        quality: scores.map(|it| quality(&it, facts.inspected.encode)),
         timing,
-        warnings: notices,
+        warnings,
         ..blank(task, Status::Done, source)
     }
+}
+
+fn converted_source(facts: &Facts<'_>) -> report::Source {
+    let Facts { task, info, decode, tally, before, .. } = facts;
+    let duration = tally.source_end;
+    report::Source {
+        sha256: Some(before.sha256.clone()),
+        sha256_after: Some(facts.after.sha256.clone()),
+        variable_rate: tally.variable_rate(),
+        duration_s: duration.map(real),
+        fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
+        frames: report::SourceFrames {
+            promised: info.video.frames_promised,
+            decoded: decode.stats.decoded,
+            corrupt: decode.stats.corrupt,
+            duplicates: tally.duplicates,
+        },
+        ..probed_source(task, info, before.size_bytes, before.modified)
+    }
+}
+
+fn output(facts: &Facts<'_>) -> report::Output {
+    let Facts { task, info, engine, inspected, .. } = facts;
+    let (path, path_b64) = report::path_fields(&task.output);
+    let (verified, written) = (&inspected.verified, &facts.encode.summary);
+    let size = (info.video.picture.width_px, info.video.picture.height_px);
+    let level = level::level(task.settings.encoding.codec, size, facts.plan.rate);
+    let (driver, stats) = (driver_of(engine), &facts.decode.stats);
+    report::Output {
+        path,
+        path_b64,
+        size_bytes: facts.output.size_bytes,
+        sha256: facts.output.sha256.clone(),
+        format: written.format.clone(),
+        encoder: written.encoder.clone(),
+        encoder_options: written.options.clone(),
+        pixel_format: written.pixel_format.clone(),
+        fps: rate_of(verified.frames, verified.duration),
+        duration_s: real(verified.duration),
+        frames: facts.tally.frames,
+        streams: written.streams.iter().map(stream).collect(),
+        level: level.map(str::to_owned),
+        sidecars: Vec::new(),
+        real_frames: inspected.real_frames,
+        repeatable: Some(repeatable::of(&task.settings, engine, driver.as_deref(), stats)),
+    }
+}
+
+/// Takes the times and speeds out of `facts`.
+fn timing(facts: &mut Facts<'_>) -> Timing {
+    let per_second = |count: u64, busy: Duration| {
+        (count > 0 && !busy.is_zero()).then(|| count as f64 / busy.as_secs_f64())
+    };
+    let (decoded, wall) = (facts.decode.stats.decoded, facts.wall);
+    let whole = facts.tally.source_end.filter(|_| facts.resumed.is_empty() && !wall.is_zero());
+    Timing {
+        started: std::mem::take(&mut facts.started),
+        finished: report::now_rfc3339(),
+        wall_s: wall.as_secs_f64(),
+        decode_fps: per_second(decoded, facts.decode.busy),
+        look_fps: per_second(decoded, facts.look.busy),
+        network_fps: per_second(facts.network_frames, facts.network_busy),
+        encode_fps: per_second(facts.frames_made, facts.encode.busy),
+        end_to_end_fps: per_second(facts.frames_made, wall),
+        realtime_factor: whole.map(|it| real(it) / wall.as_secs_f64()),
+        resumed: std::mem::take(&mut facts.resumed),
+        rss_peak_bytes: rss_peak_bytes(),
+    }
+}
+
+/// What a reader should know, but for what the measures say.
+fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
+    let Facts { task, info, engine, tally, decode, .. } = facts;
+    let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
+    notices.extend(facts.encode.summary.warnings.iter().map(notice));
+    let timelapse = facts.timelapse.as_deref();
+    notices.extend(warnings::of_source(&info.warnings, decode, tally, timelapse));
+    notices.extend(warnings::of_time_code(&info.tags));
+    notices.extend(drives::gaps(&task.source, tally.source_end.map_or(0.0, real)));
+    let size = (info.video.picture.width_px, info.video.picture.height_px);
+    notices.extend(level::warning(task.settings.encoding.codec, size, facts.plan.rate));
+    notices.extend(warnings::of_lists(tally));
+    let said = |code: &str, message: &str| report::Notice {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    notices.extend(engine.fallback_reason.iter().map(|it| said("device_fallback", it)));
+    if facts.masks.undecided {
+        let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
+                       set `masks` where there are any";
+        notices.push(said("overlays_undecided", message));
+    }
+    notices.extend(engine.model_notes.iter().map(|it| said("model_note", it)));
+    notices.extend(engine.steps.iter().map(|it| said("device_step", it)));
+    notices
 }
 
 /// The report of a conversion that ended with an error.
@@ -290,10 +301,14 @@ fn device(engine: &EngineDescription) -> report::Device {
         precision: engine.precision.clone(),
         instructions: engine.instructions.clone(),
         threads: engine.threads,
-        driver: (engine.device_kind == "cuda").then(driver_version).flatten(),
+        driver: driver_of(engine),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }
+}
+
+fn driver_of(engine: &EngineDescription) -> Option<String> {
+    (engine.device_kind == "cuda").then(driver_version).flatten()
 }
 
 /// Version of NVIDIA's driver, as its kernel module says.

@@ -90,6 +90,15 @@ pub fn of_time_code(tags: &[(String, String)]) -> Option<Notice> {
     Some(Notice { code: "time_code_dropped".into(), message })
 }
 
+/// That the measures leave `held` gaps out in which nothing was made.
+pub fn of_unsure(settings: &Settings, held: u64) -> Option<Notice> {
+    let message = format!(
+        "in {held} gaps, which are less sure than hold_below, nothing is made: quality.holdout leaves them out too, and its figures are those of the others"
+    );
+    (held > 0 && settings.quality_samples > 0)
+        .then(|| Notice { code: "unsure_not_measured".into(), message })
+}
+
 /// That VMAF was asked for and is missing of held-out frames, and why.
 pub fn of_vmaf(
     settings: &Settings,

@@ -17,6 +17,27 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes of a text in base64; `None` where it is none.
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0, 0);
+    for digit in digits.bytes() {
+        let value = ALPHABET.iter().position(|it| *it == digit)?;
+        (bits, count) = (bits << 6 | value & 63, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 255) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,7 +55,12 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(encode(plain.as_bytes()), coded);
+            assert_eq!(decode(coded).as_deref(), Some(plain.as_bytes()));
         }
         assert_eq!(encode(&[0xff, 0xfe, 0xfb]), "//77");
+        assert_eq!(decode("//77").as_deref(), Some(&[0xff, 0xfe, 0xfb][..]));
+        for none in ["Zg", "Zg=", "Z===", "Z*==", "====="] {
+            assert_eq!(decode(none), None, "{none}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::settings::Settings;
 use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
 use crate::report::measured::{Encode, HeldOutFrame};
-use crate::report::provenance::{Capture, RealFrames, Sidecar};
+use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar};
 use crate::report::timing::Timing;
 
 pub mod base64;
@@ -275,6 +275,9 @@ pub struct Output {
     /// Whether its real frames are the source's; absent where that was not looked at (`settings.beside.frame_list`).
     #[serde(default)]
     pub real_frames: Option<RealFrames>,
+    /// Whether another run makes the same frames; absent in reports of earlier versions.
+    #[serde(default)]
+    pub repeatable: Option<Repeatable>,
 }
 
 /// Frame counts of the output.

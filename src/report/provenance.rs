@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Notice;
+
 /// What the source says of how it was recorded. Nothing of it is checked: cameras have wrong clocks, and names are changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
@@ -51,6 +53,28 @@ pub struct Sidecar {
     /// Samples of all of them.
     #[serde(default)]
     pub samples: u64,
+}
+
+/// Whether another run makes the same output, frame for frame: the hashes of a list of frames say so. (Of the whole file
+/// they need not be the same: Matroska numbers each by chance.)
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeatable {
+    /// Whether the same source, settings and weights give the same frames again, under the conditions that follow.
+    pub same_frames: bool,
+    /// What else has to be the same.
+    pub given: Vec<Condition>,
+    /// Why another run may make others even so; empty where `same_frames`.
+    pub reasons: Vec<Notice>,
+}
+
+/// Something that has to be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What: `slomod`, `ffmpeg` (and the encoder's library in it), `instructions` and `network_threads` (of the processor that the network ran on),
+    /// `device` (that it ran on, with its driver), `encoder_cores` (by which the encoder chose its number of threads).
+    pub what: String,
+    /// What it was here.
+    pub value: String,
 }
 
 /// How the real frames of the finished output compare with the source's, by the SHA-256 of their samples.

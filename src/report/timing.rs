@@ -25,6 +25,9 @@ pub struct Timing {
     pub encode_fps: Option<f64>,
     /// Output frames a second of `wall_s`.
     pub end_to_end_fps: Option<f64>,
+    /// Seconds of the source that a second of work makes; absent where the job was taken up after an interruption.
+    #[serde(default)]
+    pub realtime_factor: Option<f64>,
     /// Peak resident memory of the process.
     pub rss_peak_bytes: Option<u64>,
     /// Where the job was taken up after an interruption, in order; empty where it ran through.

@@ -255,6 +255,7 @@ fn a_time_code_is_said_to_be_lost() {
         "-c:v libx264 -metadata:s:v timecode=10:00:00:00 in.mkv",
         "-c:v mpeg2video -timecode 10:00:00:00 in.mxf",
         "-c:v libx264 -timecode 10:00:00:00 in.mov",
+        "-c:v mpeg2video -timecode 10:00:00:00 in.mpg",
     ] {
         let source = place.ffmpeg(&format!("-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 {options}"));
         for container in [Container::Mkv, Container::Mp4, Container::Mov] {
@@ -265,6 +266,11 @@ fn a_time_code_is_said_to_be_lost() {
             assert!(!ffprobe(&output).to_string().to_lowercase().contains("timecode"), "{options}");
         }
     }
+    // Every MPEG-2 encoder counts, from 0 where nobody told it of a time code.
+    let counted =
+        place.ffmpeg("-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -c:v mpeg2video counted.mpg");
+    let (_, report) = place.convert(&counted, "counted.mp4", with(Container::Mp4, 2));
+    assert!(!warns(&report, "time_code_dropped"), "{:?}", report.warnings);
 }
 
 /// V20: every stream of the source is in the report.

@@ -89,6 +89,7 @@ fn spec(codec: Codec, container: Container) -> WriteSpec {
         stretch: Ratio::from_integer(1),
         origin: Seconds::default(),
         audio: Audio::Keep,
+        encoder_threads: None,
     }
 }
 

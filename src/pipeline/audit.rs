@@ -1,0 +1,187 @@
+//! Holds the files of a finished conversion to what its report says of them.
+//!
+//! The report itself is not signed: whoever can change a file can change its hash there. So its own hash is given, to be
+//! noted where others cannot change it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Serialize, Serializer};
+
+use crate::media::MediaError;
+use crate::pipeline::ConvertError;
+use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::sequence::{Pattern, Sequence};
+use crate::report::base64;
+use crate::report::{Report, path_fields};
+
+/// What was found of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Its content is what the report says.
+    Same,
+    /// It is not.
+    Different,
+    /// It should be there and is not.
+    Missing,
+    /// The source is neither where it was nor beside the report: nothing is said of it.
+    Absent,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// A file that the report names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// `source`, `output`, or what lies beside the output (`report::provenance::Sidecar::kind`).
+    pub kind: String,
+    /// Where it was looked for: beside the report, or else where the report says.
+    #[serde(serialize_with = "lossy")]
+    pub path: PathBuf,
+    /// The path's bytes in base64, where `path` is not exact as text.
+    pub path_b64: Option<String>,
+    /// SHA-256 that the report says.
+    pub said_sha256: String,
+    /// SHA-256 of what is there.
+    pub found_sha256: Option<String>,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The system's reason, where it cannot be read.
+    pub reason: Option<String>,
+}
+
+/// A report and the folder that it was found in.
+pub struct Found<'a> {
+    /// The report.
+    pub report: &'a Report,
+    /// Its folder.
+    pub folder: &'a Path,
+}
+
+/// Every file that the report names, in the order source, output, what lies beside it; `source` is where the source is
+/// now, if that was said.
+///
+/// # Errors
+/// [`ConvertError::Interrupted`] where `stop` is set.
+pub fn files(
+    found: &Found<'_>,
+    source: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Item>, ConvertError> {
+    let mut items = Vec::new();
+    let of = &found.report.source;
+    if let Some(said) = of.sha256_after.as_ref().or(of.sha256.as_ref()) {
+        let path =
+            source.map_or_else(|| place(found, &of.path, of.path_b64.as_deref()), Path::to_owned);
+        let mut item = look("source", path, said, stop)?;
+        if item.verdict == Verdict::Missing && source.is_none() {
+            item.verdict = Verdict::Absent;
+        }
+        items.push(item);
+    }
+    let Some(output) = &found.report.output else { return Ok(items) };
+    let path = place(found, &output.path, output.path_b64.as_deref());
+    items.push(look("output", path, &output.sha256, stop)?);
+    for beside in &output.sidecars {
+        let path = place(found, &beside.path, beside.path_b64.as_deref());
+        items.push(look(&beside.kind, path, &beside.sha256, stop)?);
+    }
+    Ok(items)
+}
+
+/// Where the file that the report calls `text` is: beside the report, whose folder may have been moved, or else there.
+fn place(found: &Found<'_>, text: &str, bytes: Option<&str>) -> PathBuf {
+    let exact = bytes.and_then(base64::decode).map(|it| PathBuf::from(OsString::from_vec(it)));
+    let said = exact.unwrap_or_else(|| PathBuf::from(text));
+    let name = said.file_name().unwrap_or_default();
+    let beside = found.folder.join(name);
+    // Numbered pictures lie in a folder beside their report.
+    let folder =
+        said.parent().and_then(Path::file_name).filter(|_| Pattern::parse(&said).is_some());
+    let numbered = folder.map(|it| found.folder.join(it).join(name));
+    let candidates = [Some(beside.clone()), numbered, Some(said)];
+    candidates.into_iter().flatten().find(|it| is_there(it)).unwrap_or(beside)
+}
+
+fn is_there(path: &Path) -> bool {
+    let numbered = || Pattern::parse(path).and_then(|it| it.found().ok());
+    path.exists() || numbered().is_some_and(|it| !it.is_empty())
+}
+
+fn look(
+    kind: &str,
+    path: PathBuf,
+    said: &str,
+    stop: &Arc<AtomicBool>,
+) -> Result<Item, ConvertError> {
+    let item = |verdict, found_sha256, reason, path: PathBuf| Item {
+        kind: kind.to_owned(),
+        path_b64: path_fields(&path).1,
+        path,
+        said_sha256: said.to_owned(),
+        found_sha256,
+        verdict,
+        reason,
+    };
+    let is_numbered = Sequence::is_named_by(&path);
+    if path.exists() && !path.is_file() && !is_numbered {
+        // A report may name a device, which never ends.
+        return Ok(item(Verdict::Unreadable, None, Some("it is no file".to_owned()), path));
+    }
+    let hash = match is_numbered {
+        true => Sequence::find(&path).map_err(ConvertError::from).and_then(|it| it.measure(stop)),
+        false => Fingerprint::take(&path, stop, &mut |_| {}).map(|it| (it.size_bytes, it.sha256)),
+    };
+    match hash {
+        Ok((_, hash)) if hash == said => Ok(item(Verdict::Same, Some(hash), None, path)),
+        Ok((_, hash)) => Ok(item(Verdict::Different, Some(hash), None, path)),
+        Err(ConvertError::Interrupted) => Err(ConvertError::Interrupted),
+        Err(_) if !is_there(&path) => Ok(item(Verdict::Missing, None, None, path)),
+        Err(error) => Ok(item(Verdict::Unreadable, None, Some(error.to_string()), path)),
+    }
+}
+
+/// All reports of a folder, by their names; other files are passed over.
+///
+/// # Errors
+/// The system's.
+pub fn reports(folder: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>, Report)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|it| it != "json") || !path.is_file() {
+            continue;
+        }
+        let bytes = fs::read(&path)?;
+        if let Some(report) = parse(&bytes) {
+            found.push((path, bytes, report));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// The report in a file's bytes; `None` where they are none.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<Report> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// A path as text, with what is not UTF-8 replaced.
+///
+/// # Errors
+/// The serializer's.
+pub fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// Error of a list of frames that is not one.
+pub(super) fn no_list(path: &Path, reason: String) -> MediaError {
+    MediaError::Unusable { path: path.to_owned(), code: "frame_list", reason }
+}

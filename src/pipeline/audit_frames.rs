@@ -1,0 +1,154 @@
+//! Holds every frame of an output, and the real ones of its source, to the list of frames.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::config::settings::Interlaced;
+use crate::frame::{Chroma, Frame, PictureFormat};
+use crate::media::MediaError;
+use crate::media::decode::Decoder;
+use crate::media::verify::verify_pictures;
+use crate::pipeline::ConvertError;
+use crate::pipeline::audit::no_list;
+use crate::pipeline::inspect::gray_again;
+use crate::pipeline::ledger::{hash, hex};
+
+/// How frames compare with the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frames {
+    /// Lines of the list, or frames of the clip where those are more.
+    pub listed: u64,
+    /// Frames that were compared: those whose hash the list has.
+    pub compared: u64,
+    /// Of them, those that have that hash.
+    pub same: u64,
+    /// The first of the list's frames that has not, counted from 0.
+    pub first_different: Option<u64>,
+}
+
+impl Frames {
+    /// Whether the clip is the one of the list.
+    #[must_use]
+    pub fn are_same(&self) -> bool {
+        self.compared > 0 && self.same == self.compared && self.first_different.is_none()
+    }
+
+    fn add(&mut self, line: u64, is_same: bool) {
+        self.compared += 1;
+        self.same += u64::from(is_same);
+        if !is_same {
+            self.first_different.get_or_insert(line);
+        }
+    }
+}
+
+/// The list, line by line.
+struct List<'a> {
+    path: &'a Path,
+    lines: Lines<BufReader<File>>,
+    columns: Vec<String>,
+}
+
+impl<'a> List<'a> {
+    fn open(path: &'a Path) -> Result<Self, MediaError> {
+        let unreadable = |source| MediaError::Read { path: path.to_owned(), source };
+        let mut lines = BufReader::new(File::open(path).map_err(unreadable)?).lines();
+        let header = lines.next().transpose().map_err(unreadable)?.unwrap_or_default();
+        Ok(Self { path, lines, columns: header.split(',').map(str::to_owned).collect() })
+    }
+
+    /// The next line's cells of two columns; `None` at the end.
+    fn next(&mut self, columns: [&str; 2]) -> Result<Option<[String; 2]>, MediaError> {
+        let unreadable = |source| MediaError::Read { path: self.path.to_owned(), source };
+        let Some(line) = self.lines.next().transpose().map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let cells: Vec<&str> = line.split(',').collect();
+        let cell = |name: &str| {
+            let at = self.columns.iter().position(|it| it == name);
+            let cell = at.and_then(|at| cells.get(at));
+            let missing = || no_list(self.path, format!("it has no `{name}` in `{line}`"));
+            cell.map(|it| (*it).to_owned()).ok_or_else(missing)
+        };
+        Ok(Some([cell(columns[0])?, cell(columns[1])?]))
+    }
+}
+
+/// Decodes the output at `clip` and compares every frame with its line.
+///
+/// # Errors
+/// Those of reading both; [`ConvertError::Interrupted`] where `stop` is set.
+pub fn output(list: &Path, clip: &Path, stop: &Arc<AtomicBool>) -> Result<Frames, ConvertError> {
+    let mut list = List::open(list)?;
+    let mut found = Frames::default();
+    let mut fault = None;
+    verify_pictures(clip, &|_| true, &mut |_, frame| {
+        if stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let Some(frame) = frame else { return ControlFlow::Continue(()) };
+        found.listed += 1;
+        match list.next(["frame", "output_sha256"]) {
+            Ok(Some([_, said])) => found.add(found.listed - 1, is_it(frame, &said)),
+            Ok(None) => found.add(found.listed - 1, false),
+            Err(error) => {
+                fault = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(error) = fault {
+        return Err(error.into());
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(ConvertError::Interrupted);
+    }
+    while list.next(["frame", "output_sha256"])?.is_some() {
+        found.add(found.listed, false);
+        found.listed += 1;
+    }
+    Ok(found)
+}
+
+/// Decodes the source at `clip` and compares the frames that real and held ones of the list show.
+///
+/// # Errors
+/// As [`output`].
+pub fn source(
+    list: &Path,
+    clip: &Path,
+    interlaced: Interlaced,
+    stop: &Arc<AtomicBool>,
+) -> Result<Frames, ConvertError> {
+    let mut list = List::open(list)?;
+    let mut decoder = Decoder::open_as(clip, interlaced)?;
+    let mut shown: Option<(u64, String)> = None;
+    let mut found = Frames::default();
+    while let Some([index, said]) = list.next(["source_frame", "source_sha256"])? {
+        let line = found.listed;
+        found.listed += 1;
+        let Some(index) = index.parse::<u64>().ok().filter(|_| !said.is_empty()) else { continue };
+        while shown.as_ref().is_none_or(|it| it.0 < index) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            let Some(frame) = decoder.next_frame()? else { break };
+            shown = Some((frame.index, hex(&hash(&frame))));
+        }
+        found.add(line, shown.as_ref().is_some_and(|it| *it == (index, said)));
+    }
+    Ok(found)
+}
+
+/// Whether a frame has that hash, or the gray one that was stored as it.
+fn is_it(frame: &Frame, said: &str) -> bool {
+    let gray = PictureFormat { chroma: Chroma::Gray, ..frame.picture.format };
+    hex(&hash(frame)) == said || gray_again(gray, frame).is_some_and(|it| hex(&hash(&it)) == said)
+}

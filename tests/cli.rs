@@ -168,7 +168,11 @@ fn progress_is_a_bar_on_a_terminal_and_lines_elsewhere() {
     assert!(lines.contains(" frames in, ") && lines.contains(" fps"), "{lines}");
     assert!(!lines.contains('\u{1b}'), "no colors and no moves in a log: {lines}");
     let command = format!("{SLOMOD} {}", arguments.join(" "));
-    let Ok(run) = Command::new("script").args(["-qec", &command, "/dev/null"]).output() else {
+    let on_terminal = |kind: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).env("TERM", kind).output()
+    };
+    let (Ok(run), Ok(plain)) = (on_terminal("xterm"), on_terminal("dumb")) else {
         skip("no `script` of util-linux");
         return;
     };
@@ -178,6 +182,8 @@ fn progress_is_a_bar_on_a_terminal_and_lines_elsewhere() {
     for part in [" %  ", " frames, ", " fps  left "] {
         assert!(bar.contains(part), "no `{part}` in {shown:?}");
     }
+    let plain = String::from_utf8_lossy(&plain.stdout);
+    assert!(plain.contains(" frames in, "), "one that can show no bar: {plain:?}");
 }
 
 #[test]

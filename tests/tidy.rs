@@ -23,6 +23,14 @@ const STACK: &[&[&str]] = &[
 /// Lines a source file may have.
 const LINES_MAX: usize = 500;
 
+/// Lines a function of the program may have, and those that have more: each is one list of parts or cases.
+const FUNCTION_LINES_MAX: usize = 70;
+const LONG_FUNCTIONS: &[(&str, &str)] = &[
+    ("src/backend/cpu/tests.rs", "check_conv"),
+    ("src/media/write.rs", "create_with"),
+    ("src/pipeline/convert.rs", "run"),
+];
+
 /// Modules of `ops` with no kernel of their name: `warp.cu` holds the resize, `color.cu` the levels, and a tensor is no op.
 const OPS_WITHOUT_KERNEL: &[&str] = &["levels", "mod", "resize", "tensor"];
 
@@ -115,6 +123,48 @@ fn no_file_is_too_long() {
             path.display()
         );
     }
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut long = BTreeSet::new();
+    for path in files("src", "rs") {
+        let text = read(&path);
+        let mut begun: Option<(String, &str, usize)> = None;
+        for (number, line) in text.lines().enumerate() {
+            // As rustfmt writes them: a function ends with a brace below its first word.
+            let indent = &line[..line.len() - line.trim_start().len()];
+            if let Some((end, name, first)) = &begun {
+                if line == end {
+                    if number - first + 1 > FUNCTION_LINES_MAX {
+                        long.insert((module_path(&path), (*name).to_owned()));
+                    }
+                    begun = None;
+                }
+            } else if let Some(name) = function_name(line) {
+                begun = Some((format!("{indent}}}"), name, number));
+            }
+        }
+    }
+    let allowed = LONG_FUNCTIONS.iter().map(|(path, name)| (path.to_string(), name.to_string()));
+    assert_eq!(long, allowed.collect());
+}
+
+/// The name of the function whose first line this is; none where it ends there.
+fn function_name(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().peekable();
+    while words
+        .next_if(|it| it.starts_with("pub") || ["const", "async", "unsafe"].contains(it))
+        .is_some()
+    {}
+    (words.next()? == "fn" && !line.ends_with([';', '}'])).then_some(())?;
+    words.next()?.split(['(', '<']).next()
+}
+
+/// The path of a source below the project's folder.
+fn module_path(path: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Progress of a conversion: a bar on a terminal, a plain line now and then in a log.
 
-use std::io::IsTerminal;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,13 +22,14 @@ pub enum Display {
 }
 
 impl Display {
-    /// A bar where standard error is a terminal, else lines.
+    /// A bar where standard error is a terminal that can show one, else lines.
     #[must_use]
     pub fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
+        let target = ProgressDrawTarget::stderr();
+        if !std::io::stderr().is_terminal() || target.is_hidden() {
             return Self::Lines { last: None };
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, target);
         let template = "{msg:11} {wide_bar} {percent:>3} %  {prefix}  left {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

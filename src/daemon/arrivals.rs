@@ -177,7 +177,11 @@ impl Daemon {
                 let watch = &folders.list[folder].watch;
                 let settle = folders.times(watches, folder, Path::new("")).settle;
                 // Where a rename says that a clip is complete, nothing waits for the others.
-                let allowed = watch.ready == Ready::Rename || reads.allow(folder, settle, now);
+                // Nor before the first files of folders that come before it, or take turns with it.
+                let counts = |it: &usize| folders.list[*it].watch.priority >= watch.priority;
+                let others = (0..folders.list.len()).filter(counts);
+                let allowed =
+                    watch.ready == Ready::Rename || reads.allow_beside(others, settle, now);
                 allowed.then_some(watch.priority)
             };
             let Some((key, snapshot)) = self.settler.take_due_of(now, priority) else { break };

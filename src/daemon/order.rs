@@ -91,6 +91,18 @@ impl FirstReads {
             now >= end.map_or(latest, |end| (end + settle).min(latest))
         })
     }
+
+    /// The same of all `folders`, whose files come before those of the one that has `settle`, or take turns with them. They
+    /// are waited for no longer than it is itself, whatever their own times.
+    #[must_use]
+    pub fn allow_beside(
+        &self,
+        mut folders: impl Iterator<Item = usize>,
+        settle: Duration,
+        now: Instant,
+    ) -> bool {
+        folders.all(|folder| self.allow(folder, settle, now))
+    }
 }
 
 /// Looks into files, in the order in which they began. What they find is passed on in that order.
@@ -202,6 +214,10 @@ mod tests {
         reads.begin(0, at(60));
         reads.end(0, at(61));
         assert!(reads.allow(0, settle, at(61)), "only the first read counts");
+        reads.begin(1, at(60));
+        reads.end(1, at(62));
+        assert!(!reads.allow_beside([0, 1].into_iter(), settle, at(66)), "one is not due yet");
+        assert!(reads.allow_beside([0, 1, 2].into_iter(), settle, at(67)));
     }
 
     #[test]

@@ -157,6 +157,8 @@ fn hdr(path: &Path) -> (Vec<Value>, Vec<Value>) {
         };
         let mut found: Vec<Value> = all.into_iter().filter(hdr).collect();
         found.sort_by_key(|it| it["side_data_type"].to_string());
+        // FFmpeg 6.1 shows on frames what the container says as well.
+        found.dedup();
         found
     };
     (list(&probed["frames"][0]), list(&probed["streams"][0]))

@@ -156,12 +156,24 @@ fn hdr(path: &Path) -> (Vec<Value>, Vec<Value>) {
             kind.starts_with("Mastering") || kind.starts_with("Content light")
         };
         let mut found: Vec<Value> = all.into_iter().filter(hdr).collect();
+        found.iter_mut().for_each(whole_millionths);
         found.sort_by_key(|it| it["side_data_type"].to_string());
-        // FFmpeg 6.1 shows on frames what the container says as well.
+        // FFmpeg 6.1 shows on frames what the container says as well, with other denominators in mkv.
         found.dedup();
         found
     };
     (list(&probed["frames"][0]), list(&probed["streams"][0]))
+}
+
+/// Fractions as numbers of millionths.
+fn whole_millionths(side_data: &mut Value) {
+    for value in side_data.as_object_mut().unwrap().values_mut() {
+        let fraction = value.as_str().and_then(|text| text.split_once('/'));
+        if let Some((above, below)) = fraction {
+            let [above, below] = [above, below].map(|text| text.parse::<f64>().unwrap());
+            *value = (1e6 * above / below).round().into();
+        }
+    }
 }
 
 /// V14: PQ with the metadata of HDR10, and HLG.

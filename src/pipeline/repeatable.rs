@@ -1,8 +1,9 @@
 //! Whether another run makes the same frames, and what that takes.
 //!
 //! What was found out by trying: the network on a processor makes the same frames with the same vector instructions and
-//! number of threads, by which its work is divided; with others some samples are rounded otherwise. x264 and x265 encode otherwise with another number of threads, SVT-AV1 does not, and FFV1
-//! loses nothing anyway. What a decoder mends of a damaged clip depends on its threads.
+//! number of threads, by which its work is divided; with others some samples are rounded otherwise. x264 and x265 encode
+//! otherwise with another number of threads, SVT-AV1 does not, and FFV1 loses nothing anyway. What a decoder
+//! mends of a damaged clip depends on its threads.
 
 use crate::config::settings::{Codec, Profile, Settings};
 use crate::engine::EngineDescription;

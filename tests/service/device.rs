@@ -104,6 +104,19 @@ pub fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
     line(&Message::Opened(described(kind, name, fallback_reason)))
 }
 
+/// A worker in shell: `open` opens a device, every clip looks whole, and `work` works it.
+pub fn script(open: &str, work: &str) -> String {
+    let probed = line(&Message::Probed(Extent::Said));
+    format!(
+        "read -r request\n\
+         case $request in\n\
+         '{{\"open\"'*) {open} ;;\n\
+         '{{\"probe\"'*) echo '{probed}' ;;\n\
+         *) {work} ;;\n\
+         esac"
+    )
+}
+
 /// A daemon with this configuration and `script` in place of its workers.
 pub fn start(place: &Place, script: String) -> JoinHandle<Result<(), DaemonError>> {
     let command =
@@ -138,16 +151,11 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
         line(&Message::Engine(Box::new(EngineNow { description, memory })))
     };
     let (failed, wait) = (refused(), |name: &str| until(&place, name));
-    let script = format!(
-        "read -r request\n\
-         case $request in\n\
-         '{{\"open\"'*) echo '{}' ;;\n\
-         '{{\"probe\"'*) echo '{}' ;;\n\
+    let work = format!(
+        "case $request in\n\
          *processor*) echo '{}'; {}; echo '{failed}' ;;\n\
          *) echo '{}'; {}; echo '{}'; {}; echo '{failed}' ;;\n\
          esac",
-        opened("cuda", "NVIDIA H100", None),
-        line(&Message::Probed(Extent::Said)),
         engine("cpu", None),
         wait("three"),
         engine("cuda", Some(memory(1000))),
@@ -155,7 +163,8 @@ fn the_memory_of_a_device_is_told_as_it_is_while_a_clip_is_worked() {
         line(&Message::Memory(memory(3000))),
         wait("two"),
     );
-    let daemon = start(&place, script);
+    let open = format!("echo '{}'", opened("cuda", "NVIDIA H100", None));
+    let daemon = start(&place, script(&open, &work));
     let figure = |part: &str| {
         let text = ok(&place, "metrics", &[]);
         let name = format!("slomod_device_memory_bytes{{part=\"{part}\"}} ");
@@ -219,26 +228,25 @@ fn a_gpu_that_is_lost_in_a_clip_or_missed_after_a_reload_is_said_at_once() {
         let description = described(kind, name, reason);
         line(&Message::Engine(Box::new(EngineNow { description, memory: None })))
     };
-    let script = format!(
-        "read -r request\n\
-         case $request in\n\
-         '{{\"open\"'*'\"device\":\"cpu\"'*) echo '{}' ;;\n\
-         '{{\"open\"'*) if [ -e '{}' ]; then echo '{}'; else echo '{}'; fi ;;\n\
-         '{{\"probe\"'*) echo '{}' ;;\n\
-         *) echo '{}'; {}; echo '{}'; {}; echo '{}' ;;\n\
+    let open = format!(
+        "case $request in\n\
+         *'\"device\":\"cpu\"'*) echo '{}' ;;\n\
+         *) if [ -e '{}' ]; then echo '{}'; else echo '{}'; fi ;;\n\
          esac",
         opened("cpu", "a processor", None),
         place.path("gpu").display(),
         opened("cuda", "NVIDIA H100", None),
         opened("cpu", "a processor", Some(&format!("no driver{ON_THE_CPU}"))),
-        line(&Message::Probed(Extent::Said)),
+    );
+    let work = format!(
+        "echo '{}'; {}; echo '{}'; {}; echo '{}'",
         engine("cuda", "NVIDIA H100", None),
         until(&place, "one"),
         engine("cpu", "a processor", Some(&lost)),
         until(&place, "two"),
         refused(),
     );
-    let daemon = start(&place, script);
+    let daemon = start(&place, script(&open, &work));
     let status_line = || status(&place)["daemon"]["status"].as_str().unwrap().to_owned();
     place.wait("status", || status_line().ends_with("| cpu"));
     assert!(logged(Kind::DeviceFallback).is_empty(), "nothing else was asked for");

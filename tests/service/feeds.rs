@@ -16,10 +16,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use slomod::daemon::protocol::{Failure, Message};
 use slomod::error::{Consequence, ExitCode};
-use slomod::media::complete::Extent;
 use slomod::report::Status;
 
-use crate::device::{alone, end, line, opened, start};
+use crate::device::{alone, end, line, opened, script, start};
 use crate::ok;
 use crate::place::{PATIENCE, Place, schema, small};
 
@@ -309,18 +308,9 @@ fn a_hook_for_failed_jobs_gets_the_report_of_one() {
         message: "not what was written".into(),
         report: None,
     };
-    let script = format!(
-        "read -r request\n\
-         case $request in\n\
-         '{{\"open\"'*) echo '{}' ;;\n\
-         '{{\"probe\"'*) echo '{}' ;;\n\
-         *) echo '{}' ;;\n\
-         esac",
-        opened("cpu", "a processor", None),
-        line(&Message::Probed(Extent::Said)),
-        line(&Message::Failed(Box::new(unverified))),
-    );
-    let daemon = start(&place, script);
+    let open = format!("echo '{}'", opened("cpu", "a processor", None));
+    let work = format!("echo '{}'", line(&Message::Failed(Box::new(unverified))));
+    let daemon = start(&place, script(&open, &work));
     place.drop_clip(&small(&place, 0), "a.mp4");
     place.wait("hook", || heard.exists());
     end(daemon);

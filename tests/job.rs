@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slomod::config::file::{Watch, parse};
+use slomod::config::settings::Device;
 use slomod::daemon::digest::{file_sha256, text_sha256};
 use slomod::daemon::job::{Aftermath, Rules, Shop, now_ms, work};
 use slomod::daemon::journal::view::JobView;
@@ -194,6 +195,7 @@ fn a_clip_that_crashes_two_workers_is_refused_with_a_report() {
 #[test]
 fn a_worker_that_hangs_is_ended_and_its_job_tried_again() {
     let mut place = Place::new(&(write_result() + "kill -STOP $$"));
+    place.watch.settings.device = Device::Cpu;
     let limits = Limits { stall: Duration::from_millis(500), ..RULES.limits };
     place.shop.set_rules(Rules { limits, ..RULES });
     place.attempt();
@@ -205,6 +207,31 @@ fn a_worker_that_hangs_is_ended_and_its_job_tried_again() {
     assert_eq!((place.job().state.as_str(), place.job().attempt), ("done", 2));
 }
 
+/// W36. A GPU that hangs would have every clip of a queue refused, one after the other.
+#[test]
+fn a_device_that_hangs_is_waited_for_and_no_clip_is_blamed() {
+    let mut place = Place::new("read -r line; kill -STOP $$");
+    let limits = Limits { stall: Duration::from_millis(300), ..RULES.limits };
+    place.shop.set_rules(Rules { limits, ..RULES });
+    for _ in 0..3 {
+        assert!(matches!(place.attempt(), Aftermath::Pause(_)));
+        let job = place.job();
+        let found = (job.state.as_str(), job.error_code.as_deref());
+        assert_eq!(found, ("queued", Some("device_hung")));
+    }
+    let message = place.job().error_message.unwrap();
+    assert!(message.contains("its device does not open: no answer for 0.3 s"), "{message}");
+    // Where it opens, or its weights are at fault, the clip alone is left.
+    let engine = failing(Consequence::Stop, ExitCode::Config, "engine");
+    let script = format!("read -r line; case $line in *temporary*) kill -STOP $$;; esac\n{engine}");
+    place.shop_mut().command = worker(&script);
+    for state in ["queued", "refused"] {
+        place.attempt();
+        let job = place.job();
+        assert_eq!((job.state.as_str(), job.error_code.as_deref()), (state, Some("worker_hung")));
+    }
+}
+
 #[test]
 fn failures_are_answered_by_their_class() {
     use Consequence::{Reject, Retry, Stop};
@@ -212,6 +239,7 @@ fn failures_are_answered_by_their_class() {
         (Reject, ExitCode::DataError, "not_video", "refused", false),
         (Retry, ExitCode::IoError, "source_unreadable", "queued", false),
         (Retry, ExitCode::CannotCreate, "output_unwritable", "queued", true),
+        (Retry, ExitCode::Unavailable, "device_lost", "queued", true),
         (Stop, ExitCode::Config, "engine", "queued", true),
         (Retry, ExitCode::Software, "verification_failed", "queued", false),
         (Retry, ExitCode::TempFail, "source_changed", "cancelled", false),

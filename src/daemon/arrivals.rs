@@ -11,12 +11,13 @@ use crate::config::file::{Depth, Ready};
 use crate::daemon::DaemonError;
 use crate::daemon::errands::Place;
 use crate::daemon::events::Kind;
+use crate::daemon::filesystem;
 use crate::daemon::folder::Extent;
 use crate::daemon::hints::Hint;
 use crate::daemon::ignore;
 use crate::daemon::intake::{self, Checked, Content, Stillness, Subject, blocking};
 use crate::daemon::job::now_ms;
-use crate::daemon::journal::{CANCELLED_BY_REQUEST, NewJob};
+use crate::daemon::journal::NewJob;
 use crate::daemon::looks::Sight;
 use crate::daemon::run::{Daemon, Event, FileKey};
 use crate::daemon::scan::Scan;
@@ -335,14 +336,8 @@ impl Daemon {
             self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         let same = earlier.filter(|seen| {
-            let report_is_there = || report.is_some() && seen.report_path == report;
-            seen.sha256 == sha256
-                && seen.settings_sha256 == settings_sha256
-                && match seen.state.as_str() {
-                    "cancelled" => seen.error_code.as_deref() == Some(CANCELLED_BY_REQUEST),
-                    "done" => report_is_there(),
-                    _ => true,
-                }
+            let report_is_there = report.is_some() && seen.report_path == report;
+            seen.is_answer_to(&new, report_is_there, filesystem::keeps_inodes(&root))
         });
         match same {
             Some(seen) => {

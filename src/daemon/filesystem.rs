@@ -41,6 +41,10 @@ const NUMBERED_BY_DEVICE: [u32; 9] = [
     0x482B,
 ];
 
+/// File systems whose inode numbers need not be the same after a mount, or once Linux has forgotten the file: FAT and exFAT
+/// have none of their own, SMB and FUSE may have the server's or not.
+const INODES_MADE_UP: [u32; 6] = [0x4D44, 0x2011_BAB0, 0x6573_5546, SMB[0], SMB[1], SMB[2]];
+
 /// Where udev links every file system's own number to the device that it lies on.
 const BY_UUID: &str = "/dev/disk/by-uuid";
 
@@ -101,20 +105,39 @@ fn uuid(device: u64, by_uuid: &Path) -> Option<String> {
     })
 }
 
+/// All of a [`RootIdentity::lasting`] but the inode.
+fn file_system(lasting: &str) -> &str {
+    lasting.rsplit_once(':').map_or(lasting, |it| it.0)
+}
+
+/// Whether an inode number on the file system of this [`RootIdentity::lasting`] says that a file is the one that it was.
+#[must_use]
+pub fn keeps_inodes(lasting: &str) -> bool {
+    let kind = lasting.split(':').next().and_then(|it| u32::from_str_radix(it, 16).ok());
+    kind.is_none_or(|it| !INODES_MADE_UP.contains(&it))
+}
+
+/// Whether both [`RootIdentity::lasting`] are of one folder, as far as its file system tells.
+#[must_use]
+pub fn is_same_folder(one: &str, other: &str) -> bool {
+    one == other || (!keeps_inodes(one) && file_system(one) == file_system(other))
+}
+
 /// What lies at `folder` in place of the output folder that was `root` ([`RootIdentity::lasting`]), a sentence; `None`
 /// where it is that folder, or was removed from a file system that is still there. Network file systems need not keep
 /// inode numbers, so of those the file system alone counts.
 #[must_use]
 pub fn replaced(folder: &Path, root: &str) -> Option<String> {
-    let file_system = |it: &str| it.rsplit_once(':').map(|it| it.0.to_owned());
     let nearest = folder.ancestors().find(|it| fs::symlink_metadata(it).is_ok())?;
     let found = match root_identity(nearest) {
         Ok(found) => found.lasting,
         Err(error) => return Some(format!("{} cannot be read: {error}", nearest.display())),
     };
     let same_inode_counts = nearest == folder && network_name(nearest).is_none();
-    let same =
-        if same_inode_counts { found == root } else { file_system(&found) == file_system(root) };
+    let same = match same_inode_counts {
+        true => is_same_folder(&found, root),
+        false => file_system(&found) == file_system(root),
+    };
     (!same).then(|| format!("{} is {found} now and was {root}", nearest.display()))
 }
 
@@ -210,6 +233,27 @@ mod tests {
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(zero, &link).unwrap();
         assert_eq!(number(0x2011_bab0, 0x105, zero), "5E2A-77F0");
+    }
+
+    /// W16. Linux numbers the files of these kinds anew at every mount.
+    #[test]
+    fn where_inodes_do_not_last_the_file_system_tells_a_folder() {
+        for kind in ["4d44", "2011bab0", "65735546", "fe534d42"] {
+            assert!(is_same_folder(&format!("{kind}:5E2A:7"), &format!("{kind}:5E2A:9")), "{kind}");
+            assert!(
+                !is_same_folder(&format!("{kind}:5E2A:7"), &format!("{kind}:5E2B:7")),
+                "{kind}"
+            );
+        }
+        for kind in ["ef53", "6969", "58465342"] {
+            assert!(keeps_inodes(&format!("{kind}:5E2A:7")));
+            assert!(
+                !is_same_folder(&format!("{kind}:5E2A:7"), &format!("{kind}:5E2A:9")),
+                "{kind}"
+            );
+        }
+        assert!(!is_same_folder("4d44:5E2A:7", "2011bab0:5E2A:7"));
+        assert!(is_same_folder("ef53:1:2", "ef53:1:2") && keeps_inodes(""));
     }
 
     #[test]

@@ -14,11 +14,11 @@ use crate::daemon::known::is_whole;
 use crate::daemon::protocol::{Request, WirePath};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{self, Area};
-use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
+use crate::daemon::worker::{self, Ended, Limits};
 use crate::error::Consequence;
 use crate::media::complete::Extent;
 
-/// How long opening a container may take.
+/// How long opening a container may take at the most; less where a worker may be silent for less.
 const PROBE_TIME: Duration = Duration::from_secs(60);
 /// How long a probe may take to stop.
 const PROBE_STOP_TIME: Duration = Duration::from_secs(2);
@@ -110,7 +110,7 @@ pub async fn check(
         Err(error) => return Checked::Unreadable(error.to_string()),
     }
     if subject.look == Look::Inside
-        && let Some(found) = probe(&shop.command, &subject, stop).await
+        && let Some(found) = probe(&shop, &subject, stop).await
     {
         return found;
     }
@@ -122,13 +122,14 @@ pub async fn check(
 
 /// Opens its container; `None` where that works, and all of it is there.
 async fn probe(
-    command: &WorkerCommand,
+    shop: &Shop,
     subject: &Subject,
     stop: tokio::sync::watch::Receiver<bool>,
 ) -> Option<Checked> {
     let request = Request::Probe(WirePath::from(subject.path().as_path()));
-    let limits = Limits { stall: PROBE_TIME, stop: PROBE_STOP_TIME };
-    let ended = worker::run(command, &request, limits, stop, &mut |_| {}).await;
+    let stall = PROBE_TIME.min(shop.rules().limits.stall);
+    let limits = Limits { stall, stop: PROBE_STOP_TIME };
+    let ended = worker::run(&shop.command, &request, limits, stop, &mut |_| {}).await;
     Some(match ended {
         Ended::Probed(Extent::Unsaid) if subject.stillness == Stillness::Usual => Checked::Unsaid,
         Ended::Probed(_) => return None,
@@ -138,9 +139,9 @@ async fn probe(
         }
         Ended::Failed(failure) => Checked::Unreadable(failure.message),
         Ended::NotStarted(error) => Checked::Unreadable(error.to_string()),
-        Ended::Killed(why) => Checked::Unreadable(why),
-        // What brings a probe down will be tried again, and refused once it brought two workers down.
-        Ended::Crashed(why) => Checked::Doubtful(why),
+        // What brings a probe down is looked at again until the grace time is over, and becomes a job then: that is refused
+        // once it brought two workers down, and fails where the system kills each of them.
+        Ended::Crashed(why) | Ended::Killed(why) => Checked::Doubtful(why),
         Ended::Hung(after) => {
             Checked::Doubtful(format!("opening it took more than {} s", after.as_secs()))
         }

@@ -1,6 +1,5 @@
 //! One job from its claim to its end.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,11 +19,9 @@ use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
 use crate::daemon::refusal;
 use crate::daemon::service;
-use crate::daemon::snapshot::Snapshot;
+use crate::daemon::surroundings::{Lacks, WaitedFor};
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
-use crate::daemon::watch::leads_out;
-use crate::daemon::weights;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::pipeline::Task;
 use crate::pipeline::room;
@@ -35,8 +32,6 @@ use crate::report::Status;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim holds without news; for other machines, one day.
 pub const LEASE_MS: i64 = 60_000;
-/// Codes of clips that lack their end.
-const LOST_END: [&str; 4] = ["truncated", "truncated_mdat", "zero_tail", "moov_missing"];
 /// Why a job waits whose folder is not there, as the journal keeps it.
 pub const OFFLINE: &str = "offline";
 
@@ -53,6 +48,8 @@ pub struct Shop {
     pub errands: Errands,
     /// Which originals could not be moved lately.
     pub moves: Moves,
+    /// Which clips were found to lack their end.
+    pub lacks: Lacks,
     rules: Mutex<Rules>,
 }
 
@@ -82,7 +79,8 @@ impl Shop {
     pub fn new(journal: Journal, command: WorkerCommand, rules: Rules) -> Self {
         let (journal, rules) = (Mutex::new(journal), Mutex::new(rules));
         let (locks, errands) = (OutputLocks::default(), Errands::default());
-        Self { journal, command, locks, errands, moves: Moves::default(), rules }
+        let (moves, lacks) = (Moves::default(), Lacks::default());
+        Self { journal, command, locks, errands, moves, lacks, rules }
     }
 
     /// The rules as they are now.
@@ -197,11 +195,11 @@ impl Job {
         Ok(aftermath)
     }
 
-    fn source(&self) -> PathBuf {
+    pub(super) fn source(&self) -> PathBuf {
         self.watch.path.join(&self.claim.relative)
     }
 
-    fn task(&self) -> Task {
+    pub(super) fn task(&self) -> Task {
         let claim = &self.claim;
         let below = claim.relative.parent().unwrap_or(Path::new(""));
         let settings = self.watch.settings();
@@ -241,50 +239,6 @@ impl Job {
         Ok(publish::remove_attempts(&temporary).err().map(|error| error.to_string()))
     }
 
-    /// Where the source is not the file any more that was queued.
-    pub(super) fn source_trouble(&self) -> Result<Option<Aftermath>, DaemonError> {
-        let source = self.source();
-        if leads_out(&self.watch.path, &self.claim.relative) {
-            let message = "a folder on the way to the file is a link now";
-            return self.cancel("source_vanished", message).map(Some);
-        }
-        match Snapshot::take(&source) {
-            Ok(snapshot) if snapshot.same_content(&self.worked()) => Ok(None),
-            Ok(_) => self.cancel("source_changed", "the file was replaced or changed").map(Some),
-            Err(error) => self.missing(&error).map(Some),
-        }
-    }
-
-    /// The source cannot be looked at. Nothing is concluded from a file that is not there where its folder is not there
-    /// either, or is another than that in which the clip was queued: the empty place below a share that is not mounted.
-    fn missing(&self, error: &io::Error) -> Result<Aftermath, DaemonError> {
-        let identity = match filesystem::identify(&self.watch) {
-            Ok(identity) => identity.lasting,
-            Err(error) => {
-                let message = format!("the folder is offline: {error}");
-                return self.delay(OFFLINE, &message, Aftermath::Pause(message.clone()));
-            }
-        };
-        let queued_in = self.shop.journal().root_of(self.claim.job)?;
-        if let Some(root) = queued_in.filter(|it| !it.is_empty() && *it != identity) {
-            let message = "the folder is not the one in which this clip was queued; is it mounted?";
-            let until_ms = now_ms() + verdict::pause_ms(self.claim.delays);
-            let watch = &self.claim.watch;
-            self.shop.journal().postpone_root(watch, &root, until_ms, (OFFLINE, message))?;
-            // Clips of the folder that is there now are worked meanwhile.
-            return self.delay(OFFLINE, message, Aftermath::Next);
-        }
-        match error.kind() {
-            io::ErrorKind::NotFound => self.cancel("source_vanished", "the file was removed"),
-            _ => self.delay("source_unreadable", &error.to_string(), Aftermath::Next),
-        }
-    }
-
-    fn worked(&self) -> Snapshot {
-        let Claim { size_bytes, mtime_ns, inode, .. } = self.claim;
-        Snapshot { size_bytes, mtime_ns, ctime_ns: 0, inode }
-    }
-
     async fn run_worker(
         &self,
         task: &Task,
@@ -313,15 +267,8 @@ impl Job {
         }
     }
 
-    /// Whether what hangs is the folder, its output or its weights, and so not the clip's doing.
-    fn waits_for_its_folders(&self) -> bool {
-        let now = Instant::now();
-        let hangs = |folder| self.shop.errands.hangs_in(folder, now);
-        let weights = weights::file_of(&self.watch);
-        hangs(&self.watch.path) || hangs(&self.watch.output) || weights.is_some_and(hangs)
-    }
-
     async fn conclude(&self, task: &Task, ended: Ended) -> Attempt {
+        let waited_for = self.waited_for(&ended).await?;
         let verdict = match ended {
             Ended::Report(report) => return self.publish(task, *report).await,
             Ended::Failed(failure) => {
@@ -330,7 +277,7 @@ impl Job {
                 return self.pass(task, verdict, *failure).await;
             }
             Ended::Stopped => {
-                let (code, why) = match self.waits_for_its_folders() {
+                let (code, why) = match waited_for == WaitedFor::Folder {
                     true => ("no_answer", "it was set aside: its folder does not answer"),
                     false => ("stopped", "it was asked to stop"),
                 };
@@ -338,16 +285,21 @@ impl Job {
             }
             Ended::Crashed(why) => (verdict::on_crash(&self.claim), "worker_crashed", why),
             Ended::Killed(why) => (verdict::on_kill(&self.claim), "worker_killed", why),
-            Ended::Hung(after) if self.waits_for_its_folders() => {
-                let why = format!(
-                    "no progress for {} s: its folder does not answer",
-                    after.as_secs_f64()
-                );
-                (verdict::on_delay(&self.claim), "no_answer", why)
-            }
             Ended::Hung(after) => {
                 let why = format!("no progress for {} s", after.as_secs_f64());
-                (verdict::on_crash(&self.claim), "worker_hung", why)
+                let claim = &self.claim;
+                match waited_for {
+                    WaitedFor::Folder => {
+                        let why = format!("{why}: its folder does not answer");
+                        (verdict::on_delay(claim), "no_answer", why)
+                    }
+                    WaitedFor::Device(fault) => {
+                        let pause_ms = verdict::pause_ms(claim.delays);
+                        let why = format!("{why}, and its device does not open: {fault}");
+                        (Verdict::PauseFolder { pause_ms }, "device_hung", why)
+                    }
+                    WaitedFor::Nobody => (verdict::on_crash(claim), "worker_hung", why),
+                }
             }
             Ended::NotStarted(error) => (
                 verdict::on_delay(&self.claim),
@@ -375,17 +327,6 @@ impl Job {
             report: None,
         };
         self.pass(task, verdict, failure).await
-    }
-
-    /// What follows where the clip lacks its end, by the code of its failure: `None` where it is refused like any other.
-    pub(super) fn lost_end(&self, code: &str) -> Option<Verdict> {
-        if !LOST_END.contains(&code) {
-            return None;
-        }
-        // What cannot be looked at now is not waited for as a copy.
-        let changed_ns = Snapshot::take(&self.source()).ok()?.ctime_ns;
-        let grace_ms = i64::try_from(self.shop.rules().grace.as_millis()).unwrap_or(i64::MAX);
-        verdict::on_lost_end(&self.claim, now_ms() - changed_ns / 1_000_000, grace_ms)
     }
 
     /// Does what the verdict says.
@@ -447,7 +388,7 @@ impl Job {
         Ok(aftermath)
     }
 
-    fn delay(
+    pub(super) fn delay(
         &self,
         code: &str,
         message: &str,

@@ -14,6 +14,7 @@
 //!  ├ job      one job from claim to the end
 //!  │  ├ known    whether there is anything to do; refusal is what was refused before
 //!  │  ├ worker   the conversion, in a process of its own (they talk by protocol)
+//!  │  ├ surroundings whether its source is the one that was queued, and its folders answer
 //!  │  ├ verdict  what follows from an attempt that did not work; no_output writes the report
 //!  │  ├ hand_over the end of a job that went well
 //!  │  ├ publish  the only code that makes a final name visible
@@ -87,6 +88,7 @@ pub mod scan;
 pub mod service;
 pub mod settle;
 pub mod snapshot;
+mod surroundings;
 mod trouble;
 pub mod verdict;
 pub mod watch;

@@ -62,7 +62,9 @@ pub fn move_pending(shop: &Shop, watches: &[Watch], of: &str) -> Result<(), Jour
 fn is_there(shop: &Shop, watch: &Watch, claim: &Claim) -> Result<bool, JournalError> {
     let queued_in = shop.journal().root_of(claim.job)?.filter(|it| !it.is_empty());
     let identity = filesystem::identify(watch);
-    Ok(identity.is_ok_and(|it| queued_in.is_none_or(|queued_in| queued_in == it.lasting)))
+    let is_it =
+        |it: &str| queued_in.is_none_or(|queued_in| filesystem::is_same_folder(&queued_in, it));
+    Ok(identity.is_ok_and(|it| is_it(&it.lasting)))
 }
 
 /// A folder of the watched one, where everybody may put things, on the way to the source or to where it is moved that is
@@ -73,6 +75,14 @@ fn link_on_the_way(watch: &Watch, claim: &Claim, folder: &Path) -> Option<PathBu
     }
     let trash = folder.strip_prefix(&watch.path).ok()?;
     leads_out(&watch.path, &trash.join("any")).then(|| folder.to_owned())
+}
+
+/// Whether the file looks as it did when it was worked, as far as its file system tells.
+fn is_worked(now: &Snapshot, worked: &Snapshot, source: &Path) -> bool {
+    let keeps = || filesystem::root_identity(source.parent()?).ok().map(|it| it.lasting);
+    now.same_content(worked)
+        || (now.same_size_and_time(worked)
+            && keeps().is_some_and(|it| !filesystem::keeps_inodes(&it)))
 }
 
 fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<(), JournalError> {
@@ -101,9 +111,11 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
             shop.journal().original_moved(claim.job)
         }
         Err(error) => not_moved(&error.to_string()),
-        // Of something else that is mounted there just now.
-        Ok(now) if !now.same_content(&worked) && !is_there(shop, watch, claim)? => Ok(()),
-        Ok(now) if !now.same_content(&worked) => {
+        Ok(now) if !is_worked(&now, &worked, &source) => {
+            // Of something else that is mounted there just now, nothing is said.
+            if !is_there(shop, watch, claim)? {
+                return Ok(());
+            }
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
             shop.journal().original_kept(claim.job)
         }

@@ -51,4 +51,11 @@ impl Snapshot {
         (self.size_bytes, self.mtime_ns, self.inode)
             == (other.size_bytes, other.mtime_ns, other.inode)
     }
+
+    /// The same without the inode, which a file does not keep where it is copied back with its times, and on some file
+    /// systems not even over a mount. Only where the content is compared as well.
+    #[must_use]
+    pub fn same_size_and_time(&self, other: &Self) -> bool {
+        (self.size_bytes, self.mtime_ns) == (other.size_bytes, other.mtime_ns)
+    }
 }

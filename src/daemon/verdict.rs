@@ -1,5 +1,7 @@
 //! What follows from an attempt that did not work. Pure, so that every rule is tested.
 
+use std::time::Duration;
+
 use crate::daemon::journal::{Claim, Count, LONGEST_WAIT_MS};
 use crate::daemon::protocol::Failure;
 use crate::error::{Consequence, ExitCode};
@@ -74,14 +76,12 @@ pub fn on_kill(claim: &Claim) -> Verdict {
     }
 }
 
-/// A clip that lacks its end, and was last changed `still_ms` ago, may be a copy that stalled: it waits until nothing
-/// changed for `grace_ms`. `None` where it is not waited for any more. Where clocks differ, it waits once.
+/// A clip that lacks its end may be a copy that stalled: it waits until the grace time, of which this is left, is over.
+/// `None` where it is not waited for any more.
 #[must_use]
-pub fn on_lost_end(claim: &Claim, still_ms: i64, grace_ms: i64) -> Option<Verdict> {
-    let left_ms = grace_ms - still_ms.max(0);
-    let is_odd = still_ms < 0 && claim.delays > 0;
-    let pause_ms = left_ms.min(LONGEST_PAUSE_MS);
-    (pause_ms > 0 && !is_odd).then_some(Verdict::Again { count: Count::Delay, pause_ms })
+pub fn on_lost_end(left: Duration) -> Option<Verdict> {
+    let pause_ms = i64::try_from(left.as_millis()).unwrap_or(i64::MAX).min(LONGEST_PAUSE_MS);
+    (pause_ms > 0).then_some(Verdict::Again { count: Count::Delay, pause_ms })
 }
 
 /// The worker said why it failed.
@@ -140,19 +140,15 @@ mod tests {
     /// W06.
     #[test]
     fn a_clip_without_its_end_is_waited_for_until_the_grace_time_is_over() {
-        let pause = |delays, still_ms| match on_lost_end(&claim(0, 0, delays), still_ms, 600_000) {
+        let pause = |left| match on_lost_end(left) {
             Some(Verdict::Again { count: Count::Delay, pause_ms }) => Some(pause_ms),
             None => None,
             other => panic!("{other:?}"),
         };
-        assert_eq!(pause(0, 60_000), Some(540_000));
-        assert_eq!(pause(7, 599_999), Some(1));
-        assert_eq!(pause(0, 600_000), None);
-        // The clock of the share is ahead.
-        assert_eq!(pause(0, -5_000), Some(600_000));
-        assert_eq!(pause(1, -5_000), None);
-        let long = on_lost_end(&claim(0, 0, 0), 0, i64::MAX);
-        assert_eq!(long, Some(Verdict::Again { count: Count::Delay, pause_ms: LONGEST_PAUSE_MS }));
+        assert_eq!(pause(Duration::from_secs(540)), Some(540_000));
+        assert_eq!(pause(Duration::from_millis(1)), Some(1));
+        assert_eq!(pause(Duration::ZERO), None);
+        assert_eq!(pause(Duration::MAX), Some(LONGEST_PAUSE_MS));
     }
 
     #[test]

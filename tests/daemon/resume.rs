@@ -2,7 +2,9 @@
 
 use slomod::report::{Report, Status};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::place::*;
 use crate::shim::{Action, Faults, OPEN_WRITE, Rule, WORKER, terminate_at_work};
@@ -108,6 +110,24 @@ fn sigkill_in_a_long_clip_loses_one_segment_at_the_most() {
     let behind: Vec<u64> = report.timing.resumed.iter().map(|it| it.segments).collect();
     assert_eq!(behind, [1, 3], "nothing that was finished is made again");
     assert_eq!(report.output.unwrap().sha256, undisturbed(), "byte for byte");
+}
+
+/// W32. On a card of FAT, and on some shares, files have other inodes after every mount.
+#[test]
+fn segments_of_a_clip_that_has_another_inode_after_a_restart_are_taken_up() {
+    let (mut place, _) = at_work(1);
+    place.kill();
+    let clip = place.path("in/long.mp4");
+    let inode = |path: &PathBuf| fs::metadata(path).unwrap().ino();
+    let before = inode(&clip);
+    let status = Command::new("cp").arg("-p").args([&clip, &place.path("copy")]).status();
+    assert!(status.unwrap().success());
+    fs::rename(place.path("copy"), &clip).unwrap();
+    assert_ne!(inode(&clip), before);
+    let report = finish(&mut place);
+    let behind: Vec<u64> = report.timing.resumed.iter().map(|it| it.segments).collect();
+    assert_eq!(behind, [1], "{}", place.log());
+    assert!(!place.log().contains("source_changed"), "{}", place.log());
 }
 
 #[test]

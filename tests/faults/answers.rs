@@ -7,9 +7,11 @@ use crate::shim::{
     Action, BOTH, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WATCH, WORKER, WRITE,
 };
 use crate::{start, status_line};
+use rustix::process::Signal;
 use slomod::report::Status;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// As the daemon logs it.
 const HUNG: &str = "does not answer since";
@@ -217,6 +219,31 @@ fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
     assert!(!place.log().contains("worker_hung"), "{}", place.log());
     assert_eq!(place.terminate().code(), Some(0));
     ledger.check_end(&place);
+    check_share(&place, 1);
+}
+
+/// W36. The same where the daemon itself stood still just before its worker's time is over, so that it does not know yet
+/// that the output hangs: it asks before it blames the clip.
+#[test]
+fn w36_a_daemon_that_stood_still_asks_the_folders_before_it_blames_a_clip() {
+    let (mut place, faults) = with_share("stall_timeout = \"9s\"");
+    drop_into_share(&place, &large(&place, 0), "long.mp4");
+    faults.hold(&Rule::new(WRITE, "/share-out/", Action::Hold).by(WORKER).once(3));
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    // Four seconds of work are nothing to a worker; then nobody looks until its nine are over.
+    std::thread::sleep(Duration::from_secs(4));
+    place.signal(Signal::STOP);
+    hang(&faults, "/share-out");
+    std::thread::sleep(Duration::from_secs(6));
+    place.signal(Signal::CONT);
+    let judged = || place.log().contains("no progress for") || place.log().contains("set aside");
+    place.wait("a verdict", judged);
+    assert!(!place.log().contains("no progress for 9 s; again"), "{}", place.log());
+    faults.clear();
+    faults.let_go();
+    wait_done(&place, "long.mp4");
+    assert_eq!(place.terminate().code(), Some(0));
     check_share(&place, 1);
 }
 

@@ -6,6 +6,8 @@ use crate::shim::{Action, ENOSPC, GROWING, Rule, start_at_work};
 use crate::workers::worker;
 use crate::{faulty, start, wait_tidy};
 use rustix::process::{Signal, kill_process};
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 /// W12. The wall clock is set back and forth by an hour: files settle, also one that is about to, and a job that waits for
@@ -53,6 +55,37 @@ fn w12_a_start_with_a_clock_behind_the_journal_goes_on() {
     place.wait_ended(1);
     wait_tidy(&place);
     ledger.check_end(&place);
+}
+
+/// W06, W12. A Flash video that lacks its half, which shows at work: neither a clock that is set ahead nor a restart ends
+/// the time that it is waited for, and once its writer has finished, it is done.
+#[test]
+fn w12_a_step_of_the_clock_does_not_end_the_grace_time_of_a_half_copy() {
+    let (mut place, faults) = faulty("unsized_settle = \"300ms\"", "");
+    let whole = place.path("whole.flv");
+    let status = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(large(&place, 0))
+        .args(["-c", "copy"])
+        .arg(&whole)
+        .status();
+    assert!(status.unwrap().success());
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(place.path("in/half.flv"), &bytes[..bytes.len() / 2]).unwrap();
+    start(&mut place, &faults);
+    let tries = || place.jobs().first().map_or(0, |it| it.attempt);
+    let lacks_its_end =
+        || place.jobs().iter().any(|it| it.error_code.as_deref() == Some("truncated"));
+    place.wait("the lack at work", lacks_its_end);
+    let before = tries();
+    faults.set_clock(3600);
+    place.wait("another try", || tries() > before && place.states() != ["running"]);
+    assert_eq!(place.states(), ["queued"], "{}", place.log());
+    fs::write(place.path("in/half.flv"), bytes).unwrap();
+    place.wait_ended(2);
+    let mut states = place.states();
+    states.sort();
+    assert_eq!(states, ["cancelled", "done"], "{}", place.log());
 }
 
 /// Daemon and worker stand still for longer than a worker may be silent (a frozen service): neither worker nor clip is

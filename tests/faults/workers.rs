@@ -92,6 +92,31 @@ fn w35_a_clip_that_crashes_the_probe_is_refused_after_the_grace_time() {
     ledger.check_end(&place);
 }
 
+/// W36. Two clips that hang already the probe, which takes both places of those who look into files: each is given up after
+/// the time that a worker may be silent, and the good one behind them is done.
+#[test]
+fn w36_clips_that_hang_the_probe_hold_up_no_other_and_are_refused() {
+    let (mut place, faults) = faulty("grace = \"1s\"\nstall_timeout = \"3s\"", "");
+    let mut ledger = Ledger::default();
+    faults.set(0, &Rule::new(OPEN_READ, "/in/hang", Action::Hang).by(WORKER));
+    for (number, name) in ["hang1.mp4", "hang2.mp4"].into_iter().enumerate() {
+        let poison = small(&place, 30 * number as u32);
+        ledger.dropped(name, &poison, 0);
+        place.drop_clip(&poison, name);
+    }
+    start(&mut place, &faults);
+    place.wait("hanging probes", || faults.fired(0) >= 2);
+    let good = small(&place, 90);
+    ledger.dropped("good.mp4", &good, 12);
+    place.drop_clip(&good, "good.mp4");
+    place.wait_ended(3);
+    refused_after_two_attempts(&place, "/hang1.mp4", "worker_hung");
+    refused_after_two_attempts(&place, "/hang2.mp4", "worker_hung");
+    assert!(place.log().contains("opening it took more than 3 s"), "{}", place.log());
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
 /// W35, W36. A source of which a reading in mid clip never returns: the worker is found by its lack of progress and killed;
 /// twice, and the clip is refused. The next is done.
 #[test]

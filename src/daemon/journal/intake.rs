@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Journal, Outcome};
+use super::{CANCELLED_BY_REQUEST, Journal, Outcome};
 use crate::daemon::snapshot::Snapshot;
 
 /// Holds for a job that waits for the file at `?1`, `?2`.
@@ -43,6 +43,30 @@ pub struct Seen {
     pub settings_sha256: String,
     /// Its report, once there is one.
     pub report_path: Option<std::path::PathBuf>,
+    /// Size in bytes and modification time of the file then.
+    pub size_and_time: (u64, i64),
+}
+
+impl Seen {
+    /// Whether `new`, which looks like another file than before, asks for nothing that its job did not do. The work of a
+    /// done job is asked for again where its report is gone, but not where only the file's inode is another and says nothing
+    /// (`keeps_inodes`): nobody put the file there again.
+    #[must_use]
+    pub fn is_answer_to(
+        &self,
+        new: &NewJob<'_>,
+        report_is_there: bool,
+        keeps_inodes: bool,
+    ) -> bool {
+        let now = (new.snapshot.size_bytes, new.snapshot.mtime_ns);
+        self.sha256 == new.sha256
+            && self.settings_sha256 == new.settings_sha256
+            && match self.state.as_str() {
+                "cancelled" => self.error_code.as_deref() == Some(CANCELLED_BY_REQUEST),
+                "done" => report_is_there || (!keeps_inodes && self.size_and_time == now),
+                _ => true,
+            }
+    }
 }
 
 impl Journal {
@@ -72,7 +96,8 @@ impl Journal {
     pub fn seen(&self, watch: &str, relative: &Path) -> Outcome<Option<Seen>> {
         self.sql(|it| {
             it.query_row(
-                "SELECT jobs.id, state, sha256, settings_sha256, report_path, error_code
+                "SELECT jobs.id, state, sha256, settings_sha256, report_path, error_code, files.size_bytes,
+                        files.mtime_ns
                  FROM files JOIN jobs ON jobs.id = files.job
                  WHERE files.watch = ?1 AND files.relative_path = ?2",
                 params![watch, relative.as_os_str().as_bytes()],
@@ -84,6 +109,7 @@ impl Journal {
                         settings_sha256: row.get(3)?,
                         report_path: super::view::path_column(row, 4)?,
                         error_code: row.get(5)?,
+                        size_and_time: (row.get::<_, i64>(6)?.cast_unsigned(), row.get(7)?),
                     })
                 },
             )
@@ -174,6 +200,37 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// W29. Linux makes inodes up for files of FAT: none is the same after a mount.
+    #[test]
+    fn a_done_file_is_worked_again_only_where_somebody_put_it_there_again() {
+        let snapshot = Snapshot { size_bytes: 9, mtime_ns: 8, ctime_ns: 7, inode: 6 };
+        let relative = Path::new("a.mp4");
+        let (watch, settings) = ("/in", "{}");
+        let again =
+            NewJob { watch, relative, snapshot, sha256: "h", settings, settings_sha256: "s" };
+        let seen = |state: &str, code: Option<&str>| Seen {
+            job: 1,
+            state: state.into(),
+            error_code: code.map(Into::into),
+            sha256: "h".into(),
+            settings_sha256: "s".into(),
+            report_path: None,
+            size_and_time: (9, 8),
+        };
+        let done = seen("done", None);
+        assert!(done.is_answer_to(&again, true, true) && done.is_answer_to(&again, false, false));
+        assert!(!done.is_answer_to(&again, false, true), "copied there again, with its times");
+        let touched = NewJob { snapshot: Snapshot { mtime_ns: 9, ..snapshot }, ..again.clone() };
+        assert!(
+            !done.is_answer_to(&touched, false, false) && done.is_answer_to(&touched, true, false)
+        );
+        assert!(!done.is_answer_to(&NewJob { sha256: "i", ..again.clone() }, true, false));
+        assert!(!done.is_answer_to(&NewJob { settings_sha256: "t", ..again.clone() }, true, false));
+        assert!(seen("refused", None).is_answer_to(&again, false, true));
+        assert!(!seen("cancelled", Some("source_vanished")).is_answer_to(&again, true, false));
+        assert!(seen("cancelled", Some(CANCELLED_BY_REQUEST)).is_answer_to(&again, false, true));
+    }
 
     /// W29. It is asked for every new job, beside a backlog of very many.
     #[test]

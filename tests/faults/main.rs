@@ -9,6 +9,7 @@ mod elsewhere;
 mod kills;
 mod ledger;
 mod mounts;
+mod moves;
 #[allow(dead_code, reason = "other tests use what these do not")]
 #[path = "../daemon/place.rs"]
 mod place;

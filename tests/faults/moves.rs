@@ -1,0 +1,109 @@
+//! Originals that are moved after their job: the daemon dies at each step, or the folder may not be written to.
+
+use crate::place::{Place, skip, small};
+use crate::shim::{Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, Rule, UNLINK};
+use crate::{faulty, is_tidy, start, wait_tidy};
+use slomod::daemon::digest::file_sha256;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A clip `a.mp4` in a folder whose originals go to `originals` of it, and its hash.
+fn moving(originals: impl Fn(&Place) -> PathBuf) -> (Place, Faults, PathBuf, String) {
+    let (place, faults) = faulty("", "on_success = \"move\"");
+    let originals = originals(&place);
+    let mut config = fs::File::options().append(true).open(place.path("slomod.toml")).unwrap();
+    writeln!(config, "originals = {originals:?}").unwrap();
+    let clip = small(&place, 0);
+    place.drop_clip(&clip, "a.mp4");
+    (place, faults, originals, file_sha256(&clip).unwrap())
+}
+
+/// The files with that content, whole, in the watched folder and among the originals.
+fn copies(place: &Place, originals: &Path, hash: &str) -> Vec<PathBuf> {
+    let folders = [place.path("in"), originals.to_owned()];
+    let files = folders.iter().filter_map(|it| fs::read_dir(it).ok()).flatten().flatten();
+    let files = files.map(|it| it.path()).filter(|it| it.is_file());
+    files.filter(|it| file_sha256(it).unwrap() == hash).collect()
+}
+
+/// One job, one output, and the original in one place: there, with nothing beside it.
+fn check_moved(place: &Place, originals: &Path, hash: &str) {
+    assert_eq!(place.states(), ["done"], "{}", place.log());
+    assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"], "{}", place.log());
+    assert_eq!(copies(place, originals, hash), [originals.join("a.mp4")], "{}", place.log());
+    let beside = fs::read_dir(originals).unwrap().count();
+    assert_eq!(beside, 1, "{}", place.log());
+}
+
+/// The daemon dies before its n-th call that meets `rule`, for every n of a job. How many there are.
+fn killed_at_each(rule: &Rule, originals: impl Fn(&Place) -> PathBuf) -> u64 {
+    for number in 1.. {
+        let (mut place, faults, originals, hash) = moving(&originals);
+        faults.set(0, &rule.clone().once(number));
+        start(&mut place, &faults);
+        let is_moved = || copies(&place, &originals, &hash) == [originals.join("a.mp4")];
+        place.wait("move or death", || {
+            faults.fired(0) > 0 || place.all_ended(1) && is_moved() && is_tidy(&place)
+        });
+        let died = faults.fired(0) > 0;
+        if died {
+            place.wait_end();
+            assert!(!copies(&place, &originals, &hash).is_empty(), "{}", place.log());
+            place.start();
+            place.wait_ended(1);
+        }
+        let is_moved = || copies(&place, &originals, &hash) == [originals.join("a.mp4")];
+        place.wait("move", is_moved);
+        wait_tidy(&place);
+        check_moved(&place, &originals, &hash);
+        if !died {
+            return number - 1;
+        }
+    }
+    unreachable!("a job that meets no fault ends this")
+}
+
+/// W32. Each step in the folder of the originals, on the file system of the clips and on another, and the removal there.
+#[test]
+fn w32_killed_before_each_step_of_a_move_there_is_one_job_and_one_original() {
+    let steps = |path: &str| Rule::new(GROWING | UNLINK | OPEN_READ, path, Action::Kill).by(DAEMON);
+    let near = killed_at_each(&steps("/originals"), |place| place.path("originals"));
+    println!("{near} steps on one file system");
+    assert!(near >= 2, "{near}");
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        skip("no /dev/shm");
+        return;
+    };
+    let numbers = std::cell::Cell::new(0);
+    let far = |_: &Place| {
+        numbers.set(numbers.get() + 1);
+        elsewhere.path().join(format!("{}/originals", numbers.get()))
+    };
+    let copied = killed_at_each(&steps("/originals"), far);
+    let removal = Rule::new(UNLINK, "/in/", Action::Kill).by(DAEMON);
+    let removed = killed_at_each(&removal, far);
+    println!("{copied} steps on another file system, {removed} removals");
+    assert!(copied >= 5 && removed >= 1, "{copied}, {removed}");
+}
+
+/// W23. A folder of originals that may not be written to: the job is done all the same, the original stays, a restart
+/// makes no second job of it, and it is moved once that is possible.
+#[test]
+fn w23_an_original_that_cannot_be_moved_is_no_second_job_and_is_moved_later() {
+    let (mut place, faults, originals, hash) = moving(|place| place.path("originals"));
+    faults.set(0, &Rule::new(GROWING, "/originals", Action::Fail(EACCES)));
+    start(&mut place, &faults);
+    place.wait_ended(1);
+    place.wait("word of it", || place.log().contains("original not moved"));
+    assert_eq!(copies(&place, &originals, &hash), [place.path("in/a.mp4")]);
+    assert_eq!(place.terminate().code(), Some(0));
+    start(&mut place, &faults);
+    place.wait("word of it", || place.log().matches("original not moved").count() >= 2);
+    assert_eq!(place.states(), ["done"], "{}", place.log());
+    assert_eq!(copies(&place, &originals, &hash), [place.path("in/a.mp4")]);
+    faults.clear();
+    place.wait("move", || originals.join("a.mp4").is_file());
+    wait_tidy(&place);
+    check_moved(&place, &originals, &hash);
+}

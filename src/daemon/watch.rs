@@ -149,8 +149,8 @@ pub struct ScanProblems {
     pub first: Option<String>,
 }
 
-/// Reads `below` in the area (all of it where `below` is empty) and hands the candidates out in pages, so that a million
-/// names do not sit in memory. `enter` is called with each directory before it is read, and `visit` with each path before
+/// Reads `below` in the area (all of it where `below` is empty) and hands the candidates out in pages, so that the
+/// loop goes on between them. `enter` is called with each directory before it is read, and `visit` with each path before
 /// the file system is asked for it.
 ///
 /// # Errors

@@ -158,7 +158,9 @@ impl Ledger {
         for (name, hash) in &self.sources {
             let has_output = outputs.contains_key(hash);
             let expected = self.frames.get(hash).is_some_and(|it| *it > 0);
-            assert_eq!(has_output, expected, "{name}\n{}", context());
+            let of_it = jobs.iter().filter(|it| it.sha256 == *hash);
+            let ends: Vec<_> = of_it.map(|it| (it.job, &it.state, &it.error_message)).collect();
+            assert_eq!(has_output, expected, "{name} {ends:?}\n{}", context());
         }
     }
 }

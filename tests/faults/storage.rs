@@ -143,7 +143,7 @@ fn w24_a_source_that_fails_for_a_while_is_done_afterwards() {
 /// so, and everything is done once there is space (by a restart, as the unit does it).
 #[test]
 fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
-    let mut ends = 0;
+    let (mut ends, mut met) = (0, 0);
     for number in [1, 2, 4, 8, 14, 20, 26, 32, 38] {
         let (mut place, faults) = faulty("", "");
         let mut ledger = Ledger::default();
@@ -163,6 +163,7 @@ fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
             }
         }
         ledger.check_visible(&place);
+        met += u64::from(faults.fired(0) > 0);
         faults.clear();
         // It may have ended already, or be about to.
         let codes = wait_ended_with_restarts(&mut place, 1);
@@ -172,5 +173,6 @@ fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
         assert_eq!(place.states(), ["done"], "{}", place.log());
         ledger.check_end(&place);
     }
-    println!("{ends} daemons ended for want of a journal");
+    println!("{met} met a full disk, {ends} daemons ended for want of a journal");
+    assert!(met >= 7 && ends >= 3, "{met}, {ends}");
 }

@@ -1,12 +1,13 @@
 //! Clips that open though a part of them is not there (yet).
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use slomod::media::complete::{self, Extent};
 use slomod::media::{self, MediaError};
 
-use crate::{ffmpeg, workshop};
+use crate::{ffmpeg, skip, workshop};
 
 const PICTURES: &str = "-f lavfi -i testsrc2=s=320x240:r=30:d=4 -c:v libx264 -preset ultrafast";
 
@@ -101,6 +102,48 @@ fn a_faststart_clip_without_its_end_is_incomplete() {
     fs::write(&path, &filled).unwrap();
     assert_doubted(&path, "zero_tail");
     fs::write(&path, &bytes).unwrap();
+    assert_eq!(told(&path), Ok(Extent::Said));
+}
+
+/// W01, W04. Boxes of more than 4 GB say their size in 64 bits: the samples of a camera's long clip, in which a part may be
+/// missing like in any other, and space that was left free before an index.
+#[test]
+fn sizes_of_64_bits_are_read() {
+    let Some(dir) = workshop() else { return };
+    let path = ffmpeg(dir.path(), &format!("{PICTURES} -movflags +faststart in.mp4"));
+    let mut bytes = fs::read(&path).unwrap();
+    // FFmpeg leaves room for the longer header.
+    let at = bytes.windows(8).position(|it| it == b"\0\0\0\x08free").unwrap();
+    assert_eq!(&bytes[at + 12..at + 16], b"mdat");
+    let short = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap());
+    bytes[at..at + 8].copy_from_slice(b"\0\0\0\x01mdat");
+    bytes[at + 8..at + 16].copy_from_slice(&(u64::from(short) + 8).to_be_bytes());
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(told(&path), Ok(Extent::Said));
+    let here = bytes.len() * 6 / 10;
+    fs::write(&path, &bytes[..here]).unwrap();
+    assert_doubted(&path, "truncated_mdat");
+    let mut filled = bytes.clone();
+    filled[here..].fill(0);
+    fs::write(&path, &filled).unwrap();
+    assert_doubted(&path, "zero_tail");
+
+    // Five gigabytes, of which nothing lies on the disk.
+    let path = ffmpeg(dir.path(), &format!("{PICTURES} late.mp4"));
+    let bytes = fs::read(&path).unwrap();
+    let index = bytes.windows(4).rposition(|it| it == b"moov").unwrap() - 4;
+    let (samples, index) = bytes.split_at(index);
+    let space = 5_u64 << 30;
+    let header = [&b"\0\0\0\x01free"[..], &space.to_be_bytes()].concat();
+    fs::write(&path, [samples, &header].concat()).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let end = samples.len() as u64 + space;
+    if file.set_len(end).is_err() {
+        skip("no file may be of five gigabytes here");
+        return;
+    }
+    assert!(media::probe(&path).is_err(), "without its index");
+    file.write_all_at(index, end).unwrap();
     assert_eq!(told(&path), Ok(Extent::Said));
 }
 

@@ -83,7 +83,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
     let mut warnings = notices(&facts);
     let Facts { task, engine, tally, .. } = facts;
     let interpolation = report::Interpolation {
-        factor: task.settings.factor,
+        factor: facts.plan.factor(),
         speed: 1.0 / real(facts.plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,

@@ -314,7 +314,7 @@ pub struct Stream {
 /// What was done between the frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interpolation {
-    /// New frames for each old one, where uniform.
+    /// Output frames for each source frame; absent where they lie on a grid of their own rate.
     pub factor: Option<u32>,
     /// Source seconds a second of output shows.
     pub speed: f64,

@@ -10,7 +10,8 @@ mod schema;
 use std::path::PathBuf;
 
 use num_rational::Ratio;
-use slomod::config::settings::{Mode, Settings};
+use slomod::config::settings::{Encoding, Mode, Settings};
+use slomod::pipeline::page::page;
 
 use clips::{Place, run, slow};
 
@@ -41,4 +42,25 @@ fn the_factor_is_what_was_made_of_each_frame_where_that_is_uniform() {
         let said = (report.interpolation.unwrap().factor, report.settings.factor);
         assert_eq!(said, (expected, factor), "{mode:?} {factor:?} {fps:?} {speed:?}");
     }
+}
+
+/// Where no frame can be held out, what the encoder does is measured even so.
+#[test]
+fn the_encoder_is_measured_where_nothing_is_held_out() {
+    let place = Place::new();
+    let still = place.clip("still.mkv", &["-f", "lavfi", "-i", "color=s=96x64:r=25:d=0.2"]);
+    for source in [moving(&place, 2), still] {
+        let settings =
+            Settings { encoding: Encoding::default(), quality_samples: 200, ..slow(2) };
+        let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+        let page = page(&report, None).unwrap();
+        let quality = report.quality.unwrap();
+        assert_eq!((quality.holdout.samples, quality.holdout.candidates), (0, 0));
+        assert_eq!((quality.holdout.network.ssim_y, quality.holdout.worst_pts_s), (None, None));
+        assert!(quality.encode.unwrap().frames > 0);
+        assert!(page.contains("the encoder alone") && !page.contains("blending both neighbors"));
+    }
+    let settings = Settings { quality_samples: 0, ..slow(2) };
+    let unasked = run(&place.task(&moving(&place, 3), "out.mkv", settings)).unwrap();
+    assert_eq!(unasked.quality, None);
 }

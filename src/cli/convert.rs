@@ -333,7 +333,7 @@ pub(super) fn say_done(report: &Report, published: &Published) {
         made.fps,
         report.timing.end_to_end_fps.unwrap_or_default(),
     );
-    if let Some(quality) = &report.quality {
+    if let Some(quality) = report.quality.as_ref().filter(|it| it.holdout.samples > 0) {
         let number =
             |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
         let holdout = &quality.holdout;

@@ -24,11 +24,18 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
     }
 }
 
-/// The report's form of all scores; `encode` is how many real frames were compared after the encoder, and how.
+/// The report's form of all scores; `encode` is how many real frames were compared after the encoder, and how. `None`
+/// where neither was measured; one that was stands without the other.
 #[must_use]
-pub fn quality(scores: &HoldoutScores, encode: Option<(u64, Pooled)>) -> Quality {
+pub fn quality(
+    scores: Option<&HoldoutScores>,
+    candidates: u64,
+    encode: Option<(u64, Pooled)>,
+) -> Option<Quality> {
     let encode = encode.map(|(frames, pooled)| Encode { frames, scores: scores_report(&pooled) });
-    Quality { holdout: holdout_report(scores), encode }
+    let nothing = HoldoutScores { candidates, ..HoldoutScores::default() };
+    (scores.is_some() || encode.is_some())
+        .then(|| Quality { holdout: holdout_report(scores.unwrap_or(&nothing)), encode })
 }
 
 /// The report's form of pooled scores.

@@ -94,6 +94,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
         masks: facts.masks.all,
         frame_map,
     };
+    let candidates = facts.holdout.candidates();
     let scores = facts.holdout.finish();
     warnings.extend(warnings::of_vmaf(&task.settings, scores.as_ref(), facts.vmaf_fault));
     warnings.extend(warnings::of_unsure(&task.settings, interpolation.confidence.held));
@@ -106,7 +107,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
         }),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: scores.map(|it| quality(&it, facts.inspected.encode)),
+        quality: quality(scores.as_ref(), candidates, facts.inspected.encode),
         timing,
         warnings,
         ..blank(task, Status::Done, source)

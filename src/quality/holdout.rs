@@ -76,9 +76,9 @@ pub struct Triplet<'a> {
 }
 
 /// Scores of a whole clip.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HoldoutScores {
-    /// Triplets measured, at least 1.
+    /// Triplets measured; those that [`Holdout::finish`] gives have 1 at least.
     pub samples: u64,
     /// Those of them that were measured on the network's device.
     pub samples_on_device: u64,
@@ -141,6 +141,12 @@ impl Holdout {
     /// Counts a triplet that could be measured: three real frames of one shot, none of them a duplicate.
     pub fn count_candidate(&mut self) {
         self.candidates += 1;
+    }
+
+    /// Triplets that could have been measured so far.
+    #[must_use]
+    pub fn candidates(&self) -> u64 {
+        self.candidates
     }
 
     /// Whether the frame `middle_index` (1 is the first that has a frame before it) is to be measured.

@@ -81,7 +81,7 @@ pub struct Report {
     pub output: Option<Output>,
     /// What was done between the frames; absent where it never started.
     pub interpolation: Option<Interpolation>,
-    /// How well.
+    /// How well; absent where nothing was measured.
     pub quality: Option<Quality>,
     /// How fast.
     pub timing: Timing,
@@ -376,7 +376,7 @@ pub struct Run {
 /// How well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Held-out measurement of the network.
+    /// Held-out measurement of the network; of no samples and without figures where nothing could be held out.
     pub holdout: Holdout,
     /// What the encoder does to real frames, apart from the network; absent where none could be compared.
     #[serde(default)]

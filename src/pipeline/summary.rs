@@ -12,6 +12,7 @@ use crate::pipeline::drives;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::quality;
 use crate::pipeline::inspect::Inspected;
+use crate::pipeline::known::{Counts, Known};
 use crate::pipeline::level;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
@@ -100,11 +101,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
     warnings.extend(warnings::of_unsure(&task.settings, interpolation.confidence.held));
     Report {
         device: Some(device(&engine)),
-        model: Some(report::Model {
-            name: engine.model_name,
-            sha256: engine.model_sha256,
-            scale: engine.scale,
-        }),
+        model: Some(model(&engine)),
         output: Some(output),
         interpolation: Some(interpolation),
         quality: quality(scores.as_ref(), candidates, facts.inspected.encode),
@@ -115,21 +112,29 @@ pub fn done(mut facts: Facts<'_>) -> Report {
 }
 
 fn converted_source(facts: &Facts<'_>) -> report::Source {
-    let Facts { task, info, decode, tally, before, .. } = facts;
-    let duration = tally.source_end;
+    let Facts { task, info, before, .. } = facts;
+    let counts = Counts::of(&facts.decode.stats, &facts.tally);
+    let probed = probed_source(task, info, before.size_bytes, before.modified);
     report::Source {
         sha256: Some(before.sha256.clone()),
         sha256_after: Some(facts.after.sha256.clone()),
-        variable_rate: tally.variable_rate(),
-        duration_s: duration.map(real),
-        fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
+        ..counted_source(probed, &counts)
+    }
+}
+
+/// What was counted of a source, and what follows from it.
+fn counted_source(source: report::Source, counts: &Counts) -> report::Source {
+    report::Source {
+        variable_rate: counts.variable_rate,
+        duration_s: counts.duration.map(real),
+        fps: counts.duration.map(|it| rate_of(counts.decoded, it)),
         frames: report::SourceFrames {
-            promised: info.video.frames_promised,
-            decoded: decode.stats.decoded,
-            corrupt: decode.stats.corrupt,
-            duplicates: tally.duplicates,
+            decoded: counts.decoded,
+            corrupt: counts.corrupt,
+            duplicates: counts.duplicates,
+            ..source.frames
         },
-        ..probed_source(task, info, before.size_bytes, before.modified)
+        ..source
     }
 }
 
@@ -194,36 +199,72 @@ fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let size = (info.video.picture.width_px, info.video.picture.height_px);
     notices.extend(level::warning(task.settings.encoding.codec, size, facts.plan.rate));
     notices.extend(warnings::of_lists(tally));
-    let said = |code: &str, message: &str| report::Notice {
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
-    notices.extend(engine.fallback_reason.iter().map(|it| said("device_fallback", it)));
     if facts.masks.undecided {
         let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
                        set `masks` where there are any";
         notices.push(said("overlays_undecided", message));
     }
-    notices.extend(engine.model_notes.iter().map(|it| said("model_note", it)));
-    notices.extend(engine.steps.iter().map(|it| said("device_step", it)));
+    notices.extend(device_notices(engine));
     notices
 }
 
-/// The report of a conversion that ended with an error.
-pub fn failure(task: &Task, error: &ConvertError) -> Report {
+/// What a reader should know of the engine.
+fn device_notices(engine: &EngineDescription) -> Vec<report::Notice> {
+    let fallback = engine.fallback_reason.iter().map(|it| said("device_fallback", it));
+    let notes = engine.model_notes.iter().map(|it| said("model_note", it));
+    fallback.chain(notes).chain(engine.steps.iter().map(|it| said("device_step", it))).collect()
+}
+
+fn said(code: &str, message: &str) -> report::Notice {
+    report::Notice { code: code.to_owned(), message: message.to_owned() }
+}
+
+/// The report of a conversion that ended with an error, with what was known until then.
+pub fn failure(task: &Task, known: &Known, error: &ConvertError) -> Report {
     let status = match error.consequence() {
         Consequence::Reject => Status::Refused,
         Consequence::Retry | Consequence::Stop => Status::Failed,
     };
-    let metadata = std::fs::metadata(&task.source).ok();
-    let size_bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-    let source = report::Source {
-        size_bytes,
-        modified: metadata.and_then(|it| it.modified().ok()).and_then(report::rfc3339),
-        ..empty_source(task)
-    };
     let notice = report::Notice { code: error.code().into(), message: error.to_string() };
-    Report { errors: vec![notice], ..blank(task, status, source) }
+    Report {
+        device: known.engine.as_ref().map(device),
+        model: known.engine.as_ref().map(model),
+        timing: Timing {
+            started: known.started().to_owned(),
+            wall_s: known.elapsed().as_secs_f64(),
+            rss_peak_bytes: rss_peak_bytes(),
+            ..Timing::none()
+        },
+        warnings: known.engine.as_ref().map(device_notices).unwrap_or_default(),
+        errors: vec![notice],
+        ..blank(task, status, failed_source(task, known, error))
+    }
+}
+
+fn failed_source(task: &Task, known: &Known, error: &ConvertError) -> report::Source {
+    let metadata = std::fs::metadata(&task.source).ok();
+    let (size_bytes, modified) = match (&known.before, &metadata) {
+        (Some(before), _) => (before.size_bytes, before.modified),
+        (None, Some(metadata)) => (metadata.len(), metadata.modified().ok()),
+        (None, None) => (0, None),
+    };
+    let source = match &known.info {
+        Some(info) => probed_source(task, info, size_bytes, modified),
+        None => {
+            let modified = modified.and_then(report::rfc3339);
+            report::Source { size_bytes, modified, ..empty_source(task) }
+        }
+    };
+    let source = match &known.counts {
+        Some(counts) => counted_source(source, counts),
+        None => source,
+    };
+    let sha256_after = match error {
+        ConvertError::SourceChanged { after, .. } => Some(after.clone()),
+        _ => None,
+    };
+    let sha256 = known.before.as_ref().map(|it| it.sha256.clone());
+    report::Source { sha256, sha256_after, ..source }
 }
 
 fn blank(task: &Task, status: Status, source: report::Source) -> Report {
@@ -283,6 +324,7 @@ fn probed_source(
         pixel_format: Some(video.pixel_format.clone()),
         rotation_degrees: Some(video.rotation_degrees),
         mirrored: Some(video.mirrored),
+        frames: report::SourceFrames { promised: video.frames_promised, ..blank.frames },
         fps_claimed: video.claimed_rate.map(|it| it.to_string()),
         sample_aspect_ratio: Some(format!("{num}:{den}")),
         color: Some(report::Color {
@@ -305,6 +347,14 @@ fn device(engine: &EngineDescription) -> report::Device {
         driver: driver_of(engine),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
+    }
+}
+
+fn model(engine: &EngineDescription) -> report::Model {
+    report::Model {
+        name: engine.model_name.clone(),
+        sha256: engine.model_sha256.clone(),
+        scale: engine.scale,
     }
 }
 

@@ -140,9 +140,9 @@ pub struct Source {
     pub size_bytes: u64,
     /// RFC 3339, UTC.
     pub modified: Option<String>,
-    /// Before the work; absent if it could not be read.
+    /// Before the work; absent where it could not be read, or the command was interrupted before.
     pub sha256: Option<String>,
-    /// After the work.
+    /// After the work; absent where that ended before the file was read again.
     pub sha256_after: Option<String>,
     /// Name of the container format.
     pub format: Option<String>,

@@ -300,6 +300,8 @@ fn done() -> Report {
             end_to_end_fps: Some(14.0),
             realtime_factor: Some(0.25),
             rss_peak_bytes: Some(500_000_000),
+            uuid: Some("GPU-00010203-0405-0607-0809-0a0b0c0d0e0f".into()),
+            cuda: Some("12.2".into()),
             resumed: vec![Resumption {
                 started: "2026-07-27T09:00:00.000Z".into(),
                 segments: 2,
@@ -328,6 +330,7 @@ fn ended_early(status: Status) -> Report {
             codec: None,
             width_px: None,
             height_px: None,
+            gpu_mem_peak_bytes: Some(700_000_000),
             pixel_format: None,
             rotation_degrees: None,
             mirrored: None,

@@ -187,6 +187,7 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
     }
 }
 
+        gpu_mem_peak_bytes: gpu_mem_peak_bytes(&facts.engine),
 /// What a reader should know, but for what the measures say.
 fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let Facts { task, info, engine, tally, decode, .. } = facts;
@@ -236,6 +237,7 @@ pub fn failure(task: &Task, known: &Known, error: &ConvertError) -> Report {
             ..Timing::none()
         },
         warnings: known.engine.as_ref().map(device_notices).unwrap_or_default(),
+            gpu_mem_peak_bytes: known.engine.as_ref().and_then(gpu_mem_peak_bytes),
         errors: vec![notice],
         ..blank(task, status, failed_source(task, known, error))
     }
@@ -351,6 +353,8 @@ fn device(engine: &EngineDescription) -> report::Device {
 }
 
 fn model(engine: &EngineDescription) -> report::Model {
+        uuid: engine.gpu.as_ref().and_then(|it| it.uuid.clone()),
+        cuda: engine.gpu.as_ref().and_then(|it| it.cuda.clone()),
     report::Model {
         name: engine.model_name.clone(),
         sha256: engine.model_sha256.clone(),
@@ -402,3 +406,7 @@ fn rss_peak_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
+fn gpu_mem_peak_bytes(engine: &EngineDescription) -> Option<u64> {
+    engine.gpu.as_ref().map(|it| it.memory_peak_bytes)
+}
+

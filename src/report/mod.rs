@@ -223,6 +223,12 @@ pub struct Device {
     pub driver: Option<String>,
     /// Whether `auto` did not get a GPU.
     pub fallback: bool,
+    /// The GPU's own number, as `nvidia-smi -L` prints it.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// Newest version of CUDA that the driver knows, such as `12.2`, where it ran on a GPU.
+    #[serde(default)]
+    pub cuda: Option<String>,
     /// Why not.
     pub fallback_reason: Option<String>,
 }

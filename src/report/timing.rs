@@ -33,6 +33,10 @@ pub struct Timing {
     /// Where the job was taken up after an interruption, in order; empty where it ran through.
     #[serde(default)]
     pub resumed: Vec<Resumption>,
+    /// The most memory of the GPU that the network had at a time, without what the driver takes for itself; absent where it
+    /// ended on the processor.
+    #[serde(default)]
+    pub gpu_mem_peak_bytes: Option<u64>,
 }
 
 impl Timing {

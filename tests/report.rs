@@ -18,7 +18,7 @@ use slomod::report::findings::{Barrier, Bars};
 use slomod::report::json::ReportError;
 use slomod::report::measured::{Encode, HeldOutFrame};
 use slomod::report::provenance::{Capture, Condition, RealFrames, Repeatable, Sidecar, Tag};
-use slomod::report::timing::{Resumption, Timing};
+use slomod::report::timing::{Attempt, Resumption, Timing};
 use slomod::report::{
     Color, DISCLAIMER, Device, Holdout, Host, Interpolation, Model, Notice, Output, OutputFrames,
     Quality, Report, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status, Stream, Tool,
@@ -317,6 +317,7 @@ fn done() -> Report {
 
 /// A job that ended before anything of the clip was known.
 fn ended_early(status: Status) -> Report {
+            queued: Some(now_rfc3339()),
     Report {
         status,
         source: Source {
@@ -335,6 +336,12 @@ fn ended_early(status: Status) -> Report {
             rotation_degrees: None,
             mirrored: None,
             sample_aspect_ratio: None,
+        attempts: vec![Attempt {
+            number: 2,
+            started: now_rfc3339(),
+            ended: Some(now_rfc3339()),
+            code: Some("worker_crashed".into()),
+        }],
             color: None,
             fps: None,
             fps_claimed: None,

@@ -43,6 +43,7 @@ impl Job {
         word: &str,
     ) -> Result<PathBuf, Trouble> {
         report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
+        self.note_attempts(&mut report)?;
         report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let below = self.claim.relative.parent().unwrap_or(Path::new(""));
         let folder = self.watch.output.join(below);

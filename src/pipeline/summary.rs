@@ -175,6 +175,7 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
     Timing {
         started: std::mem::take(&mut facts.started),
         finished: report::now_rfc3339(),
+        queued: None,
         wall_s: wall.as_secs_f64(),
         decode_fps: per_second(decoded, facts.decode.busy),
         look_fps: per_second(decoded, facts.look.busy),
@@ -294,6 +295,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
         timing: Timing::none(),
         warnings: Vec::new(),
         errors: Vec::new(),
+        attempts: Vec::new(),
         disclaimer: report::DISCLAIMER.into(),
     }
 }

@@ -17,7 +17,7 @@ use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
 use crate::report::measured::{Encode, HeldOutFrame};
 use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar};
-use crate::report::timing::Timing;
+use crate::report::timing::{Attempt, Timing};
 
 pub mod base64;
 pub mod content;
@@ -87,6 +87,9 @@ pub struct Report {
     pub timing: Timing,
     /// What a reader should know.
     pub warnings: Vec<Notice>,
+    /// The daemon's tries at the job, in order, the last of them the one that wrote the report; none by hand.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// Why it failed or was refused.
     pub errors: Vec<Notice>,
     /// [`DISCLAIMER`].

@@ -153,6 +153,12 @@ fn a_clip_that_took_workers_down_is_tried_again_on_another_device_or_with_anothe
     place.attempt();
     place.attempt();
     assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", "worker_crashed")));
+    let report = place.report("a.mp4.refused.json");
+    let attempts: Vec<_> =
+        report.attempts.iter().map(|it| (it.number, it.code.as_deref())).collect();
+    assert_eq!(attempts, [(1, Some("worker_crashed")), (2, None)]);
+    assert!(report.attempts[0].ended.as_ref() <= Some(&report.attempts[1].started));
+    assert_eq!(report.timing.queued.as_deref(), Some("1970-01-01T00:00:00.001Z"));
     comes_again(&place, "b.mp4", SAME);
     place.attempt();
     assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", REFUSED_BEFORE)));

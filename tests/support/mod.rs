@@ -34,6 +34,7 @@ pub fn report(status: Status) -> Report {
             pixel_format: None,
             rotation_degrees: None,
             mirrored: None,
+        attempts: Vec::new(),
             sample_aspect_ratio: None,
             color: None,
             fps: None,

@@ -8,12 +8,14 @@ mod clips;
 mod schema;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use num_rational::Ratio;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use slomod::config::settings::{Encoding, Mode, Settings};
+use slomod::config::settings::{Codec, Encoding, Mode, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Frame, Picture};
@@ -66,8 +68,7 @@ fn the_encoder_is_measured_where_nothing_is_held_out() {
     let place = Place::new();
     let still = place.clip("still.mkv", &["-f", "lavfi", "-i", "color=s=96x64:r=25:d=0.2"]);
     for source in [moving(&place, 2), still] {
-        let settings =
-            Settings { encoding: Encoding::default(), quality_samples: 200, ..slow(2) };
+        let settings = Settings { encoding: Encoding::default(), quality_samples: 200, ..slow(2) };
         let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
         let page = page(&report, None).unwrap();
         let quality = report.quality.unwrap();
@@ -168,4 +169,77 @@ fn a_source_that_changed_has_both_hashes_in_the_report() {
     assert_eq!(report.source.fps.as_deref(), Some("25"));
     let steps: Vec<_> = report.warnings.iter().filter(|it| it.code == "device_step").collect();
     assert_eq!(steps.len(), 1, "{:?}", report.warnings);
+}
+
+/// What ffprobe says of a clip.
+fn probed(clip: &Path) -> Value {
+    let args = ["-v", "error", "-show_streams", "-of", "json"];
+    let run = Command::new("ffprobe").args(args).arg(clip).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+#[test]
+fn the_streams_of_the_source_are_what_ffprobe_says() {
+    let place = Place::new();
+    let subtitles = place.path("s.srt");
+    std::fs::write(&subtitles, "1\n00:00:00,100 --> 00:00:00,300\nhello\n").unwrap();
+    // Every seventh frame is missing: the base rate is 30, and the average another.
+    let args = "-f lavfi -i testsrc2=s=96x64:r=30:d=1,select='mod(n,7)' -f lavfi -i sine=d=1:r=44100 -f lavfi -i sine=d=1";
+    let more = "-map 0 -map 1 -map 2 -map 3 -fps_mode passthrough -c:v libx264 -c:a:0 aac -c:a:1 flac -ac:a:1 1 -ac:a:0 2 \
+                -metadata:s:a:0 language=kor -metadata:s:a:1 title=Rear -disposition:a:1 0 -disposition:s:0 forced";
+    let mut args: Vec<&str> = args.split(' ').collect();
+    args.extend(["-i", subtitles.to_str().unwrap()]);
+    args.extend(more.split_ascii_whitespace());
+    let source = place.clip("in.mkv", &args);
+    let report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    let (known, probed) = (&report.source, probed(&source));
+    let probed = probed["streams"].as_array().unwrap();
+    assert_eq!((known.streams.len(), probed.len()), (4, 4));
+    for (stream, probed) in known.streams.iter().zip(probed) {
+        let text = |it: &Value| it.as_str().map(str::to_owned);
+        let number = |it: &Value| it.as_u64().or_else(|| it.as_str()?.parse().ok());
+        assert_eq!(Some(stream.index as u64), number(&probed["index"]));
+        assert_eq!(Some(&stream.kind), text(&probed["codec_type"]).as_ref());
+        assert_eq!(Some(&stream.codec), text(&probed["codec_name"]).as_ref());
+        assert_eq!(stream.language, text(&probed["tags"]["language"]), "{stream:?}");
+        assert_eq!(stream.title, text(&probed["tags"]["title"]), "{stream:?}");
+        let size = (stream.width_px, stream.height_px);
+        let side = |it: &Value| number(it).map(|it| it as usize);
+        let is_video = stream.kind == "video";
+        assert!(!is_video || size == (side(&probed["width"]), side(&probed["height"])), "{size:?}");
+        assert_eq!(size.0.is_some(), is_video);
+        let sound = (stream.sample_rate_hz, stream.channels);
+        let count = |it: &Value| number(it).map(|it| it as u32);
+        assert_eq!(sound, (count(&probed["sample_rate"]), count(&probed["channels"])));
+        let set = probed["disposition"].as_object().unwrap();
+        let mut set: Vec<_> = set.iter().filter(|it| *it.1 == 1).map(|it| it.0.clone()).collect();
+        let mut said = stream.disposition.clone();
+        (set.sort(), said.sort());
+        assert_eq!(said, set, "{stream:?}");
+    }
+    let rate = |it: &Value| it.as_str().map(|it| it.trim_end_matches("/1").to_owned());
+    assert_eq!(known.fps_base, rate(&probed[0]["r_frame_rate"]));
+    assert_eq!(known.fps_claimed, rate(&probed[0]["avg_frame_rate"]));
+    // 26 frames of a thirtieth each, and the last gap.
+    assert_eq!(known.frames.decoded, 25, "{:?}", known.frames);
+    assert!(known.fps != known.fps_base, "{:?}", known.fps);
+}
+
+#[test]
+fn the_codec_and_the_stride_are_those_of_the_work() {
+    let place = Place::new();
+    let source = moving(&place, 12);
+    for codec in [Codec::H264, Codec::H265, Codec::Av1, Codec::Ffv1] {
+        let encoding = Encoding { codec, ..Encoding::default() };
+        let task = place.task(&source, "out.mkv", Settings { encoding, ..slow(2) });
+        let report = run(&task).unwrap();
+        let found = probed(&task.temporary)["streams"][0]["codec_name"].clone();
+        assert_eq!(report.output.unwrap().codec.as_deref(), found.as_str(), "{codec:?}");
+        // Three of ten frames that have neighbors.
+        let stride = report.quality.unwrap().holdout.stride.unwrap();
+        assert!((stride - 10.0 / 3.0).abs() < 1e-9, "{stride}");
+        let model = report.model.unwrap();
+        assert_eq!((model.version, model.ensemble), (None, false));
+    }
 }

@@ -3,9 +3,9 @@
 //! They are gathered, as they are, in a clip within a hidden folder beside the output, and the pictures of the result are
 //! written there, so that nothing is seen of them until all are there.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -275,6 +275,7 @@ impl Work<'_> {
             output.size_bytes = written.size_bytes;
             output.sha256 = written.sha256;
             output.format = "image2".into();
+            output.codec = Some("png".into());
             output.encoder = "png".into();
             output.encoder_options = String::new();
             output.pixel_format = written.pixel_format.into();

@@ -16,6 +16,7 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
         samples: scores.samples,
         samples_on_device: scores.samples_on_device,
         candidates: scores.candidates,
+        stride: (scores.samples > 0).then_some(scores.stride),
         network: scores_report(&scores.network),
         repeat: scores_report(&scores.repeat),
         blend: scores_report(&scores.blend),

@@ -163,7 +163,8 @@ fn figures(report: &Report) -> String {
         if holdout.samples > 0 {
             rows += &scores(&both("network", "신경망"), &holdout.network);
             rows += &scores(&both("blending both neighbors", "앞뒤 프레임 혼합"), &holdout.blend);
-            rows += &scores(&both("repeating the earlier frame", "앞 프레임 반복"), &holdout.repeat);
+            rows +=
+                &scores(&both("repeating the earlier frame", "앞 프레임 반복"), &holdout.repeat);
         }
         if let Some(encode) = &quality.encode {
             rows += &scores(&both("the encoder alone", "인코더만"), &encode.scores);

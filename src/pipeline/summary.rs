@@ -6,7 +6,7 @@ use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
-use crate::media::clip::{ClipInfo, StreamOutcome};
+use crate::media::clip::{ClipInfo, StreamInfo, StreamOutcome};
 use crate::pipeline::camera;
 use crate::pipeline::drives;
 use crate::pipeline::fingerprint::Fingerprint;
@@ -23,7 +23,8 @@ use crate::pipeline::tally::Tally;
 use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
-use crate::report::provenance::{Capture, Tag};
+use crate::report::machine::host;
+use crate::report::provenance::{Capture, SourceStream, Tag};
 use crate::report::timing::{Resumption, Timing};
 use crate::report::{self, Report, Status};
 
@@ -151,6 +152,7 @@ fn output(facts: &Facts<'_>) -> report::Output {
         size_bytes: facts.output.size_bytes,
         sha256: facts.output.sha256.clone(),
         format: written.format.clone(),
+        codec: Some(task.settings.encoding.codec.name().into()),
         encoder: written.encoder.clone(),
         encoder_options: written.options.clone(),
         pixel_format: written.pixel_format.clone(),
@@ -173,9 +175,9 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
     let (decoded, wall) = (facts.decode.stats.decoded, facts.wall);
     let whole = facts.tally.source_end.filter(|_| facts.resumed.is_empty() && !wall.is_zero());
     Timing {
+        queued: None,
         started: std::mem::take(&mut facts.started),
         finished: report::now_rfc3339(),
-        queued: None,
         wall_s: wall.as_secs_f64(),
         decode_fps: per_second(decoded, facts.decode.busy),
         look_fps: per_second(decoded, facts.look.busy),
@@ -185,10 +187,10 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
         realtime_factor: whole.map(|it| real(it) / wall.as_secs_f64()),
         resumed: std::mem::take(&mut facts.resumed),
         rss_peak_bytes: rss_peak_bytes(),
+        gpu_mem_peak_bytes: gpu_mem_peak_bytes(&facts.engine),
     }
 }
 
-        gpu_mem_peak_bytes: gpu_mem_peak_bytes(&facts.engine),
 /// What a reader should know, but for what the measures say.
 fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let Facts { task, info, engine, tally, decode, .. } = facts;
@@ -235,10 +237,10 @@ pub fn failure(task: &Task, known: &Known, error: &ConvertError) -> Report {
             started: known.started().to_owned(),
             wall_s: known.elapsed().as_secs_f64(),
             rss_peak_bytes: rss_peak_bytes(),
+            gpu_mem_peak_bytes: known.engine.as_ref().and_then(gpu_mem_peak_bytes),
             ..Timing::none()
         },
         warnings: known.engine.as_ref().map(device_notices).unwrap_or_default(),
-            gpu_mem_peak_bytes: known.engine.as_ref().and_then(gpu_mem_peak_bytes),
         errors: vec![notice],
         ..blank(task, status, failed_source(task, known, error))
     }
@@ -283,7 +285,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
             ffmpeg: media::ffmpeg_version(),
             build: option_env!("SLOMOD_BUILD").filter(|it| !it.is_empty()).map(str::to_owned),
         },
-        host: report::host(),
+        host: host(),
         source,
         settings: task.settings.clone(),
         settings_sha256: task.settings_sha256.clone(),
@@ -293,9 +295,9 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
         interpolation: None,
         quality: None,
         timing: Timing::none(),
+        attempts: Vec::new(),
         warnings: Vec::new(),
         errors: Vec::new(),
-        attempts: Vec::new(),
         disclaimer: report::DISCLAIMER.into(),
     }
 }
@@ -329,6 +331,8 @@ fn probed_source(
         rotation_degrees: Some(video.rotation_degrees),
         mirrored: Some(video.mirrored),
         frames: report::SourceFrames { promised: video.frames_promised, ..blank.frames },
+        streams: info.streams.iter().map(source_stream).collect(),
+        fps_base: video.base_rate.map(|it| it.to_string()),
         fps_claimed: video.claimed_rate.map(|it| it.to_string()),
         sample_aspect_ratio: Some(format!("{num}:{den}")),
         color: Some(report::Color {
@@ -349,18 +353,20 @@ fn device(engine: &EngineDescription) -> report::Device {
         instructions: engine.instructions.clone(),
         threads: engine.threads,
         driver: driver_of(engine),
+        uuid: engine.gpu.as_ref().and_then(|it| it.uuid.clone()),
+        cuda: engine.gpu.as_ref().and_then(|it| it.cuda.clone()),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }
 }
 
 fn model(engine: &EngineDescription) -> report::Model {
-        uuid: engine.gpu.as_ref().and_then(|it| it.uuid.clone()),
-        cuda: engine.gpu.as_ref().and_then(|it| it.cuda.clone()),
     report::Model {
         name: engine.model_name.clone(),
         sha256: engine.model_sha256.clone(),
         scale: engine.scale,
+        version: engine.model_name.split_once(" v").map(|it| it.1.replace('v', "")),
+        ensemble: false,
     }
 }
 
@@ -372,6 +378,22 @@ fn driver_of(engine: &EngineDescription) -> Option<String> {
 fn driver_version() -> Option<String> {
     let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
     Some(text.trim().to_owned()).filter(|it| !it.is_empty())
+}
+
+fn source_stream(info: &StreamInfo) -> SourceStream {
+    SourceStream {
+        index: info.index,
+        kind: info.kind.clone(),
+        codec: info.codec.clone(),
+        language: info.language.clone(),
+        title: info.title.clone(),
+        disposition: info.disposition.clone(),
+        duration_s: info.duration.map(real),
+        width_px: info.size_px.map(|it| it.0),
+        height_px: info.size_px.map(|it| it.1),
+        sample_rate_hz: info.sample_rate_hz,
+        channels: info.channels,
+    }
 }
 
 fn stream(outcome: &StreamOutcome) -> report::Stream {
@@ -401,6 +423,10 @@ fn rate_of(frames: u64, duration: Seconds) -> String {
     rate.to_string()
 }
 
+fn gpu_mem_peak_bytes(engine: &EngineDescription) -> Option<u64> {
+    engine.gpu.as_ref().map(|it| it.memory_peak_bytes)
+}
+
 /// Peak resident memory of this process, as Linux counts it.
 fn rss_peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -408,7 +434,3 @@ fn rss_peak_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
-fn gpu_mem_peak_bytes(engine: &EngineDescription) -> Option<u64> {
-    engine.gpu.as_ref().map(|it| it.memory_peak_bytes)
-}
-

@@ -84,6 +84,8 @@ pub struct HoldoutScores {
     pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
+    /// Frames from one that was to be measured to the next, on average: 1 where all were.
+    pub stride: f64,
     /// Of the network.
     pub network: Pooled,
     /// Of repeating the earlier frame.
@@ -205,6 +207,7 @@ impl Holdout {
             samples,
             samples_on_device: self.samples.iter().filter(on_device).count() as u64,
             candidates: self.candidates.max(samples),
+            stride: self.plan.stride(),
             network: pool(self.samples.iter().map(|sample| sample.network)),
             repeat: pool(self.samples.iter().map(|sample| sample.repeat)),
             blend: pool(self.samples.iter().map(|sample| sample.blend)),
@@ -215,6 +218,14 @@ impl Holdout {
 }
 
 impl Plan {
+    /// Frames from one to the next, on average; not a number where none is wanted.
+    fn stride(self) -> f64 {
+        match self {
+            Self::Spread { wanted, middles } => middles as f64 / wanted as f64,
+            Self::Thinning { stride } => stride as f64,
+        }
+    }
+
     /// Whether a sample that was taken stays one.
     fn keeps(self, middle_index: u64) -> bool {
         match self {

@@ -15,14 +15,16 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::Settings;
 use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
+use crate::report::machine::Host;
 use crate::report::measured::{Encode, HeldOutFrame};
-use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar};
+use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar, SourceStream};
 use crate::report::timing::{Attempt, Timing};
 
 pub mod base64;
 pub mod content;
 pub mod findings;
 pub mod json;
+pub mod machine;
 pub mod measured;
 pub mod provenance;
 pub mod timing;
@@ -85,11 +87,11 @@ pub struct Report {
     pub quality: Option<Quality>,
     /// How fast.
     pub timing: Timing,
-    /// What a reader should know.
-    pub warnings: Vec<Notice>,
     /// The daemon's tries at the job, in order, the last of them the one that wrote the report; none by hand.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// What a reader should know.
+    pub warnings: Vec<Notice>,
     /// Why it failed or was refused.
     pub errors: Vec<Notice>,
     /// [`DISCLAIMER`].
@@ -121,15 +123,6 @@ pub struct Tool {
     /// nobody did.
     #[serde(default)]
     pub build: Option<String>,
-}
-
-/// The machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// Host name.
-    pub name: String,
-    /// Kernel release.
-    pub kernel: String,
 }
 
 /// The clip that went in.
@@ -171,12 +164,18 @@ pub struct Source {
     /// As the container claims, `num/den`.
     #[serde(default)]
     pub fps_claimed: Option<String>,
+    /// Lowest rate in whose steps all times lie, as FFmpeg guesses it (`r_frame_rate`), `num/den`.
+    #[serde(default)]
+    pub fps_base: Option<String>,
     /// Whether the gaps between frames differ by more than a time-base tick.
     pub variable_rate: Option<bool>,
     /// From the first frame to the end of the last.
     pub duration_s: Option<f64>,
     /// Frame counts.
     pub frames: SourceFrames,
+    /// Every stream; none where the file was not opened.
+    #[serde(default)]
+    pub streams: Vec<SourceStream>,
     /// How it was recorded, as far as its name and its tags say.
     #[serde(default)]
     pub capture: Capture,
@@ -224,14 +223,14 @@ pub struct Device {
     /// Version of NVIDIA's driver, where it ran on a GPU.
     #[serde(default)]
     pub driver: Option<String>,
-    /// Whether `auto` did not get a GPU.
-    pub fallback: bool,
     /// The GPU's own number, as `nvidia-smi -L` prints it.
     #[serde(default)]
     pub uuid: Option<String>,
     /// Newest version of CUDA that the driver knows, such as `12.2`, where it ran on a GPU.
     #[serde(default)]
     pub cuda: Option<String>,
+    /// Whether `auto` did not get a GPU.
+    pub fallback: bool,
     /// Why not.
     pub fallback_reason: Option<String>,
 }
@@ -245,6 +244,13 @@ pub struct Model {
     pub sha256: Option<String>,
     /// Flow scale.
     pub scale: f32,
+    /// Version of the layout, such as `4.26` (`4.25/4.26` where the weights fit both); absent for an engine without
+    /// weights.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Whether each frame is made several times and averaged; this version never does.
+    #[serde(default)]
+    pub ensemble: bool,
 }
 
 /// The clip that came out.
@@ -261,6 +267,9 @@ pub struct Output {
     pub sha256: String,
     /// Name of the container format.
     pub format: String,
+    /// Name of the video codec, as FFmpeg calls it, such as `hevc`; of numbered pictures `png`.
+    #[serde(default)]
+    pub codec: Option<String>,
     /// Encoder, such as `libx264`.
     pub encoder: String,
     /// Options given to it.
@@ -404,6 +413,10 @@ pub struct Holdout {
     pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
+    /// Source frames from one that was to be measured to the next, on average: 1 where all were; absent where none was
+    /// measured.
+    #[serde(default)]
+    pub stride: Option<f64>,
     /// Of the network.
     pub network: Scores,
     /// Of repeating the earlier frame.
@@ -457,17 +470,6 @@ pub fn now_rfc3339() -> String {
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> Option<String> {
     Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
-}
-
-/// The machine, as the kernel names it; `unknown` where `/proc` cannot be read.
-#[must_use]
-pub fn host() -> Host {
-    let read = |path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let text = text.trim();
-        if text.is_empty() { "unknown".to_owned() } else { text.to_owned() }
-    };
-    Host { name: read("/proc/sys/kernel/hostname"), kernel: read("/proc/sys/kernel/osrelease") }
 }
 
 /// A path as text, and its bytes in base64 where the text is not exact.

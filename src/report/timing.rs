@@ -33,13 +33,13 @@ pub struct Timing {
     pub realtime_factor: Option<f64>,
     /// Peak resident memory of the process.
     pub rss_peak_bytes: Option<u64>,
-    /// Where the job was taken up after an interruption, in order; empty where it ran through.
-    #[serde(default)]
-    pub resumed: Vec<Resumption>,
     /// The most memory of the GPU that the network had at a time, without what the driver takes for itself; absent where it
     /// ended on the processor.
     #[serde(default)]
     pub gpu_mem_peak_bytes: Option<u64>,
+    /// Where the job was taken up after an interruption, in order; empty where it ran through.
+    #[serde(default)]
+    pub resumed: Vec<Resumption>,
 }
 
 impl Timing {

@@ -14,15 +14,15 @@ use slomod::config::settings::{Mode, Settings};
 use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
 use slomod::report::findings::{Barrier, Bars};
 use slomod::report::machine::host;
-use slomod::report::measured::{Encode, HeldOutFrame};
+use slomod::report::measured::{Encode, HeldOutFrame, Scores};
 use slomod::report::provenance::{
     Capture, Condition, RealFrames, Repeatable, Sidecar, SourceStream, Tag,
 };
 use slomod::report::timing::{Attempt, Resumption, Timing};
 use slomod::report::{
     Color, DISCLAIMER, Device, Holdout, Interpolation, Model, Notice, Output, OutputFrames,
-    Quality, Report, Run, SCHEMA, Scores, Section, Source, SourceFrames, Status, Stream, Tool,
-    now_rfc3339, report_id,
+    Quality, Report, Run, SCHEMA, Section, Source, SourceFrames, Status, Stream, Tool, now_rfc3339,
+    report_id,
 };
 
 use schema::{faults, schema};
@@ -43,8 +43,18 @@ fn full_scores() -> Scores {
         psnr_rgb_min_db: Some(24.9),
         psnr_rgb_pooled_db: Some(30.1),
         psnr_y_db: Some(32.2),
+        psnr_y_median_db: Some(32.0),
+        psnr_y_p5_db: Some(26.5),
+        psnr_y_min_db: Some(26.0),
+        psnr_y_pooled_db: Some(31.1),
         ssim_y: Some(0.93),
+        ssim_y_median: Some(0.94),
+        ssim_y_p5: Some(0.82),
+        ssim_y_min: Some(0.8),
         ssim_rife: Some(0.94),
+        ssim_rife_median: Some(0.95),
+        ssim_rife_p5: Some(0.83),
+        ssim_rife_min: Some(0.81),
         vmaf: Some(88.5),
         exact: 0,
         identical: false,
@@ -274,6 +284,7 @@ fn done() -> Report {
             psnr_rgb_db: Some(24.9),
             psnr_y_db: Some(26.0),
             ssim_y: 0.8,
+            ssim_rife: Some(0.81),
             vmaf: Some(71.0),
         }],
     };

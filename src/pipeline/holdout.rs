@@ -2,8 +2,8 @@
 
 use crate::frame::Seconds;
 use crate::quality::holdout::{HoldoutScores, Pooled, Sample};
-use crate::report::measured::{Encode, HeldOutFrame};
-use crate::report::{Holdout, Quality, Scores};
+use crate::report::measured::{Encode, HeldOutFrame, Scores};
+use crate::report::{Holdout, Quality};
 
 /// Name of the protocol: neighbors two frame distances apart, real time steps.
 const PROTOCOL: &str = "holdout-2x";
@@ -49,8 +49,18 @@ pub fn scores_report(pooled: &Pooled) -> Scores {
         psnr_rgb_min_db: pooled.psnr_rgb_min_db,
         psnr_rgb_pooled_db: pooled.psnr_rgb_pooled_db,
         psnr_y_db: pooled.psnr_y_db,
+        psnr_y_median_db: pooled.psnr_y_median_db,
+        psnr_y_p5_db: pooled.psnr_y_p5_db,
+        psnr_y_min_db: pooled.psnr_y_min_db,
+        psnr_y_pooled_db: pooled.psnr_y_pooled_db,
         ssim_y: pooled.ssim_y,
+        ssim_y_median: pooled.ssim_y_median,
+        ssim_y_p5: pooled.ssim_y_p5,
+        ssim_y_min: pooled.ssim_y_min,
         ssim_rife: pooled.ssim_rife,
+        ssim_rife_median: pooled.ssim_rife_median,
+        ssim_rife_p5: pooled.ssim_rife_p5,
+        ssim_rife_min: pooled.ssim_rife_min,
         vmaf: pooled.vmaf,
         exact: pooled.exact,
         identical: pooled.identical,
@@ -64,6 +74,7 @@ fn frame(sample: &Sample) -> HeldOutFrame {
         psnr_rgb_db: sample.network.rgb.psnr_db(),
         psnr_y_db: sample.network.luma.psnr_db(),
         ssim_y: sample.network.ssim_y,
+        ssim_rife: Some(sample.network.ssim_rife),
         vmaf: sample.network.vmaf,
     }
 }

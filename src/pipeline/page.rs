@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::pipeline::{chart, korean};
 use crate::report::base64;
+use crate::report::measured::Scores;
 use crate::report::provenance::{Condition, Repeatable};
-use crate::report::{Notice, Report, Scores};
+use crate::report::{Notice, Report};
 
 /// Largest comparison that goes into the page.
 const LARGEST_CLIP_BYTES: u64 = 24 << 20;

@@ -114,10 +114,30 @@ pub struct Pooled {
     pub psnr_rgb_pooled_db: Option<f64>,
     /// Mean of frames, luma.
     pub psnr_y_db: Option<f64>,
+    /// Median of frames, luma.
+    pub psnr_y_median_db: Option<f64>,
+    /// Fifth percentile of frames, luma.
+    pub psnr_y_p5_db: Option<f64>,
+    /// Lowest frame, luma.
+    pub psnr_y_min_db: Option<f64>,
+    /// Of the mean of the frames' squared errors, luma.
+    pub psnr_y_pooled_db: Option<f64>,
     /// Mean of frames.
     pub ssim_y: Option<f64>,
+    /// Median of frames.
+    pub ssim_y_median: Option<f64>,
+    /// Fifth percentile of frames.
+    pub ssim_y_p5: Option<f64>,
+    /// Lowest frame.
+    pub ssim_y_min: Option<f64>,
     /// Mean of frames.
     pub ssim_rife: Option<f64>,
+    /// Median of frames.
+    pub ssim_rife_median: Option<f64>,
+    /// Fifth percentile of frames.
+    pub ssim_rife_p5: Option<f64>,
+    /// Lowest frame.
+    pub ssim_rife_min: Option<f64>,
     /// Mean of the frames that have one.
     pub vmaf: Option<f64>,
     /// Frames made exactly (RGB).
@@ -267,18 +287,38 @@ pub fn pool(frames: impl Iterator<Item = FrameScores>) -> Pooled {
     let collect = |value: &dyn Fn(&FrameScores) -> Option<f64>| -> Vec<f64> {
         frames.iter().filter_map(value).collect()
     };
-    let mut psnr = collect(&|frame| frame.rgb.psnr_db());
-    psnr.sort_by(f64::total_cmp);
+    let sorted = |value: &dyn Fn(&FrameScores) -> Option<f64>| {
+        let mut values = collect(value);
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let pooled = |error: &dyn Fn(&FrameScores) -> f64| {
+        mean(&collect(&|frame| Some(error(frame)))).and_then(psnr_of_mean)
+    };
+    let psnr = sorted(&|frame| frame.rgb.psnr_db());
+    let psnr_y = sorted(&|frame| frame.luma.psnr_db());
+    let ssim_y = sorted(&|frame| Some(frame.ssim_y));
+    let ssim_rife = sorted(&|frame| Some(frame.ssim_rife));
     let exact = (frames.len() - psnr.len()) as u64;
     Pooled {
         psnr_rgb_db: mean(&psnr),
         psnr_rgb_median_db: percentile(&psnr, 0.5),
         psnr_rgb_p5_db: percentile(&psnr, 0.05),
         psnr_rgb_min_db: psnr.first().copied(),
-        psnr_rgb_pooled_db: mean(&collect(&|frame| Some(frame.rgb.mean()))).and_then(psnr_of_mean),
-        psnr_y_db: mean(&collect(&|frame| frame.luma.psnr_db())),
-        ssim_y: mean(&collect(&|frame| Some(frame.ssim_y))),
-        ssim_rife: mean(&collect(&|frame| Some(frame.ssim_rife))),
+        psnr_rgb_pooled_db: pooled(&|frame| frame.rgb.mean()),
+        psnr_y_db: mean(&psnr_y),
+        psnr_y_median_db: percentile(&psnr_y, 0.5),
+        psnr_y_p5_db: percentile(&psnr_y, 0.05),
+        psnr_y_min_db: psnr_y.first().copied(),
+        psnr_y_pooled_db: pooled(&|frame| frame.luma.mean()),
+        ssim_y: mean(&ssim_y),
+        ssim_y_median: percentile(&ssim_y, 0.5),
+        ssim_y_p5: percentile(&ssim_y, 0.05),
+        ssim_y_min: ssim_y.first().copied(),
+        ssim_rife: mean(&ssim_rife),
+        ssim_rife_median: percentile(&ssim_rife, 0.5),
+        ssim_rife_p5: percentile(&ssim_rife, 0.05),
+        ssim_rife_min: ssim_rife.first().copied(),
         vmaf: mean(&collect(&|frame| frame.vmaf)),
         exact,
         identical: !frames.is_empty() && exact == frames.len() as u64,

@@ -16,7 +16,7 @@ use crate::config::settings::Settings;
 use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
 use crate::report::machine::Host;
-use crate::report::measured::{Encode, HeldOutFrame};
+use crate::report::measured::{Encode, HeldOutFrame, Scores};
 use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar, SourceStream};
 use crate::report::timing::{Attempt, Timing};
 
@@ -428,36 +428,6 @@ pub struct Holdout {
     /// Every triplet, in order.
     #[serde(default)]
     pub frames: Vec<HeldOutFrame>,
-}
-
-/// Pooled scores of one way of making frames. PSNR is `None` where every picture was identical.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Over 8-bit RGB samples, as in RIFE's benchmarks; mean of frames.
-    pub psnr_rgb_db: Option<f64>,
-    /// Median of frames.
-    pub psnr_rgb_median_db: Option<f64>,
-    /// Fifth percentile of frames.
-    pub psnr_rgb_p5_db: Option<f64>,
-    /// Lowest frame.
-    pub psnr_rgb_min_db: Option<f64>,
-    /// From the mean of the frames' squared errors.
-    pub psnr_rgb_pooled_db: Option<f64>,
-    /// Luma, mean of frames.
-    pub psnr_y_db: Option<f64>,
-    /// Wang 2004 on luma (Gaussian 11x11, sigma 1.5, valid area), mean of frames.
-    pub ssim_y: Option<f64>,
-    /// RIFE's 3-D Gaussian SSIM over RGB, mean of frames.
-    pub ssim_rife: Option<f64>,
-    /// VMAF (model `vmaf_v0.6.1`) of held-out frames between their real neighbors, mean of frames; absent where it was not
-    /// asked for or not measured.
-    #[serde(default)]
-    pub vmaf: Option<f64>,
-    /// Frames that equalled the real one: they have no PSNR and are left out of mean, median, percentile and minimum.
-    #[serde(default)]
-    pub exact: u64,
-    /// Whether every predicted picture equalled the real one.
-    pub identical: bool,
 }
 
 /// Now, in RFC 3339, UTC, to the millisecond.

@@ -15,8 +15,8 @@ use slomod::models::rife_v4::Network;
 use slomod::pipeline::Task;
 use slomod::pipeline::convert::convert;
 use slomod::pipeline::segments::Rule;
-use slomod::report::Report;
-use slomod::report::{Holdout, Scores};
+use slomod::report::measured::Scores;
+use slomod::report::{Holdout, Report};
 
 use crate::common::layouts::ALL;
 use crate::network::{Graphs, cpu, cuda, network};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::cli::demo::truth::TruthScores;
-use crate::report::{Output, Report, Scores};
+use crate::report::measured::Scores;
+use crate::report::{Output, Report};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]

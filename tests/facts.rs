@@ -243,3 +243,26 @@ fn the_codec_and_the_stride_are_those_of_the_work() {
         assert_eq!((model.version, model.ensemble), (None, false));
     }
 }
+
+/// A lossy encoder changes real frames too, and the page says so; a lossless one does not.
+#[test]
+fn the_page_says_that_real_frames_are_encoded_with_loss() {
+    let place = Place::new();
+    let source = moving(&place, 6);
+    for (codec, list, expected) in [
+        (Codec::H264, false, true),
+        (Codec::H264, true, true),
+        (Codec::Ffv1, false, false),
+        (Codec::Ffv1, true, false),
+    ] {
+        let encoding = Encoding { codec, ..Encoding::default() };
+        let mut settings = Settings { encoding, ..slow(2) };
+        settings.beside.frame_list = list;
+        let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+        let real = report.output.as_ref().unwrap().real_frames;
+        assert_eq!(real.map(|it| it.identical < it.compared), list.then_some(expected));
+        let page = page(&report, None).unwrap();
+        let said = ["encoded again with loss", "손실 압축으로 다시"].map(|it| page.contains(it));
+        assert_eq!(said, [expected; 2], "{codec:?} {list}");
+    }
+}

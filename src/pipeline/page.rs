@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::config::settings::Codec;
 use crate::pipeline::{chart, korean};
 use crate::report::base64;
 use crate::report::measured::Scores;
@@ -44,6 +45,7 @@ pub fn page(report: &Report, comparison: Option<&Path>) -> std::io::Result<Strin
          <nav><button data-lang=\"en\">English</button><button data-lang=\"ko\">한국어</button></nav>\n</header>\n<main>\n"
     );
     html += &summary(report);
+    html += &encoded_again(report);
     if let Some(clip) = comparison {
         html += &video(clip)?;
     }
@@ -95,6 +97,21 @@ fn summary(report: &Report) -> String {
         format!("<div class=\"card\"><b>{value}</b>{name}</div>\n")
     };
     format!("<section class=\"cards\">\n{}</section>\n", cards.iter().map(card).collect::<String>())
+}
+
+/// That real frames are the source's before the encoder and not behind it, where that is lossy.
+fn encoded_again(report: &Report) -> String {
+    let is_lossy = report.output.as_ref().is_some_and(|output| match output.real_frames {
+        Some(real) => real.identical < real.compared,
+        None => output.encoder != Codec::Ffv1.encoder(),
+    });
+    let note = both(
+        "Real frames are those of the source as decoded, encoded again with loss: in the file they are near them and not \
+         equal. How near, the figures of the encoder alone say.",
+        "실제 프레임은 원본을 복호한 그대로이며, 손실 압축으로 다시 인코딩되었습니다. 파일 안에서는 원본에 가깝지만 똑같지는 \
+         않습니다. 얼마나 가까운지는 인코더만의 수치에 있습니다.",
+    );
+    if is_lossy { format!("<p class=\"note\">{note}</p>\n") } else { String::new() }
 }
 
 fn video(clip: &Path) -> std::io::Result<String> {

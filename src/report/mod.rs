@@ -303,7 +303,8 @@ pub struct Output {
 pub struct OutputFrames {
     /// All.
     pub total: u64,
-    /// Taken from the source as decoded.
+    /// Taken from the source as decoded; a lossy encoder makes near ones of them, not equal ones ([`Quality::encode`],
+    /// [`Output::real_frames`]).
     pub real: u64,
     /// Made by the network.
     pub synthesised: u64,

@@ -17,10 +17,12 @@ use slomod::daemon::recover::finish_publications;
 use slomod::daemon::snapshot::Snapshot;
 use slomod::daemon::worker::{Limits, WorkerCommand};
 use slomod::error::{Consequence, ExitCode};
-use slomod::report::{Output, OutputFrames, Report, Status};
+use slomod::report::{Notice, Output, OutputFrames, Report, Status};
 
 #[path = "job/refusals.rs"]
 mod refusals;
+#[path = "support/schema.rs"]
+mod schema;
 mod support;
 use support::report;
 
@@ -100,7 +102,7 @@ impl Place {
     }
 
     fn report(&self, name: &str) -> Report {
-        serde_json::from_slice(&fs::read(self.watch.output.join(name)).unwrap()).unwrap()
+        schema::read(&self.watch.output.join(name))
     }
 
     fn source_is_untouched(&self) -> bool {
@@ -151,13 +153,11 @@ fn good_worker(content: &str) -> String {
 }
 
 fn failing(consequence: Consequence, exit_code: ExitCode, code: &str) -> String {
-    let failure = Failure {
-        consequence,
-        exit_code,
-        code: code.into(),
-        message: "so it is".into(),
-        report: Some(Box::new(report(Status::Failed))),
-    };
+    let (code, message) = (code.to_owned(), "so it is".to_owned());
+    let mut failed = report(Status::Failed);
+    failed.errors = vec![Notice { code: code.clone(), message: message.clone() }];
+    let report = Some(Box::new(failed));
+    let failure = Failure { consequence, exit_code, code, message, report };
     say(&Message::Failed(Box::new(failure)))
 }
 
@@ -224,17 +224,6 @@ fn failures_are_answered_by_their_class() {
         assert_eq!(place.listing().len(), usize::from(state == "refused"), "{code}");
         assert!(place.source_is_untouched());
     }
-}
-
-#[test]
-fn what_fails_verification_three_times_fails_with_a_report() {
-    let place = Place::new(&failing(Consequence::Retry, ExitCode::Software, "verification_failed"));
-    for state in ["queued", "queued", "failed"] {
-        place.attempt();
-        assert_eq!(place.job().state, state);
-    }
-    assert_eq!(place.listing(), ["a.mp4.failed.json"]);
-    assert_eq!(place.report("a.mp4.failed.json").status, Status::Failed);
 }
 
 #[test]

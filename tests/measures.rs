@@ -280,6 +280,7 @@ fn what_the_engine_leaves_out_of_a_network_is_a_warning() {
     let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
     let task = place.task(&source, "out.mkv", slow(2));
     let report = convert(&task, &mut Noted, &Arc::default(), &mut |_| {}).unwrap();
+    schema::valid(&report);
     let said = report.warnings.iter().filter(|it| it.code == "model_note");
     assert_eq!(said.map(|it| it.message.as_str()).collect::<Vec<_>>(), ["left out"]);
 }

@@ -76,6 +76,17 @@ fn the_report_of_a_refusal_waits_for_its_output_folder_as_outputs_do() {
 }
 
 #[test]
+fn what_fails_verification_three_times_fails_with_a_report() {
+    let place = Place::new(&failing(Consequence::Retry, ExitCode::Software, "verification_failed"));
+    for state in ["queued", "queued", "failed"] {
+        place.attempt();
+        assert_eq!(place.job().state, state);
+    }
+    assert_eq!(place.listing(), ["a.mp4.failed.json"]);
+    assert_eq!(place.report("a.mp4.failed.json").status, Status::Failed);
+}
+
+#[test]
 fn refused_content_is_not_tried_again_under_another_name_unless_asked_for() {
     let mut place = Place::new("");
     counted(&mut place, &rejecting("not_video"));

@@ -23,7 +23,7 @@ pub fn report(status: Status) -> Report {
         source: Source {
             path: "/in/a.mp4".into(),
             size_bytes: 1,
-            sha256: Some("source".into()),
+            sha256: Some("0".repeat(64)),
             ..Source::default()
         },
         settings: Settings::default(),

@@ -16,6 +16,8 @@ use std::process::Command;
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
 use slomod::config::settings::{Mode, Settings};
+use slomod::frame::Frame;
+use slomod::ops::color::picture_to_rgb;
 use slomod::pipeline::{Task, beside, room};
 use slomod::report::findings::Barrier;
 use slomod::report::{Notice, Report};
@@ -103,6 +105,40 @@ fn the_comparison_shows_both_at_the_same_instants_and_is_small() {
         }
         assert!((60..=85).contains(&original), "{original}");
         assert!(result < 40, "{result}");
+        // 4 times slower, 25 frames a second from 2.3 s on: the last frame of each that has begun by then.
+        let (before, after) = (decoded(&source), decoded(&task.temporary));
+        let right = if layout == Comparison::Side { (324, 0) } else { (164, 164) };
+        for (number, shown) in frames.iter().enumerate().step_by(4) {
+            let time_s = 2.3 + number as f64 / 25.0;
+            let begun = |rate: f64| (time_s * rate + 0.01) as usize;
+            assert_shows(shown, (0, 0), &before, begun(25.0 / 4.0));
+            assert_shows(shown, right, &after, begun(25.0));
+        }
+    }
+}
+
+/// A part of a frame of the comparison, from column `left`, is frame `index` of a clip from its column `column`: near it,
+/// and no nearer to the one before or behind it.
+fn assert_shows(shown: &Frame, (left, column): (usize, usize), clip: &[Frame], index: usize) {
+    let shown_px = shown.picture.format.width_px;
+    let found = picture_to_rgb(&shown.picture);
+    let codes_off = |frame: &Frame| {
+        let (width, rgb) = (frame.picture.format.width_px, picture_to_rgb(&frame.picture));
+        let row = |rgb: &[f32], start: usize| rgb[3 * start..][..3 * 150].to_vec();
+        let rows = (0..180).map(|y| {
+            let (a, b) = (row(&found, (y + 28) * shown_px + left), row(&rgb, y * width + column));
+            a.iter().zip(&b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+        });
+        255.0 * rows.sum::<f64>() / (180.0 * 450.0)
+    };
+    let off = codes_off(&clip[index]);
+    assert!(off < 6.0, "{off:.2} codes from frame {index}");
+    for other in [index - 1, index + 1] {
+        let other = codes_off(&clip[other]);
+        assert!(
+            off <= other + 1e-9,
+            "{off:.2} codes from frame {index}, {other:.2} from its neighbor"
+        );
     }
 }
 

@@ -247,8 +247,12 @@ fn vmaf_is_measured_where_asked_or_a_warning_says_why_not() {
     let pairs =
         [(first, first), (middle, first), (last, last)].map(|(truth, made)| Pair { truth, made });
     let expected = vmaf::scores(&pairs, 160, 96).unwrap()[1];
+    // What the network made: the new frames, and the held-out ones.
+    let held_out = report.quality.as_ref().unwrap().holdout.samples;
+    let network = (report.output.as_ref().unwrap().frames.synthesised + held_out) as f64;
     let (network, repeat) = (holdout.network.vmaf.unwrap(), holdout.repeat.vmaf.unwrap());
     assert!((repeat - expected).abs() < 1e-4, "{repeat}, {expected}");
+        ("network", network, timing.network_fps),
     // The trivial engine is the blend.
     assert_eq!((holdout.blend.vmaf, holdout.frames[0].vmaf), (Some(network), Some(network)));
     assert!(network != repeat && (0.0..=100.0).contains(&network));

@@ -78,10 +78,13 @@ impl Place {
 
     /// One attempt; pauses are passed over.
     fn attempt(&self) -> Aftermath {
+        self.attempt_at(now_ms() + 3_600_000)
+    }
+
+    fn attempt_at(&self, at_ms: i64) -> Aftermath {
         let watch = self.watch.path.to_string_lossy();
-        let later = now_ms() + 3_600_000;
         let claim =
-            self.shop.journal().claim("me", &[&watch], later, 1000).unwrap().expect("a job");
+            self.shop.journal().claim("me", &[&watch], at_ms, 1000).unwrap().expect("a job");
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let shop = Arc::clone(&self.shop);

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::daemon::job::Job;
+use crate::daemon::job::{Job, now_ms};
 use crate::daemon::journal::JournalError;
 use crate::daemon::journal::history::EventView;
 use crate::report::Report;
-use crate::report::timing::Attempt;
+use crate::report::timing::{Attempt, Timing};
 
 /// Attempts in a report at the most, the last ones.
 const MOST_LISTED: usize = 100;
@@ -22,6 +22,18 @@ impl Job {
         report.timing.queued = time(history.job.queued_ms);
         report.attempts = attempts(&history.events);
         Ok(())
+    }
+
+    /// Since when the job is tried, for a report that no worker made.
+    pub(super) fn timing(&self) -> Result<Timing, JournalError> {
+        let history = self.shop.journal().history(self.claim.job)?;
+        let (timing, now_ms) = (Timing::none(), now_ms());
+        let started_ms = history.and_then(|it| it.job.started_ms);
+        // A clock may have been set back meanwhile.
+        let Some(started_ms) = started_ms.filter(|it| *it <= now_ms) else { return Ok(timing) };
+        let wall_s = (now_ms - started_ms) as f64 / 1000.0;
+        let started = time(started_ms).unwrap_or(timing.started);
+        Ok(Timing { started, wall_s, ..timing })
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Timing {
     pub started: String,
     /// RFC 3339, UTC.
     pub finished: String,
-    /// From start to verified output.
+    /// From start to verified output, or to the error.
     pub wall_s: f64,
     /// Source frames a second of the decoder.
     pub decode_fps: Option<f64>,

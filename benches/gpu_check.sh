@@ -48,7 +48,8 @@ confined() {
         cd "$home" || exit 1
         export BENCH_AS_SLOMOD=1 HOME="$home" CUDA_CACHE_PATH="$home/cuda"
         python3 confined.py "$@" ./slomod check && python3 confined.py "$@" ./slomod demo --dir "$home/demo" &&
-            grep '"kind": "cuda"' demo/out/*.json
+            grep '"kind": "cuda"' demo/out/*.json && grep '"driver": "[0-9]' demo/out/*.json &&
+            grep '"uuid": "GPU-' demo/out/*.json && grep '"gpu_mem_peak_bytes": [1-9]' demo/out/*.json
     )
     rc=$?
     rm -rf "$home"

@@ -7,6 +7,7 @@ mod schema;
 #[path = "support/skip.rs"]
 mod skip;
 
+use sha2::{Digest, Sha256};
 use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -49,6 +50,11 @@ fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+fn digest(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
@@ -239,7 +245,14 @@ fn a_report_is_written_where_it_is_asked_for_also_of_a_failure() {
     assert!(schema::read(Path::new(&path("done.json"))).output.is_some());
     std::fs::write(path("text.mp4"), "no video\n".repeat(1000)).unwrap();
     assert_eq!(code(&convert(&path("text.mp4"), &path("refused.json"))), 65);
-    assert!(schema::read(Path::new(&path("refused.json"))).output.is_none());
+    let refused = schema::read(Path::new(&path("refused.json")));
+    let expected = digest(Path::new(&path("text.mp4")));
+    assert_eq!((refused.output, refused.source.sha256), (None, Some(expected)));
+    // Also where it ended before the clip was looked at.
+    let args = ["--model", &path("none.safetensors"), "--json", "--output", &path("out2.mp4")];
+    let run = slomod(&[&["convert", input.to_str().unwrap()][..], &args].concat());
+    let failed = schema::checked(&run.stdout);
+    assert_eq!((failed.errors.len(), failed.source.sha256), (1, Some(digest(&input))));
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_history_of_a_job_says_what_when_by_which_machine_and_version() {
     assert_eq!(history.events[0].detail, "sha256 content");
     assert_eq!(history.events[2].detail, "busy: later");
     assert_eq!(history.events[6].detail, "/out/a.mp4");
-    let host = slomod::report::host().name;
+    let host = slomod::report::machine::host().name;
     for event in &history.events {
         assert_eq!((&event.host, event.version.as_str()), (&host, env!("CARGO_PKG_VERSION")));
         assert!(event.at_ms > 1_600_000_000_000, "milliseconds since 1970: {}", event.at_ms);

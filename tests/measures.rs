@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use slomod::config::content::{Content, Duplicates};
 use slomod::config::settings::{Codec, Device, Encoding, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{self, EngineDescription, EngineError, Interpolator};
@@ -101,7 +102,7 @@ fn a_drawn_triplet_has_its_known_psnr() {
 
 /// Q07.
 #[test]
-fn triplets_with_a_cut_or_a_repeated_picture_inside_are_not_measured() {
+fn triplets_with_a_cut_inside_are_not_measured() {
     let place = Place::new();
     let graph = "testsrc2=s=160x96:r=25:d=0.4[a];\
                  mandelbrot=s=160x96:r=25:end_pts=10,trim=duration=0.4[b];[a][b]concat";
@@ -116,6 +117,114 @@ fn triplets_with_a_cut_or_a_repeated_picture_inside_are_not_measured() {
     assert!(measured.contains(&8) && measured.contains(&11), "{measured:?}");
     assert_eq!(holdout.samples, measured.len() as u64);
     assert_eq!(holdout.candidates, 16);
+}
+
+/// The held-out frames of a clip.
+fn held_out(report: &Report) -> Vec<u64> {
+    report.quality.as_ref().unwrap().holdout.frames.iter().map(|it| it.frame).collect()
+}
+
+/// Q07.
+#[test]
+fn triplets_with_a_repeated_picture_or_an_unsure_gap_inside_are_not_measured() {
+    let place = Place::new();
+    // Frame 5 is shown twice.
+    let graph = "testsrc2=s=160x96:r=25:d=0.48,loop=loop=1:size=1:start=5,setpts=N/25/TB";
+    let source = place
+        .clip("twice.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    for duplicates in [Duplicates::Keep, Duplicates::Repair] {
+        let content = Content { duplicates, ..Content::default() };
+        let settings = Settings { content, ..measured() };
+        let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+        assert_eq!((report.source.frames.decoded, report.source.frames.duplicates), (13, 1));
+        let measured = held_out(&report);
+        println!("{duplicates:?}: {measured:?}");
+        assert!(!measured.contains(&5) && !measured.contains(&6), "{duplicates:?} {measured:?}");
+        assert!([1, 2, 3, 8, 9, 10, 11].iter().all(|it| measured.contains(it)), "{measured:?}");
+    }
+    // The picture slides by 2 samples a frame, and by 60 from frame 13 to 14, where nothing is made.
+    let graph = "mandelbrot=s=640x192:r=1:end_pts=1,trim=end_frame=1,loop=24:1,fps=25,\
+                 crop=192:192:x='2*n+if(gte(n,14),60,0)':y=0";
+    let source = place
+        .clip("leap.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "ffv1"]);
+    let content = Content { hold_below: Some(0.4), ..Content::default() };
+    for (content, expected) in [(content, false), (Content::default(), true)] {
+        let settings = Settings { content, ..measured() };
+        let report = run(&place.task(&source, "out.mkv", settings)).unwrap();
+        let measured = held_out(&report);
+        let leap = [13, 14].map(|it| measured.contains(&it));
+        assert_eq!(leap, [expected; 2], "{measured:?}");
+        assert!(measured.contains(&12) && measured.contains(&15), "{measured:?}");
+    }
+}
+
+/// Q07.
+#[test]
+fn triplets_that_touch_damage_are_not_measured() {
+    let place = Place::new();
+    let graph = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=2", "-c:v", "libx264"];
+    let source = place.clip("in.mp4", &[&graph[..], &["-g", "10", "-bf", "0"]].concat());
+    let mut bytes = std::fs::read(&source).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 600].fill(0x5a);
+    std::fs::write(&source, bytes).unwrap();
+    let report = run(&place.task(&source, "out.mkv", measured())).unwrap();
+    let barriers = &report.interpolation.as_ref().unwrap().barriers;
+    assert!(!barriers.is_empty());
+    let frames = &report.quality.as_ref().unwrap().holdout.frames;
+    for barrier in barriers {
+        let within = barrier.pts_from_s - 1e-6..=barrier.pts_to_s + 1e-6;
+        let touching: Vec<_> = frames.iter().filter(|it| within.contains(&it.pts_s)).collect();
+        assert!(touching.is_empty(), "{barrier:?}: {touching:?}");
+    }
+    let (first, last) = (barriers[0].pts_from_s, barriers[barriers.len() - 1].pts_to_s);
+    assert!(frames.iter().any(|it| it.pts_s < first) && frames.iter().any(|it| it.pts_s > last));
+}
+
+/// Blends, and notes which frames it was asked about, and where between them.
+#[derive(Default)]
+struct Noting(Vec<(u64, u64, f32)>);
+
+impl Interpolator for Noting {
+    fn interpolate(
+        &mut self,
+        a: &Frame,
+        b: &Frame,
+        t: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        self.0.extend(t.iter().map(|it| (a.index, b.index, *it)));
+        Blend.interpolate(a, b, t)
+    }
+
+    fn description(&self) -> EngineDescription {
+        Blend.description()
+    }
+}
+
+/// Q07: a held-out frame of a variable rate is predicted at its own time, not in the middle.
+#[test]
+fn held_out_frames_are_predicted_at_their_own_times() {
+    let place = Place::new();
+    // Of thirty a second every seventh is missing, the first too.
+    let graph = "testsrc2=s=96x64:r=30:d=1,select='mod(n,7)'";
+    let encoder = ["-fps_mode", "passthrough", "-c:v", "libx264", "-pix_fmt", "yuv420p"];
+    let source = place.clip("in.mp4", &[&["-f", "lavfi", "-i", graph], &encoder[..]].concat());
+    let mut engine = Noting::default();
+    let task = place.task(&source, "out.mkv", measured());
+    let report = convert(&task, &mut engine, &Arc::default(), &mut |_| {}).unwrap();
+    schema::valid(&report);
+    let asked: Vec<_> = engine.0.iter().filter(|it| it.1 == it.0 + 2).collect();
+    assert_eq!(asked.len() as u64, report.quality.unwrap().holdout.samples);
+    assert!(asked.len() > 20, "{asked:?}");
+    for (first, _, timestep) in asked {
+        // Frames 0 to 5 are one to six thirtieths, 6 to 11 eight to thirteen.
+        let expected = match (first + 1) % 6 {
+            5 => 1.0 / 3.0,
+            0 => 2.0 / 3.0,
+            _ => 0.5,
+        };
+        assert!((timestep - expected).abs() < 1e-6, "{timestep} behind frame {first}");
+    }
 }
 
 /// Q09.
@@ -138,8 +247,12 @@ fn speeds_agree_with_frames_and_time() {
     // The frames are those that somebody else counts, and no stage worked longer than it all took.
     assert_eq!(total as usize, decoded(&task.temporary).len());
     let decoded = report.source.frames.decoded as f64;
+    // What the network made: the new frames, and the held-out ones.
+    let held_out = report.quality.as_ref().unwrap().holdout.samples;
+    let network = (report.output.as_ref().unwrap().frames.synthesised + held_out) as f64;
     for (stage, frames, fps) in [
         ("decode", decoded, timing.decode_fps),
+        ("network", network, timing.network_fps),
         ("look", decoded, timing.look_fps),
         ("encode", total, timing.encode_fps),
     ] {
@@ -280,6 +393,7 @@ fn what_the_engine_leaves_out_of_a_network_is_a_warning() {
     let source = place.clip("in.mkv", &["-f", "lavfi", "-i", graph, "-c:v", "ffv1"]);
     let task = place.task(&source, "out.mkv", slow(2));
     let report = convert(&task, &mut Noted, &Arc::default(), &mut |_| {}).unwrap();
+    schema::valid(&report);
     let said = report.warnings.iter().filter(|it| it.code == "model_note");
     assert_eq!(said.map(|it| it.message.as_str()).collect::<Vec<_>>(), ["left out"]);
 }

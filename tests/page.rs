@@ -16,8 +16,12 @@ use std::process::Command;
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
 use slomod::config::settings::{Mode, Settings};
+use slomod::frame::Frame;
+use slomod::ops::color::picture_to_rgb;
 use slomod::pipeline::{Task, beside, room};
+use slomod::report::content::{Change, Cut, Gap, Point};
 use slomod::report::findings::Barrier;
+use slomod::report::measured::HeldOutFrame;
 use slomod::report::{Notice, Report};
 
 use clips::{Place, decoded, run, slow};
@@ -103,6 +107,40 @@ fn the_comparison_shows_both_at_the_same_instants_and_is_small() {
         }
         assert!((60..=85).contains(&original), "{original}");
         assert!(result < 40, "{result}");
+        // 4 times slower, 25 frames a second from 2.3 s on: the last frame of each that has begun by then.
+        let (before, after) = (decoded(&source), decoded(&task.temporary));
+        let right = if layout == Comparison::Side { (324, 0) } else { (164, 164) };
+        for (number, shown) in frames.iter().enumerate().step_by(4) {
+            let time_s = 2.3 + number as f64 / 25.0;
+            let begun = |rate: f64| (time_s * rate + 0.01) as usize;
+            assert_shows(shown, (0, 0), &before, begun(25.0 / 4.0));
+            assert_shows(shown, right, &after, begun(25.0));
+        }
+    }
+}
+
+/// A part of a frame of the comparison, from column `left`, is frame `index` of a clip from its column `column`: near it,
+/// and no nearer to the one before or behind it.
+fn assert_shows(shown: &Frame, (left, column): (usize, usize), clip: &[Frame], index: usize) {
+    let shown_px = shown.picture.format.width_px;
+    let found = picture_to_rgb(&shown.picture);
+    let codes_off = |frame: &Frame| {
+        let (width, rgb) = (frame.picture.format.width_px, picture_to_rgb(&frame.picture));
+        let row = |rgb: &[f32], start: usize| rgb[3 * start..][..3 * 150].to_vec();
+        let rows = (0..180).map(|y| {
+            let (a, b) = (row(&found, (y + 28) * shown_px + left), row(&rgb, y * width + column));
+            a.iter().zip(&b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+        });
+        255.0 * rows.sum::<f64>() / (180.0 * 450.0)
+    };
+    let off = codes_off(&clip[index]);
+    assert!(off < 6.0, "{off:.2} codes from frame {index}");
+    for other in [index - 1, index + 1] {
+        let other = codes_off(&clip[other]);
+        assert!(
+            off <= other + 1e-9,
+            "{off:.2} codes from frame {index}, {other:.2} from its neighbor"
+        );
     }
 }
 
@@ -346,4 +384,57 @@ fn the_page_shows_what_cannot_be_decoded_and_says_what_is_left_out() {
     assert!(text.contains("<span lang=\"en\">a &lt;sentence&gt;</span><span lang=\"ko\">원본에"));
     assert!(text.contains("<li>a &lt;sentence&gt; <code>of_a_later_version</code>"));
     assert!(!text.contains("data:video") && text.contains("(25 MiB)"), "left out, and said");
+}
+
+/// A report by hand, of two seconds, whose times and values lie on round numbers of the drawing.
+#[test]
+fn curves_and_marks_are_drawn_where_their_times_and_values_are() {
+    let place = Place::new();
+    let mut report = run(&place.task(&clip(&place), "out.mkv", slow(2))).unwrap();
+    (report.source.duration_s, report.source.frames.decoded) = (Some(2.0), 50);
+    let gap = |pts_from_s: f64, held| {
+        let pts_to_s = pts_from_s + 0.04;
+        Gap { frame: 0, pts_from_s, pts_to_s, score: 0.2, motion: 0.1, held }
+    };
+    let interpolation = report.interpolation.as_mut().unwrap();
+    interpolation.cuts = vec![Cut { frame: 20, pts_s: 0.8, score: 0.9, listed: false }];
+    interpolation.barriers =
+        vec![Barrier { frame: 15, pts_from_s: 0.4, pts_to_s: 0.6, lost: 5, marred: 0 }];
+    let flash = "flash".into();
+    interpolation.changes =
+        vec![Change { kind: flash, frame: 25, pts_s: 1.0, frames: 5, score: 0.3 }];
+    let confidence = &mut interpolation.confidence;
+    confidence.low_gaps = vec![gap(1.5, false), gap(1.75, true)];
+    let point = |pts_s, score| Point { pts_s, score, motion: 0.0 };
+    (confidence.curve, confidence.low_below) = (vec![point(0.0, 1.0), point(2.0, 0.5)], 0.5);
+    let frame = |pts_s, psnr, ssim_y| HeldOutFrame {
+        frame: 0,
+        pts_s,
+        psnr_rgb_db: Some(psnr),
+        psnr_y_db: None,
+        ssim_y,
+        ssim_rife: None,
+        vmaf: None,
+    };
+    report.quality.as_mut().unwrap().holdout.frames =
+        vec![frame(0.0, 30.0, 1.0), frame(1.0, 35.0, 0.75), frame(2.0, 40.0, 0.5)];
+    let text = slomod::pipeline::page::page(&report, None).unwrap();
+    // 912 units are two seconds, from 44 on; 180 are 10 dB or half of SSIM, up from 194; 92 are confidence, up from 312.
+    for drawn in [
+        "<line class=\"mark-cut\" x1=\"408.8\" x2=\"408.8\" y1=\"14\" y2=\"312\"/>",
+        "<rect class=\"area-barrier\" x=\"226.4\" y=\"14\" width=\"91.2\" height=\"298\"/>",
+        "<rect class=\"area-change\" x=\"500.0\" y=\"14\" width=\"91.2\" height=\"298\"/>",
+        "<line class=\"mark-low\" x1=\"728.0\" x2=\"728.0\" y1=\"312\" y2=\"319\"/>",
+        "<line class=\"mark-low\" x1=\"842.0\" x2=\"842.0\" y1=\"312\" y2=\"319\"/>",
+        "<polyline class=\"line-psnr\" points=\"44.0,194.0 500.0,104.0 956.0,14.0\"/>",
+        "<polyline class=\"line-ssim\" points=\"44.0,14.0 500.0,104.0 956.0,194.0\"/>",
+        "<polyline class=\"line-sure\" points=\"44.0,220.0 956.0,266.0\"/>",
+        "<line class=\"limit\" x1=\"44\" x2=\"956\" y1=\"266.0\" y2=\"266.0\"/>",
+        "<text x=\"38.0\" y=\"18.0\" text-anchor=\"end\">40</text>",
+        "<text x=\"956.0\" y=\"334.0\" text-anchor=\"end\">2.0 s</text>",
+    ] {
+        assert!(text.contains(drawn), "{drawn}");
+    }
+    assert_eq!(text.matches("class=\"mark-cut\"").count(), 1);
+    assert_eq!(text.matches("class=\"mark-low\"").count(), 2);
 }

@@ -9,10 +9,10 @@ use std::process::Command;
 
 use slomod::engine::blend::blend;
 use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Seconds};
-use slomod::quality::holdout::{Holdout, Triplet};
+use slomod::quality::holdout::{Holdout, Triplet, pool};
 use slomod::quality::psnr::SquaredError;
 use slomod::quality::ssim::{ssim_rife, ssim_y};
-use slomod::quality::{Samples, compare};
+use slomod::quality::{FrameScores, Samples, compare};
 
 /// The figures were computed in f64, the product computes in f32.
 const SSIM_TOLERANCE: f64 = 1e-4;
@@ -217,6 +217,38 @@ fn exact_frames_have_no_psnr_and_the_worst_is_named() {
     assert!((gain - 10.0 * 18.0_f64.log10()).abs() < PSNR_TOLERANCE_DB, "{gain}");
     assert!(scores.repeat.exact == 0 && scores.repeat.psnr_rgb_db.unwrap() < 40.0);
     assert!(scores.network.ssim_y > scores.repeat.ssim_y);
+}
+
+/// Each statistic is that of a list which is written down here.
+#[test]
+fn statistics_are_those_of_the_frames() {
+    let frame = |luma: u64, rgb: u64, ssim_y: f64, ssim_rife: f64| FrameScores {
+        rgb: SquaredError { sum: rgb, samples: 100 },
+        luma: SquaredError { sum: luma, samples: 100 },
+        ssim_y,
+        ssim_rife,
+        vmaf: None,
+    };
+    // Mean squared errors of 100, 10 and 1, and one frame whose luma is exact.
+    let frames = [
+        frame(10_000, 1_000, 0.5, 0.4),
+        frame(1_000, 10_000, 0.7, 0.8),
+        frame(100, 100, 0.9, 0.6),
+        frame(0, 100, 1.0, 0.9),
+    ];
+    let db = |error: f64| 10.0 * (255.0_f64 * 255.0 / error).log10();
+    let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-9;
+    let pooled = pool(frames.into_iter());
+    assert!(near(pooled.psnr_y_db, db(10.0)), "{pooled:?}");
+    assert!(near(pooled.psnr_y_median_db, db(10.0)), "{pooled:?}");
+    assert!(near(pooled.psnr_y_min_db, db(100.0)), "{pooled:?}");
+    assert!(near(pooled.psnr_y_p5_db, db(100.0) + 0.1 * 10.0), "{pooled:?}");
+    assert!(near(pooled.psnr_y_pooled_db, db(111.0 / 4.0)), "the exact one counts too: {pooled:?}");
+    assert!(near(pooled.psnr_rgb_pooled_db, db(112.0 / 4.0)), "{pooled:?}");
+    assert!(near(pooled.ssim_y, 0.775) && near(pooled.ssim_y_median, 0.8), "{pooled:?}");
+    assert!(near(pooled.ssim_y_min, 0.5) && near(pooled.ssim_y_p5, 0.53), "{pooled:?}");
+    assert!(near(pooled.ssim_rife, 0.675) && near(pooled.ssim_rife_median, 0.7), "{pooled:?}");
+    assert!(near(pooled.ssim_rife_min, 0.4) && near(pooled.ssim_rife_p5, 0.43), "{pooled:?}");
 }
 
 #[test]

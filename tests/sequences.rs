@@ -241,8 +241,14 @@ fn what_is_no_sequence_is_refused_by_name() {
     let report = schema::checked(&run.stdout);
     let code = report.errors[0].code.as_str();
     assert_eq!((report.source.path.as_str(), code), ("in", "missing_picture"));
+    assert_eq!((report.source.sha256, report.source.size_bytes), (None, 0));
     place.ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=32x32:d=1", "-frames:v", "1", "in/003.png"]);
     place.refused(&[&["in"][..], &to("out.mp4")].concat(), 65, &["in/003.png", "32x32", "64x48"]);
+    // Its hash is that of the pictures, as of a conversion that goes well.
+    let run = place.convert(&[&["in", "--json"][..], &to("out.mp4")].concat());
+    let source = schema::checked(&run.stdout).source;
+    assert_eq!(source.sha256, Some(place.hash("in", "*.png")));
+    assert!(source.size_bytes > 0 && source.modified.is_none());
     fs::write(place.path("in/003.png"), "no picture").unwrap();
     place.refused(&[&["in"][..], &to("out/%d.png")].concat(), 65, &["in/003.png", "decoded"]);
     fs::copy(place.path("in/001.png"), place.path("in/other7.png")).unwrap();

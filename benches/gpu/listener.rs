@@ -35,6 +35,10 @@ impl Driver for Listener {
         self.inner.allocated_bytes()
     }
 
+    fn peak_bytes(&self) -> u64 {
+        self.inner.peak_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         self.inner.allocate(bytes)
     }

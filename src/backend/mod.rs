@@ -1,5 +1,7 @@
 //! Fast execution of the ops on a processor or (later) a GPU: the [`Backend`] seam and what implements it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::cuda::driver::DeviceError;
 use crate::frame::{Picture, PictureFormat};
 use crate::ops::conv::ConvWeights;
@@ -29,6 +31,19 @@ pub struct BackendDescription {
     pub threads: usize,
     /// What goes slower than it should since the backend was made, sentences.
     pub setbacks: Vec<String>,
+    /// More of a GPU; absent where it runs on none.
+    pub gpu: Option<Gpu>,
+}
+
+/// What a GPU says of itself, and what of its memory was in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Its own number, as `nvidia-smi -L` prints it; absent where the driver does not tell it.
+    pub uuid: Option<String>,
+    /// Newest version of CUDA that the driver knows, such as `12.2`.
+    pub cuda: Option<String>,
+    /// The most bytes of its memory that were allocated at a time.
+    pub memory_peak_bytes: u64,
 }
 
 /// The ops of a network. Weights are packed once, when a network is loaded; every output tensor takes the shape that

@@ -33,6 +33,7 @@ impl Backend for Reference {
             instructions: "plain".into(),
             threads: 1,
             setbacks: vec![],
+            gpu: None,
         }
     }
 

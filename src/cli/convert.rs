@@ -22,7 +22,8 @@ use crate::daemon::publish::{self, Publication, Published};
 use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::rational_text;
-use crate::pipeline::convert::{convert, failure_report};
+use crate::pipeline::convert::convert_knowing;
+use crate::pipeline::known::Known;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::{ConvertError, Task, room};
 use crate::report::Report;
@@ -182,13 +183,18 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings,
     };
     check_places(args)?;
-    let mut display = Display::new();
+    let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
     let result = check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0))
-        .and_then(|()| work(&task, &signals::stop_flag(), &mut display));
+        .and_then(|()| work(&task, &stop, &mut display, &mut known));
     display.clear();
     let report = match &result {
         Ok(report) => report.clone(),
-        Err(error) => failure_report(&task, error),
+        Err(error) => {
+            if args.json || args.report.is_some() {
+                known.read_source(&task, error, &stop);
+            }
+            known.failure_report(&task, error)
+        }
     };
     if args.json {
         print(&report)?;
@@ -240,12 +246,13 @@ pub(super) fn work(
     task: &Task,
     stop: &Arc<AtomicBool>,
     display: &mut Display,
+    known: &mut Known,
 ) -> Result<Report, ConvertError> {
     let mut engine = open::open(&task.settings)?;
     if let Some(reason) = engine.description().fallback_reason {
         eprintln!("slomod: {reason}");
     }
-    convert(task, &mut *engine, stop, &mut |progress| display.show(progress))
+    convert_knowing(task, &mut *engine, stop, &mut |progress| display.show(progress), known)
 }
 
 /// Whether `check` finds room in `folder`, which it gets by its full name.
@@ -333,7 +340,7 @@ pub(super) fn say_done(report: &Report, published: &Published) {
         made.fps,
         report.timing.end_to_end_fps.unwrap_or_default(),
     );
-    if let Some(quality) = &report.quality {
+    if let Some(quality) = report.quality.as_ref().filter(|it| it.holdout.samples > 0) {
         let number =
             |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
         let holdout = &quality.holdout;

@@ -17,7 +17,7 @@ use crate::frame::{Frame, Picture, Seconds};
 use crate::pipeline::holdout::scores_report;
 use crate::quality::holdout::pool;
 use crate::quality::{FrameScores, Samples, compare};
-use crate::report::Scores;
+use crate::report::measured::Scores;
 
 /// Earlier frame, later frame, and the truth half way between them.
 const NAMES: [&str; 3] = ["frame10.png", "frame11.png", "gt.png"];

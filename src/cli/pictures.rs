@@ -3,6 +3,7 @@
 //! They are gathered, as they are, in a clip within a hidden folder beside the output, and the pictures of the result are
 //! written there, so that nothing is seen of them until all are there.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::daemon::publish::{self, Published};
 use crate::error::{Classify, ExitCode};
 use crate::frame::Rate;
 use crate::media::{self, MediaError};
-use crate::pipeline::convert::failure_report;
+use crate::pipeline::known::Known;
 use crate::pipeline::segments::Rule;
 use crate::pipeline::sequence::{self, Pattern, Sequence};
 use crate::pipeline::{ConvertError, Task, room};
@@ -119,11 +120,10 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         settings_sha256: convert::identity(&settings),
         settings,
     };
-    let work = Work { args, ends, task, parent, room: room.path(), stop: signals::stop_flag() };
-    match work.done() {
-        Ok(()) => Ok(()),
-        Err(error) => Err(work.said(&error)),
-    }
+    let (room, stop, measured) = (room.path(), signals::stop_flag(), OnceCell::new());
+    let work = Work { args, ends, task, parent, room, stop, measured };
+    let mut known = Known::start();
+    work.done(&mut known).map_err(|error| work.said(&error, known))
 }
 
 /// Where pictures are to be written there are none yet; sets what is always so for them.
@@ -159,6 +159,8 @@ struct Work<'a> {
     parent: &'a Path,
     room: &'a Path,
     stop: Arc<AtomicBool>,
+    /// Size of all pictures that go in, and their hash, before the work.
+    measured: OnceCell<(u64, String)>,
 }
 
 /// Why it failed: by a conversion, or by what is round it.
@@ -180,7 +182,7 @@ impl From<MediaError> for Failure {
 }
 
 impl Work<'_> {
-    fn done(&self) -> Result<(), Failure> {
+    fn done(&self, known: &mut Known) -> Result<(), Failure> {
         let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
         let pictures = pictures.transpose()?;
         convert::check_room(self.parent, |folder| match &self.ends.output {
@@ -188,7 +190,7 @@ impl Work<'_> {
             None => room::check(&self.task, folder, 0),
         })?;
         let mut display = Display::new();
-        let result = convert::work(&self.task, &self.stop, &mut display);
+        let result = convert::work(&self.task, &self.stop, &mut display, known);
         display.clear();
         let mut report = result?;
         if let Some(((sequence, before), rate)) = &pictures {
@@ -210,6 +212,7 @@ impl Work<'_> {
     fn gathered(&self, rate: Rate) -> Result<(Sequence, (u64, String)), ConvertError> {
         let sequence = Sequence::find(&self.args.input)?;
         let before = sequence.measure(&self.stop)?;
+        let _ = self.measured.set(before.clone());
         convert::check_room(self.parent, |folder| match room::trouble(folder, before.0, 0) {
             Some(why) => Err(ConvertError::NoSpace(why)),
             None => Ok(()),
@@ -232,10 +235,7 @@ impl Work<'_> {
             return Err(ConvertError::SourceChanged { path, before, after });
         }
         self.name(report);
-        report.source.size_bytes = before.0;
-        report.source.sha256 = Some(before.1.clone());
         report.source.sha256_after = Some(after.1);
-        report.source.format = Some("image2".into());
         let message = format!(
             "the source is {} numbered pictures, which have no times of their own: that they are {rate} a second was \
              said on the command line",
@@ -245,12 +245,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Names the source as the command line does.
+    /// Names the source as the command line does, not as the clip that its pictures were gathered in.
     fn name(&self, report: &mut Report) {
-        if self.ends.input.is_some() {
-            (report.source.path, report.source.path_b64) = report::path_fields(&self.args.input);
-            report.source.modified = None;
+        if self.ends.input.is_none() {
+            return;
         }
+        let measured = self.measured.get();
+        let source = &mut report.source;
+        (source.path, source.path_b64) = report::path_fields(&self.args.input);
+        source.modified = None;
+        source.size_bytes = measured.map_or(0, |it| it.0);
+        source.sha256 = measured.map(|it| it.1.clone());
+        source.format = source.format.as_ref().map(|_| "image2".into());
     }
 
     /// Writes the pictures of the finished result, gives them their names, and their report its own behind them.
@@ -269,6 +275,7 @@ impl Work<'_> {
             output.size_bytes = written.size_bytes;
             output.sha256 = written.sha256;
             output.format = "image2".into();
+            output.codec = Some("png".into());
             output.encoder = "png".into();
             output.encoder_options = String::new();
             output.pixel_format = written.pixel_format.into();
@@ -301,7 +308,7 @@ impl Work<'_> {
     }
 
     /// The error as the command line names files, with a report where one was asked for.
-    fn said(&self, failure: &Failure) -> CliError {
+    fn said(&self, failure: &Failure, mut known: Known) -> CliError {
         let error = match failure {
             Failure::Cli(error) => return CliError::new(error.exit, error.message.clone()),
             Failure::Convert(error) => error,
@@ -310,7 +317,11 @@ impl Work<'_> {
         let _ = publish::remove_temporary(&self.task.temporary);
         let inner = self.task.source.display().to_string();
         let outer = self.args.input.display().to_string();
-        let mut report = failure_report(&self.task, error);
+        let wanted = self.args.json || self.args.report.is_some();
+        if wanted && self.ends.input.is_none() {
+            known.read_source(&self.task, error, &self.stop);
+        }
+        let mut report = known.failure_report(&self.task, error);
         self.name(&mut report);
         for notice in &mut report.errors {
             notice.message = notice.message.replace(&inner, &outer);

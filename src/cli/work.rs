@@ -18,7 +18,8 @@ use crate::daemon::protocol::{EngineNow, Failure, Message, Request};
 use crate::engine::{EngineDescription, MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
-use crate::pipeline::convert::{convert, failure_report};
+use crate::pipeline::convert::convert_knowing;
+use crate::pipeline::known::Known;
 use crate::pipeline::{ConvertError, Progress, Task, room};
 
 /// Progress is told at the most this often, and at each change of phase.
@@ -100,6 +101,7 @@ fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Mess
             said = Some((Instant::now(), progress.phase.clone()));
         }
     };
+    let mut known = Known::start();
     let mut work = || -> Result<_, ConvertError> {
         // Before a device is taken, and while memory can still be bounded.
         media::complete::check_end(&task.source)?;
@@ -117,12 +119,12 @@ fn convert_clip(task: &Task, reserve_bytes: u64, stop: &Arc<AtomicBool>) -> Mess
         };
         tell(engine.description());
         engine.tell_changes(Box::new(tell));
-        convert(task, &mut *engine, stop, &mut progress)
+        convert_knowing(task, &mut *engine, stop, &mut progress, &mut known)
     };
     match work() {
         Ok(report) => Message::Report(Box::new(report)),
         Err(error) => {
-            let report = failure_report(task, &error);
+            let report = known.failure_report(task, &error);
             let mut failure = failure(&error, error.code());
             failure.report = Some(Box::new(report));
             Message::Failed(Box::new(failure))

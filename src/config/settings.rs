@@ -165,6 +165,17 @@ impl Codec {
             Self::Ffv1 => "ffv1",
         }
     }
+
+    /// FFmpeg's name of what it makes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "h264",
+            Self::H265 => "hevc",
+            Self::Av1 => "av1",
+            Self::Ffv1 => "ffv1",
+        }
+    }
 }
 
 /// Output container.

@@ -21,6 +21,7 @@ impl Job {
         if let Some(aftermath) = self.changed_meanwhile(task, &report)? {
             return Ok(aftermath);
         }
+        self.note_attempts(&mut report)?;
         report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let speed = Speed::of(&report);
         let resumed = report.timing.resumed.last().cloned();

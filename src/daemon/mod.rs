@@ -40,6 +40,7 @@ mod after;
 mod answers;
 mod arrivals;
 mod asked;
+mod attempts;
 mod beside;
 mod clock;
 pub mod control;

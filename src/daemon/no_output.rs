@@ -20,7 +20,7 @@ impl Job {
         code: &str,
         message: &str,
     ) -> Result<Report, Trouble> {
-        let (task, sha256) = (task.clone(), self.claim.sha256.clone());
+        let (task, sha256, timing) = (task.clone(), self.claim.sha256.clone(), self.timing()?);
         let notice = Notice { code: code.to_owned(), message: message.to_owned() };
         let report = blocking(move || {
             let error = ConvertError::Media(MediaError::Unusable {
@@ -30,6 +30,7 @@ impl Job {
             });
             let mut report = failure_report(&task, &error);
             report.source.sha256.get_or_insert(sha256);
+            report.timing = timing;
             report.errors = vec![notice];
             report
         })
@@ -43,6 +44,7 @@ impl Job {
         word: &str,
     ) -> Result<PathBuf, Trouble> {
         report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
+        self.note_attempts(&mut report)?;
         report.settings_sha256 = Some(self.claim.settings_sha256.clone());
         let below = self.claim.relative.parent().unwrap_or(Path::new(""));
         let folder = self.watch.output.join(below);

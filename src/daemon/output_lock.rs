@@ -112,7 +112,7 @@ impl OutputLock {
 
     fn sign(&self) -> io::Result<()> {
         let holder = Holder {
-            host: report::host().name,
+            host: report::machine::host().name,
             pid: std::process::id(),
             since: report::now_rfc3339(),
         };
@@ -160,7 +160,8 @@ fn held(folder: &Path, file: File) -> Refusal {
     // Some shares do not let a locked file be read: then the holder is not known.
     let _ = file.take(LONGEST_TEXT_BYTES).read_to_string(&mut text);
     let holder = serde_json::from_str::<Holder>(&text).ok();
-    let is_us = |it: &Holder| it.pid == std::process::id() && it.host == report::host().name;
+    let is_us =
+        |it: &Holder| it.pid == std::process::id() && it.host == report::machine::host().name;
     // A file that says nothing yet may have been locked by another thread in this moment.
     let is_own = holder.as_ref().is_none_or(is_us);
     let holder = match holder {

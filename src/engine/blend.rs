@@ -55,6 +55,7 @@ impl Interpolator for Blend {
             scale: 1.0,
             model_notes: Vec::new(),
             steps: Vec::new(),
+            gpu: None,
         }
     }
 }

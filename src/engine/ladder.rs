@@ -248,6 +248,7 @@ mod tests {
         let network = Network::read(&weights).unwrap();
         let device = Arc::new(Counter::of(DeviceDescription {
             name: "counted".into(),
+            uuid: None,
             capability: (9, 0),
             multiprocessors: 132,
             shared_bytes: 227 << 10,

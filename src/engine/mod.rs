@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::Gpu;
 use crate::backend::cuda::driver::DeviceError;
 use crate::config::settings::Settings;
 use crate::error::{Classify, Consequence, ExitCode};
@@ -213,4 +214,7 @@ pub struct EngineDescription {
     /// order.
     #[serde(default)]
     pub steps: Vec<String>,
+    /// More of a GPU; absent where it runs on none.
+    #[serde(default)]
+    pub gpu: Option<Gpu>,
 }

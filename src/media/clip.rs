@@ -47,6 +47,8 @@ pub struct VideoInfo {
     pub hdr: Hdr,
     /// Rate that the header claims, if it is a sane one.
     pub claimed_rate: Option<Rate>,
+    /// Lowest rate of whose frames all times are, as FFmpeg guesses it, if it is a sane one.
+    pub base_rate: Option<Rate>,
     /// Nominal rate of the frames that are handed out: the claimed one, or twice that where each field becomes one.
     pub rate: Option<Rate>,
     /// Frames by the header, or estimated from duration and rate.
@@ -86,6 +88,20 @@ pub struct StreamInfo {
     pub kind: String,
     /// Codec name, `unknown` where there is none.
     pub codec: String,
+    /// Its language, as the container writes it.
+    pub language: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// What it is for, by FFmpeg's words: `default`, `forced`, `attached_pic`.
+    pub disposition: Vec<String>,
+    /// By the header.
+    pub duration: Option<Seconds>,
+    /// Width and height of pictures.
+    pub size_px: Option<(usize, usize)>,
+    /// Of sound.
+    pub sample_rate_hz: Option<u32>,
+    /// Of sound.
+    pub channels: Option<u32>,
 }
 
 /// What the decoder met.

@@ -26,6 +26,7 @@ mod raw_audio;
 mod raw_input;
 mod raw_output;
 pub mod sidecar;
+mod stream_info;
 mod streams;
 mod stretch;
 pub mod synth;

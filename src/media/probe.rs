@@ -13,11 +13,12 @@ use ffmpeg::media::Type;
 use num_rational::Ratio;
 
 use super::MediaError;
-use super::clip::{ClipInfo, ColorTags, StreamInfo, VideoInfo};
+use super::clip::{ClipInfo, ColorTags, VideoInfo};
 use super::original;
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
 use super::raw_input;
+use super::stream_info::stream_info;
 use super::tags;
 use crate::frame::{PictureFormat, Rate};
 
@@ -87,7 +88,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
     let format = container_name(&input);
     let all: Vec<StreamFacts> =
         (0..input.streams().count()).filter_map(|index| raw::stream_facts(&input, index)).collect();
-    let streams = all.iter().map(stream_info).collect();
+    let streams = all.iter().map(|facts| stream_info(&input, facts)).collect();
     let chosen = choose_video(&all).ok_or_else(|| {
         unusable(path, "not_video", "it has no moving picture (sound or a still picture only)")
     })?;
@@ -223,17 +224,6 @@ fn container_name(input: &Input) -> String {
     input.format().name().to_owned()
 }
 
-fn stream_info(facts: &StreamFacts) -> StreamInfo {
-    let kind = match facts.kind {
-        Type::Video => "video",
-        Type::Audio => "audio",
-        Type::Subtitle => "subtitle",
-        Type::Attachment => "attachment",
-        _ => "data",
-    };
-    StreamInfo { index: facts.index, kind: kind.to_owned(), codec: facts.codec.clone() }
-}
-
 /// The moving picture to work: marked as default before others, then the largest, then the first.
 fn choose_video(all: &[StreamFacts]) -> Option<usize> {
     let still = ffi::AV_DISPOSITION_ATTACHED_PIC
@@ -308,6 +298,7 @@ fn video_info(
         },
         color: ColorTags { matrix, primaries, transfer, range },
         claimed_rate: rate,
+        base_rate: sane_rate(facts.base_rate),
         rate,
         frames_promised: indexed_frames.or(facts.frames).or_else(estimate),
         duration,

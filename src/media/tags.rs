@@ -34,6 +34,17 @@ pub(super) fn tags(input: &Input, video: usize) -> Vec<(String, String)> {
     found
 }
 
+/// Tags of one stream.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn of_stream(input: &Input, index: usize) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if let Some(stream) = input.stream(index) {
+        // SAFETY: the stream belongs to the context, which is borrowed.
+        read(unsafe { (*stream.as_ptr()).metadata }, &mut found);
+    }
+    found
+}
+
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 fn read(from: *const ffi::AVDictionary, found: &mut Vec<(String, String)>) {
     let mut entry: *mut ffi::AVDictionaryEntry = ptr::null_mut();

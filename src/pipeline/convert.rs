@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
 
 use num_rational::Ratio;
 
@@ -23,6 +22,7 @@ use crate::pipeline::checks;
 use crate::pipeline::cut_list;
 use crate::pipeline::encode_quality::EncodeQuality;
 use crate::pipeline::fingerprint::Fingerprint;
+use crate::pipeline::known::{Counts, Known};
 use crate::pipeline::ledger::{Hash, Ledger};
 use crate::pipeline::length;
 use crate::pipeline::line::InLine;
@@ -53,14 +53,29 @@ const LAST_FRAME_S: i128 = 60;
 /// voids them.
 ///
 /// # Errors
-/// [`ConvertError`]; a report of the failure comes from [`failure_report`].
+/// [`ConvertError`]; [`convert_knowing`] leaves what a report of the failure says.
 pub fn convert(
     task: &Task,
     engine: &mut dyn Interpolator,
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Report, ConvertError> {
-    let result = run(task, engine, stop, progress);
+    convert_knowing(task, engine, stop, progress, &mut Known::start())
+}
+
+/// The same, which notes in `known` what it finds out.
+///
+/// # Errors
+/// [`ConvertError`]; a report of the failure comes from [`Known::failure_report`].
+pub fn convert_knowing(
+    task: &Task,
+    engine: &mut dyn Interpolator,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Progress),
+    known: &mut Known,
+) -> Result<Report, ConvertError> {
+    *known = Known::start();
+    let result = run(task, engine, stop, progress, known);
     if result.is_err() {
         // The writer removes its own file on most errors; what is left after verification is removed here.
         let _ = std::fs::remove_file(&task.temporary);
@@ -85,10 +100,10 @@ fn voids_segments(error: &ConvertError) -> bool {
     }
 }
 
-/// The report of a clip that failed or was refused.
+/// The report of a clip that failed or was refused before anything was known of it.
 #[must_use]
 pub fn failure_report(task: &Task, error: &ConvertError) -> Report {
-    summary::failure(task, error)
+    Known::start().failure_report(task, error)
 }
 
 fn run(
@@ -96,9 +111,8 @@ fn run(
     engine: &mut dyn Interpolator,
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Progress),
+    known: &mut Known,
 ) -> Result<Report, ConvertError> {
-    let clock = Instant::now();
-    let started = crate::report::now_rfc3339();
     progress(&Progress { phase: "opening".into(), ..Progress::default() });
     media::init();
     // What a process that was killed left there is not this output's.
@@ -109,8 +123,10 @@ fn run(
             progress(&Progress { phase: "opening".into(), step, ..Progress::default() });
         }
     })?;
+    known.before = Some(before.clone());
     let decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
     let info = decoder.info().clone();
+    known.info = Some(info.clone());
     length::check_header(&info, before.size_bytes)?;
     let by_name = timelapse::by_name(&info);
     timelapse::check(task, by_name.as_ref())?;
@@ -127,9 +143,9 @@ fn run(
         line: VecDeque::new(),
         stop,
         progress,
-        clock,
         pace,
         source: &before,
+        known: &mut *known,
         resumed: Resumed::default(),
         origin: Seconds::default(),
         laid_out: 0,
@@ -187,8 +203,8 @@ fn run(
         before: before.clone(),
         after,
         output,
-        started,
-        wall: clock.elapsed(),
+        started: known.started().to_owned(),
+        wall: known.elapsed(),
     });
     let length = length.unwrap_or_default();
     let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };
@@ -213,8 +229,8 @@ pub(super) struct Session<'a> {
     pub(super) line: VecDeque<InLine>,
     pub(super) stop: &'a Arc<AtomicBool>,
     progress: &'a mut dyn FnMut(&Progress),
-    clock: Instant,
     pace: Pace,
+    known: &'a mut Known,
     pub(super) resumed: Resumed,
     /// Time of the first source frame.
     origin: Seconds,
@@ -259,6 +275,7 @@ impl Session<'_> {
     fn work(&mut self, decoder: Decoder) -> Result<(DecodeEnd, LookEnd, EncodeEnd), ConvertError> {
         let (taken_in, taken_out) = sync_channel(stages::TAKEN_QUEUE);
         let (decoded_in, decoded_out) = sync_channel(stages::DECODED_QUEUE);
+        self.known.engine = Some(self.asked.description());
         let (encode_in, encode_out) = sync_channel(stages::ENCODE_QUEUE);
         std::thread::scope(|scope| {
             let looker = Looker::new(&self.task.settings, &self.listed, self.info.video.rate);
@@ -273,6 +290,9 @@ impl Session<'_> {
             // Closing the queues ends all threads, whatever happened.
             drop((decoded_out, encode_in));
             let (decode_end, look_end) = (join(decode), join(look));
+            // An error ends here, and what was counted is known even so.
+            self.known.counts = Some(Counts::of(&decode_end.stats, &self.tally));
+            self.known.engine = Some(self.resumed.engine(self.asked.description()));
             let encode_end = encode.map(join).transpose();
             // The encoder's own error is the cause of a queue that closed under the network.
             let encode_end = encode_end?.flatten();
@@ -386,7 +406,7 @@ impl Session<'_> {
         if !self.pace.is_due() {
             return;
         }
-        let elapsed = self.clock.elapsed().as_secs_f64();
+        let elapsed = self.known.elapsed().as_secs_f64();
         let (done, expected) = (self.tally.frames_in, self.info.video.frames_promised);
         // Speeds are of this run.
         let (done_now, made_now) =

@@ -2,8 +2,8 @@
 
 use crate::frame::Seconds;
 use crate::quality::holdout::{HoldoutScores, Pooled, Sample};
-use crate::report::measured::{Encode, HeldOutFrame};
-use crate::report::{Holdout, Quality, Scores};
+use crate::report::measured::{Encode, HeldOutFrame, Scores};
+use crate::report::{Holdout, Quality};
 
 /// Name of the protocol: neighbors two frame distances apart, real time steps.
 const PROTOCOL: &str = "holdout-2x";
@@ -16,6 +16,7 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
         samples: scores.samples,
         samples_on_device: scores.samples_on_device,
         candidates: scores.candidates,
+        stride: (scores.samples > 0).then_some(scores.stride),
         network: scores_report(&scores.network),
         repeat: scores_report(&scores.repeat),
         blend: scores_report(&scores.blend),
@@ -24,11 +25,18 @@ pub fn holdout_report(scores: &HoldoutScores) -> Holdout {
     }
 }
 
-/// The report's form of all scores; `encode` is how many real frames were compared after the encoder, and how.
+/// The report's form of all scores; `encode` is how many real frames were compared after the encoder, and how. `None`
+/// where neither was measured; one that was stands without the other.
 #[must_use]
-pub fn quality(scores: &HoldoutScores, encode: Option<(u64, Pooled)>) -> Quality {
+pub fn quality(
+    scores: Option<&HoldoutScores>,
+    candidates: u64,
+    encode: Option<(u64, Pooled)>,
+) -> Option<Quality> {
     let encode = encode.map(|(frames, pooled)| Encode { frames, scores: scores_report(&pooled) });
-    Quality { holdout: holdout_report(scores), encode }
+    let nothing = HoldoutScores { candidates, ..HoldoutScores::default() };
+    (scores.is_some() || encode.is_some())
+        .then(|| Quality { holdout: holdout_report(scores.unwrap_or(&nothing)), encode })
 }
 
 /// The report's form of pooled scores.
@@ -41,8 +49,18 @@ pub fn scores_report(pooled: &Pooled) -> Scores {
         psnr_rgb_min_db: pooled.psnr_rgb_min_db,
         psnr_rgb_pooled_db: pooled.psnr_rgb_pooled_db,
         psnr_y_db: pooled.psnr_y_db,
+        psnr_y_median_db: pooled.psnr_y_median_db,
+        psnr_y_p5_db: pooled.psnr_y_p5_db,
+        psnr_y_min_db: pooled.psnr_y_min_db,
+        psnr_y_pooled_db: pooled.psnr_y_pooled_db,
         ssim_y: pooled.ssim_y,
+        ssim_y_median: pooled.ssim_y_median,
+        ssim_y_p5: pooled.ssim_y_p5,
+        ssim_y_min: pooled.ssim_y_min,
         ssim_rife: pooled.ssim_rife,
+        ssim_rife_median: pooled.ssim_rife_median,
+        ssim_rife_p5: pooled.ssim_rife_p5,
+        ssim_rife_min: pooled.ssim_rife_min,
         vmaf: pooled.vmaf,
         exact: pooled.exact,
         identical: pooled.identical,
@@ -56,6 +74,7 @@ fn frame(sample: &Sample) -> HeldOutFrame {
         psnr_rgb_db: sample.network.rgb.psnr_db(),
         psnr_y_db: sample.network.luma.psnr_db(),
         ssim_y: sample.network.ssim_y,
+        ssim_rife: Some(sample.network.ssim_rife),
         vmaf: sample.network.vmaf,
     }
 }

@@ -20,6 +20,7 @@ pub mod fingerprint;
 pub mod font;
 pub mod holdout;
 mod inspect;
+pub mod known;
 pub mod korean;
 pub mod ledger;
 mod length;

@@ -5,10 +5,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::config::settings::Codec;
 use crate::pipeline::{chart, korean};
 use crate::report::base64;
+use crate::report::measured::Scores;
 use crate::report::provenance::{Condition, Repeatable};
-use crate::report::{Notice, Report, Scores};
+use crate::report::{Notice, Report};
 
 /// Largest comparison that goes into the page.
 const LARGEST_CLIP_BYTES: u64 = 24 << 20;
@@ -43,6 +45,7 @@ pub fn page(report: &Report, comparison: Option<&Path>) -> std::io::Result<Strin
          <nav><button data-lang=\"en\">English</button><button data-lang=\"ko\">한국어</button></nav>\n</header>\n<main>\n"
     );
     html += &summary(report);
+    html += &encoded_again(report);
     if let Some(clip) = comparison {
         html += &video(clip)?;
     }
@@ -94,6 +97,21 @@ fn summary(report: &Report) -> String {
         format!("<div class=\"card\"><b>{value}</b>{name}</div>\n")
     };
     format!("<section class=\"cards\">\n{}</section>\n", cards.iter().map(card).collect::<String>())
+}
+
+/// That real frames are the source's before the encoder and not behind it, where that is lossy.
+fn encoded_again(report: &Report) -> String {
+    let is_lossy = report.output.as_ref().is_some_and(|output| match output.real_frames {
+        Some(real) => real.identical < real.compared,
+        None => output.encoder != Codec::Ffv1.encoder(),
+    });
+    let note = both(
+        "Real frames are those of the source as decoded, encoded again with loss: in the file they are near them and not \
+         equal. How near, the figures of the encoder alone say.",
+        "실제 프레임은 원본을 복호한 그대로이며, 손실 압축으로 다시 인코딩되었습니다. 파일 안에서는 원본에 가깝지만 똑같지는 \
+         않습니다. 얼마나 가까운지는 인코더만의 수치에 있습니다.",
+    );
+    if is_lossy { format!("<p class=\"note\">{note}</p>\n") } else { String::new() }
 }
 
 fn video(clip: &Path) -> std::io::Result<String> {
@@ -160,9 +178,12 @@ fn figures(report: &Report) -> String {
             let cell = it.vmaf.map_or("–".into(), |it| format!("{it:.1}"));
             scores(name, it, vmaf.then_some(cell))
         };
-        rows += &scores(&both("network", "신경망"), &holdout.network);
-        rows += &scores(&both("blending both neighbors", "앞뒤 프레임 혼합"), &holdout.blend);
-        rows += &scores(&both("repeating the earlier frame", "앞 프레임 반복"), &holdout.repeat);
+        if holdout.samples > 0 {
+            rows += &scores(&both("network", "신경망"), &holdout.network);
+            rows += &scores(&both("blending both neighbors", "앞뒤 프레임 혼합"), &holdout.blend);
+            rows +=
+                &scores(&both("repeating the earlier frame", "앞 프레임 반복"), &holdout.repeat);
+        }
         if let Some(encode) = &quality.encode {
             rows += &scores(&both("the encoder alone", "인코더만"), &encode.scores);
         }

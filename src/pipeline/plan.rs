@@ -25,6 +25,17 @@ pub struct Plan {
     pub sampling: Sampling,
 }
 
+impl Plan {
+    /// New frames for each old one, where it is the same for all.
+    #[must_use]
+    pub fn factor(&self) -> Option<u32> {
+        match self.sampling {
+            Sampling::Steps(steps) => Some(steps),
+            Sampling::Grid(_) => None,
+        }
+    }
+}
+
 /// The plan for a source of `source_rate` (nominal; only `Sampling::Steps` works without it being exact).
 ///
 /// # Errors

@@ -6,12 +6,13 @@ use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
 use crate::media;
-use crate::media::clip::{ClipInfo, StreamOutcome};
+use crate::media::clip::{ClipInfo, StreamInfo, StreamOutcome};
 use crate::pipeline::camera;
 use crate::pipeline::drives;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::quality;
 use crate::pipeline::inspect::Inspected;
+use crate::pipeline::known::{Counts, Known};
 use crate::pipeline::level;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::plan::Plan;
@@ -22,7 +23,8 @@ use crate::pipeline::tally::Tally;
 use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::quality::holdout::Holdout;
-use crate::report::provenance::{Capture, Tag};
+use crate::report::machine::host;
+use crate::report::provenance::{Capture, SourceStream, Tag};
 use crate::report::timing::{Resumption, Timing};
 use crate::report::{self, Report, Status};
 
@@ -83,7 +85,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
     let mut warnings = notices(&facts);
     let Facts { task, engine, tally, .. } = facts;
     let interpolation = report::Interpolation {
-        factor: task.settings.factor,
+        factor: facts.plan.factor(),
         speed: 1.0 / real(facts.plan.stretch),
         cut_threshold: CUT_THRESHOLD,
         cuts: tally.cuts,
@@ -94,19 +96,16 @@ pub fn done(mut facts: Facts<'_>) -> Report {
         masks: facts.masks.all,
         frame_map,
     };
+    let candidates = facts.holdout.candidates();
     let scores = facts.holdout.finish();
     warnings.extend(warnings::of_vmaf(&task.settings, scores.as_ref(), facts.vmaf_fault));
     warnings.extend(warnings::of_unsure(&task.settings, interpolation.confidence.held));
     Report {
         device: Some(device(&engine)),
-        model: Some(report::Model {
-            name: engine.model_name,
-            sha256: engine.model_sha256,
-            scale: engine.scale,
-        }),
+        model: Some(model(&engine)),
         output: Some(output),
         interpolation: Some(interpolation),
-        quality: scores.map(|it| quality(&it, facts.inspected.encode)),
+        quality: quality(scores.as_ref(), candidates, facts.inspected.encode),
         timing,
         warnings,
         ..blank(task, Status::Done, source)
@@ -114,21 +113,29 @@ pub fn done(mut facts: Facts<'_>) -> Report {
 }
 
 fn converted_source(facts: &Facts<'_>) -> report::Source {
-    let Facts { task, info, decode, tally, before, .. } = facts;
-    let duration = tally.source_end;
+    let Facts { task, info, before, .. } = facts;
+    let counts = Counts::of(&facts.decode.stats, &facts.tally);
+    let probed = probed_source(task, info, before.size_bytes, before.modified);
     report::Source {
         sha256: Some(before.sha256.clone()),
         sha256_after: Some(facts.after.sha256.clone()),
-        variable_rate: tally.variable_rate(),
-        duration_s: duration.map(real),
-        fps: duration.map(|it| rate_of(decode.stats.decoded, it)),
+        ..counted_source(probed, &counts)
+    }
+}
+
+/// What was counted of a source, and what follows from it.
+fn counted_source(source: report::Source, counts: &Counts) -> report::Source {
+    report::Source {
+        variable_rate: counts.variable_rate,
+        duration_s: counts.duration.map(real),
+        fps: counts.duration.map(|it| rate_of(counts.decoded, it)),
         frames: report::SourceFrames {
-            promised: info.video.frames_promised,
-            decoded: decode.stats.decoded,
-            corrupt: decode.stats.corrupt,
-            duplicates: tally.duplicates,
+            decoded: counts.decoded,
+            corrupt: counts.corrupt,
+            duplicates: counts.duplicates,
+            ..source.frames
         },
-        ..probed_source(task, info, before.size_bytes, before.modified)
+        ..source
     }
 }
 
@@ -145,6 +152,7 @@ fn output(facts: &Facts<'_>) -> report::Output {
         size_bytes: facts.output.size_bytes,
         sha256: facts.output.sha256.clone(),
         format: written.format.clone(),
+        codec: Some(task.settings.encoding.codec.name().into()),
         encoder: written.encoder.clone(),
         encoder_options: written.options.clone(),
         pixel_format: written.pixel_format.clone(),
@@ -167,6 +175,7 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
     let (decoded, wall) = (facts.decode.stats.decoded, facts.wall);
     let whole = facts.tally.source_end.filter(|_| facts.resumed.is_empty() && !wall.is_zero());
     Timing {
+        queued: None,
         started: std::mem::take(&mut facts.started),
         finished: report::now_rfc3339(),
         wall_s: wall.as_secs_f64(),
@@ -178,6 +187,7 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
         realtime_factor: whole.map(|it| real(it) / wall.as_secs_f64()),
         resumed: std::mem::take(&mut facts.resumed),
         rss_peak_bytes: rss_peak_bytes(),
+        gpu_mem_peak_bytes: gpu_mem_peak_bytes(&facts.engine),
     }
 }
 
@@ -193,36 +203,73 @@ fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let size = (info.video.picture.width_px, info.video.picture.height_px);
     notices.extend(level::warning(task.settings.encoding.codec, size, facts.plan.rate));
     notices.extend(warnings::of_lists(tally));
-    let said = |code: &str, message: &str| report::Notice {
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
-    notices.extend(engine.fallback_reason.iter().map(|it| said("device_fallback", it)));
     if facts.masks.undecided {
         let message = "overlays were looked for, and too little moves at the beginning of the clip to tell them from it; \
                        set `masks` where there are any";
         notices.push(said("overlays_undecided", message));
     }
-    notices.extend(engine.model_notes.iter().map(|it| said("model_note", it)));
-    notices.extend(engine.steps.iter().map(|it| said("device_step", it)));
+    notices.extend(device_notices(engine));
     notices
 }
 
-/// The report of a conversion that ended with an error.
-pub fn failure(task: &Task, error: &ConvertError) -> Report {
+/// What a reader should know of the engine.
+fn device_notices(engine: &EngineDescription) -> Vec<report::Notice> {
+    let fallback = engine.fallback_reason.iter().map(|it| said("device_fallback", it));
+    let notes = engine.model_notes.iter().map(|it| said("model_note", it));
+    fallback.chain(notes).chain(engine.steps.iter().map(|it| said("device_step", it))).collect()
+}
+
+fn said(code: &str, message: &str) -> report::Notice {
+    report::Notice { code: code.to_owned(), message: message.to_owned() }
+}
+
+/// The report of a conversion that ended with an error, with what was known until then.
+pub fn failure(task: &Task, known: &Known, error: &ConvertError) -> Report {
     let status = match error.consequence() {
         Consequence::Reject => Status::Refused,
         Consequence::Retry | Consequence::Stop => Status::Failed,
     };
-    let metadata = std::fs::metadata(&task.source).ok();
-    let size_bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-    let source = report::Source {
-        size_bytes,
-        modified: metadata.and_then(|it| it.modified().ok()).and_then(report::rfc3339),
-        ..empty_source(task)
-    };
     let notice = report::Notice { code: error.code().into(), message: error.to_string() };
-    Report { errors: vec![notice], ..blank(task, status, source) }
+    Report {
+        device: known.engine.as_ref().map(device),
+        model: known.engine.as_ref().map(model),
+        timing: Timing {
+            started: known.started().to_owned(),
+            wall_s: known.elapsed().as_secs_f64(),
+            rss_peak_bytes: rss_peak_bytes(),
+            gpu_mem_peak_bytes: known.engine.as_ref().and_then(gpu_mem_peak_bytes),
+            ..Timing::none()
+        },
+        warnings: known.engine.as_ref().map(device_notices).unwrap_or_default(),
+        errors: vec![notice],
+        ..blank(task, status, failed_source(task, known, error))
+    }
+}
+
+fn failed_source(task: &Task, known: &Known, error: &ConvertError) -> report::Source {
+    let metadata = std::fs::metadata(&task.source).ok();
+    let (size_bytes, modified) = match (&known.before, &metadata) {
+        (Some(before), _) => (before.size_bytes, before.modified),
+        (None, Some(metadata)) => (metadata.len(), metadata.modified().ok()),
+        (None, None) => (0, None),
+    };
+    let source = match &known.info {
+        Some(info) => probed_source(task, info, size_bytes, modified),
+        None => {
+            let modified = modified.and_then(report::rfc3339);
+            report::Source { size_bytes, modified, ..empty_source(task) }
+        }
+    };
+    let source = match &known.counts {
+        Some(counts) => counted_source(source, counts),
+        None => source,
+    };
+    let sha256_after = match error {
+        ConvertError::SourceChanged { after, .. } => Some(after.clone()),
+        _ => None,
+    };
+    let sha256 = known.before.as_ref().map(|it| it.sha256.clone());
+    report::Source { sha256, sha256_after, ..source }
 }
 
 fn blank(task: &Task, status: Status, source: report::Source) -> Report {
@@ -238,7 +285,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
             ffmpeg: media::ffmpeg_version(),
             build: option_env!("SLOMOD_BUILD").filter(|it| !it.is_empty()).map(str::to_owned),
         },
-        host: report::host(),
+        host: host(),
         source,
         settings: task.settings.clone(),
         settings_sha256: task.settings_sha256.clone(),
@@ -248,6 +295,7 @@ fn blank(task: &Task, status: Status, source: report::Source) -> Report {
         interpolation: None,
         quality: None,
         timing: Timing::none(),
+        attempts: Vec::new(),
         warnings: Vec::new(),
         errors: Vec::new(),
         disclaimer: report::DISCLAIMER.into(),
@@ -282,6 +330,9 @@ fn probed_source(
         pixel_format: Some(video.pixel_format.clone()),
         rotation_degrees: Some(video.rotation_degrees),
         mirrored: Some(video.mirrored),
+        frames: report::SourceFrames { promised: video.frames_promised, ..blank.frames },
+        streams: info.streams.iter().map(source_stream).collect(),
+        fps_base: video.base_rate.map(|it| it.to_string()),
         fps_claimed: video.claimed_rate.map(|it| it.to_string()),
         sample_aspect_ratio: Some(format!("{num}:{den}")),
         color: Some(report::Color {
@@ -302,8 +353,20 @@ fn device(engine: &EngineDescription) -> report::Device {
         instructions: engine.instructions.clone(),
         threads: engine.threads,
         driver: driver_of(engine),
+        uuid: engine.gpu.as_ref().and_then(|it| it.uuid.clone()),
+        cuda: engine.gpu.as_ref().and_then(|it| it.cuda.clone()),
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
+    }
+}
+
+fn model(engine: &EngineDescription) -> report::Model {
+    report::Model {
+        name: engine.model_name.clone(),
+        sha256: engine.model_sha256.clone(),
+        scale: engine.scale,
+        version: engine.model_name.split_once(" v").map(|it| it.1.replace('v', "")),
+        ensemble: false,
     }
 }
 
@@ -315,6 +378,22 @@ fn driver_of(engine: &EngineDescription) -> Option<String> {
 fn driver_version() -> Option<String> {
     let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
     Some(text.trim().to_owned()).filter(|it| !it.is_empty())
+}
+
+fn source_stream(info: &StreamInfo) -> SourceStream {
+    SourceStream {
+        index: info.index,
+        kind: info.kind.clone(),
+        codec: info.codec.clone(),
+        language: info.language.clone(),
+        title: info.title.clone(),
+        disposition: info.disposition.clone(),
+        duration_s: info.duration.map(real),
+        width_px: info.size_px.map(|it| it.0),
+        height_px: info.size_px.map(|it| it.1),
+        sample_rate_hz: info.sample_rate_hz,
+        channels: info.channels,
+    }
 }
 
 fn stream(outcome: &StreamOutcome) -> report::Stream {
@@ -342,6 +421,10 @@ fn rate_of(frames: u64, duration: Seconds) -> String {
     }
     let rate: Rate = Rate::from_integer(i128::from(frames)) / duration;
     rate.to_string()
+}
+
+fn gpu_mem_peak_bytes(engine: &EngineDescription) -> Option<u64> {
+    engine.gpu.as_ref().map(|it| it.memory_peak_bytes)
 }
 
 /// Peak resident memory of this process, as Linux counts it.

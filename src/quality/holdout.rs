@@ -76,14 +76,16 @@ pub struct Triplet<'a> {
 }
 
 /// Scores of a whole clip.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HoldoutScores {
-    /// Triplets measured, at least 1.
+    /// Triplets measured; those that [`Holdout::finish`] gives have 1 at least.
     pub samples: u64,
     /// Those of them that were measured on the network's device.
     pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
+    /// Frames from one that was to be measured to the next, on average: 1 where all were.
+    pub stride: f64,
     /// Of the network.
     pub network: Pooled,
     /// Of repeating the earlier frame.
@@ -112,10 +114,30 @@ pub struct Pooled {
     pub psnr_rgb_pooled_db: Option<f64>,
     /// Mean of frames, luma.
     pub psnr_y_db: Option<f64>,
+    /// Median of frames, luma.
+    pub psnr_y_median_db: Option<f64>,
+    /// Fifth percentile of frames, luma.
+    pub psnr_y_p5_db: Option<f64>,
+    /// Lowest frame, luma.
+    pub psnr_y_min_db: Option<f64>,
+    /// Of the mean of the frames' squared errors, luma.
+    pub psnr_y_pooled_db: Option<f64>,
     /// Mean of frames.
     pub ssim_y: Option<f64>,
+    /// Median of frames.
+    pub ssim_y_median: Option<f64>,
+    /// Fifth percentile of frames.
+    pub ssim_y_p5: Option<f64>,
+    /// Lowest frame.
+    pub ssim_y_min: Option<f64>,
     /// Mean of frames.
     pub ssim_rife: Option<f64>,
+    /// Median of frames.
+    pub ssim_rife_median: Option<f64>,
+    /// Fifth percentile of frames.
+    pub ssim_rife_p5: Option<f64>,
+    /// Lowest frame.
+    pub ssim_rife_min: Option<f64>,
     /// Mean of the frames that have one.
     pub vmaf: Option<f64>,
     /// Frames made exactly (RGB).
@@ -141,6 +163,12 @@ impl Holdout {
     /// Counts a triplet that could be measured: three real frames of one shot, none of them a duplicate.
     pub fn count_candidate(&mut self) {
         self.candidates += 1;
+    }
+
+    /// Triplets that could have been measured so far.
+    #[must_use]
+    pub fn candidates(&self) -> u64 {
+        self.candidates
     }
 
     /// Whether the frame `middle_index` (1 is the first that has a frame before it) is to be measured.
@@ -199,6 +227,7 @@ impl Holdout {
             samples,
             samples_on_device: self.samples.iter().filter(on_device).count() as u64,
             candidates: self.candidates.max(samples),
+            stride: self.plan.stride(),
             network: pool(self.samples.iter().map(|sample| sample.network)),
             repeat: pool(self.samples.iter().map(|sample| sample.repeat)),
             blend: pool(self.samples.iter().map(|sample| sample.blend)),
@@ -209,6 +238,14 @@ impl Holdout {
 }
 
 impl Plan {
+    /// Frames from one to the next, on average; not a number where none is wanted.
+    fn stride(self) -> f64 {
+        match self {
+            Self::Spread { wanted, middles } => middles as f64 / wanted as f64,
+            Self::Thinning { stride } => stride as f64,
+        }
+    }
+
     /// Whether a sample that was taken stays one.
     fn keeps(self, middle_index: u64) -> bool {
         match self {
@@ -250,18 +287,38 @@ pub fn pool(frames: impl Iterator<Item = FrameScores>) -> Pooled {
     let collect = |value: &dyn Fn(&FrameScores) -> Option<f64>| -> Vec<f64> {
         frames.iter().filter_map(value).collect()
     };
-    let mut psnr = collect(&|frame| frame.rgb.psnr_db());
-    psnr.sort_by(f64::total_cmp);
+    let sorted = |value: &dyn Fn(&FrameScores) -> Option<f64>| {
+        let mut values = collect(value);
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let pooled = |error: &dyn Fn(&FrameScores) -> f64| {
+        mean(&collect(&|frame| Some(error(frame)))).and_then(psnr_of_mean)
+    };
+    let psnr = sorted(&|frame| frame.rgb.psnr_db());
+    let psnr_y = sorted(&|frame| frame.luma.psnr_db());
+    let ssim_y = sorted(&|frame| Some(frame.ssim_y));
+    let ssim_rife = sorted(&|frame| Some(frame.ssim_rife));
     let exact = (frames.len() - psnr.len()) as u64;
     Pooled {
         psnr_rgb_db: mean(&psnr),
         psnr_rgb_median_db: percentile(&psnr, 0.5),
         psnr_rgb_p5_db: percentile(&psnr, 0.05),
         psnr_rgb_min_db: psnr.first().copied(),
-        psnr_rgb_pooled_db: mean(&collect(&|frame| Some(frame.rgb.mean()))).and_then(psnr_of_mean),
-        psnr_y_db: mean(&collect(&|frame| frame.luma.psnr_db())),
-        ssim_y: mean(&collect(&|frame| Some(frame.ssim_y))),
-        ssim_rife: mean(&collect(&|frame| Some(frame.ssim_rife))),
+        psnr_rgb_pooled_db: pooled(&|frame| frame.rgb.mean()),
+        psnr_y_db: mean(&psnr_y),
+        psnr_y_median_db: percentile(&psnr_y, 0.5),
+        psnr_y_p5_db: percentile(&psnr_y, 0.05),
+        psnr_y_min_db: psnr_y.first().copied(),
+        psnr_y_pooled_db: pooled(&|frame| frame.luma.mean()),
+        ssim_y: mean(&ssim_y),
+        ssim_y_median: percentile(&ssim_y, 0.5),
+        ssim_y_p5: percentile(&ssim_y, 0.05),
+        ssim_y_min: ssim_y.first().copied(),
+        ssim_rife: mean(&ssim_rife),
+        ssim_rife_median: percentile(&ssim_rife, 0.5),
+        ssim_rife_p5: percentile(&ssim_rife, 0.05),
+        ssim_rife_min: ssim_rife.first().copied(),
         vmaf: mean(&collect(&|frame| frame.vmaf)),
         exact,
         identical: !frames.is_empty() && exact == frames.len() as u64,

@@ -15,14 +15,16 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::Settings;
 use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars};
-use crate::report::measured::{Encode, HeldOutFrame};
-use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar};
-use crate::report::timing::Timing;
+use crate::report::machine::Host;
+use crate::report::measured::{Encode, HeldOutFrame, Scores};
+use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar, SourceStream};
+use crate::report::timing::{Attempt, Timing};
 
 pub mod base64;
 pub mod content;
 pub mod findings;
 pub mod json;
+pub mod machine;
 pub mod measured;
 pub mod provenance;
 pub mod timing;
@@ -81,10 +83,13 @@ pub struct Report {
     pub output: Option<Output>,
     /// What was done between the frames; absent where it never started.
     pub interpolation: Option<Interpolation>,
-    /// How well.
+    /// How well; absent where nothing was measured.
     pub quality: Option<Quality>,
     /// How fast.
     pub timing: Timing,
+    /// The daemon's tries at the job, in order, the last of them the one that wrote the report; none by hand.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// What a reader should know.
     pub warnings: Vec<Notice>,
     /// Why it failed or was refused.
@@ -120,15 +125,6 @@ pub struct Tool {
     pub build: Option<String>,
 }
 
-/// The machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// Host name.
-    pub name: String,
-    /// Kernel release.
-    pub kernel: String,
-}
-
 /// The clip that went in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
@@ -140,9 +136,9 @@ pub struct Source {
     pub size_bytes: u64,
     /// RFC 3339, UTC.
     pub modified: Option<String>,
-    /// Before the work; absent if it could not be read.
+    /// Before the work; absent where it could not be read, or the command was interrupted before.
     pub sha256: Option<String>,
-    /// After the work.
+    /// After the work; absent where that ended before the file was read again.
     pub sha256_after: Option<String>,
     /// Name of the container format.
     pub format: Option<String>,
@@ -168,12 +164,18 @@ pub struct Source {
     /// As the container claims, `num/den`.
     #[serde(default)]
     pub fps_claimed: Option<String>,
+    /// Lowest rate in whose steps all times lie, as FFmpeg guesses it (`r_frame_rate`), `num/den`.
+    #[serde(default)]
+    pub fps_base: Option<String>,
     /// Whether the gaps between frames differ by more than a time-base tick.
     pub variable_rate: Option<bool>,
     /// From the first frame to the end of the last.
     pub duration_s: Option<f64>,
     /// Frame counts.
     pub frames: SourceFrames,
+    /// Every stream; none where the file was not opened.
+    #[serde(default)]
+    pub streams: Vec<SourceStream>,
     /// How it was recorded, as far as its name and its tags say.
     #[serde(default)]
     pub capture: Capture,
@@ -221,6 +223,12 @@ pub struct Device {
     /// Version of NVIDIA's driver, where it ran on a GPU.
     #[serde(default)]
     pub driver: Option<String>,
+    /// The GPU's own number, as `nvidia-smi -L` prints it.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// Newest version of CUDA that the driver knows, such as `12.2`, where it ran on a GPU.
+    #[serde(default)]
+    pub cuda: Option<String>,
     /// Whether `auto` did not get a GPU.
     pub fallback: bool,
     /// Why not.
@@ -236,6 +244,13 @@ pub struct Model {
     pub sha256: Option<String>,
     /// Flow scale.
     pub scale: f32,
+    /// Version of the layout, such as `4.26` (`4.25/4.26` where the weights fit both); absent for an engine without
+    /// weights.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Whether each frame is made several times and averaged; this version never does.
+    #[serde(default)]
+    pub ensemble: bool,
 }
 
 /// The clip that came out.
@@ -252,6 +267,9 @@ pub struct Output {
     pub sha256: String,
     /// Name of the container format.
     pub format: String,
+    /// Name of the video codec, as FFmpeg calls it, such as `hevc`; of numbered pictures `png`.
+    #[serde(default)]
+    pub codec: Option<String>,
     /// Encoder, such as `libx264`.
     pub encoder: String,
     /// Options given to it.
@@ -285,7 +303,8 @@ pub struct Output {
 pub struct OutputFrames {
     /// All.
     pub total: u64,
-    /// Taken from the source as decoded.
+    /// Taken from the source as decoded; a lossy encoder makes near ones of them, not equal ones ([`Quality::encode`],
+    /// [`Output::real_frames`]).
     pub real: u64,
     /// Made by the network.
     pub synthesised: u64,
@@ -314,7 +333,7 @@ pub struct Stream {
 /// What was done between the frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interpolation {
-    /// New frames for each old one, where uniform.
+    /// Output frames for each source frame; absent where they lie on a grid of their own rate.
     pub factor: Option<u32>,
     /// Source seconds a second of output shows.
     pub speed: f64,
@@ -376,7 +395,7 @@ pub struct Run {
 /// How well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Held-out measurement of the network.
+    /// Held-out measurement of the network; of no samples and without figures where nothing could be held out.
     pub holdout: Holdout,
     /// What the encoder does to real frames, apart from the network; absent where none could be compared.
     #[serde(default)]
@@ -395,6 +414,10 @@ pub struct Holdout {
     pub samples_on_device: u64,
     /// Triplets that could have been measured.
     pub candidates: u64,
+    /// Source frames from one that was to be measured to the next, on average: 1 where all were; absent where none was
+    /// measured.
+    #[serde(default)]
+    pub stride: Option<f64>,
     /// Of the network.
     pub network: Scores,
     /// Of repeating the earlier frame.
@@ -408,36 +431,6 @@ pub struct Holdout {
     pub frames: Vec<HeldOutFrame>,
 }
 
-/// Pooled scores of one way of making frames. PSNR is `None` where every picture was identical.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Over 8-bit RGB samples, as in RIFE's benchmarks; mean of frames.
-    pub psnr_rgb_db: Option<f64>,
-    /// Median of frames.
-    pub psnr_rgb_median_db: Option<f64>,
-    /// Fifth percentile of frames.
-    pub psnr_rgb_p5_db: Option<f64>,
-    /// Lowest frame.
-    pub psnr_rgb_min_db: Option<f64>,
-    /// From the mean of the frames' squared errors.
-    pub psnr_rgb_pooled_db: Option<f64>,
-    /// Luma, mean of frames.
-    pub psnr_y_db: Option<f64>,
-    /// Wang 2004 on luma (Gaussian 11x11, sigma 1.5, valid area), mean of frames.
-    pub ssim_y: Option<f64>,
-    /// RIFE's 3-D Gaussian SSIM over RGB, mean of frames.
-    pub ssim_rife: Option<f64>,
-    /// VMAF (model `vmaf_v0.6.1`) of held-out frames between their real neighbors, mean of frames; absent where it was not
-    /// asked for or not measured.
-    #[serde(default)]
-    pub vmaf: Option<f64>,
-    /// Frames that equalled the real one: they have no PSNR and are left out of mean, median, percentile and minimum.
-    #[serde(default)]
-    pub exact: u64,
-    /// Whether every predicted picture equalled the real one.
-    pub identical: bool,
-}
-
 /// Now, in RFC 3339, UTC, to the millisecond.
 #[must_use]
 pub fn now_rfc3339() -> String {
@@ -448,17 +441,6 @@ pub fn now_rfc3339() -> String {
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> Option<String> {
     Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
-}
-
-/// The machine, as the kernel names it; `unknown` where `/proc` cannot be read.
-#[must_use]
-pub fn host() -> Host {
-    let read = |path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let text = text.trim();
-        if text.is_empty() { "unknown".to_owned() } else { text.to_owned() }
-    };
-    Host { name: read("/proc/sys/kernel/hostname"), kernel: read("/proc/sys/kernel/osrelease") }
 }
 
 /// A path as text, and its bytes in base64 where the text is not exact.

@@ -24,6 +24,33 @@ pub struct Capture {
     pub tags: Vec<Tag>,
 }
 
+/// A stream of the source, as the container describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStream {
+    /// Its index.
+    pub index: usize,
+    /// `video`, `audio`, `subtitle`, `data`, `attachment`.
+    pub kind: String,
+    /// FFmpeg's name of the codec; `unknown` where there is none.
+    pub codec: String,
+    /// Its language, as the container writes it.
+    pub language: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// What it is for, by FFmpeg's words: `default`, `forced`, `attached_pic`.
+    pub disposition: Vec<String>,
+    /// By the header, where that says so of the stream.
+    pub duration_s: Option<f64>,
+    /// Of pictures, as stored.
+    pub width_px: Option<usize>,
+    /// Of pictures, as stored.
+    pub height_px: Option<usize>,
+    /// Of sound.
+    pub sample_rate_hz: Option<u32>,
+    /// Of sound.
+    pub channels: Option<u32>,
+}
+
 /// A tag of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {

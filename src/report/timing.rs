@@ -8,11 +8,14 @@ use crate::report;
 /// again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
+    /// When the daemon took the file in. RFC 3339, UTC; absent by hand.
+    #[serde(default)]
+    pub queued: Option<String>,
     /// RFC 3339, UTC.
     pub started: String,
     /// RFC 3339, UTC.
     pub finished: String,
-    /// From start to verified output.
+    /// From start to verified output, or to the error.
     pub wall_s: f64,
     /// Source frames a second of the decoder.
     pub decode_fps: Option<f64>,
@@ -30,6 +33,10 @@ pub struct Timing {
     pub realtime_factor: Option<f64>,
     /// Peak resident memory of the process.
     pub rss_peak_bytes: Option<u64>,
+    /// The most memory of the GPU that the network had at a time, without what the driver takes for itself; absent where it
+    /// ended on the processor.
+    #[serde(default)]
+    pub gpu_mem_peak_bytes: Option<u64>,
     /// Where the job was taken up after an interruption, in order; empty where it ran through.
     #[serde(default)]
     pub resumed: Vec<Resumption>,
@@ -42,6 +49,19 @@ impl Timing {
         let now = report::now_rfc3339();
         Self { started: now.clone(), finished: now, ..Self::default() }
     }
+}
+
+/// A try of the daemon at a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, from 1; those before the first listed were left out.
+    pub number: u64,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC; absent of the one that wrote the report.
+    pub ended: Option<String>,
+    /// Why it ended without a result, in a word such as `worker_crashed`; absent of the one that wrote the report.
+    pub code: Option<String>,
 }
 
 /// Where an interrupted job was taken up.

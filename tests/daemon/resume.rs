@@ -109,6 +109,9 @@ fn sigkill_in_a_long_clip_loses_one_segment_at_the_most() {
     let report = finish(&mut place);
     let behind: Vec<u64> = report.timing.resumed.iter().map(|it| it.segments).collect();
     assert_eq!(behind, [1, 3], "nothing that was finished is made again");
+    let ends: Vec<_> = report.attempts.iter().map(|it| it.code.as_deref()).collect();
+    assert_eq!(ends, [Some("interrupted"), Some("interrupted"), None]);
+    assert!(report.timing.queued.as_ref() <= Some(&report.attempts[0].started));
     assert_eq!(report.output.unwrap().sha256, undisturbed(), "byte for byte");
 }
 

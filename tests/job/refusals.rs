@@ -1,10 +1,11 @@
 //! Reports of clips that get no output.
 
-use crate::{CONTENT, Place, RULES, failing, good_worker, worker};
+use crate::{CONTENT, Place, RULES, failing, good_worker, say, worker};
 use slomod::daemon::digest::file_sha256;
-use slomod::daemon::job::{Aftermath, Rules};
+use slomod::daemon::job::{Aftermath, Rules, now_ms};
 use slomod::daemon::journal::NewJob;
 use slomod::daemon::journal::view::JobView;
+use slomod::daemon::protocol::{Failure, Message};
 use slomod::daemon::refusal::REFUSED_BEFORE;
 use slomod::daemon::snapshot::Snapshot;
 use slomod::daemon::worker::Limits;
@@ -73,6 +74,39 @@ fn the_report_of_a_refusal_waits_for_its_output_folder_as_outputs_do() {
     place.attempt();
     assert_eq!(place.job().state, "refused");
     assert_eq!(place.listing(), [".slomod.lock", "a.mp4.refused.json"]);
+}
+
+#[test]
+fn what_fails_verification_three_times_fails_with_a_report() {
+    let place = Place::new(&failing(Consequence::Retry, ExitCode::Software, "verification_failed"));
+    for state in ["queued", "queued", "failed"] {
+        place.attempt();
+        assert_eq!(place.job().state, state);
+    }
+    assert_eq!(place.listing(), ["a.mp4.failed.json"]);
+    assert_eq!(place.report("a.mp4.failed.json").status, Status::Failed);
+}
+
+#[test]
+fn a_report_that_no_worker_made_says_since_when_the_job_was_tried() {
+    let mut place = Place::new("");
+    let failure = Failure {
+        consequence: Consequence::Reject,
+        exit_code: ExitCode::DataError,
+        code: "not_video".into(),
+        message: "so it is".into(),
+        report: None,
+    };
+    let says = say(&Message::Failed(Box::new(failure)));
+    place.shop_mut().command = worker(&format!("sleep 0.3\n{says}"));
+    let before = now_ms();
+    place.attempt_at(before);
+    let (report, after) = (place.report("a.mp4.refused.json"), now_ms());
+    let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    assert_eq!(time(&report.timing.started), before);
+    let wall_ms = 1000.0 * report.timing.wall_s;
+    assert!(wall_ms >= 299.0 && wall_ms <= (after - before) as f64, "{:?}", report.timing);
+    assert!((time(&report.timing.finished) - before) as f64 + 50.0 >= wall_ms);
 }
 
 #[test]
@@ -153,6 +187,12 @@ fn a_clip_that_took_workers_down_is_tried_again_on_another_device_or_with_anothe
     place.attempt();
     place.attempt();
     assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", "worker_crashed")));
+    let report = place.report("a.mp4.refused.json");
+    let attempts: Vec<_> =
+        report.attempts.iter().map(|it| (it.number, it.code.as_deref())).collect();
+    assert_eq!(attempts, [(1, Some("worker_crashed")), (2, None)]);
+    assert!(report.attempts[0].ended.as_ref() <= Some(&report.attempts[1].started));
+    assert_eq!(report.timing.queued.as_deref(), Some("1970-01-01T00:00:00.001Z"));
     comes_again(&place, "b.mp4", SAME);
     place.attempt();
     assert_eq!((tries(&place), state(&last(&place))), (2, ("refused", REFUSED_BEFORE)));

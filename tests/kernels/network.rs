@@ -73,6 +73,10 @@ impl Driver for Graphs {
         self.inner.allocated_bytes()
     }
 
+    fn peak_bytes(&self) -> u64 {
+        self.inner.peak_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         assert!(!self.state.lock().unwrap().capturing, "no memory is had within a graph");
         self.inner.allocate(bytes)

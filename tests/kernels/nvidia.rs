@@ -96,10 +96,16 @@ fn clip() {
     let frames = frames(14, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
     assert_eq!(engine.description().device_name, "Stand-in");
+    let gpu = engine.description().gpu.unwrap();
+    assert_eq!(gpu.uuid.as_deref(), Some("GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff"));
+    assert_eq!(gpu.cuda.as_deref(), Some("12.2"));
     let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
     let found = pictures(engine.as_mut(), &frames).unwrap();
     let expected = pictures(cpu.as_mut(), &frames).unwrap();
     assert_close(&found, &expected);
+    let (peak, now) = (engine.description().gpu.unwrap().memory_peak_bytes, engine.memory_gauge());
+    assert!(peak > gpu.memory_peak_bytes, "pictures take more than weights");
+    assert!(peak >= now.unwrap()().unwrap().used_bytes);
 }
 
 fn assert_close(found: &[Picture], expected: &[Picture]) {

@@ -15,8 +15,8 @@ use slomod::models::rife_v4::Network;
 use slomod::pipeline::Task;
 use slomod::pipeline::convert::convert;
 use slomod::pipeline::segments::Rule;
-use slomod::report::Report;
-use slomod::report::{Holdout, Scores};
+use slomod::report::measured::Scores;
+use slomod::report::{Holdout, Report};
 
 use crate::common::layouts::ALL;
 use crate::network::{Graphs, cpu, cuda, network};
@@ -97,6 +97,10 @@ impl Driver for Troubled {
 
     fn allocated_bytes(&self) -> u64 {
         self.inner.allocated_bytes()
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        self.inner.peak_bytes()
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
@@ -208,6 +212,32 @@ fn assert_holdout(what: &str, found: &Holdout, expected: &Holdout) {
     assert_scores(&format!("{what}, repeat"), &found.repeat, &expected.repeat);
     assert_scores(&format!("{what}, blend"), &found.blend, &expected.blend);
     assert_eq!(found.worst_pts_s, expected.worst_pts_s, "{what}");
+}
+
+/// The report names the very device, its driver, and what the network took of its memory. On a GPU all of them are its own.
+#[test]
+fn the_report_names_the_device_and_the_most_memory_it_gave() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(task) = clip(folder.path(), (64, 48), "yuv420p") else { return };
+    let driver = ShimDriver::new();
+    let found = report(&task, &mut cuda(driver.clone(), 4, &small(), Scale::Auto));
+    let (device, expected) = (found.device.unwrap(), driver.description().clone());
+    assert_eq!((device.kind.as_str(), &device.name), ("cuda", &expected.name));
+    assert_eq!((&device.uuid, &device.cuda), (&expected.uuid, &expected.cuda()));
+    let digits = device.uuid.as_deref().and_then(|it| it.strip_prefix("GPU-")).unwrap();
+    let groups: Vec<_> = digits.split('-').map(str::len).collect();
+    assert!(groups == [8, 4, 4, 4, 12] && digits.trim_matches(['0', '-']) != "", "{digits}");
+    assert!(driver.allocated_bytes() == 0 && driver.peak_bytes() > 0, "the engine is gone");
+    assert_eq!(found.timing.gpu_mem_peak_bytes, Some(driver.peak_bytes()));
+    if on_gpu() {
+        let driver = device.driver.unwrap();
+        let major: u32 = driver.split('.').next().unwrap().parse().unwrap();
+        assert!(major >= 535, "{driver}");
+    }
+    let found = report(&task, &mut cpu(&small(), Scale::Auto));
+    let device = found.device.unwrap();
+    assert_eq!((device.uuid, device.cuda, device.driver), (None, None, None));
+    assert_eq!(found.timing.gpu_mem_peak_bytes, None);
 }
 
 /// The smallest of the networks.

@@ -70,6 +70,7 @@ fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDes
         scale: 1.0,
         model_notes: Vec::new(),
         steps: Vec::new(),
+        gpu: None,
     }
 }
 

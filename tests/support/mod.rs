@@ -1,9 +1,9 @@
 //! A report with nothing in it but what it must have, for tests of what is done with reports.
 
 use slomod::config::settings::Settings;
-use slomod::report::provenance::Capture;
+use slomod::report::machine::Host;
 use slomod::report::timing::Timing;
-use slomod::report::{DISCLAIMER, Host, Report, SCHEMA, Source, SourceFrames, Status, Tool};
+use slomod::report::{DISCLAIMER, Report, SCHEMA, Source, Status, Tool};
 
 /// The report of `/in/a.mp4`.
 pub fn report(status: Status) -> Report {
@@ -19,29 +19,12 @@ pub fn report(status: Status) -> Report {
             ffmpeg: "0".into(),
             build: None,
         },
-        host: Host { name: "h".into(), kernel: "k".into() },
+        host: Host { name: "h".into(), kernel: "k".into(), os: None },
         source: Source {
             path: "/in/a.mp4".into(),
-            path_b64: None,
             size_bytes: 1,
-            modified: None,
-            sha256: Some("source".into()),
-            sha256_after: None,
-            format: None,
-            codec: None,
-            width_px: None,
-            height_px: None,
-            pixel_format: None,
-            rotation_degrees: None,
-            mirrored: None,
-            sample_aspect_ratio: None,
-            color: None,
-            fps: None,
-            fps_claimed: None,
-            variable_rate: None,
-            duration_s: None,
-            frames: SourceFrames::default(),
-            capture: Capture::default(),
+            sha256: Some("0".repeat(64)),
+            ..Source::default()
         },
         settings: Settings::default(),
         settings_sha256: None,
@@ -51,6 +34,7 @@ pub fn report(status: Status) -> Report {
         interpolation: None,
         quality: None,
         timing: Timing::default(),
+        attempts: Vec::new(),
         warnings: Vec::new(),
         errors: Vec::new(),
         disclaimer: DISCLAIMER.into(),

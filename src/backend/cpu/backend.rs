@@ -71,6 +71,7 @@ impl Backend for Cpu {
             instructions: self.instructions().name().into(),
             threads: self.threads(),
             setbacks: vec![],
+            gpu: None,
         }
     }
 

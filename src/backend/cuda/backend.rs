@@ -15,7 +15,7 @@ use super::recorder::Recorder;
 use super::scores::Scores;
 use super::tensor::{Layout, Tensor};
 use super::{flow, fusion};
-use crate::backend::{Backend, BackendDescription};
+use crate::backend::{Backend, BackendDescription, Gpu};
 use crate::frame::{Picture, PictureFormat};
 use crate::ops::conv::ConvWeights;
 use crate::ops::deconv::DeconvWeights;
@@ -181,6 +181,11 @@ impl Backend for Cuda {
             instructions: format!("sm_{major}{minor}"),
             threads: 0,
             setbacks: self.recorder.setback().into_iter().collect(),
+            gpu: Some(Gpu {
+                uuid: device.uuid.clone(),
+                cuda: device.cuda(),
+                memory_peak_bytes: self.driver.peak_bytes(),
+            }),
         }
     }
 

@@ -29,12 +29,6 @@ impl Counter {
         Self { description, state: Mutex::default() }
     }
 
-    /// The most that was allocated at a time, in bytes.
-    #[must_use]
-    pub fn peak_bytes(&self) -> u64 {
-        self.lock().peak_bytes
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,6 +45,10 @@ impl Driver for Counter {
 
     fn allocated_bytes(&self) -> u64 {
         self.lock().in_use_bytes
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        self.lock().peak_bytes
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
@@ -105,6 +103,7 @@ mod tests {
     fn the_most_at_a_time_is_kept() {
         let description = DeviceDescription {
             name: "counted".into(),
+            uuid: None,
             capability: (9, 0),
             multiprocessors: 1,
             shared_bytes: 0,

@@ -70,6 +70,8 @@ impl DeviceError {
 pub struct DeviceDescription {
     /// As the driver names it.
     pub name: String,
+    /// Its own number, as `GPU-` and 32 hex digits in five groups; absent where the driver does not tell it.
+    pub uuid: Option<String>,
     /// Compute capability: major, minor.
     pub capability: (u32, u32),
     /// Multiprocessors.
@@ -80,6 +82,15 @@ pub struct DeviceDescription {
     pub memory_bytes: u64,
     /// Version of the driver's CUDA interface, major times 1000 and minor times 10; 0 where there is no driver.
     pub driver_version: u32,
+}
+
+impl DeviceDescription {
+    /// Newest version of CUDA that the driver knows, such as `12.2`; absent where there is no driver.
+    #[must_use]
+    pub fn cuda(&self) -> Option<String> {
+        let version = self.driver_version;
+        (version > 0).then(|| format!("{}.{}", version / 1000, version % 1000 / 10))
+    }
 }
 
 /// One launch. `params` is the one struct that the kernel takes by value.
@@ -164,6 +175,9 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Bytes that [`allocate`](Self::allocate) gave and [`release`](Self::release) has not taken back.
     fn allocated_bytes(&self) -> u64;
+
+    /// The most bytes that were [`allocated_bytes`](Self::allocated_bytes) at a time since the device was opened.
+    fn peak_bytes(&self) -> u64;
 
     /// New memory, aligned to 256 bytes, its content unspecified: the address.
     ///

@@ -168,6 +168,10 @@ impl Driver for Recorder {
         self.inner.allocated_bytes()
     }
 
+    fn peak_bytes(&self) -> u64 {
+        self.inner.peak_bytes()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         self.inner.allocate(bytes)
     }
@@ -257,6 +261,10 @@ mod tests {
             0
         }
 
+        fn peak_bytes(&self) -> u64 {
+            0
+        }
+
         fn allocate(&self, _bytes: usize) -> Result<u64, DeviceError> {
             Ok(256)
         }
@@ -302,6 +310,7 @@ mod tests {
     fn journal() -> Arc<Journal> {
         let description = DeviceDescription {
             name: "journal".into(),
+            uuid: None,
             capability: (9, 0),
             multiprocessors: 1,
             shared_bytes: 0,

@@ -135,6 +135,7 @@ mod tests {
     fn a_picture_that_kernels_cannot_count_is_refused_as_too_large() {
         let driver: Arc<dyn Driver> = Arc::new(Counter::of(DeviceDescription {
             name: "counter".into(),
+            uuid: None,
             capability: (9, 0),
             multiprocessors: 132,
             shared_bytes: 227 << 10,

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::cli::demo::truth::TruthScores;
-use crate::report::{Output, Report, Scores};
+use crate::report::measured::Scores;
+use crate::report::{Output, Report};
 
 /// Everything that is told.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ fn print_speed(report: &Report) {
 fn print_scores(report: &Report, true_scores: Option<TruthScores>) {
     println!();
     println!("{:46}{:>10}{:>10}{:>10}", "", "network", "repeat", "blend");
-    if let Some(quality) = &report.quality {
+    if let Some(quality) = report.quality.as_ref().filter(|it| it.holdout.samples > 0) {
         let holdout = &quality.holdout;
         let ways = [&holdout.network, &holdout.repeat, &holdout.blend];
         let row = |name: &str, value: fn(&Scores) -> Option<f64>, digits: usize| {

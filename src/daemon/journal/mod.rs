@@ -236,7 +236,7 @@ impl Journal {
     }
 
     fn of(path: PathBuf, connection: Connection) -> Self {
-        Self { path, connection, host: report::host().name, counted: Cell::new(None) }
+        Self { path, connection, host: report::machine::host().name, counted: Cell::new(None) }
     }
 
     fn prepare(&mut self) -> Outcome<()> {

@@ -316,6 +316,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             scale: self.scale_in_use,
             model_notes: self.origin.model_notes.clone(),
             steps: backend.setbacks,
+            gpu: backend.gpu,
         }
     }
 }

@@ -44,11 +44,12 @@ struct State {
 pub fn h200() -> DeviceDescription {
     DeviceDescription {
         name: "shim".into(),
+        uuid: Some("GPU-00010203-0405-0607-0809-0a0b0c0d0e0f".into()),
         capability: (9, 0),
         multiprocessors: 132,
         shared_bytes: 227 << 10,
         memory_bytes: 4 << 30,
-        driver_version: 0,
+        driver_version: 12_020,
     }
 }
 
@@ -106,11 +107,6 @@ impl ShimDriver {
     /// use: kernels need some of their own.
     pub fn set_memory_bytes(&self, bytes: u64) {
         self.state().limit_bytes = Some(bytes);
-    }
-
-    /// The most bytes in use at a time.
-    pub fn peak_bytes(&self) -> u64 {
-        self.state().peak_bytes
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -175,6 +171,10 @@ impl Driver for ShimDriver {
 
     fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes()
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        self.state().peak_bytes
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {

@@ -89,6 +89,10 @@ API cuInit(unsigned) { return OK; }
 API cuDeviceGetCount(int* count) { return *count = number("FAKE_CUDA_DEVICES", 1), OK; }
 API cuDeviceGet(int* device, int index) { return *device = index, index < number("FAKE_CUDA_DEVICES", 1) ? OK : 101; }
 API cuDeviceGetName(char* name, int length, int) { return strncpy(name, "Stand-in", length), OK; }
+API cuDeviceGetUuid(unsigned char* uuid, int) {
+    for (int i = 0; i < 16; i++) uuid[i] = 0xf0 + i;
+    return OK;
+}
 API cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = 132; break;         // multiprocessors

@@ -54,7 +54,9 @@ impl Machine {
         let Self::Gpu(gpu) = self else { return wished };
         let real = gpu.description();
         let shared_bytes = wished.shared_bytes.min(real.shared_bytes);
-        DeviceDescription { name: real.name.clone(), shared_bytes, ..wished }
+        let (name, uuid, driver_version) =
+            (real.name.clone(), real.uuid.clone(), real.driver_version);
+        DeviceDescription { name, uuid, driver_version, shared_bytes, ..wished }
     }
 
     /// New memory, all of it `fill`.

@@ -159,6 +159,16 @@ pub(super) fn attribute(
     Ok(u32::try_from(value).unwrap_or_default())
 }
 
+/// The device's own number, as NVIDIA's tools print it; `None` where the driver does not tell it.
+pub(super) fn uuid(device: sys::CUdevice) -> Option<String> {
+    let bytes = result::device::get_uuid(device).ok()?.bytes;
+    let digits: String =
+        bytes.iter().map(|byte| format!("{:02x}", byte.to_ne_bytes()[0])).collect();
+    let group = |range: std::ops::Range<usize>| &digits[range];
+    let groups = [group(0..8), group(8..12), group(12..16), group(16..20), group(20..32)];
+    Some(format!("GPU-{}", groups.join("-")))
+}
+
 pub(super) fn refused(error: DriverError) -> FindError {
     match error.0 {
         sys::CUresult::CUDA_ERROR_NO_DEVICE => FindError::NoDevice,

@@ -15,7 +15,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 
 use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
 use super::images;
-use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start, words};
+use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start, uuid, words};
 use lanes::{Lane, Way};
 
 pub mod find;
@@ -38,6 +38,7 @@ pub struct Nvidia {
     modules: Vec<sys::CUmodule>,
     kernels: HashMap<String, sys::CUfunction>,
     allocated_bytes: AtomicU64,
+    peak_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -88,6 +89,7 @@ impl Nvidia {
             attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let description = DeviceDescription {
             name: it.name,
+            uuid: uuid(device),
             capability: it.capability,
             multiprocessors,
             shared_bytes,
@@ -107,6 +109,7 @@ impl Nvidia {
             modules: vec![],
             kernels: HashMap::new(),
             allocated_bytes: AtomicU64::new(0),
+            peak_bytes: AtomicU64::new(0),
             state: Mutex::default(),
         };
         let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
@@ -259,6 +262,10 @@ impl Driver for Nvidia {
         self.allocated_bytes.load(Ordering::Relaxed)
     }
 
+    fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Ordering::Relaxed)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
         // SAFETY: the memory is given back once, in `release`. No memory at all is not asked for.
         let allocate = || unsafe { result::malloc_sync(bytes.max(1)) };
@@ -269,7 +276,9 @@ impl Driver for Nvidia {
             other => other,
         });
         if allocated.is_ok() {
-            self.allocated_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            let bytes = bytes as u64;
+            let before = self.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.peak_bytes.fetch_max(before + bytes, Ordering::Relaxed);
         }
         allocated
     }

@@ -14,7 +14,7 @@ use slomod::config::content::{Content, Rectangle};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
 use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
-use slomod::report::findings::{Barrier, Bars};
+use slomod::report::findings::{Barrier, Bars, Unrecorded};
 use slomod::report::json::ReportError;
 use slomod::report::measured::{Encode, HeldOutFrame};
 use slomod::report::provenance::{Capture, Condition, RealFrames, Repeatable, Sidecar, Tag};
@@ -77,7 +77,13 @@ fn full_source() -> Source {
         fps_claimed: Some("30".into()),
         variable_rate: Some(false),
         duration_s: Some(3.003),
-        frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
+        frames: SourceFrames {
+            promised: Some(90),
+            decoded: 90,
+            corrupt: 0,
+            duplicates: 1,
+            gaps: vec![Unrecorded { frame: 70, pts_from_s: 2.3, pts_to_s: 3.3, missing: 29 }],
+        },
         capture: Capture {
             name_pattern: Some("viofo".into()),
             kind: Some("event".into()),
@@ -317,29 +323,7 @@ fn done() -> Report {
 fn ended_early(status: Status) -> Report {
     Report {
         status,
-        source: Source {
-            path: "/srv/slomod/drop/a.txt".into(),
-            path_b64: None,
-            size_bytes: 0,
-            modified: None,
-            sha256: None,
-            sha256_after: None,
-            format: None,
-            codec: None,
-            width_px: None,
-            height_px: None,
-            pixel_format: None,
-            rotation_degrees: None,
-            mirrored: None,
-            sample_aspect_ratio: None,
-            color: None,
-            fps: None,
-            fps_claimed: None,
-            variable_rate: None,
-            duration_s: None,
-            frames: SourceFrames::default(),
-            capture: Capture::default(),
-        },
+        source: Source { path: "/srv/slomod/drop/a.txt".into(), ..Source::default() },
         settings: Settings::default(),
         device: None,
         model: None,

@@ -127,6 +127,7 @@ fn converted_source(facts: &Facts<'_>) -> report::Source {
             decoded: decode.stats.decoded,
             corrupt: decode.stats.corrupt,
             duplicates: tally.duplicates,
+            gaps: tally.unrecorded.clone(),
         },
         ..probed_source(task, info, before.size_bytes, before.modified)
     }

@@ -107,6 +107,7 @@ fn sidecar((kind, end): (&str, &str)) -> Sidecar {
         size_bytes: 2000,
         sha256: "e".repeat(64),
         samples: 15 * streams.len() as u64,
+        boxes: streams.iter().map(|it| format!("free/{it}")).collect(),
         streams,
     }
 }

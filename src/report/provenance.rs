@@ -50,6 +50,9 @@ pub struct Sidecar {
     /// Streams of the source in one of `streams`, which no container carries.
     #[serde(default)]
     pub streams: Vec<usize>,
+    /// Names of the source's boxes in it that are no part of a track, as `free/gps `: each once, and the first hundred.
+    #[serde(default)]
+    pub boxes: Vec<String>,
     /// Samples of all of them.
     #[serde(default)]
     pub samples: u64,

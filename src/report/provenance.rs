@@ -12,7 +12,7 @@ pub struct Capture {
     /// Why the camera recorded, by the name: `normal`, `event`, `parking` or `manual`; `timelapse` is for
     /// names of later versions.
     pub kind: Option<String>,
-    /// Which camera, by the name: `front`, `rear`, `interior`, `left`, `right`.
+    /// Which camera, by the name: `front`, `rear`, `interior`, `telephoto`, `left`, `right`.
     pub view: Option<String>,
     /// Number of the recording, by the name.
     pub sequence: Option<String>,

@@ -208,6 +208,7 @@ fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
     let clips = [
         (place.ffmpeg(&format!("{calm} 20260301_081500_PF.mp4")), true),
         (place.ffmpeg(&format!("{calm} PRK_2026_03_01_08_15_00_F.mp4")), true),
+        (place.ffmpeg(&format!("{calm} 20260301_081500_0042PF.mp4")), true),
         (place.ffmpeg(&format!("{leaping} shaky.mp4")), true),
         (place.ffmpeg(&format!("{calm} 20260301_081500_NF.mp4")), false),
         (
@@ -260,6 +261,11 @@ fn seconds_that_a_camera_did_not_record_are_said() {
     let found = said(&third);
     assert!(found.len() == 1 && found[0].contains("20260301_081502_NF.mp4"), "{found:?}");
     assert!(said(&event).is_empty());
+    // Of a camera with three lenses each has neighbors of its own.
+    let clip = |name: &str| place.ffmpeg(&format!("{plain} 2026_0302_{name}.mp4"));
+    let (rear, _, _) = (clip("081500_0001R"), clip("081502_0002T"), clip("081520_0003R"));
+    let found = said(&rear);
+    assert!(found.len() == 1 && found[0].contains("2026_0302_081520_0003R.mp4"), "{found:?}");
 }
 
 /// V28: and an output that few devices play.

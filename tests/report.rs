@@ -14,7 +14,7 @@ use slomod::config::content::{Content, Rectangle};
 use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
 use slomod::config::settings::{Mode, Settings};
 use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
-use slomod::report::findings::{Barrier, Bars};
+use slomod::report::findings::{Barrier, Bars, Unrecorded};
 use slomod::report::machine::host;
 use slomod::report::measured::{Encode, HeldOutFrame, Scores};
 use slomod::report::provenance::{
@@ -90,7 +90,13 @@ fn full_source() -> Source {
         fps_base: Some("30".into()),
         variable_rate: Some(false),
         duration_s: Some(3.003),
-        frames: SourceFrames { promised: Some(90), decoded: 90, corrupt: 0, duplicates: 1 },
+        frames: SourceFrames {
+            promised: Some(90),
+            decoded: 90,
+            corrupt: 0,
+            duplicates: 1,
+            gaps: vec![Unrecorded { frame: 70, pts_from_s: 2.3, pts_to_s: 3.3, missing: 29 }],
+        },
         streams: vec![full_stream()],
         capture: Capture {
             name_pattern: Some("viofo".into()),
@@ -132,6 +138,7 @@ fn sidecar((kind, end): (&str, &str)) -> Sidecar {
         size_bytes: 2000,
         sha256: "e".repeat(64),
         samples: 15 * streams.len() as u64,
+        boxes: streams.iter().map(|it| format!("free/{it}")).collect(),
         streams,
     }
 }

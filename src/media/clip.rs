@@ -164,7 +164,9 @@ pub struct Sidecar {
     pub path: PathBuf,
     /// Streams of the source in it.
     pub streams: Vec<usize>,
-    /// Samples of all of them.
+    /// Names of boxes of the source in it, each once.
+    pub boxes: Vec<String>,
+    /// Samples of all streams, and boxes.
     pub samples: u64,
     /// Size of the file.
     pub size_bytes: u64,

@@ -2,6 +2,7 @@
 
 mod alpha;
 mod audio;
+mod boxes;
 mod budget;
 pub mod clip;
 mod clock;

@@ -2,7 +2,7 @@
 //!
 //! One file for all such streams of a clip, of lines of JSON. For each stream a line says what it is; then come the samples,
 //! each with its times and its bytes in hex, so that `jq -r 'select(.stream == 3).data_hex // empty' | xxd -r -p` gives them
-//! back as they were.
+//! back as they were. Boxes outside the tracks are lines too, each with its name and place in the source.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::MediaError;
+use super::boxes;
 use super::clip::Sidecar;
 use super::mux::write_io;
 use crate::frame::Seconds;
@@ -78,6 +79,17 @@ struct Line {
     data_hex: String,
 }
 
+/// A box outside the tracks.
+#[derive(Serialize)]
+struct BoxLine<'a> {
+    r#box: &'a str,
+    /// Where its content begins in the source.
+    source_offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    data_hex: String,
+}
+
 /// A file being written. Dropped before [`Self::finish`], it is removed.
 pub(super) struct SidecarWriter {
     path: PathBuf,
@@ -123,13 +135,25 @@ impl SidecarWriter {
     /// Adds a sample; `text` where its bytes are to be read as such too.
     pub(super) fn add(&mut self, sample: &Sample<'_>) -> Result<(), MediaError> {
         self.sidecar.samples += 1;
-        let readable = |text: &&str| !text.is_empty() && !text.chars().any(|it| it == '\0');
-        let text = std::str::from_utf8(sample.data).ok().filter(readable).map(str::to_owned);
-        let data_hex = sample.data.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = readable(sample.data).map(str::to_owned);
+        let data_hex = hex(sample.data);
         let (source_s, output_s) = (sample.source.map(real), sample.output.map(real));
         let duration_s = sample.duration.map(real);
         let stream = sample.stream;
         self.line(&Line { stream, source_s, output_s, duration_s, text, data_hex })
+    }
+
+    /// Adds the content of a box that is at `source_offset` in the source.
+    pub(super) fn add_box(
+        &mut self,
+        name: &str,
+        source_offset: u64,
+        data: &[u8],
+    ) -> Result<(), MediaError> {
+        self.sidecar.samples += 1;
+        boxes::name_once(&mut self.sidecar.boxes, name);
+        let (text, data_hex) = (readable(data), hex(data));
+        self.line(&BoxLine { r#box: name, source_offset, text, data_hex })
     }
 
     /// Adds what has no time, as an attachment; how many samples that is: none where there is nothing.
@@ -150,7 +174,7 @@ impl SidecarWriter {
         synced.map_err(|error| write_io(&self.path, error))?;
         self.finished = true;
         let hash = self.hash.finalize_reset();
-        self.sidecar.sha256 = hash.iter().map(|it| format!("{it:02x}")).collect();
+        self.sidecar.sha256 = hex(&hash);
         Ok(Some(std::mem::take(&mut self.sidecar)))
     }
 
@@ -172,6 +196,18 @@ impl Drop for SidecarWriter {
             log::warn!("{}: an unfinished file cannot be removed: {error}", self.path.display());
         }
     }
+}
+
+/// Bytes that are to be read as text too.
+fn readable(data: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(data).ok()?;
+    (!text.is_empty() && !text.contains('\0')).then_some(text)
+}
+
+fn hex(data: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |it: u8| char::from(DIGITS[usize::from(it)]);
+    data.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
 fn real(time: Seconds) -> f64 {

@@ -13,6 +13,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::audio::Transcoder;
+use super::boxes::Boxes;
 use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
 use super::mux::Muxer;
 use super::probe::read_error;
@@ -76,6 +77,8 @@ pub(super) struct Streams {
     input: Input,
     tracks: Vec<Track>,
     sidecar: Option<SidecarWriter>,
+    /// What is known from the beginning.
+    warnings: Vec<Warning>,
     origin: Seconds,
     stretch: Seconds,
     /// Output time of the last packet read.
@@ -93,8 +96,8 @@ impl Streams {
         (spec, copying): (&WriteSpec, Copying),
         muxer: &mut Muxer,
     ) -> Result<Self, MediaError> {
-        let mut tracks = Vec::new();
-        let mut sidecar = None;
+        let (mut tracks, mut sidecar) = (Vec::new(), None);
+        let mut warnings = Vec::new();
         for stream in &source.streams {
             let facts = raw::stream_facts(&input, stream.index);
             let (mut action, name, reason) = match &facts {
@@ -107,14 +110,7 @@ impl Streams {
             match (&mut action, &facts) {
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
                 (Action::Export(exported), Some(facts)) => {
-                    let file = match &mut sidecar {
-                        Some(file) => file,
-                        none => none.insert(SidecarWriter::create(
-                            muxer.path(),
-                            spec.origin,
-                            spec.stretch,
-                        )?),
-                    };
+                    let file = opened(&mut sidecar, spec, muxer)?;
                     file.describe(&described(&input, facts, stream))?;
                     if facts.kind == Type::Attachment {
                         let data = attached(&input, facts);
@@ -126,6 +122,7 @@ impl Streams {
             let outcome = StreamOutcome { stream: stream.clone(), action: name, reason };
             tracks.push(Track { action, outcome });
         }
+        warnings.extend(export_boxes(source, spec, &mut sidecar, muxer)?);
         let live = |it: &Track| !matches!(it.action, Action::Drop);
         Ok(Self {
             path: source.path.clone(),
@@ -133,6 +130,7 @@ impl Streams {
             input,
             tracks,
             sidecar,
+            warnings,
             origin: spec.origin,
             stretch: spec.stretch,
             reached: None,
@@ -167,7 +165,7 @@ impl Streams {
                 _ => {}
             }
         }
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings;
         if self.damaged > 0 {
             let message = format!("{} packets of sound or subtitles are damaged", self.damaged);
             warnings.push(("sound_damaged".to_owned(), message));
@@ -376,6 +374,36 @@ fn described(input: &Input, facts: &StreamFacts, stream: &StreamInfo) -> Describ
         tag: facts.tag.clone(),
         metadata: raw_output::stream_metadata(input, facts.index),
     }
+}
+
+/// The file beside the output, which is begun where it is not yet.
+fn opened<'a>(
+    sidecar: &'a mut Option<SidecarWriter>,
+    spec: &WriteSpec,
+    muxer: &Muxer,
+) -> Result<&'a mut SidecarWriter, MediaError> {
+    match sidecar {
+        Some(file) => Ok(file),
+        none => Ok(none.insert(SidecarWriter::create(muxer.path(), spec.origin, spec.stretch)?)),
+    }
+}
+
+/// Writes what an MP4 or MOV file has outside its tracks beside the output; what to say of it.
+fn export_boxes(
+    source: &ClipInfo,
+    spec: &WriteSpec,
+    sidecar: &mut Option<SidecarWriter>,
+    muxer: &Muxer,
+) -> Result<Option<Warning>, MediaError> {
+    if !source.format.split(',').any(|it| it == "mov") {
+        return Ok(None);
+    }
+    let (original, boxes) = Boxes::find(&source.path)?;
+    for it in &boxes.taken {
+        let data = it.read(&original).map_err(|error| read_error(&source.path, error))?;
+        opened(sidecar, spec, muxer)?.add_box(&it.name, it.at, &data)?;
+    }
+    Ok(boxes.warning())
 }
 
 /// The content of an attachment, which is in its header.

@@ -203,6 +203,7 @@ fn describe(
             size_bytes: found.size_bytes,
             sha256: found.sha256,
             streams: streams.map(|it| it.streams.clone()).unwrap_or_default(),
+            boxes: streams.map(|it| it.boxes.clone()).unwrap_or_default(),
             samples: streams.map_or(0, |it| it.samples),
         })
     };

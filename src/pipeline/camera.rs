@@ -35,8 +35,14 @@ const BLACKVUE: &[(char, &str)] = &[
 ];
 
 /// Letters of lenses.
-const VIEWS: &[(char, &str)] =
-    &[('F', "front"), ('R', "rear"), ('T', "rear"), ('I', "interior"), ('O', "rear")];
+const VIEWS: &[(char, &str)] = &[('F', "front"), ('R', "rear"), ('I', "interior"), ('O', "rear")];
+
+/// Viofo's: its third lens looks ahead, or inside.
+const VIOFO_VIEWS: &[(char, &str)] =
+    &[('F', "front"), ('R', "rear"), ('T', "telephoto"), ('I', "interior")];
+
+/// And its letter.
+const VIOFO: &[(char, &str)] = &[('P', "parking")];
 
 /// URIVE's numbers of lenses.
 const URIVE_VIEWS: &[(char, &str)] = &[('0', "front"), ('1', "rear")];
@@ -61,11 +67,14 @@ const PATTERNS: &[Pattern] = &[
     pattern("blackvue", "YYYYMMDD_hhmmss_%&", BLACKVUE, VIEWS),
     pattern("blackvue", "YYYYMMDD_hhmmss_%&?", BLACKVUE, VIEWS),
     pattern("blackvue", "YYYYMMDD_hhmmss_%", BLACKVUE, NONE),
-    pattern("viofo", "YYYY_MMDD_hhmmss_#%&", &[('P', "parking")], VIEWS),
-    pattern("viofo", "YYYY_MMDD_hhmmss_#%", &[('P', "parking")], NONE),
-    pattern("viofo", "YYYY_MMDD_hhmmss_#&", NONE, VIEWS),
+    pattern("viofo", "YYYY_MMDD_hhmmss_#%&", VIOFO, VIOFO_VIEWS),
+    pattern("viofo", "YYYY_MMDD_hhmmss_#%", VIOFO, NONE),
+    pattern("viofo", "YYYY_MMDD_hhmmss_#&", NONE, VIOFO_VIEWS),
     pattern("viofo", "YYYY_MMDD_hhmmss_#", NONE, NONE),
-    pattern("viofo", "YYYYMMDDhhmmss_#&", NONE, VIEWS),
+    pattern("viofo", "YYYYMMDD_hhmmss_#%&", VIOFO, VIOFO_VIEWS),
+    pattern("viofo", "YYYYMMDD_hhmmss_#&", NONE, VIOFO_VIEWS),
+    pattern("viofo", "YYYYMMDDhhmmss_#%&", VIOFO, VIOFO_VIEWS),
+    pattern("viofo", "YYYYMMDDhhmmss_#&", NONE, VIOFO_VIEWS),
     pattern("viofo", "YYYYMMDDhhmmss_#", NONE, NONE),
     pattern("nextbase", "yyMMDD_hhmmss_#_&?", NONE, VIEWS),
     pattern("thinkware", "REC_YYYY_MM_DD_hh_mm_ss_&", &[('-', "normal")], VIEWS),
@@ -195,6 +204,9 @@ mod tests {
             ("20260131_123456_M.mp4", "blackvue", "manual", "-", "-", noon),
             ("2026_0131_123456_0042F.MP4", "viofo", "-", "front", "0042", noon),
             ("2026_0131_123456_0042PR.MP4", "viofo", "parking", "rear", "0042", noon),
+            ("2026_0131_123456_0042T.MP4", "viofo", "-", "telephoto", "0042", noon),
+            ("20260131_123456_0042PF.MP4", "viofo", "parking", "front", "0042", noon),
+            ("20260131_123456_0042R.MP4", "viofo", "-", "rear", "0042", noon),
             ("20260131123456_000042.MP4", "viofo", "-", "-", "000042", noon),
             ("260131_123456_007_FH.MP4", "nextbase", "-", "front", "007", noon),
             ("EVT_2026_01_31_12_34_56_F.MP4", "thinkware", "event", "front", "-", noon),
@@ -218,6 +230,8 @@ mod tests {
             "20261331_123456_NF.mp4",
             "20260131_993456_NF.mp4",
             "20260131_123456_QF.mp4",
+            "20260131_123456_NT.mp4",
+            "20260131_123456_0042.mp4",
             "2026_0131_123456_0042F-copy.MP4",
             "DJI_.MP4",
             "",

@@ -43,9 +43,11 @@ pub fn svg(report: &Report) -> Option<String> {
             UPPER.0
         );
     }
-    for barrier in interpolation.barriers.iter().take(MOST_MARKS) {
-        let left = x(barrier.pts_from_s);
-        let width = (x(barrier.pts_to_s) - left).max(2.0);
+    let barriers = interpolation.barriers.iter().map(|it| (it.pts_from_s, it.pts_to_s));
+    let unrecorded = report.source.frames.gaps.iter().map(|it| (it.pts_from_s, it.pts_to_s));
+    for (from, to) in barriers.take(MOST_MARKS).chain(unrecorded.take(MOST_MARKS)) {
+        let left = x(from);
+        let width = (x(to) - left).max(2.0);
         let height = LOWER.1 - UPPER.0;
         let _ = write!(
             svg,

@@ -11,6 +11,7 @@ use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::summary;
 use crate::pipeline::tally::Tally;
 use crate::pipeline::{ConvertError, Task};
+use crate::report::findings::Unrecorded;
 use crate::report::{self, Report};
 
 /// What is known so far. What is not there had not been found out.
@@ -29,7 +30,7 @@ pub struct Known {
 }
 
 /// Frames of the source, as far as they were decoded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Counts {
     /// Handed out by the decoder.
     pub decoded: u64,
@@ -41,6 +42,8 @@ pub struct Counts {
     pub variable_rate: Option<bool>,
     /// From the first frame to the end of the last, where all were worked.
     pub duration: Option<Seconds>,
+    /// Where the source's times leave out frames.
+    pub gaps: Vec<Unrecorded>,
 }
 
 impl Counts {
@@ -53,6 +56,7 @@ impl Counts {
             duplicates: tally.duplicates,
             variable_rate: tally.variable_rate(),
             duration: tally.source_end,
+            gaps: tally.unrecorded.clone(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::pipeline::scene::{CUT_THRESHOLD, CutDetector, is_duplicate};
 use crate::pipeline::segments::Joint;
 use crate::pipeline::timelapse::Leaps;
 use crate::pipeline::timeline::{Passage, Stamp};
+use crate::pipeline::unrecorded::Recording;
 
 /// Repeated pictures in a row that are repaired at the most: a longer run is a still picture.
 const REPAIRED_RUN: usize = 2;
@@ -42,6 +43,8 @@ pub struct Decoded {
     pub damage: Damage,
     /// Whether the frame before was decoded with errors.
     pub after_marred: bool,
+    /// Frames that were not recorded between it and the one before; none where [`Decoded::damage`] counts them.
+    pub unrecorded: u64,
     /// The black bars that all frames up to it have.
     pub bars: Bars,
 }
@@ -57,11 +60,16 @@ impl Decoded {
         is_behind(&self.damage, self.after_marred)
     }
 
+    /// Whether there are frames of the time between it and the one before that nobody can see.
+    fn is_behind_unseen(&self) -> bool {
+        self.is_behind_damage() || self.unrecorded > 0
+    }
+
     /// What may be made before it, and whether it is a cut that forbids it.
     pub fn compared(&self) -> (Passage, Joint) {
         match self {
             _ if self.cut.is_some() => (Passage::Barred, Joint::Cut),
-            _ if self.is_behind_damage() || self.duplicate || self.too_unsure => {
+            _ if self.is_behind_unseen() || self.duplicate || self.too_unsure => {
                 (Passage::Barred, Joint::Plain)
             }
             _ => (Passage::Open, Joint::Plain),
@@ -108,6 +116,7 @@ pub struct Looker {
     rate: Option<Rate>,
     /// Whether the newest frame was decoded with errors.
     after_marred: bool,
+    recording: Recording,
     watch: BarWatch,
     leaps: Leaps,
 }
@@ -129,6 +138,7 @@ impl Looker {
             still: false,
             rate,
             after_marred: false,
+            recording: Recording::new(rate),
             watch: BarWatch::default(),
             leaps: Leaps::default(),
         }
@@ -150,8 +160,8 @@ impl Looker {
         if self.content.duplicates == Duplicates::Keep {
             return vec![next];
         }
-        // Behind damage nothing is made, in place of a repeated picture neither.
-        if next.duplicate && !next.is_behind_damage() {
+        // Over what was not seen nothing is made, in place of a repeated picture neither.
+        if next.duplicate && !next.is_behind_unseen() {
             self.still |= self.pending.len() == REPAIRED_RUN;
             self.pending.push(next);
             return if self.still { self.end() } else { Vec::new() };
@@ -176,10 +186,15 @@ impl Looker {
         let (score, signature) = self.cuts.look(&frame.picture);
         let after_marred = std::mem::replace(&mut self.after_marred, damage.marred);
         let behind_damage = is_behind(&damage, after_marred);
+        let mut unrecorded = 0;
         if let Some((pts, _, _)) = &self.before {
+            let gap = frame.pts - *pts;
             self.leaps.pair(self.cuts.lost_structure());
-            if let Some(rate) = self.rate.filter(|_| behind_damage) {
-                count_unseen(&mut damage, frame.pts - *pts, rate);
+            let missing = self.recording.missing(gap);
+            match (behind_damage, self.rate) {
+                (true, Some(rate)) => count_unseen(&mut damage, gap, rate),
+                (true, None) => {}
+                (false, _) => unrecorded = missing,
             }
         }
         let bars = self.watch.see(&frame.picture);
@@ -192,7 +207,8 @@ impl Looker {
         let duplicate = !is_cut
             && same_alpha
             && before.is_some_and(|(_, it, _)| is_duplicate(it, &frame.picture));
-        let followed = before.filter(|_| !is_cut && !duplicate && !behind_damage);
+        let is_seen = !behind_damage && unrecorded == 0;
+        let followed = before.filter(|_| !is_cut && !duplicate && is_seen);
         let confidence = followed.map(|(_, _, it)| it.confidence(&small));
         let limit = self.content.hold_below;
         let too_unsure = confidence.zip(limit).is_some_and(|(it, limit)| it.score < limit);
@@ -208,6 +224,7 @@ impl Looker {
             hash: self.hashes.then(|| ledger::hash(&frame)),
             damage,
             after_marred,
+            unrecorded,
             bars,
             frame,
         }

@@ -49,6 +49,7 @@ mod summary;
 pub mod tally;
 pub mod timelapse;
 pub mod timeline;
+mod unrecorded;
 mod warnings;
 
 use std::path::PathBuf;

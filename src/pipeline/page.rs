@@ -153,7 +153,7 @@ fn curves(report: &Report) -> String {
         key("low", both("low confidence", "낮은 신뢰도")),
         key("cut", both("cut", "장면 전환")),
         key("change", both("flash or fade", "섬광·페이드")),
-        key("barrier", both("cannot be decoded", "복호할 수 없음")),
+        key("barrier", both("cannot be decoded or not recorded", "복호할 수 없거나 기록되지 않음")),
     ];
     format!(
         "<section>\n<h2>{}</h2>\n<figure>{svg}<figcaption>{}</figcaption></figure>\n<p class=\"note\">{}</p>\n</section>\n",

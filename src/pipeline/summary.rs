@@ -133,6 +133,7 @@ fn counted_source(source: report::Source, counts: &Counts) -> report::Source {
             decoded: counts.decoded,
             corrupt: counts.corrupt,
             duplicates: counts.duplicates,
+            gaps: counts.gaps.clone(),
             ..source.frames
         },
         ..source

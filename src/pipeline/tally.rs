@@ -8,7 +8,7 @@ use crate::pipeline::changes;
 use crate::pipeline::looking::{Decoded, FoundCut};
 use crate::pipeline::timeline::Shown;
 use crate::report::content::{Change, Cut};
-use crate::report::findings::Barrier;
+use crate::report::findings::{Barrier, Unrecorded};
 use crate::report::{OutputFrames, Run, Section};
 
 /// Cuts listed in a report at the most; further ones are counted.
@@ -22,6 +22,8 @@ const RUNS_OF_SECTION: usize = 100;
 
 /// Barriers listed in a report at the most; further ones are counted.
 pub const BARRIERS_LISTED: usize = 10_000;
+/// Ranges without frames listed in a report at the most; further ones are counted.
+pub const UNRECORDED_LISTED: usize = 10_000;
 
 /// Gaps that differ by no more than this are equal: Matroska rounds to 1 ms.
 const CLOCK_ROUNDING: Seconds = Seconds::new_raw(3, 2000);
@@ -86,6 +88,10 @@ pub struct Tally {
     pub barriers: Vec<Barrier>,
     /// How many barriers there are.
     pub barrier_count: u64,
+    /// Ranges that were not recorded; ends early at [`UNRECORDED_LISTED`].
+    pub unrecorded: Vec<Unrecorded>,
+    /// How many there are.
+    pub unrecorded_count: u64,
     /// End of the newest barrier, where a next one that begins there goes on with it.
     barred_to: Option<Seconds>,
     /// Time of the last source frame and where it ends.
@@ -185,6 +191,9 @@ impl Tally {
         if next.is_behind_damage() {
             self.barrier(before.pts, next);
         }
+        if next.unrecorded > 0 {
+            self.unrecorded(before.pts, next);
+        }
         if let Some(cut) = next.cut {
             self.cut(&next.frame, cut);
         }
@@ -247,6 +256,18 @@ impl Tally {
                 last.marred += barrier.marred;
             }
             _ => self.barriers.push(barrier),
+        }
+    }
+
+    fn unrecorded(&mut self, from: Seconds, next: &Decoded) {
+        self.unrecorded_count += 1;
+        if self.unrecorded.len() < UNRECORDED_LISTED {
+            self.unrecorded.push(Unrecorded {
+                frame: next.frame.index,
+                pts_from_s: real(from),
+                pts_to_s: real(next.frame.pts),
+                missing: next.unrecorded,
+            });
         }
     }
 

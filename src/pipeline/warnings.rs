@@ -2,7 +2,9 @@
 
 use crate::config::settings::Settings;
 use crate::pipeline::stages::DecodeEnd;
-use crate::pipeline::tally::{BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally};
+use crate::pipeline::tally::{
+    BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally, UNRECORDED_LISTED,
+};
 use crate::quality::holdout::HoldoutScores;
 use crate::report::Notice;
 
@@ -27,6 +29,13 @@ pub fn of_source(
             tally.barrier_count
         );
         warn("barriers", message);
+    }
+    if tally.unrecorded_count > 0 {
+        let message = format!(
+            "{} range(s) of the source have no frames, though nothing there is damaged: nothing is synthesised there (source.frames.gaps)",
+            tally.unrecorded_count
+        );
+        warn("frames_missing", message);
     }
     if let Some(why) = timelapse {
         let message = format!(
@@ -77,6 +86,10 @@ pub fn of_lists(tally: &Tally) -> Vec<Notice> {
     if tally.barrier_count > tally.barriers.len() as u64 {
         let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
         warn("barriers_cut", message);
+    }
+    if tally.unrecorded_count > tally.unrecorded.len() as u64 {
+        let message = format!("source.frames.gaps lists the first {UNRECORDED_LISTED} only");
+        warn("gaps_cut", message);
     }
     warnings
 }
@@ -166,6 +179,7 @@ mod tests {
                 hash: None,
                 damage,
                 after_marred: false,
+                unrecorded: u64::from(cut),
                 bars: Bars::default(),
             };
             tally.note(&before, &next);
@@ -175,7 +189,10 @@ mod tests {
             before = next.frame;
         }
         tally.take_map();
-        assert_eq!(codes(&of_lists(&tally)), ["frame_map_cut", "cuts_cut", "barriers_cut"]);
+        assert_eq!(
+            codes(&of_lists(&tally)),
+            ["frame_map_cut", "cuts_cut", "barriers_cut", "gaps_cut"]
+        );
     }
 
     /// V20: what frames carried and outputs do not is named.

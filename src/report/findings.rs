@@ -1,4 +1,4 @@
-//! What a report says of damage and of black bars.
+//! What a report says of damage, of what was not recorded, and of black bars.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,20 @@ pub struct Barrier {
     pub lost: u64,
     /// Frames in it that were decoded with errors; they are shown as they are.
     pub marred: u64,
+}
+
+/// A range of the source that has no frames, though nothing there is damaged. It reaches from the last frame before to the
+/// first behind.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unrecorded {
+    /// Index of the first frame behind it.
+    pub frame: u64,
+    /// Source time of the last frame before it.
+    pub pts_from_s: f64,
+    /// Source time of the first frame behind it.
+    pub pts_to_s: f64,
+    /// Frames that would have been there, by the gaps between those before it.
+    pub missing: u64,
 }
 
 /// Black bars round the picture.

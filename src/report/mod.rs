@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
 use crate::report::content::{Change, Confidence, Cut, Masked};
-use crate::report::findings::{Barrier, Bars};
+use crate::report::findings::{Barrier, Bars, Unrecorded};
 use crate::report::machine::Host;
 use crate::report::measured::{Encode, HeldOutFrame, Scores};
 use crate::report::provenance::{Capture, RealFrames, Repeatable, Sidecar, SourceStream};
@@ -195,7 +195,7 @@ pub struct Color {
 }
 
 /// Frame counts of the source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceFrames {
     /// As the container promises.
     pub promised: Option<u64>,
@@ -205,6 +205,9 @@ pub struct SourceFrames {
     pub corrupt: u64,
     /// Same picture as the one before.
     pub duplicates: u64,
+    /// Ranges without frames, where nothing is damaged: nothing is synthesised across them.
+    #[serde(default)]
+    pub gaps: Vec<Unrecorded>,
 }
 
 /// What the network ran on.
@@ -308,7 +311,7 @@ pub struct OutputFrames {
     pub real: u64,
     /// Made by the network.
     pub synthesised: u64,
-    /// A real frame shown again (at cuts, duplicates, in gaps that are too unsure, and at the end).
+    /// A real frame shown again (at cuts, duplicates, in gaps that are too unsure or have no frames, and at the end).
     pub held: u64,
     /// Made by the network in place of a repeated picture.
     #[serde(default)]

@@ -12,7 +12,7 @@ pub struct Capture {
     /// Why the camera recorded, by the name: `normal`, `event`, `parking` or `manual`; `timelapse` is for
     /// names of later versions.
     pub kind: Option<String>,
-    /// Which camera, by the name: `front`, `rear`, `interior`, `left`, `right`.
+    /// Which camera, by the name: `front`, `rear`, `interior`, `telephoto`, `left`, `right`.
     pub view: Option<String>,
     /// Number of the recording, by the name.
     pub sequence: Option<String>,
@@ -77,6 +77,9 @@ pub struct Sidecar {
     /// Streams of the source in one of `streams`, which no container carries.
     #[serde(default)]
     pub streams: Vec<usize>,
+    /// Names of the source's boxes in it that are no part of a track, as `free/gps `: each once, and the first hundred.
+    #[serde(default)]
+    pub boxes: Vec<String>,
     /// Samples of all of them.
     #[serde(default)]
     pub samples: u64,

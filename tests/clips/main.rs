@@ -10,6 +10,7 @@ mod color;
 mod damage;
 mod fields;
 mod geometry;
+mod outside;
 #[path = "../support/schema.rs"]
 mod schema;
 #[path = "../support/skip.rs"]

@@ -9,7 +9,7 @@ use slomod::frame::{Seconds, rational_text};
 use slomod::media::MediaError;
 use slomod::pipeline::ConvertError;
 
-use crate::{Place, decoded, run, slow, warns};
+use crate::{Place, decoded, kinds, run, slow, warns};
 
 fn fast_h264() -> Encoding {
     Encoding {
@@ -140,6 +140,64 @@ fn two_frames_are_enough_and_one_is_not() {
     }
 }
 
+/// V04: seconds that a camera left out, in both modes; a frame that is missing here and there is none of them.
+#[test]
+fn frames_that_were_not_recorded_are_a_barrier_with_its_range() {
+    let Some(place) = Place::new() else { return };
+    let clip = |left: &str, name: &str| {
+        place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=160x96:r=30:d=3,select={left} -fps_mode passthrough -c:v libx264 {name}"
+        ))
+    };
+    let source = clip("not(between(n\\,25\\,49))", "left_out.mp4");
+    let whole = clip("mod(n\\,7)", "seventh.mp4");
+    let smooth = Settings {
+        mode: Mode::Smooth,
+        factor: None,
+        fps: Some(Ratio::from_integer(60)),
+        ..slow(2)
+    };
+    for settings in [slow(4), smooth] {
+        let settings = Settings { quality_samples: 200, ..settings };
+        let (output, report) = place.convert(&source, "out.mkv", settings.clone());
+        let gaps = &report.source.frames.gaps;
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!((gaps[0].frame, gaps[0].missing), (25, 25));
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-3;
+        assert!(near(gaps[0].pts_from_s, 0.8) && near(gaps[0].pts_to_s, 5.0 / 3.0), "{gaps:?}");
+        assert!(warns(&report, "frames_missing") && !warns(&report, "barriers"));
+        // All that is shown of that time is the frame before it.
+        let stretch = if settings.mode == Mode::Slow { 4.0 } else { 1.0 };
+        let (before, after) = (decoded(&source), decoded(&output));
+        let kinds = kinds(&report);
+        let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
+        let mut held = 0;
+        for (frame, kind) in after.iter().zip(&kinds) {
+            let time = seconds(frame.pts) / stretch;
+            if time > 0.8 + 1e-3 && time < 5.0 / 3.0 - 1e-3 {
+                assert_eq!(*kind, "held", "at {time} s");
+                assert!(frame.picture == before[24].picture, "at {time} s");
+                held += 1;
+            }
+        }
+        assert!(held >= 3, "{held}");
+        let made = kinds.iter().filter(|it| **it == "synthesised").count();
+        assert!(made >= before.len() - 2, "the rest is worked as ever: {made}");
+        let measured: Vec<_> =
+            report.quality.unwrap().holdout.frames.iter().map(|it| it.frame).collect();
+        assert!(measured.contains(&23) && measured.contains(&26), "{measured:?}");
+        assert!(!measured.contains(&24) && !measured.contains(&25), "{measured:?}");
+
+        let (_, report) = place.convert(&whole, "out.mkv", settings);
+        assert_eq!(report.source.variable_rate, Some(true));
+        assert_eq!(report.source.frames.gaps, []);
+        assert!(!warns(&report, "frames_missing"));
+        let kinds = crate::kinds(&report);
+        let last = kinds.iter().rposition(|it| *it == "synthesised").unwrap();
+        assert!(!kinds[..last].contains(&"held"), "none is held but the tail");
+    }
+}
+
 /// V30: by its name, and by pictures that have little in common.
 #[test]
 fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
@@ -150,6 +208,7 @@ fn a_timelapse_is_suspected_flagged_and_refused_where_asked() {
     let clips = [
         (place.ffmpeg(&format!("{calm} 20260301_081500_PF.mp4")), true),
         (place.ffmpeg(&format!("{calm} PRK_2026_03_01_08_15_00_F.mp4")), true),
+        (place.ffmpeg(&format!("{calm} 20260301_081500_0042PF.mp4")), true),
         (place.ffmpeg(&format!("{leaping} shaky.mp4")), true),
         (place.ffmpeg(&format!("{calm} 20260301_081500_NF.mp4")), false),
         (
@@ -202,6 +261,11 @@ fn seconds_that_a_camera_did_not_record_are_said() {
     let found = said(&third);
     assert!(found.len() == 1 && found[0].contains("20260301_081502_NF.mp4"), "{found:?}");
     assert!(said(&event).is_empty());
+    // Of a camera with three lenses each has neighbors of its own.
+    let clip = |name: &str| place.ffmpeg(&format!("{plain} 2026_0302_{name}.mp4"));
+    let (rear, _, _) = (clip("081500_0001R"), clip("081502_0002T"), clip("081520_0003R"));
+    let found = said(&rear);
+    assert!(found.len() == 1 && found[0].contains("2026_0302_081520_0003R.mp4"), "{found:?}");
 }
 
 /// V28: and an output that few devices play.

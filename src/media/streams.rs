@@ -109,6 +109,7 @@ impl Streams {
             };
             match (&mut action, &facts) {
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
+                (Action::Transcode(it), _) => warnings.extend(channels_reduced(stream, it)),
                 (Action::Export(exported), Some(facts)) => {
                     let file = opened(&mut sidecar, spec, muxer)?;
                     file.describe(&described(&input, facts, stream))?;
@@ -334,7 +335,7 @@ fn decide(
             if carried {
                 copy(input, facts, (spec.origin, one, "copied"), muxer)
             } else {
-                let reason = format!("{container} cannot carry {codec}; it is AAC now");
+                let reason = format!("{container} cannot carry {codec}");
                 let times = (spec.origin, one, Audio::Keep);
                 transcode(input, facts, times, ("reencoded", Some(reason)), muxer)
             }
@@ -363,6 +364,16 @@ fn decide(
         }
         _ => export(format!("{container} carries no data tracks")),
     }
+}
+
+/// That a stream has fewer channels than in the source.
+fn channels_reduced(stream: &StreamInfo, transcoder: &Transcoder) -> Option<Warning> {
+    let (to, from) = transcoder.reduced()?;
+    let message = format!(
+        "the sound of stream {} has {to} channels instead of {from}: AAC has no layout for those",
+        stream.index
+    );
+    Some(("channels_reduced".to_owned(), message))
 }
 
 /// What is said of a stream beside the output.
@@ -451,7 +462,9 @@ fn transcode(
             let out = transcoder.out();
             raw_output::set_stream(muxer.output(), out, facts.disposition, None);
             raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
-            Ok((Action::Transcode(Box::new(transcoder)), name, reason))
+            let became = transcoder.became();
+            let reason = reason.map_or(became.clone(), |it| format!("{it}; {became}"));
+            Ok((Action::Transcode(Box::new(transcoder)), name, Some(reason)))
         }
         Err(problem) => Ok((Action::Drop, "dropped", Some(problem))),
     }

@@ -70,6 +70,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ("sound_damaged", "소리의 일부가 손상되었습니다."),
     ("source_damaged", "원본에 손상된 프레임이 있습니다."),
     ("stream_dropped", "그림에는 담을 수 없는 스트림이 빠졌습니다."),
+    ("subtitles_dropped", "첫 화면보다 앞서 끝나는 자막은 빠졌습니다."),
     (
         "time_code_dropped",
         "원본의 타임코드는 원본 프레임을 세는 값이므로 결과에는 넣지 않았습니다. 시작 값은 보고서에 있습니다.",

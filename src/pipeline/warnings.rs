@@ -1,6 +1,7 @@
 //! What a reader of the report should know of the source.
 
 use crate::config::settings::Settings;
+use crate::pipeline::comparison::LARGEST_BYTES;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{
     BARRIERS_LISTED, CHANGES_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally, UNRECORDED_LISTED,
@@ -119,6 +120,13 @@ pub fn of_unsure(settings: &Settings, held: u64) -> Option<Notice> {
         .then(|| Notice { code: "unsure_not_measured".into(), message })
 }
 
+/// That the comparison, of `size_bytes`, is larger than it should be.
+pub fn of_comparison(size_bytes: u64) -> Option<Notice> {
+    let mib = size_bytes.div_ceil(1 << 20);
+    let message = format!("the comparison has {mib} MiB, which is much to mail");
+    (size_bytes > LARGEST_BYTES).then(|| Notice { code: "comparison_large".into(), message })
+}
+
 /// That VMAF was asked for and is missing of held-out frames, and why.
 pub fn of_vmaf(
     settings: &Settings,
@@ -203,6 +211,13 @@ mod tests {
             codes(&of_lists(&tally)),
             ["frame_map_cut", "cuts_cut", "changes_cut", "barriers_cut", "gaps_cut"]
         );
+    }
+
+    #[test]
+    fn a_comparison_that_is_much_to_mail_is_said_to_be() {
+        assert_eq!(of_comparison(8 << 20), None);
+        let found = of_comparison((8 << 20) + 1).unwrap();
+        assert!(found.code == "comparison_large" && found.message.contains("9 MiB"));
     }
 
     /// V20: what frames carried and outputs do not is named.

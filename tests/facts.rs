@@ -215,7 +215,8 @@ fn the_streams_of_the_source_are_what_ffprobe_says() {
         let set = probed["disposition"].as_object().unwrap();
         let mut set: Vec<_> = set.iter().filter(|it| *it.1 == 1).map(|it| it.0.clone()).collect();
         let mut said = stream.disposition.clone();
-        (set.sort(), said.sort());
+        set.sort();
+        said.sort();
         assert_eq!(said, set, "{stream:?}");
     }
     let rate = |it: &Value| it.as_str().map(|it| it.trim_end_matches("/1").to_owned());

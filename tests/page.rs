@@ -12,13 +12,16 @@ mod skip;
 use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
 use slomod::config::settings::{Mode, Settings};
 use slomod::frame::Frame;
 use slomod::ops::color::picture_to_rgb;
-use slomod::pipeline::{Task, beside, room};
+use slomod::pipeline::comparison::{self, Compared};
+use slomod::pipeline::{Task, beside, plan, room};
 use slomod::report::content::{Change, Cut, Gap, Point};
 use slomod::report::findings::Barrier;
 use slomod::report::measured::HeldOutFrame;
@@ -142,6 +145,37 @@ fn assert_shows(shown: &Frame, (left, column): (usize, usize), clip: &[Frame], i
             "{off:.2} codes from frame {index}, {other:.2} from its neighbor"
         );
     }
+}
+
+#[test]
+fn a_comparison_that_is_too_large_is_made_again_at_half_the_size() {
+    let place = Place::new();
+    let drawn = ["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=0.4", "-c:v", "libx264"];
+    let source = place.clip("in.mp4", &drawn);
+    let task = place.task(&source, "out.mkv", slow(2));
+    run(&task).unwrap();
+    let video = slomod::media::probe(&source).unwrap().video;
+    let compared = Compared {
+        source: &source,
+        output: &task.temporary,
+        video: &video,
+        plan: plan::plan(&task.settings, Ratio::from_integer(25)).unwrap(),
+        middle: Ratio::new(1, 5),
+        length: Ratio::new(2, 5),
+        layout: Comparison::Side,
+    };
+    let (path, stop) = (place.path("compare.mp4"), Arc::new(AtomicBool::new(false)));
+    let made = |largest: u64| {
+        let size = comparison::write(&path, &compared, largest, &stop).unwrap();
+        assert_eq!(size, std::fs::metadata(&path).unwrap().len());
+        (size, decoded(&path)[0].picture.format.width_px)
+    };
+    let (whole, width) = made(u64::MAX);
+    assert_eq!(width, 1284);
+    let (least, width) = made(1);
+    assert!(width == 644 && least < whole, "{width} {least} {whole}");
+    let (fits, width) = made(least);
+    assert!(width == 644 && fits <= least, "{width} {fits} {least}");
 }
 
 #[test]

@@ -26,6 +26,9 @@ const AAC_RATES: [i32; 13] =
 /// Rate where the source's is none of [`AAC_RATES`].
 const OTHER_RATE: i32 = 48000;
 
+/// Layouts that are tried where AAC has not the source's, of sources with so many channels.
+const OTHER_LAYOUTS: [(usize, &str); 3] = [(8, "7.1"), (6, "5.1"), (2, "stereo")];
+
 /// Bits a second for each channel: 160 kbit/s for stereo.
 const BITS_PER_CHANNEL: usize = 80_000;
 
@@ -50,6 +53,8 @@ pub(super) struct Transcoder {
     decoder: ffmpeg::decoder::Opened,
     encoder: ffmpeg::encoder::audio::Encoder,
     encoder_shape: AudioShape,
+    /// What the source has, as far as its header says.
+    source_shape: AudioShape,
     graph: Option<(Graph, AudioShape)>,
     tick_in: Seconds,
     origin: Seconds,
@@ -101,6 +106,7 @@ impl Transcoder {
                 .then(|| Stretcher::new(encoder_shape.channels, encoder_shape.rate, stretch)),
             waiting: vec![Vec::new(); encoder_shape.channels],
             encoder_shape,
+            source_shape: shape,
             graph: None,
             tick_in: facts.time_base,
             origin,
@@ -112,6 +118,25 @@ impl Transcoder {
             end: None,
             damaged: 0,
         }))
+    }
+
+    /// What it became, for the report.
+    pub(super) fn became(&self) -> String {
+        let (from, to) = (&self.source_shape, &self.encoder_shape);
+        let mut said = "it is AAC now".to_owned();
+        if from.rate != to.rate {
+            said += &format!(", {} Hz instead of {}", to.rate, from.rate);
+        }
+        if from.layout != to.layout {
+            said += &format!(", {} instead of {}", to.layout, from.layout);
+        }
+        said
+    }
+
+    /// Channels of the output and of the source, where that has more.
+    pub(super) fn reduced(&self) -> Option<(usize, usize)> {
+        let (from, to) = (self.source_shape.channels, self.encoder_shape.channels);
+        (to < from).then_some((to, from))
     }
 
     /// Number of the output stream.
@@ -344,20 +369,29 @@ fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, 
     context.decoder().open_as(codec)
 }
 
-/// Opens AAC for the channels of `shape`, or for stereo where it has no such layout.
+/// Opens AAC for the channels of `shape`, or where it has no such layout for the nearest it has.
 fn open_encoder(
     shape: &AudioShape,
     global: bool,
 ) -> Result<(ffmpeg::encoder::audio::Encoder, AudioShape), ffmpeg::Error> {
     let rate = if AAC_RATES.contains(&shape.rate) { shape.rate } else { OTHER_RATE };
     let wanted = AudioShape { rate, format: Sample::F32(sample::Type::Planar), ..shape.clone() };
-    match try_encoder(&wanted, global) {
-        Ok(encoder) => Ok((encoder, wanted)),
-        Err(_) => {
-            let stereo = AudioShape { layout: "stereo".to_owned(), channels: 2, ..wanted };
-            Ok((try_encoder(&stereo, global)?, stereo))
+    let others = OTHER_LAYOUTS.iter().filter(|(channels, _)| *channels <= shape.channels);
+    let others = others.map(|(channels, layout)| AudioShape {
+        layout: (*layout).to_owned(),
+        channels: *channels,
+        ..wanted.clone()
+    });
+    let mut refusal = ffmpeg::Error::EncoderNotFound;
+    for to in std::iter::once(wanted.clone()).chain(others) {
+        // Channels that nobody has named cannot be mixed into others.
+        let mixed = build_graph(shape, &to, Ratio::from_integer(1));
+        match mixed.and_then(|_| try_encoder(&to, global)) {
+            Ok(encoder) => return Ok((encoder, to)),
+            Err(error) => refusal = error,
         }
     }
+    Err(refusal)
 }
 
 fn try_encoder(

@@ -7,6 +7,7 @@ mod budget;
 pub mod clip;
 mod clock;
 pub mod complete;
+mod copied;
 pub mod damage;
 pub mod decode;
 mod deinterlace;

@@ -15,6 +15,7 @@ use super::MediaError;
 use super::audio::Transcoder;
 use super::boxes::Boxes;
 use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
+use super::copied::Copied;
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::raw::{self, StreamFacts};
@@ -45,17 +46,6 @@ struct Exported {
     samples: u64,
     /// Whether it is of the whole clip (an attachment, a cover) and has no time.
     timeless: bool,
-}
-
-/// A stream whose packets are copied.
-struct Copied {
-    out: usize,
-    tick_in: Seconds,
-    /// Output seconds for each source second.
-    stretch: Seconds,
-    last_dts: Option<i64>,
-    /// Whether it is a picture for the whole clip, which has no time.
-    cover: bool,
 }
 
 struct Track {
@@ -109,6 +99,7 @@ impl Streams {
             };
             match (&mut action, &facts) {
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
+                (Action::Transcode(it), _) => warnings.extend(channels_reduced(stream, it)),
                 (Action::Export(exported), Some(facts)) => {
                     let file = opened(&mut sidecar, spec, muxer)?;
                     file.describe(&described(&input, facts, stream))?;
@@ -166,6 +157,15 @@ impl Streams {
             }
         }
         let mut warnings = self.warnings;
+        let left_out = |it: &Track| match &it.action {
+            Action::Copy(copied) => copied.left_out,
+            _ => 0,
+        };
+        let early: u64 = self.tracks.iter().map(left_out).sum();
+        if early > 0 {
+            let message = format!("{early} subtitles end before the first picture");
+            warnings.push(("subtitles_dropped".to_owned(), message));
+        }
         if self.damaged > 0 {
             let message = format!("{} packets of sound or subtitles are damaged", self.damaged);
             warnings.push(("sound_damaged".to_owned(), message));
@@ -237,50 +237,6 @@ impl Streams {
     }
 }
 
-impl Copied {
-    /// Writes the packet moved by `-origin`; its output time. What would start before 0 is left out, except where the
-    /// container hides it (MP4's edit list), as an audio decoder needs the packet before the first it plays.
-    fn write(
-        &mut self,
-        mut packet: ffmpeg::Packet,
-        origin: Seconds,
-        muxer: &mut Muxer,
-    ) -> Result<Option<Seconds>, MediaError> {
-        if self.cover {
-            packet.set_pts(Some(0));
-            packet.set_dts(Some(0));
-            muxer.write(self.out, &mut packet)?;
-            return Ok(None);
-        }
-        let Some(time) = packet.pts().or(packet.dts()) else { return Ok(None) };
-        let seconds = |ticks: i64| self.tick_in * i128::from(ticks);
-        let start = (seconds(time) - origin) * self.stretch;
-        let length = seconds(packet.duration().max(0)) * self.stretch;
-        let before = match muxer.container() {
-            Container::Mkv => start < Seconds::default(),
-            Container::Mp4 | Container::Mov => start + length * 2 <= Seconds::default(),
-        };
-        if before {
-            return Ok(Some(start));
-        }
-        let tick = muxer.tick(self.out);
-        let pts = raw::ticks(start, tick);
-        let dts =
-            packet.dts().map_or(pts, |it| raw::ticks((seconds(it) - origin) * self.stretch, tick));
-        let dts = dts.min(pts);
-        let dts = self.last_dts.map_or(dts, |last| dts.max(last + 1));
-        if dts > pts.saturating_add(raw::ticks(length, tick).max(1)) {
-            return Ok(Some(start));
-        }
-        self.last_dts = Some(dts);
-        packet.set_pts(Some(pts.max(dts)));
-        packet.set_dts(Some(dts));
-        packet.set_duration(raw::ticks(length, tick));
-        muxer.write(self.out, &mut packet)?;
-        Ok(Some(start))
-    }
-}
-
 /// Whether packets may be copied.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copying {
@@ -334,7 +290,7 @@ fn decide(
             if carried {
                 copy(input, facts, (spec.origin, one, "copied"), muxer)
             } else {
-                let reason = format!("{container} cannot carry {codec}; it is AAC now");
+                let reason = format!("{container} cannot carry {codec}");
                 let times = (spec.origin, one, Audio::Keep);
                 transcode(input, facts, times, ("reencoded", Some(reason)), muxer)
             }
@@ -363,6 +319,16 @@ fn decide(
         }
         _ => export(format!("{container} carries no data tracks")),
     }
+}
+
+/// That a stream has fewer channels than in the source.
+fn channels_reduced(stream: &StreamInfo, transcoder: &Transcoder) -> Option<Warning> {
+    let (to, from) = transcoder.reduced()?;
+    let message = format!(
+        "the sound of stream {} has {to} channels instead of {from}: AAC has no layout for those",
+        stream.index
+    );
+    Some(("channels_reduced".to_owned(), message))
 }
 
 /// What is said of a stream beside the output.
@@ -435,7 +401,15 @@ fn copy(
         raw_output::forget_lead_in(muxer.output(), out);
     }
     let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
-    let copied = Copied { out, tick_in: facts.time_base, stretch, last_dts: None, cover };
+    let copied = Copied {
+        out,
+        tick_in: facts.time_base,
+        stretch,
+        last_dts: None,
+        cover,
+        kind: facts.kind,
+        left_out: 0,
+    };
     Ok((Action::Copy(copied), name, None))
 }
 
@@ -451,7 +425,9 @@ fn transcode(
             let out = transcoder.out();
             raw_output::set_stream(muxer.output(), out, facts.disposition, None);
             raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
-            Ok((Action::Transcode(Box::new(transcoder)), name, reason))
+            let became = transcoder.became();
+            let reason = reason.map_or(became.clone(), |it| format!("{it}; {became}"));
+            Ok((Action::Transcode(Box::new(transcoder)), name, Some(reason)))
         }
         Err(problem) => Ok((Action::Drop, "dropped", Some(problem))),
     }

@@ -21,6 +21,7 @@ use crate::pipeline::ledger;
 use crate::pipeline::page;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::stills;
+use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Task};
 use crate::report::provenance::Sidecar;
 use crate::report::{self, Report};
@@ -93,7 +94,8 @@ pub fn make(
             length: clip.length,
             layout: wanted.comparison,
         };
-        comparison::write(&path, &compared, stop)?;
+        let size = comparison::write(&path, &compared, comparison::LARGEST_BYTES, stop)?;
+        report.warnings.extend(warnings::of_comparison(size));
         comparison = Some(path);
     }
     if wanted.page {

@@ -29,9 +29,10 @@ const FASTEST: i128 = 60;
 /// Longest side of a picture: of one half, or of the divided picture.
 const HALF_PX: u32 = 640;
 const SPLIT_PX: u32 = 960;
-/// Largest file; and the qualities that are tried until one fits.
-const LARGEST_BYTES: u64 = 8 << 20;
-const QUALITIES: [u8; 3] = [24, 30, 36];
+/// Largest file.
+pub const LARGEST_BYTES: u64 = 8 << 20;
+/// Qualities, each with the part of the longest side, that are tried until one fits.
+const TRIES: [(u8, u32); 5] = [(24, 1), (30, 1), (36, 1), (36, 2), (42, 2)];
 /// Bytes of a pixel at the most: noise takes 0.59 at the first of them.
 const PIXEL_BYTES: f64 = 0.6;
 /// Height of the line with the labels, and side of a dot of them.
@@ -63,17 +64,19 @@ pub struct Compared<'a> {
     pub layout: Comparison,
 }
 
-/// Writes the clip as MP4 (H.264).
+/// Writes the clip as MP4 (H.264), if it can be of `largest` bytes at the most; how many it has.
 ///
 /// # Errors
 /// Those of reading and writing; [`ConvertError::Interrupted`].
 pub fn write(
     path: &Path,
     compared: &Compared<'_>,
+    largest: u64,
     stop: &Arc<AtomicBool>,
-) -> Result<(), ConvertError> {
-    for (number, crf) in QUALITIES.into_iter().enumerate() {
-        let mut frames = Frames::open(compared)?;
+) -> Result<u64, ConvertError> {
+    let mut size = 0;
+    for (crf, part) in TRIES {
+        let mut frames = Frames::open(compared, longest(compared.layout) / part)?;
         let mut fault = None;
         let pictures = std::iter::from_fn(|| match frames.next(stop) {
             Ok(picture) => picture,
@@ -87,19 +90,25 @@ pub fn write(
             return Err(error);
         }
         written?;
-        let size = std::fs::metadata(path).map_or(0, |it| it.len());
-        if size <= LARGEST_BYTES || number + 1 == QUALITIES.len() {
+        size = std::fs::metadata(path).map_or(0, |it| it.len());
+        if size <= largest {
             break;
         }
     }
-    Ok(())
+    Ok(size)
+}
+
+/// Longest side of a picture as it is drawn.
+fn longest(layout: Comparison) -> u32 {
+    if layout == Comparison::Split { SPLIT_PX } else { HALF_PX }
 }
 
 /// Bytes that the clip takes at the most, of an output of `frames` frames.
 #[must_use]
 pub fn most_bytes(video: &VideoInfo, plan: Plan, layout: Comparison, frames: f64) -> u64 {
     let format = video.picture;
-    let (width, height) = small(video, format.width_px as f64, format.height_px as f64, layout);
+    let (width, height) =
+        small(video, format.width_px as f64, format.height_px as f64, longest(layout));
     let (width, height) = match video.rotation_degrees.rem_euclid(180) {
         0 => (width, height),
         _ => (height, width),
@@ -154,6 +163,8 @@ impl Side {
 /// The pictures of the comparison, in order.
 struct Frames<'a> {
     compared: &'a Compared<'a>,
+    /// Longest side of what is drawn.
+    longest_px: u32,
     source: Side,
     output: Side,
     /// In output time from its first frame.
@@ -167,7 +178,7 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn open(compared: &'a Compared<'a>) -> Result<Self, ConvertError> {
+    fn open(compared: &'a Compared<'a>, longest_px: u32) -> Result<Self, ConvertError> {
         let Plan { stretch, .. } = compared.plan;
         let (rate, _) = frames_rate(compared.plan);
         let whole = compared.length * stretch;
@@ -180,6 +191,7 @@ impl<'a> Frames<'a> {
         };
         Ok(Self {
             compared,
+            longest_px,
             source: Side::open(compared.source)?,
             output: Side::open(compared.output)?,
             start,
@@ -202,12 +214,12 @@ impl<'a> Frames<'a> {
         self.number += 1;
         let Some(right) = self.output.at(time)? else { return Ok(None) };
         let (layout, video) = (self.compared.layout, self.compared.video);
-        let right = draw(&right.picture, video, layout);
+        let right = draw(&right.picture, video, self.longest_px);
         let Some(left) = self.source.at(time / self.compared.plan.stretch)? else {
             return Ok(None);
         };
         if self.drawn.as_ref().is_none_or(|it| it.0 != left.index) {
-            self.drawn = Some((left.index, draw(&left.picture, video, layout)));
+            self.drawn = Some((left.index, draw(&left.picture, video, self.longest_px)));
         }
         let Some((_, left)) = &self.drawn else { return Ok(None) };
         Ok(Some(in_yuv(&together(left, &right, &self.labels, layout))))
@@ -215,24 +227,23 @@ impl<'a> Frames<'a> {
 }
 
 /// A picture as it is shown: turned, with square pixels, and small.
-fn draw(picture: &Picture, video: &VideoInfo, layout: Comparison) -> RgbImage {
+fn draw(picture: &Picture, video: &VideoInfo, longest_px: u32) -> RgbImage {
     let format = picture.format;
     let rgb = color::rgb8(&color::picture_to_rgb(picture));
     let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let (width, height) = (side(format.width_px), side(format.height_px));
     let image = RgbImage::from_raw(width, height, rgb).unwrap_or_else(|| RgbImage::new(1, 1));
-    let (wide, high) = small(video, f64::from(width), f64::from(height), layout);
+    let (wide, high) = small(video, f64::from(width), f64::from(height), longest_px);
     let small = imageops::resize(&image, wide, high, FilterType::Triangle);
     shown::turned(DynamicImage::ImageRgb8(small), video).into_rgb8()
 }
 
 /// Width and height of a stored picture as it is drawn, before it is turned: with square pixels, and small.
-fn small(video: &VideoInfo, width: f64, height: f64, layout: Comparison) -> (u32, u32) {
+fn small(video: &VideoInfo, width: f64, height: f64, longest_px: u32) -> (u32, u32) {
     let (num, den) = video.sample_aspect_ratio;
     let shape = if num > 0 && den > 0 { f64::from(num) / f64::from(den) } else { 1.0 };
     let wide = width * shape;
-    let limit = if layout == Comparison::Split { SPLIT_PX } else { HALF_PX };
-    let scale = (f64::from(limit) / wide.max(height)).min(1.0);
+    let scale = (f64::from(longest_px) / wide.max(height)).min(1.0);
     let even = |length: f64| ((length * scale / 2.0).round() as u32 * 2).max(2);
     (even(wide), even(height))
 }

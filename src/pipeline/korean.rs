@@ -32,6 +32,7 @@ const WARNINGS: &[(&str, &str)] = &[
         "크기가 홀수라 4:4:4로 인코딩했습니다. 모든 샘플이 유지되지만 재생하지 못하는 플레이어가 있습니다.",
     ),
     ("chroma_reduced", "인코더가 받는 4:2:0으로 색상 해상도가 줄었습니다."),
+    ("comparison_large", "비교 영상이 메일로 보내기에는 큽니다."),
     ("cuts_cut", "장면 전환이 너무 많아 앞부분만 목록에 있습니다."),
     (
         "deinterlaced",
@@ -70,6 +71,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ("sound_damaged", "소리의 일부가 손상되었습니다."),
     ("source_damaged", "원본에 손상된 프레임이 있습니다."),
     ("stream_dropped", "그림에는 담을 수 없는 스트림이 빠졌습니다."),
+    ("subtitles_dropped", "첫 화면보다 앞서 끝나는 자막은 빠졌습니다."),
     (
         "time_code_dropped",
         "원본의 타임코드는 원본 프레임을 세는 값이므로 결과에는 넣지 않았습니다. 시작 값은 보고서에 있습니다.",

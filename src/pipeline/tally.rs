@@ -14,7 +14,7 @@ use crate::report::{OutputFrames, Run, Section};
 /// Cuts listed in a report at the most; further ones are counted.
 pub const CUTS_LISTED: usize = 10_000;
 /// Flashes and fades listed at the most.
-const CHANGES_LISTED: usize = 1_000;
+pub const CHANGES_LISTED: usize = 1_000;
 /// Sections of the frame map listed at the most.
 pub const SECTIONS_LISTED: usize = 10_000;
 /// Runs of a section at the most: one that would be longer is divided.
@@ -98,6 +98,8 @@ pub struct Tally {
     last: Option<(Seconds, Seconds)>,
     /// Flashes and fades; ends early at [`CHANGES_LISTED`].
     pub changes: Vec<Change>,
+    /// How many there are.
+    pub change_count: u64,
     /// How sure the gaps are.
     pub certainty: Certainty,
     /// Shortest and longest gap between source frames.
@@ -279,6 +281,7 @@ impl Tally {
     }
 
     fn change(&mut self, change: changes::Change) {
+        self.change_count += 1;
         if self.changes.len() < CHANGES_LISTED {
             let changes::Change { kind, frame, pts, frames, score } = change;
             let (kind, pts_s) = (kind.word().to_owned(), real(pts));

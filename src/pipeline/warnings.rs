@@ -1,9 +1,10 @@
 //! What a reader of the report should know of the source.
 
 use crate::config::settings::Settings;
+use crate::pipeline::comparison::LARGEST_BYTES;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{
-    BARRIERS_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally, UNRECORDED_LISTED,
+    BARRIERS_LISTED, CHANGES_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally, UNRECORDED_LISTED,
 };
 use crate::quality::holdout::HoldoutScores;
 use crate::report::Notice;
@@ -83,6 +84,13 @@ pub fn of_lists(tally: &Tally) -> Vec<Notice> {
             format!("{} cuts were found; the first {CUTS_LISTED} are listed", tally.cut_count);
         warn("cuts_cut", message);
     }
+    if tally.change_count > tally.changes.len() as u64 {
+        let message = format!(
+            "{} flashes and fades were found; the first {CHANGES_LISTED} are listed",
+            tally.change_count
+        );
+        warn("changes_cut", message);
+    }
     if tally.barrier_count > tally.barriers.len() as u64 {
         let message = format!("interpolation.barriers lists the first {BARRIERS_LISTED} only");
         warn("barriers_cut", message);
@@ -110,6 +118,13 @@ pub fn of_unsure(settings: &Settings, held: u64) -> Option<Notice> {
     );
     (held > 0 && settings.quality_samples > 0)
         .then(|| Notice { code: "unsure_not_measured".into(), message })
+}
+
+/// That the comparison, of `size_bytes`, is larger than it should be.
+pub fn of_comparison(size_bytes: u64) -> Option<Notice> {
+    let mib = size_bytes.div_ceil(1 << 20);
+    let message = format!("the comparison has {mib} MiB, which is much to mail");
+    (size_bytes > LARGEST_BYTES).then(|| Notice { code: "comparison_large".into(), message })
 }
 
 /// That VMAF was asked for and is missing of held-out frames, and why.
@@ -144,6 +159,7 @@ mod tests {
     use crate::media::clip::DecodeStats;
     use crate::media::damage::Damage;
     use crate::pipeline::bars::Bars;
+    use crate::pipeline::changes::{Change, Kind as ChangeKind};
     use crate::pipeline::looking::{Decoded, FoundCut};
     use crate::pipeline::timeline::Shown;
 
@@ -167,6 +183,8 @@ mod tests {
         let mut before = frame(0);
         for index in 1..40_000_u64 {
             let cut = index % 2 == 0;
+            let (kind, pts) = (ChangeKind::Flash, Seconds::default());
+            let changed = Change { kind, frame: index, pts, frames: 1, score: 1.0 };
             let damage = Damage { lost: u64::from(!cut), marred: false };
             let next = Decoded {
                 frame: frame(index),
@@ -175,7 +193,7 @@ mod tests {
                 confidence: None,
                 too_unsure: false,
                 repaired: Vec::new(),
-                change: None,
+                change: (index % 30 == 0).then_some(changed),
                 hash: None,
                 damage,
                 after_marred: false,
@@ -191,8 +209,15 @@ mod tests {
         tally.take_map();
         assert_eq!(
             codes(&of_lists(&tally)),
-            ["frame_map_cut", "cuts_cut", "barriers_cut", "gaps_cut"]
+            ["frame_map_cut", "cuts_cut", "changes_cut", "barriers_cut", "gaps_cut"]
         );
+    }
+
+    #[test]
+    fn a_comparison_that_is_much_to_mail_is_said_to_be() {
+        assert_eq!(of_comparison(8 << 20), None);
+        let found = of_comparison((8 << 20) + 1).unwrap();
+        assert!(found.code == "comparison_large" && found.message.contains("9 MiB"));
     }
 
     /// V20: what frames carried and outputs do not is named.

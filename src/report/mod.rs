@@ -329,7 +329,7 @@ pub struct Stream {
     pub codec: String,
     /// `interpolated`, `copied`, `retimed`, `stretched`, `resampled`, `reencoded`, `exported` or `dropped`.
     pub action: String,
-    /// Why, where it was dropped, exported or re-encoded.
+    /// Why, where it was dropped or exported; what it became, where it was encoded anew.
     pub reason: Option<String>,
 }
 

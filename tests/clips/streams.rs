@@ -83,6 +83,36 @@ fn subtitles_follow_the_picture_or_lie_beside_it() {
     assert_eq!((&lines[3]["source_s"], &lines[3]["output_s"]), (&0.6.into(), &2.4.into()));
 }
 
+/// V20: of a subtitle that is shown when the first picture comes the rest is kept; those that end before are said to be gone.
+#[test]
+fn subtitles_before_the_first_picture_are_shortened_or_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    let gone = "1\n00:00:00,100 --> 00:00:00,300\ngone\n\n";
+    let others =
+        "2\n00:00:00,350 --> 00:00:00,600\nrest\n\n3\n00:00:00,700 --> 00:00:00,900\nend\n";
+    // Sound from 0, pictures from half a second on.
+    let inputs = "-f lavfi -i sine=d=1 -itsoffset 0.5 -f lavfi -i testsrc2=s=64x64:r=10:d=1 -i s.srt \
+                  -map 1 -map 0 -map 2 -fps_mode passthrough -c:v libx264";
+    for (subtitles_of, container) in [("srt", Container::Mkv), ("mov_text", Container::Mp4)] {
+        let extension = container.extension();
+        for (text, said) in [(format!("{gone}{others}"), true), (others.to_owned(), false)] {
+            std::fs::write(place.path("s.srt"), text).unwrap();
+            let source = place.ffmpeg(&format!("{inputs} -c:s {subtitles_of} late.{extension}"));
+            let (output, report) =
+                place.convert(&source, &format!("out.{extension}"), with(container, 2));
+            assert_eq!(action(&report, 2).0, "retimed");
+            assert_eq!(warns(&report, "subtitles_dropped"), said, "{:?}", report.warnings);
+            let found = subtitles(&output);
+            let expected = [(0.0, 0.2), (0.4, 0.4)];
+            assert_eq!(found.len(), expected.len(), "{extension}: {found:?}");
+            for (found, expected) in found.iter().zip(&expected) {
+                let close = |a: f64, b: f64| (a - b).abs() < 0.006;
+                assert!(close(found.0, expected.0) && close(found.1, expected.1), "{found:?}");
+            }
+        }
+    }
+}
+
 /// The lines of the file that will lie beside a temporary output, which the report describes as it is.
 fn sidecar(output: &std::path::Path, report: &Report) -> Vec<Value> {
     let path = folder(output).join(STREAMS);

@@ -1,6 +1,7 @@
 //! Reports of clips that get no output.
 
 use crate::{CONTENT, Place, RULES, failing, good_worker, say, worker};
+use slomod::config::settings::Device;
 use slomod::daemon::digest::file_sha256;
 use slomod::daemon::job::{Aftermath, Rules, now_ms};
 use slomod::daemon::journal::NewJob;
@@ -203,6 +204,7 @@ fn a_clip_that_took_workers_down_is_tried_again_on_another_device_or_with_anothe
     assert_eq!(tries(&place), 2, "how long a worker may hang is nothing to one that crashes");
 
     place.shop_mut().command = worker("kill -STOP $$");
+    place.watch.settings.device = Device::Cpu;
     comes_again(&place, "d.mp4", ("{\"device\":\"cpu\"}", "s"));
     place.attempt();
     place.attempt();

@@ -226,7 +226,7 @@ fn the_report_names_the_device_and_the_most_memory_it_gave() {
     assert_eq!((&device.uuid, &device.cuda), (&expected.uuid, &expected.cuda()));
     let digits = device.uuid.as_deref().and_then(|it| it.strip_prefix("GPU-")).unwrap();
     let groups: Vec<_> = digits.split('-').map(str::len).collect();
-    assert!(groups == [8, 4, 4, 4, 12] && digits.trim_matches(['0', '-']) != "", "{digits}");
+    assert!(groups == [8, 4, 4, 4, 12] && !digits.trim_matches(['0', '-']).is_empty(), "{digits}");
     assert!(driver.allocated_bytes() == 0 && driver.peak_bytes() > 0, "the engine is gone");
     assert_eq!(found.timing.gpu_mem_peak_bytes, Some(driver.peak_bytes()));
     if on_gpu() {

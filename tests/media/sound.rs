@@ -251,6 +251,38 @@ fn five_channels_stay_five() {
     assert_eq!(ffprobe(&out)["streams"][1]["channels"], 6);
 }
 
+/// V18: sound that is encoded anew is said to be AAC, with what that could not keep.
+#[test]
+fn what_encoding_does_to_sound_is_said() {
+    let Some(dir) = workshop() else { return };
+    for (sound, became, channels) in [
+        ("sine=d=1:r=44100", "it is AAC now", 1),
+        ("sine=d=1:r=22255", "it is AAC now, 48000 Hz instead of 22255", 1),
+        ("anullsrc=cl=5.1:d=1", "it is AAC now", 6),
+        ("anullsrc=cl=22.2:d=1", "it is AAC now, 7.1 instead of 22.2", 8),
+    ] {
+        let source = ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i {sound} -c:v libx264 -c:a pcm_s16le in.mov"
+            ),
+        );
+        for (audio, stretch) in [(Audio::Stretch, 2), (Audio::Resample, 2), (Audio::Keep, 1)] {
+            let out = dir.path().join("out.mp4");
+            let summary = rewrite(&source, &out, with(audio, stretch, Container::Mp4));
+            let (what, why) = action(&summary, 1);
+            // From FFmpeg 6 on MP4 takes samples as they are.
+            if audio == Audio::Keep && what == "copied" {
+                continue;
+            }
+            assert!(why.ends_with(became), "{sound} {audio:?}: {why}");
+            assert_eq!(ffprobe(&out)["streams"][1]["channels"], channels, "{sound} {audio:?}");
+            let said = summary.warnings.iter().any(|it| it.0 == "channels_reduced");
+            assert_eq!(said, became.contains("7.1"), "{sound}: {:?}", summary.warnings);
+        }
+    }
+}
+
 #[test]
 fn subtitles_attachments_and_chapters_are_carried_or_listed() {
     let Some(dir) = workshop() else { return };

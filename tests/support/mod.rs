@@ -33,7 +33,7 @@ pub fn report(status: Status) -> Report {
         output: None,
         interpolation: None,
         quality: None,
-        timing: Timing::default(),
+        timing: Timing::none(),
         attempts: Vec::new(),
         warnings: Vec::new(),
         errors: Vec::new(),

@@ -1,0 +1,82 @@
+//! A stream whose packets are copied: moved to where the output has them, and nothing else.
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::media::Type;
+
+use super::MediaError;
+use super::mux::Muxer;
+use super::raw;
+use crate::config::settings::Container;
+use crate::frame::Seconds;
+
+/// Bytes of the texts that MP4 fills the time between subtitles with.
+const EMPTY_TEXT: usize = 2;
+
+/// A stream whose packets are copied.
+pub(super) struct Copied {
+    pub(super) out: usize,
+    pub(super) tick_in: Seconds,
+    /// Output seconds for each source second.
+    pub(super) stretch: Seconds,
+    pub(super) last_dts: Option<i64>,
+    /// Whether it is a picture for the whole clip, which has no time.
+    pub(super) cover: bool,
+    pub(super) kind: Type,
+    /// Subtitles that end before the first picture.
+    pub(super) left_out: u64,
+}
+
+impl Copied {
+    /// Writes the packet moved by `-origin`; its output time. What would start before 0 is left out, except where the
+    /// container hides it (MP4's edit list), as an audio decoder needs the packet before the first it plays. Of a subtitle
+    /// that is still shown at 0 the rest is kept.
+    pub(super) fn write(
+        &mut self,
+        mut packet: ffmpeg::Packet,
+        origin: Seconds,
+        muxer: &mut Muxer,
+    ) -> Result<Option<Seconds>, MediaError> {
+        if self.cover {
+            packet.set_pts(Some(0));
+            packet.set_dts(Some(0));
+            muxer.write(self.out, &mut packet)?;
+            return Ok(None);
+        }
+        let Some(time) = packet.pts().or(packet.dts()) else { return Ok(None) };
+        let seconds = |ticks: i64| self.tick_in * i128::from(ticks);
+        let mut start = (seconds(time) - origin) * self.stretch;
+        let mut length = seconds(packet.duration().max(0)) * self.stretch;
+        let zero = Seconds::default();
+        if self.kind == Type::Subtitle && start < zero {
+            if start + length <= zero {
+                self.left_out += u64::from(packet.size() > EMPTY_TEXT);
+                return Ok(Some(start));
+            }
+            (start, length) = (zero, start + length);
+            packet.set_dts(None);
+        }
+        let before = match muxer.container() {
+            Container::Mkv => start < zero,
+            Container::Mp4 | Container::Mov => start + length * 2 <= zero,
+        };
+        if before {
+            return Ok(Some(start));
+        }
+        let tick = muxer.tick(self.out);
+        let pts = raw::ticks(start, tick);
+        let dts =
+            packet.dts().map_or(pts, |it| raw::ticks((seconds(it) - origin) * self.stretch, tick));
+        let dts = dts.min(pts);
+        let dts = self.last_dts.map_or(dts, |last| dts.max(last + 1));
+        if dts > pts.saturating_add(raw::ticks(length, tick).max(1)) {
+            return Ok(Some(start));
+        }
+        self.last_dts = Some(dts);
+        packet.set_pts(Some(pts.max(dts)));
+        packet.set_dts(Some(dts));
+        packet.set_duration(raw::ticks(length, tick));
+        muxer.write(self.out, &mut packet)?;
+        Ok(Some(start))
+    }
+}

@@ -94,6 +94,26 @@ fn every_line_of_the_daemons_log_says_its_kind() {
     }
 }
 
+/// What SQLite alone knows stays where the database is opened, described and counted: the statements are PostgreSQL's, too.
+#[test]
+fn the_journals_statements_are_not_sqlites_alone() {
+    let apart = ["mod.rs", "schema.rs", "view.rs"];
+    let statements = files("src/daemon/journal", "rs");
+    let statements = statements.iter().filter(|it| !apart.iter().any(|name| it.ends_with(name)));
+    let only =
+        ["OR REPLACE", "OR IGNORE", "ROWID", "PRAGMA ", "STRFTIME", "DATETIME(", "GLOB ", "IIF("];
+    let mut looked_at = 0;
+    for path in statements {
+        let text = read(path).to_uppercase();
+        let code = text.split("#[CFG(TEST)]").next().unwrap_or_default();
+        looked_at += code.matches("SELECT ").count();
+        for word in only {
+            assert!(!code.contains(word), "{}: {word}", path.display());
+        }
+    }
+    assert!(looked_at > 10, "{looked_at}");
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     for (dir, extension, opening) in [

@@ -260,6 +260,7 @@ mod tests {
             job: 7,
             state: "queued".into(),
             source: "/in/a\nb.mp4".into(),
+            source_b64: None,
             sha256: "h".into(),
             attempt: 1,
             output: None,

@@ -273,6 +273,11 @@ fn names_of_any_bytes_go_through() {
     place.wait_ended(names.len());
     assert_eq!(place.states(), ["done"; 5], "{}", place.log());
     assert_eq!(place.listing().len(), 2 * names.len());
+    // The status has the bytes of the one that is no text: `…/in/\xff\xfe.mp4`.
+    let bytes: Vec<_> = place.jobs().into_iter().filter_map(|it| it.source_b64).collect();
+    assert_eq!(bytes.len(), 1, "{bytes:?}");
+    let path = [place.path("in").as_os_str().as_bytes(), b"/\xff\xfe.mp4"].concat();
+    assert_eq!(bytes[0], slomod::report::base64::encode(&path));
     let odd: Vec<_> =
         place.log().lines().filter(|line| !line.starts_with("20")).map(String::from).collect();
     assert!(odd.is_empty(), "every line of the log begins with its time: {odd:?}");

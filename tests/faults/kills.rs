@@ -75,7 +75,12 @@ fn w32_killed_at_any_moment_every_job_ends_exactly_once() {
     assert_eq!(place.states(), vec!["done"; clips as usize], "{}", place.log());
     ledger.check_end(&place);
     let attempts: i64 = place.jobs().iter().map(|job| job.attempt).sum();
-    println!("{rounds} kills, {clips} clips, {attempts} attempts");
+    let reports = place.listing().into_iter().filter(|it| it.ends_with(".json"));
+    let resumed: usize = reports.map(|it| place.report(&it).timing.resumed.len()).sum();
+    println!("{rounds} kills, {clips} clips, {attempts} attempts, {resumed} taken up at a segment");
+    // Kills that meet no job, or no long one, show little.
+    assert!(attempts as u64 > clips + rounds / 10, "{attempts} attempts at {clips} clips");
+    assert!(rounds < 100 || resumed > 0, "no clip was taken up at a segment");
 }
 
 /// W32. The daemon dies before its n-th change of a file below its folder, for n through the whole of a job: in the

@@ -98,6 +98,41 @@ fn full_at_every_write(watch: &str, path: &str) {
     assert_eq!(place.terminate().code(), Some(0));
 }
 
+/// W26. The disk is full while a long clip's segments are written: the first, its record, the second, and the note that a
+/// next attempt took them up. The finished ones are taken up once there is space.
+#[test]
+fn w26_full_at_a_segment_the_finished_ones_are_taken_up() {
+    let (mut place, faults) = faulty("", "factor = 3");
+    let mut ledger = Ledger::default();
+    start(&mut place, &faults);
+    place.wait_ready();
+    let files = ["/0001.packets", "/0001.json", "/0002.packets", "/resumed.json"];
+    for (number, file) in (1..).zip(files) {
+        if file == "/resumed.json" {
+            // It is written by an attempt that finds segments.
+            faults.set(1, &Rule::new(GROWING, "/0002.packets", Action::Fail(ENOSPC)).once(1));
+        }
+        let waited = place.log().matches("paused for").count();
+        faults.set(0, &Rule::new(GROWING, file, Action::Fail(ENOSPC)));
+        let clip = clip(place.folder.path(), "16x16", 1300, number * 9);
+        let name = format!("clip{number}.mp4");
+        ledger.dropped(&name, &clip, 3 * 1300);
+        place.drop_clip(&clip, &name);
+        place.wait("pause", || {
+            faults.fired(0) > 0 && place.log().matches("paused for").count() > waited
+        });
+        ledger.check_visible(&place);
+        faults.clear();
+        place.wait_ended(number as usize);
+        let report = place.report(&format!("clip{number}_slow3x.mp4.json"));
+        let taken_up = report.timing.resumed.first().map_or(0, |it| it.segments);
+        let finished = u64::from(!file.starts_with("/0001"));
+        assert_eq!(taken_up, finished, "{file}\n{}", place.log());
+    }
+    wait_tidy(&place);
+    ledger.check_end(&place);
+}
+
 /// W24, W26. Each of these calls fails once: with an error of the disk, of a quota, of a share.
 #[test]
 fn w24_an_error_of_the_output_that_comes_once_is_retried() {

@@ -248,9 +248,10 @@ impl Journal {
         self.migrate()
     }
 
+    /// Indexes are compared with their tables, too: a page of an earlier time would make known files unknown in silence.
     fn check(&self) -> Outcome<()> {
         let check: String =
-            self.sql(|it| it.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+            self.sql(|it| it.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))?;
         if check != "ok" {
             return Err(JournalError::Damaged { path: self.path.clone(), reason: check });
         }
@@ -309,5 +310,52 @@ fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
             JournalError::Locked { path, reason }
         }
         _ => JournalError::Sql { path, source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+    use crate::daemon::snapshot::Snapshot;
+
+    fn submit(folder: &Path, name: &str) {
+        let mut journal = Journal::open(folder).unwrap();
+        let new = NewJob {
+            watch: "/in",
+            relative: Path::new(name),
+            snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 3, inode: 4 },
+            sha256: name,
+            settings: "{}",
+            settings_sha256: "s",
+        };
+        journal.submit(&new, 1).unwrap();
+        drop(journal);
+        let raw = Connection::open(folder.join(FILE_NAME)).unwrap();
+        raw.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+
+    /// W34. A page of an index as it was before, as a disk that lost a write has it: files would be unknown in silence.
+    #[test]
+    fn an_index_of_an_earlier_time_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        submit(folder.path(), "a.mp4");
+        let raw = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        let index =
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'files'";
+        let page: u64 = raw.query_row(index, [], |row| row.get::<_, i64>(0)).unwrap() as u64;
+        let size: i64 = raw.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+        drop(raw);
+        let file = File::options().read(true).write(true).open(folder.path().join(FILE_NAME));
+        let (file, at) = (file.unwrap(), (page - 1) * size as u64);
+        let mut before = vec![0; size as usize];
+        file.read_exact_at(&mut before, at).unwrap();
+        submit(folder.path(), "b.mp4");
+        file.write_all_at(&before, at).unwrap();
+        drop(file);
+        let found = Journal::open(folder.path());
+        assert!(matches!(found, Err(JournalError::Damaged { .. })), "{found:?}");
     }
 }

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Journal, Outcome};
 use crate::pipeline::Progress;
+use crate::report::path_fields;
 
 /// A job as listed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct JobView {
     pub state: String,
     /// The source, with what is not UTF-8 replaced.
     pub source: String,
+    /// Its bytes in base64, where that is not exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_b64: Option<String>,
     /// SHA-256 of its content.
     pub sha256: String,
     /// Claims so far.
@@ -99,11 +103,14 @@ pub(super) fn job_view(row: &Row<'_>) -> rusqlite::Result<JobView> {
         Ok::<_, rusqlite::Error>(row.get::<_, Option<Vec<u8>>>(index)?.map(|it| lossy(&it)))
     };
     let watch: String = row.get(2)?;
+    let relative = path_column(row, 3)?.unwrap_or_default();
+    let (source, source_b64) = path_fields(&Path::new(&watch).join(relative));
     let progress: Option<String> = row.get(14)?;
     Ok(JobView {
         job: row.get(0)?,
         state: row.get(1)?,
-        source: format!("{watch}/{}", lossy(&row.get::<_, Vec<u8>>(3)?)),
+        source,
+        source_b64,
         sha256: row.get(4)?,
         attempt: row.get(5)?,
         output: path(6)?,

@@ -184,9 +184,9 @@ fn the_streams_of_the_source_are_what_ffprobe_says() {
     let place = Place::new();
     let subtitles = place.path("s.srt");
     std::fs::write(&subtitles, "1\n00:00:00,100 --> 00:00:00,300\nhello\n").unwrap();
-    // Every seventh frame is missing: the base rate is 30, and the average another.
-    let args = "-f lavfi -i testsrc2=s=96x64:r=30:d=1,select='mod(n,7)' -f lavfi -i sine=d=1:r=44100 -f lavfi -i sine=d=1";
-    let more = "-map 0 -map 1 -map 2 -map 3 -fps_mode passthrough -c:v libx264 -c:a:0 aac -c:a:1 flac -ac:a:1 1 -ac:a:0 2 \
+    let args =
+        "-f lavfi -i testsrc2=s=96x64:r=30:d=1 -f lavfi -i sine=d=1:r=44100 -f lavfi -i sine=d=1";
+    let more = "-map 0 -map 1 -map 2 -map 3 -c:v libx264 -c:a:0 aac -c:a:1 flac -ac:a:1 1 -ac:a:0 2 \
                 -metadata:s:a:0 language=kor -metadata:s:a:1 title=Rear -disposition:a:1 0 -disposition:s:0 forced";
     let mut args: Vec<&str> = args.split(' ').collect();
     args.extend(["-i", subtitles.to_str().unwrap()]);
@@ -219,12 +219,27 @@ fn the_streams_of_the_source_are_what_ffprobe_says() {
         said.sort();
         assert_eq!(said, set, "{stream:?}");
     }
+}
+
+/// M21: every seventh frame is missing, so that the rate in whose steps the times lie is not the average.
+#[test]
+fn the_rates_of_the_source_are_what_ffprobe_says_and_what_is_measured() {
+    let place = Place::new();
+    let graph = "testsrc2=s=96x64:r=30:d=1,select='mod(n,7)'";
+    let encoder = ["-fps_mode", "passthrough", "-c:v", "libx264", "-pix_fmt", "yuv420p"];
+    let source = place.clip("in.mp4", &[&["-f", "lavfi", "-i", graph], &encoder[..]].concat());
+    let report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    let (known, probed) = (&report.source, probed(&source)["streams"][0].clone());
     let rate = |it: &Value| it.as_str().map(|it| it.trim_end_matches("/1").to_owned());
-    assert_eq!(known.fps_base, rate(&probed[0]["r_frame_rate"]));
-    assert_eq!(known.fps_claimed, rate(&probed[0]["avg_frame_rate"]));
-    // 26 frames of a thirtieth each, and the last gap.
-    assert_eq!(known.frames.decoded, 25, "{:?}", known.frames);
-    assert!(known.fps != known.fps_base, "{:?}", known.fps);
+    assert_eq!(known.fps_base, rate(&probed["r_frame_rate"]));
+    assert_eq!(known.fps_claimed, rate(&probed["avg_frame_rate"]));
+    assert_eq!(known.fps_base.as_deref(), Some("30"));
+    assert!(known.fps_claimed != known.fps_base, "{:?}", known.fps_claimed);
+    // From the first of 25 frames to the end of the last.
+    let (num, den) = known.fps.as_deref().and_then(|it| it.split_once('/')).unwrap();
+    let fps = num.parse::<f64>().unwrap() / den.parse::<f64>().unwrap();
+    assert_eq!(known.frames.decoded, 25);
+    assert!((fps * known.duration_s.unwrap() - 25.0).abs() < 1e-6, "{fps}");
 }
 
 #[test]

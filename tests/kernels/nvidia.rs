@@ -25,6 +25,9 @@ const CODES: u8 = 2;
 /// Launches that turn a new frame into its record: color and the head.
 const LAUNCHES_OF_A_FRAME: usize = 10;
 
+/// The number that the stand-in gives its device.
+const UUID: &str = "GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff";
+
 /// SSIM is a mean of f32 values whose variances lose digits.
 const SSIM_TOLERANCE: f64 = 1e-5;
 
@@ -97,7 +100,7 @@ fn clip() {
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
     assert_eq!(engine.description().device_name, "Stand-in");
     let gpu = engine.description().gpu.unwrap();
-    assert_eq!(gpu.uuid.as_deref(), Some("GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff"));
+    assert_eq!(gpu.uuid.as_deref(), Some(UUID));
     assert_eq!(gpu.cuda.as_deref(), Some("12.2"));
     let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
     let found = pictures(engine.as_mut(), &frames).unwrap();
@@ -257,6 +260,19 @@ fn none() {
 #[test]
 fn a_driver_without_a_device_says_so() {
     assert!(child("none", &[("FAKE_CUDA_DEVICES", "0")]).status.success());
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn listed() {
+    let (devices, version) = find::devices().unwrap();
+    let names: Vec<_> = devices.iter().map(|it| (it.name.as_str(), it.uuid.as_deref())).collect();
+    assert_eq!((names, version), (vec![("Stand-in", Some(UUID))], 12_020));
+}
+
+#[test]
+fn a_device_is_listed_with_its_own_number() {
+    assert!(child("listed", &[]).status.success());
 }
 
 /// How often the stand-in was called so far for each thing.

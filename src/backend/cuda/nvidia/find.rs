@@ -90,6 +90,8 @@ pub struct Found {
     pub index: u32,
     /// As the driver names it.
     pub name: String,
+    /// Its own number, as NVIDIA's tools print it; `None` where the driver does not tell it.
+    pub uuid: Option<String>,
     /// Compute capability: major, minor.
     pub capability: (u32, u32),
     /// Device memory, in bytes.
@@ -146,7 +148,8 @@ pub(super) fn found(index: u32) -> Result<Found, FindError> {
     let minor = attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
     // SAFETY: the device comes from the driver.
     let memory = unsafe { result::device::total_mem(device) }.map_err(refused)?;
-    Ok(Found { index, name, capability: (major, minor), memory_bytes: memory as u64 })
+    let (uuid, capability) = (uuid(device), (major, minor));
+    Ok(Found { index, name, uuid, capability, memory_bytes: memory as u64 })
 }
 
 /// A number that the driver gives of a device.
@@ -159,8 +162,7 @@ pub(super) fn attribute(
     Ok(u32::try_from(value).unwrap_or_default())
 }
 
-/// The device's own number, as NVIDIA's tools print it; `None` where the driver does not tell it.
-pub(super) fn uuid(device: sys::CUdevice) -> Option<String> {
+fn uuid(device: sys::CUdevice) -> Option<String> {
     let bytes = result::device::get_uuid(device).ok()?.bytes;
     let digits: String =
         bytes.iter().map(|byte| format!("{:02x}", byte.to_ne_bytes()[0])).collect();

@@ -15,7 +15,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
 
 use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
 use super::images;
-use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start, uuid, words};
+use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start, words};
 use lanes::{Lane, Way};
 
 pub mod find;
@@ -89,7 +89,7 @@ impl Nvidia {
             attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let description = DeviceDescription {
             name: it.name,
-            uuid: uuid(device),
+            uuid: it.uuid,
             capability: it.capability,
             multiprocessors,
             shared_bytes,

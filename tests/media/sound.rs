@@ -327,6 +327,22 @@ fn what_encoding_does_to_sound_is_said() {
     }
 }
 
+/// V18: channels that nobody has named cannot be mixed into others; the clip is worked without them, which is said.
+#[test]
+fn sound_of_channels_without_names_is_said_to_be_lost() {
+    let Some(dir) = workshop() else { return };
+    std::fs::write(dir.path().join("nine.raw"), vec![0; 9 * 2 * 48_000]).unwrap();
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f s16le -ar 48000 -ac 9 -i nine.raw -map 0 -map 1 -c:v libx264 -c:a \
+         pcm_s16le in.mkv",
+    );
+    let out = dir.path().join("out.mp4");
+    let summary = rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
+    let (what, why) = action(&summary, 1);
+    assert!(what == "dropped" && why.contains("AAC"), "{what}: {why}");
+}
+
 #[test]
 fn subtitles_attachments_and_chapters_are_carried_or_listed() {
     let Some(dir) = workshop() else { return };

@@ -178,6 +178,7 @@ fn case_with_sidecars() -> Case {
             sha256: file_sha256(&path).unwrap(),
             streams: Vec::new(),
             samples: 0,
+            boxes: Vec::new(),
         });
     }
     case

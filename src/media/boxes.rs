@@ -17,7 +17,7 @@ use super::probe::read_error;
 const MOST_BYTES: u64 = 128 << 20;
 /// Bytes of one of them at the most: it is in memory at once.
 const MOST_OF_ONE: u64 = 16 << 20;
-/// Boxes that are looked at in one other, and blocks of a list.
+/// Boxes that are looked at in one other, blocks of a list, and all that are found, at the most.
 const MOST_BOXES: usize = 100_000;
 /// Boxes that are named in a warning or a report at the most.
 const MOST_NAMED: usize = 100;
@@ -60,6 +60,8 @@ pub(super) struct Boxes {
     pub(super) taken: Vec<Outside>,
     /// What does not.
     pub(super) left_out: Vec<Outside>,
+    /// Whether there are more than are looked at.
+    more: bool,
 }
 
 impl Boxes {
@@ -84,7 +86,7 @@ impl Boxes {
                 _ => other(file, part, "", &mut found)?,
             }
         }
-        let mut boxes = Self::default();
+        let mut boxes = Self { more: found.len() >= MOST_BOXES, ..Self::default() };
         let (mut seen, mut room) = (BTreeSet::new(), most_bytes);
         for outside in found {
             if !seen.insert(outside.at) {
@@ -106,11 +108,12 @@ impl Boxes {
         let name = |it: &Outside| format!("`{}` ({} bytes)", it.name, it.length);
         let named: Vec<_> = self.left_out.iter().take(MOST_NAMED).map(name).collect();
         let message = format!(
-            "{} boxes outside the tracks are too large for the file beside the output: {}",
+            "{} boxes outside the tracks are too large for the file beside the output: {}{}",
             self.left_out.len(),
-            named.join(", ")
+            named.join(", "),
+            if self.more { "; there are more, which nobody looked at" } else { "" }
         );
-        (!named.is_empty()).then(|| ("boxes_dropped".to_owned(), message))
+        (self.more || !named.is_empty()).then(|| ("boxes_dropped".to_owned(), message))
     }
 }
 
@@ -158,25 +161,30 @@ impl Part {
 /// The boxes from `at` to `end`. They end where there is none, as before zeros that close a list of entries.
 fn children(file: &File, mut at: u64, end: u64) -> io::Result<Vec<Part>> {
     let mut parts = Vec::new();
-    while at < end && parts.len() < MOST_BOXES {
-        let mut header = [0; 16];
-        let read = read_some(file, &mut header, at)?;
-        let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _] = header;
-        let long = <[u8; 8]>::try_from(&header[8..]).map_or(0, u64::from_be_bytes);
-        let (start, size) = match u32::from_be_bytes([a, b, c, d]) {
-            _ if read < 8 => break,
-            0 if kind == [0; 4] => break,
-            0 => (8, end - at),
-            1 => (16, long),
-            size => (8, u64::from(size)),
-        };
-        let Some(next) = at.checked_add(size).filter(|it| *it <= end && size >= start) else {
-            break;
-        };
-        parts.push(Part { kind, at: at + start, end: next });
-        at = next;
+    while parts.len() < MOST_BOXES
+        && let Some(part) = part_at(file, at, end)?
+    {
+        at = part.end;
+        parts.push(part);
     }
     Ok(parts)
+}
+
+/// The box that begins at `at` and ends at `end` or before.
+fn part_at(file: &File, at: u64, end: u64) -> io::Result<Option<Part>> {
+    let mut header = [0; 16];
+    let read = if at < end { read_some(file, &mut header, at)? } else { 0 };
+    let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _] = header;
+    let long = <[u8; 8]>::try_from(&header[8..]).map_or(0, u64::from_be_bytes);
+    let (start, size) = match u32::from_be_bytes([a, b, c, d]) {
+        _ if read < 8 => return Ok(None),
+        0 if kind == [0; 4] => return Ok(None),
+        0 => (8, end - at),
+        1 => (16, long),
+        size => (8, u64::from(size)),
+    };
+    let next = at.checked_add(size).filter(|it| *it <= end && size >= start);
+    Ok(next.map(|next| Part { kind, at: at + start, end: next }))
 }
 
 /// What FFmpeg passes over in the index.
@@ -204,7 +212,7 @@ fn index(file: &File, moov: Part, found: &mut Vec<Outside>) -> io::Result<()> {
 
 /// A box that nobody else reads: the boxes in it where it is made of such, else itself; nothing where it is empty.
 fn other(file: &File, part: Part, above: &str, found: &mut Vec<Outside>) -> io::Result<()> {
-    if is_empty(file, part.at, part.end)? {
+    if found.len() >= MOST_BOXES || is_empty(file, part.at, part.end)? {
         return Ok(());
     }
     let inside =
@@ -216,7 +224,7 @@ fn other(file: &File, part: Part, above: &str, found: &mut Vec<Outside>) -> io::
     }
     let above = format!("{}/", part.name(above));
     for inner in inside {
-        if !is_empty(file, inner.at, inner.end)? {
+        if found.len() < MOST_BOXES && !is_empty(file, inner.at, inner.end)? {
             found.push(inner.outside(&above));
         }
     }
@@ -234,8 +242,8 @@ fn blocks(file: &File, list: Part, found: &mut Vec<Outside>) -> io::Result<()> {
         let [a, b, c, d, size @ ..] = *entry;
         let at = u64::from(u32::from_be_bytes([a, b, c, d]));
         let block = at + u64::from(u32::from_be_bytes(size));
-        let Some(part) = children(file, at, block.min(end))?.first().copied() else { continue };
-        if part.end <= block && SPACE.contains(&&part.kind) {
+        let Some(part) = part_at(file, at, block.min(end))? else { continue };
+        if found.len() < MOST_BOXES && SPACE.contains(&&part.kind) {
             found.push(part.outside("moov/gps /"));
         }
     }
@@ -244,7 +252,7 @@ fn blocks(file: &File, list: Part, found: &mut Vec<Outside>) -> io::Result<()> {
 
 /// Whether there are zeros alone.
 fn is_empty(file: &File, mut at: u64, end: u64) -> io::Result<bool> {
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; usize::try_from(end - at).map_or(PIECE, |it| it.min(PIECE))];
     while at < end {
         let length = usize::try_from(end - at).map_or(PIECE, |it| it.min(PIECE));
         let read = read_some(file, &mut piece[..length], at)?;
@@ -344,5 +352,10 @@ mod tests {
         ] {
             found(bytes, 1000);
         }
+        // As many as nobody has, of which the first are taken.
+        let many = boxed(b"free", &boxed(b"a   ", b"b").repeat(MOST_BOXES * 2 / 3));
+        let (taken, boxes) = found(&[boxed(b"moov", b""), many.clone(), many].concat(), 1 << 20);
+        assert_eq!(taken.len(), MOST_BOXES);
+        assert!(boxes.warning().unwrap().1.ends_with("which nobody looked at"));
     }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Barrier {
     /// Index of the first sound frame behind it.
     pub frame: u64,
-    /// Source time of the last sound frame before it.
+    /// Source time of the last sound frame before it; where there is none, of the first behind it.
     pub pts_from_s: f64,
-    /// Source time of the first sound frame behind it.
+    /// Source time of the first sound frame behind it; where there is none, the end of the last before it.
     pub pts_to_s: f64,
     /// Frames in it that cannot be decoded.
     pub lost: u64,

@@ -6,7 +6,7 @@ use std::process::Command;
 use slomod::config::beside::Beside;
 use slomod::config::settings::{Codec, Encoding, Settings};
 
-use crate::{Place, decoded, slow, warns};
+use crate::{Place, decoded, skip, slow, warns};
 
 /// Four frames whose transparency is `step` more in each, and grows from left to right.
 fn source(place: &Place, pixels: &str, step: u32, options: &str) -> std::path::PathBuf {
@@ -117,12 +117,15 @@ fn transparency_of_every_pixel_format_is_kept_or_said_to_be_lost() {
     let known = known["pixel_formats"].as_array().unwrap();
     let has_alpha = |it: &&serde_json::Value| it["flags"]["alpha"] == 1;
     let names = known.iter().filter(has_alpha).map(|it| it["name"].as_str().unwrap());
-    let mut kept = 0;
+    let mut untried = Vec::new();
     for pixels in names {
-        let Some(source) = in_pixels(&place, pixels) else { continue };
+        let Some(source) = in_pixels(&place, pixels) else {
+            untried.push(pixels);
+            continue;
+        };
         let (out, report) = place.convert(&source, "out.mkv", listed(2));
         if report.source.pixel_format.as_deref() != Some(pixels) {
-            println!("skipped {pixels}: the container takes it for another");
+            untried.push(pixels);
             continue;
         }
         let frames = report.output.as_ref().unwrap().real_frames.unwrap();
@@ -141,10 +144,37 @@ fn transparency_of_every_pixel_format_is_kept_or_said_to_be_lost() {
             codes.collect::<std::collections::BTreeSet<_>>().len() > 1,
             "{pixels}: of one code"
         );
-        kept += 1;
     }
-    assert!(kept >= 30, "{kept} formats were tried");
+    if !untried.is_empty() {
+        skip(&format!("no file of FFmpeg's has {}", untried.join(", ")));
+    }
+    untried.retain(|it| !NEWER.contains(it));
+    assert!(untried.iter().all(|it| WITHOUT_FILES.contains(it)), "{untried:?}");
 }
+
+/// Pixel formats that no encoder and container of FFmpeg's keep as they are: of those nothing can come in either.
+const WITHOUT_FILES: [&str; 4] = ["ayuv64be", "ayuv64le", "gbrapf32be", "ya16le"];
+/// Those that FFmpeg 5.1, with which files of all others were found, does not have.
+const NEWER: [&str; 18] = [
+    "vuya",
+    "ayuv",
+    "uyva",
+    "rgbaf16be",
+    "rgbaf16le",
+    "rgbaf32be",
+    "rgbaf32le",
+    "gbrap14be",
+    "gbrap14le",
+    "gbrapf16be",
+    "gbrapf16le",
+    "gbrap32be",
+    "gbrap32le",
+    "yaf16be",
+    "yaf16le",
+    "yaf32be",
+    "yaf32le",
+    "bgraf16le",
+];
 
 /// Two small frames in a pixel format, of which the left half is half seen; none where FFmpeg cannot make any.
 fn in_pixels(place: &Place, pixels: &str) -> Option<std::path::PathBuf> {
@@ -158,18 +188,18 @@ fn in_pixels(place: &Place, pixels: &str) -> Option<std::path::PathBuf> {
     let (codec, container) = match pixels {
         "gbrapf32le" => ("exr", "mov"),
         "ya16be" => ("png", "mov"),
+        "ya16le" => ("libopenjpeg", "mov"),
         _ => ("rawvideo", "nut"),
     };
     let out = place.path(&format!("{pixels}.{container}"));
     let run = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-nostdin", "-f", "lavfi", "-i", "testsrc2=s=16x16:r=10:d=0.2"])
         .args(["-filter_complex", &graph, "-pix_fmt", pixels, "-c:v", codec])
+        // JPEG 2000 divides pictures into ever smaller ones, for which these are small enough.
+        .args(if codec == "libopenjpeg" { &["-numresolution", "3"][..] } else { &[] })
         .arg(&out)
         .output()
         .unwrap();
-    if !run.status.success() {
-        println!("skipped {pixels}: {}", String::from_utf8_lossy(&run.stderr));
-    }
     run.status.success().then_some(out)
 }
 

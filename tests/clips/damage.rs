@@ -75,6 +75,55 @@ fn what_cannot_be_decoded_is_a_barrier_with_its_range() {
     }
 }
 
+/// V22: damage at the first pictures and at the last has its range too.
+#[test]
+fn damage_at_either_end_is_a_barrier_as_well() {
+    let Some(place) = Place::new() else { return };
+    let drawn = "-f lavfi -i testsrc2=s=320x180:r=25:d=4";
+    // The index of the first lies at its end, that of the second before all pictures.
+    let last = place.ffmpeg(&format!("{drawn} -c:v libx264 -g 25 -bf 2 last.mp4"));
+    let first =
+        place.ffmpeg(&format!("{drawn} -c:v libx264 -g 25 -bf 2 -movflags +faststart first.mp4"));
+    let mkv = place.ffmpeg(&format!("{drawn} -c:v libx264 -g 25 -bf 0 in.mkv"));
+    for (whole, part) in [(&last, 0.05), (&first, 0.93), (&mkv, 0.05), (&mkv, 0.93)] {
+        let name = format!("{} at {part}", whole.display());
+        let source = place.path(&format!("spoilt.{}", whole.extension().unwrap().display()));
+        spoil(whole, &source, part, 3_000);
+        let (output, report) = place.convert(&source, "out.mkv", slow(2));
+        let barriers = &report.interpolation.as_ref().unwrap().barriers;
+        assert!(warns(&report, "barriers") && warns(&report, "source_damaged"), "{name}");
+        let lost: u64 = barriers.iter().map(|it| it.lost).sum();
+        let before = decoded(&source);
+        // What Matroska's demuxer passes over at the end nobody sees.
+        if whole != &mkv || part < 0.5 {
+            assert_eq!(before.len() as u64 + lost, 100, "{name}: {barriers:?}");
+        }
+        let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
+        let barrier = if part < 0.5 { barriers.first() } else { barriers.last() }.unwrap();
+        assert!(barrier.lost + barrier.marred > 0, "{name}: {barrier:?}");
+        // One before all sound frames has none before it, and is at the first of them.
+        assert!(barrier.pts_from_s <= barrier.pts_to_s, "{name}: {barrier:?}");
+        match part < 0.5 {
+            true => {
+                assert!(barrier.pts_from_s < 1.1 && barrier.pts_to_s < 1.3, "{name}: {barrier:?}")
+            }
+            false => assert!(barrier.pts_to_s > 3.5, "{name}: {barrier:?}"),
+        }
+        let kinds = kinds(&report);
+        assert_eq!((kinds.len(), decoded(&output).len()), (2 * before.len(), 2 * before.len()));
+        for (index, pair) in before.windows(2).enumerate() {
+            let (from, to) = (seconds(pair[0].pts), seconds(pair[1].pts));
+            let within =
+                barriers.iter().any(|it| it.pts_from_s <= from + 1e-6 && it.pts_to_s >= to - 1e-6);
+            if within {
+                assert_eq!(kinds[2 * index + 1], "held", "{name}: source frame {index}");
+            }
+        }
+        let made = kinds.iter().filter(|it| **it == "synthesised").count();
+        assert!(made > before.len() / 2, "{name}: the rest is worked as ever: {made}");
+    }
+}
+
 /// V22: sound clips have none.
 #[test]
 fn a_whole_clip_has_no_barrier() {

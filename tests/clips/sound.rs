@@ -87,6 +87,8 @@ fn slower_sound_stays_in_step_with_the_picture_from_any_start() {
                 let length = report.output.unwrap().duration_s + f64::from(factor) * padding;
                 let sound = shown_length(&output);
                 assert!(sound < length + 0.010, "{name}: {sound} s of {length} s");
+                let least = length - f64::from(factor) * padding;
+                assert!(sound > least - 0.010, "{name}: {sound} s of {least} s");
             }
         }
     }

@@ -164,6 +164,73 @@ fn telemetry_is_written_beside_with_its_times() {
     }
 }
 
+/// V20: a track of measurements in an MP4, as cameras keep them, by the letters of GoPro's.
+#[test]
+fn a_track_of_measurements_is_written_beside_with_its_letters() {
+    let Some(place) = Place::new() else { return };
+    std::fs::write(place.path("s.srt"), SRT).unwrap();
+    let text = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -i s.srt -map 0 -map 1 -c:v libx264 -c:s mov_text text.mp4",
+    );
+    // No muxer of FFmpeg's makes such a track: a track of texts is called one.
+    let renamed = |index: &[u8]| {
+        let mut index = index.to_vec();
+        for (from, to) in [(b"tx3g", b"gpmd"), (b"sbtl", b"meta")] {
+            let at = index.windows(4).position(|it| it == from).unwrap();
+            index[at..at + 4].copy_from_slice(to);
+        }
+        index
+    };
+    let source = place.path("measured.mp4");
+    let file = std::fs::read(&text).unwrap();
+    std::fs::write(&source, boxes::edit(&file, &[b"moov"], &renamed)).unwrap();
+    for container in [Container::Mp4, Container::Mkv] {
+        let name = format!("out.{}", container.extension());
+        let (output, report) = place.convert(&source, &name, with(container, 4));
+        assert_eq!(action(&report, 1).0, "exported", "{:?}", report.output);
+        let lines = sidecar(&output, &report);
+        assert_eq!((&lines[1]["kind"], &lines[1]["tag"]), (&"data".into(), &"gpmd".into()));
+        for (text, source_s, length_s) in [("start", 0.2, 0.2), ("end", 0.6, 0.3)] {
+            let bytes = [&[0, text.len() as u8][..], text.as_bytes()].concat();
+            let hex: String = bytes.iter().map(|it| format!("{it:02x}")).collect();
+            let line = lines.iter().find(|it| it["data_hex"] == hex.as_str()).unwrap();
+            let times = ["source_s", "output_s", "duration_s"].map(|it| line[it].as_f64().unwrap());
+            for (found, expected) in times.iter().zip([source_s, 4.0 * source_s, length_s]) {
+                assert!((found - expected).abs() < 0.002, "{text}: {times:?}");
+            }
+        }
+    }
+}
+
+/// V20: closed captions, which frames carry, are found in them and said to be lost.
+#[test]
+fn closed_captions_are_said_to_be_lost() {
+    /// A message with two bytes of captions (ATSC A/53, in H.264).
+    const CAPTIONS: &[u8] = b"\0\0\x01\x06\x04\x0E\xB5\0\x31GA94\x03\xC1\xFF\xFC\x94\x20\xFF\x80";
+    let Some(place) = Place::new() else { return };
+    let plain =
+        place.ffmpeg("-f lavfi -i testsrc2=s=64x64:r=10:d=0.5 -c:v libx264 -bf 0 plain.h264");
+    let stream = std::fs::read(plain).unwrap();
+    // Before every picture, which are units of the kinds 1 and 5.
+    let mut captioned = Vec::new();
+    for (at, byte) in stream.iter().enumerate() {
+        let is_picture = matches!(stream[at..], [0, 0, 1, kind, ..] if matches!(kind & 31, 1 | 5));
+        if is_picture {
+            captioned.extend(CAPTIONS);
+        }
+        captioned.push(*byte);
+    }
+    std::fs::write(place.path("captioned.h264"), captioned).unwrap();
+    for (name, said) in [("plain", false), ("captioned", true)] {
+        let source = place.ffmpeg(&format!("-r 10 -f h264 -i {name}.h264 -c copy {name}.mp4"));
+        let (_, report) = place.convert(&source, "out.mp4", with(Container::Mp4, 2));
+        let found = report.warnings.iter().find(|it| it.code == "frame_data_dropped");
+        assert_eq!(found.is_some(), said, "{name}: {:?}", report.warnings);
+        assert!(found.is_none_or(|it| it.message.ends_with("closed captions")), "{found:?}");
+        assert_eq!(report.source.frames.corrupt, 0, "{name}");
+    }
+}
+
 /// V20: entries of the clip, of its tracks, and chapters.
 #[test]
 fn entries_and_chapters_are_kept() {

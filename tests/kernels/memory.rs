@@ -207,10 +207,11 @@ fn chosen(ladder: &Arc<Ladder>, free_bytes: u64, format: PictureFormat) -> (Vec<
 
 const GB: u64 = 1_000_000_000;
 
+/// V12: and the largest format of cinemas.
 #[test]
 fn published_networks_fit_the_memory_that_devices_have() {
     let sizes = [("720p", 1280, 720), ("1080p", 1920, 1080), ("2160p", 3840, 2160)];
-    let sizes = sizes.into_iter().chain([("4320p", 7680, 4320)]);
+    let sizes = sizes.into_iter().chain([("4320p", 7680, 4320), ("cinema", 8192, 4320)]);
     for (name, width, height) in sizes {
         for kind in [networks::V4_6, networks::V4_22, networks::V4_26] {
             let Kind { name: network_name, .. } = kind;

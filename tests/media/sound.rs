@@ -172,6 +172,8 @@ fn sound_longer_or_shorter_than_the_picture_keeps_its_length() {
         (0.5, Audio::Keep, 1),
         (0.5, Audio::Stretch, 4),
         (3.0, Audio::Stretch, 2),
+        (0.5, Audio::Resample, 2),
+        (3.0, Audio::Resample, 2),
         (1.0, Audio::Keep, 4),
     ] {
         let source = ffmpeg(
@@ -183,7 +185,7 @@ fn sound_longer_or_shorter_than_the_picture_keeps_its_length() {
         let out = dir.path().join("out.mov");
         rewrite(&source, &out, with(audio, stretch, Container::Mov));
         let found = end_s(&out);
-        let expected = if audio == Audio::Stretch { length * stretch as f64 } else { length };
+        let expected = if audio == Audio::Keep { length } else { length * stretch as f64 };
         assert!((found - expected).abs() < LENGTH_TOLERANCE_S, "{length} {audio:?}: {found}");
         assert_eq!(slomod::media::verify::verify(&out).unwrap().frames, 25);
     }
@@ -239,16 +241,58 @@ fn several_tracks_keep_their_languages_and_titles() {
     }
 }
 
+/// V18: every channel of 5.1 is where it was, which its tone tells.
 #[test]
-fn five_channels_stay_five() {
+fn channels_stay_where_they_are() {
+    /// Of front left, front right, center, low frequencies, left and right behind.
+    const TONES_HZ: [f64; 6] = [300.0, 500.0, 700.0, 100.0, 1100.0, 1300.0];
     let Some(dir) = workshop() else { return };
-    let source = ffmpeg(
-        dir.path(),
-        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d=1 -ac 6 -c:v libx264 -c:a ac3 in.mkv",
-    );
-    let out = dir.path().join("out.mp4");
-    rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
-    assert_eq!(ffprobe(&out)["streams"][1]["channels"], 6);
+    let tones = TONES_HZ.map(|hz| format!("0.5*sin({hz}*2*PI*t)")).join("|");
+    for codec in ["pcm_s16le in.mov", "ac3 -b:a 448k in.mkv"] {
+        let source = ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=64x64:r=25:d=2 -f lavfi -i aevalsrc={tones}:c=5.1:s=48000:d=2 -c:v libx264 -c:a {codec}"
+            ),
+        );
+        for (audio, stretch) in [(Audio::Stretch, 2), (Audio::Resample, 2), (Audio::Keep, 1)] {
+            let out = dir.path().join("out.mp4");
+            rewrite(&source, &out, with(audio, stretch, Container::Mp4));
+            let sound = ffprobe(&out)["streams"][1].clone();
+            assert_eq!(sound["channels"], 6);
+            let lower = if audio == Audio::Resample { stretch as f64 } else { 1.0 };
+            for (channel, own) in TONES_HZ.iter().enumerate() {
+                let found = channel_of(&out, channel);
+                let second = &found[RATE / 2..RATE * 3 / 2];
+                let strength = |hz: f64| {
+                    let turn =
+                        |at: usize| at as f64 * hz / lower * std::f64::consts::TAU / RATE as f64;
+                    let sum = |part: &dyn Fn(f64) -> f64| -> f64 {
+                        let products = second.iter().enumerate();
+                        products.map(|(at, it)| f64::from(*it) * part(turn(at))).sum()
+                    };
+                    sum(&f64::sin).hypot(sum(&f64::cos))
+                };
+                for other in TONES_HZ.iter().filter(|it| *it != own) {
+                    let (own, other) = (strength(*own), strength(*other));
+                    assert!(own > 8.0 * other, "{codec} {audio:?} {channel}: {own} and {other}");
+                }
+            }
+        }
+    }
+}
+
+/// Decoded samples of one channel of the first sound stream.
+fn channel_of(path: &Path, channel: usize) -> Vec<f32> {
+    let done = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-map", "0:a:0", "-af", &format!("pan=mono|c0=c{channel}")])
+        .args(["-ar", "48000", "-f", "f32le", "-"])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.stdout.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect()
 }
 
 /// V18: sound that is encoded anew is said to be AAC, with what that could not keep.
@@ -281,6 +325,22 @@ fn what_encoding_does_to_sound_is_said() {
             assert_eq!(said, became.contains("7.1"), "{sound}: {:?}", summary.warnings);
         }
     }
+}
+
+/// V18: channels that nobody has named cannot be mixed into others; the clip is worked without them, which is said.
+#[test]
+fn sound_of_channels_without_names_is_said_to_be_lost() {
+    let Some(dir) = workshop() else { return };
+    std::fs::write(dir.path().join("nine.raw"), vec![0; 9 * 2 * 48_000]).unwrap();
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f s16le -ar 48000 -ac 9 -i nine.raw -map 0 -map 1 -c:v libx264 -c:a \
+         pcm_s16le in.mkv",
+    );
+    let out = dir.path().join("out.mp4");
+    let summary = rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
+    let (what, why) = action(&summary, 1);
+    assert!(what == "dropped" && why.contains("AAC"), "{what}: {why}");
 }
 
 #[test]

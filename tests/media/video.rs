@@ -399,6 +399,33 @@ fn rotation_and_pixel_shape_are_kept_and_not_applied() {
     assert_eq!(is_lost, !data.contains("displaymatrix"), "{summary:?}");
 }
 
+/// V11: in every codec and container.
+#[test]
+fn pixels_that_are_not_square_stay_so_in_every_codec_and_container() {
+    let Some(dir) = workshop() else { return };
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=25:d=0.2 -vf setsar=4/3 -c:v libx264 in.mp4",
+    );
+    for (codec, container) in [
+        (Codec::H264, Container::Mp4),
+        (Codec::H264, Container::Mov),
+        (Codec::H264, Container::Mkv),
+        (Codec::H265, Container::Mp4),
+        (Codec::H265, Container::Mkv),
+        (Codec::Av1, Container::Mp4),
+        (Codec::Av1, Container::Mkv),
+        (Codec::Ffv1, Container::Mov),
+        (Codec::Ffv1, Container::Mkv),
+    ] {
+        let out = dir.path().join(format!("out.{}", container.extension()));
+        rewrite(&source, &out, spec(codec, container));
+        let stream = ffprobe(&out)["streams"][0].clone();
+        assert_eq!(stream["sample_aspect_ratio"], "4:3", "{codec:?} {container:?}");
+        assert_eq!((&stream["width"], &stream["height"]), (&96.into(), &64.into()));
+    }
+}
+
 #[test]
 fn nothing_is_converted_in_silence() {
     let Some(dir) = workshop() else { return };

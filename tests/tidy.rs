@@ -313,40 +313,33 @@ fn rust_field(line: &str) -> String {
 }
 
 #[test]
-fn every_case_of_ingest_is_mapped_to_tests_that_exist() {
-    let rows = rows_of("tests/INGEST.md");
-    for case in cases("W", 40) {
-        let open = check_case(&rows, &case, "tests/INGEST.md");
-        assert!(!open, "{case} has no test, or is open");
+fn every_case_is_mapped_to_tests_that_name_it() {
+    let pages = [
+        ("tests/INGEST.md", vec![("W", 40)]),
+        ("tests/SERVICE.md", vec![("S", 13)]),
+        ("tests/MEDIA.md", vec![("V", 30), ("Q", 11)]),
+    ];
+    for (page, letters) in pages {
+        let rows = rows_of(page);
+        for case in letters.into_iter().flat_map(|(letter, count)| cases(letter, count)) {
+            let open = check_case(&rows, &case, page);
+            assert!(!open, "{case} has no test, or is open");
+            assert!(is_named(&rows, &case), "no test of {case} names it above its own function");
+        }
     }
 }
 
-#[test]
-fn every_case_of_the_service_is_mapped_to_tests_that_exist() {
-    let rows = rows_of("tests/SERVICE.md");
-    for case in cases("S", 13) {
-        let open = check_case(&rows, &case, "tests/SERVICE.md");
-        assert!(!open, "{case} has no test, or is open");
-    }
-}
-
-#[test]
-fn every_case_of_media_is_mapped_to_tests_that_name_it() {
-    let rows = rows_of("tests/MEDIA.md");
-    for case in cases("V", 30).chain(cases("Q", 11)) {
-        let open = check_case(&rows, &case, "tests/MEDIA.md");
-        assert!(!open, "{case} has no test, or is open");
-        let names_it = |test: &str| {
-            let (path, name) = test.split_once("::").unwrap();
-            let source = read(Path::new(path));
-            let (before, _) = source.split_once(&format!("fn {name}()")).unwrap();
-            let lines = before.trim_end().lines().rev().map(str::trim_start);
-            let own = lines.take_while(|it| it.starts_with("///") || it.starts_with("#["));
-            own.into_iter().any(|it| it.starts_with("///") && it.contains(&case))
-        };
-        let named = rows[&case].split('`').filter(|it| it.contains("::")).any(names_it);
-        assert!(named, "no test of {case} names it above its own function");
-    }
+/// Whether the comment above one of the tests of `case` names it.
+fn is_named(rows: &BTreeMap<String, String>, case: &str) -> bool {
+    let names_it = |test: &str| {
+        let (path, name) = test.split_once("::").unwrap();
+        let source = read(Path::new(path));
+        let (before, _) = source.split_once(&format!("fn {name}()")).unwrap();
+        let lines = before.trim_end().lines().rev().map(str::trim_start);
+        let own = lines.take_while(|it| it.starts_with("///") || it.starts_with("#["));
+        own.into_iter().any(|it| it.starts_with("///") && it.contains(case))
+    };
+    rows[case].split('`').filter(|it| it.contains("::")).any(names_it)
 }
 
 /// The names of cases `letter`01 up to `count`.

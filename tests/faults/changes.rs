@@ -35,10 +35,10 @@ fn w19_a_file_that_is_written_while_it_is_worked_is_worked_again_as_it_is_then()
     let (mut place, faults, mut ledger, first) = at_work();
     let path = place.path("in/a.mp4");
     let before = file_sha256(&first).unwrap();
-    // The comment of an MP4's `free` box: other content that decodes the same.
+    // A box that players pass over, and that is of no use beside the output: other content that decodes the same.
     let mut file = fs::File::options().write(true).open(&path).unwrap();
     file.seek(SeekFrom::End(0)).unwrap();
-    file.write_all(b"\0\0\0\x0cfree1234").unwrap();
+    file.write_all(b"\0\0\0\x0cwide1234").unwrap();
     drop(file);
     ledger.dropped("a.mp4", &path, 40 * 8);
     let after = file_sha256(&path).unwrap();

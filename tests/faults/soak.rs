@@ -232,7 +232,7 @@ impl<'a> Round<'a> {
         // Content of its own: what is refused under this name is no reason against others.
         let path = self.place.path("poison");
         let mut bytes = fs::read(&self.clips[0].0).unwrap();
-        bytes.extend(b"\0\0\0\x10free");
+        bytes.extend(b"\0\0\0\x10wide");
         bytes.extend(self.names.to_le_bytes());
         fs::write(&path, bytes).unwrap();
         self.place.drop_clip(&path, &name);
@@ -284,7 +284,7 @@ impl<'a> Round<'a> {
                 let hash = self.ledger.sources[&name].clone();
                 let frames = self.ledger.frames[&hash];
                 let mut file = fs::File::options().append(true).open(&path).unwrap();
-                file.write_all(b"\0\0\0\x10free").unwrap();
+                file.write_all(b"\0\0\0\x10wide").unwrap();
                 file.write_all(&self.names.to_le_bytes()).unwrap();
                 self.names += 1;
                 self.forget_overwritten(&name);

@@ -106,8 +106,8 @@ fn encoded_again(report: &Report) -> String {
         None => output.encoder != Codec::Ffv1.encoder(),
     });
     let note = both(
-        "Real frames are those of the source as decoded, encoded again with loss: in the file they are near them and not \
-         equal. How near, the figures of the encoder alone say.",
+        "Real frames are the source's, encoded again with loss: near to it, not equal. How near, the row of the encoder alone \
+         says below.",
         "실제 프레임은 원본을 복호한 그대로이며, 손실 압축으로 다시 인코딩되었습니다. 파일 안에서는 원본에 가깝지만 똑같지는 \
          않습니다. 얼마나 가까운지는 인코더만의 수치에 있습니다.",
     );

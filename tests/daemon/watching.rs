@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use slomod::daemon::job::now_ms;
 
 use crate::place::*;
 use crate::shim::Faults;
@@ -183,10 +184,16 @@ fn a_polled_folder_is_read_at_its_interval_and_its_neighbour_keeps_events() {
             && log.contains("/local: watched by change events")
     });
     fs::create_dir(place.path("in/new")).unwrap();
-    place.drop_clip(&small(&place, 0), "new/polled.mp4");
-    fs::copy(small(&place, 90), place.path("local/told.mp4")).unwrap();
+    let (polled, told) = (small(&place, 0), small(&place, 90));
+    let dropped_ms = now_ms();
+    place.drop_clip(&polled, "new/polled.mp4");
+    fs::copy(told, place.path("local/told.mp4")).unwrap();
     place.wait_ended(2);
     assert_eq!(place.states(), ["done", "done"]);
+    // Half a second and the time to be still, on a machine that is busy with other tests.
+    for job in place.jobs() {
+        assert!(job.queued_ms - dropped_ms < 30_000, "{}\n{}", job.source, place.log());
+    }
 }
 
 /// W13: a share below a watched folder is a watched folder of its own; its clips are worked once, by its own settings.

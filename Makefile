@@ -7,7 +7,7 @@ PROGRAM ?= target/release/slomod
 SOAK_MINUTES ?= 30
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: help setup build demo test fuzz soak lint bench-cpu gpu-bundle deb deb-test nas-test tarball tarball-test install clean
+.PHONY: help setup build demo test fuzz soak lint bench-cpu weights gpu-bundle deb deb-test nas-test tarball tarball-test install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -59,6 +59,10 @@ bench-cpu: ## compare the CPU backend with PyTorch on the same threads (installs
 	@.ci/setup bench
 	benches/bench_cpu.sh
 
+weights: ## train weights of your own by training/README.md, on a GPU or for hours on a processor: CLIP=FILE, ARGS="--seconds N ..."
+	@.ci/setup weights
+	@CLIP="$(abspath $(CLIP))" training/run $(ARGS)
+
 gpu-bundle: ## one folder with the GPU tests and benchmarks, to run ./gpu-check on a machine with an NVIDIA driver
 	@.ci/setup bundle
 	GOLDEN="$(GOLDEN)" CLIP="$(CLIP)" benches/gpu_bundle.sh
@@ -93,6 +97,8 @@ install: ## install what `make build` built, with configuration, units, manual a
 	install -D -m 644 target/package/completions/slomod.fish $(DESTDIR)/usr/share/fish/vendor_completions.d/slomod.fish
 	install -D -m 644 README.md $(DESTDIR)/usr/share/doc/slomod/README.md
 	install -D -m 644 README.ko.md $(DESTDIR)/usr/share/doc/slomod/README.ko.md
+	for file in README.md starter-hard.jpg; do \
+		install -D -m 644 models/$$file $(DESTDIR)/usr/share/doc/slomod/models/$$file || exit 1; done
 	install -D -m 644 config/report.schema.json $(DESTDIR)/usr/share/slomod/report.schema.json
 	install -D -m 644 systemd/slomod.service $(DESTDIR)/usr/lib/systemd/system/slomod.service
 	install -D -m 644 systemd/slomod.sysusers $(DESTDIR)/usr/lib/sysusers.d/slomod.conf

@@ -16,6 +16,9 @@ fn the_recipe_passes_its_self_test() {
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
     println!("{}:\n{said}", python.display());
+    for why in said.lines().filter_map(|line| line.strip_prefix("skipped: ")) {
+        torch::skip(why);
+    }
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     for picture in
         ["ok: slomod makes the same picture (", "the same picture with the starter's flows ("]

@@ -1,10 +1,14 @@
 """The card's figures by kind of scene, and its pictures: `python card.py ../models/starter.safetensors --photos data/photos`.
 
 Scenes are drawn as for training, from other seeds, with more of what each kind is named after. PSNR in dB over 8-bit RGB at
-t = 0.5 against the true frame: weights, the first frame repeated, the mean of both. The sheet shows the worst place of the worst scene of kinds that are hard.
+t = 0.5 against the true frame: weights (mean, and from the worst scene to the best), the first frame repeated, the mean of both.
+The sheet shows the worst place of the worst scene of kinds that are hard.
 """
 import argparse
+import json
 import pathlib
+import subprocess
+import tempfile
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +24,8 @@ SEED = 90210
 TEXTURE_COUNT, MASK_COUNT = 200, 120
 # Of a cell of the sheet, in pixels, and of all kinds those that it shows.
 CELL = 144
-SHOWN = ("small fast objects", "repeated textures", "thin structures", "transparency", "motion of 1/8 to 1/4 of the picture")
+SHOWN = ("small fast objects", "repeated textures", "thin structures", "transparency", "motion of 1/8 to 1/4 of the picture",
+         "rolling shutter", "reflections")
 
 
 def part_of_bank(shares, count, kinds):
@@ -103,12 +108,12 @@ KINDS = {
 
 
 def draw(banks, change, kind, crop, count, seed):
-    """Triplets at t = 0.5."""
+    """Triplets at t = 0.5, and the flow of the middle frame."""
     torch.manual_seed(seed)
     out = []
     while len(out) < count:
-        pair, truth, _, t = Kind(*banks, crop, 8, change=change, **kind).draw()
-        out += [(pair[i, 0], truth[i], pair[i, 1]) for i in range(8) if t[i] == 0.5]
+        pair, truth, flow, t = Kind(*banks, crop, 8, change=change, **kind).draw()
+        out += [tuple(map(eight_bits, (pair[i, 0], truth[i], pair[i, 1]))) + (flow[i],) for i in range(8) if t[i] == 0.5]
     return out[:count]
 
 
@@ -117,20 +122,40 @@ def eight_bits(x):
 
 
 def db(x, truth):
-    return psnr_db((eight_bits(x) - eight_bits(truth)).square().mean().item())
+    return psnr_db((eight_bits(x) - truth).square().mean().item())
 
 
-def worst_place(row):
-    """Pictures [3, h, w] of a scene, the last the difference, cut where that is largest."""
-    sums = F.avg_pool2d(row[-1].mean(0)[None, None], CELL, stride=8)[0, 0]
+def picture(x):
+    return Image.fromarray((x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def by_slomod(program, weights, scenes):
+    """Figures of triplets as `slomod evaluate` has them: for each the weights', the first frame's, the mean's."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (img0, truth, img1, _) in enumerate(scenes):
+            place = pathlib.Path(folder) / f"{i:03}"
+            place.mkdir()
+            for image, name in ((img0, "frame10"), (truth, "gt"), (img1, "frame11")):
+                picture(image).save(place / f"{name}.png")
+        found = [json.loads(subprocess.run([program, "evaluate", folder, "--json", "--device", "cpu", "--model", file], check=True,
+                                           stdout=subprocess.PIPE).stdout)["triplets"] for file in weights]
+    sides = [("network", found), ("repeat", found[:1]), ("blend", found[:1])]
+    columns = [[scene[side]["psnr_rgb_db"] for scene in triplets] for side, runs in sides for triplets in runs]
+    return list(zip(*columns))
+
+
+def worst_place(row, flow, fast):
+    """(difference there, pictures [3, h, w] of a scene, the last the difference, cut where that is largest); `fast`: of what
+    moves apart from most."""
+    difference = row[-1].mean(0)
+    if fast:
+        middle = flow.flatten(1).median(1).values[:, None, None]
+        apart = ((flow - middle).norm(dim=0) > flow.shape[-1] / 8).float()
+        # A background that moves as well is as large as the cell.
+        difference = difference * apart * (F.avg_pool2d(apart[None, None], CELL // 2 + 1, 1, CELL // 4)[0, 0] < 0.2)
+    sums = F.avg_pool2d(difference[None, None], CELL, stride=8)[0, 0]
     y, x = divmod(int(sums.argmax()), sums.shape[1])
-    return torch.cat([picture[:, 8 * y:8 * y + CELL, 8 * x:8 * x + CELL] for picture in row], 2)
-
-
-def write_sheet(rows, path):
-    whole = torch.cat([worst_place(row) for row in rows], 1)
-    picture = Image.fromarray((whole.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-    picture.save(path, quality=80, optimize=True)
+    return sums.max().item(), torch.cat([part[:, 8 * y:8 * y + CELL, 8 * x:8 * x + CELL] for part in row], 2)
 
 
 @torch.no_grad()
@@ -140,6 +165,7 @@ def main():
     ap.add_argument("--photos", help="folder of pictures (photos.py)")
     ap.add_argument("--scenes", type=int, default=8, help="of each kind")
     ap.add_argument("--crop", type=int, default=256)
+    ap.add_argument("--slomod", help="program that measures; without it PyTorch does")
     ap.add_argument("--sheet", type=pathlib.Path, help="JPEG to write: first frame, truth, result, three times the difference")
     args = ap.parse_args()
     torch.set_num_threads(1)
@@ -151,16 +177,23 @@ def main():
     names = [pathlib.Path(file).stem for file in args.weights]
     print(f"| {args.scenes} scenes of {args.crop} px each | {' | '.join(names)} | first frame | mean |\n|---|{'---|' * (2 + len(nets))}")
     for i, (name, (change, kind)) in enumerate(KINDS.items()):
-        figures, worst = [], (1e9, None)
-        for img0, truth, img1 in draw(banks, change, kind, args.crop, args.scenes, SEED + i):
+        figures, shown = [], []
+        scenes = draw(banks, change, kind, args.crop, args.scenes, SEED + i)
+        for img0, truth, img1, flow in scenes:
             made = [interpolate(net, img0, img1, 0.5) for net in nets]
             figures.append([db(x, truth) for x in (*made, img0, (img0 + img1) / 2)])
-            row = (img0, truth, made[0], 3 * (made[0] - truth).abs())
-            worst = min(worst, (figures[-1][0], row), key=lambda it: it[0])
-        rows += [worst[1]] if name in SHOWN else []
-        print(f"| {name} | " + " | ".join(f"{sum(x) / len(x):.2f}" for x in zip(*figures)) + " |", flush=True)
+            shown.append(((img0, truth, made[0], 3 * (made[0] - truth).abs()), flow))
+        if args.slomod:
+            figures = by_slomod(args.slomod, args.weights, scenes)
+        if name in SHOWN:
+            fast = change is small_fast
+            worst = min(range(len(scenes)), key=lambda at: -worst_place(*shown[at], fast)[0] if fast else figures[at][0])
+            rows.append(worst_place(*shown[worst], fast)[1])
+        means = [sum(column) / len(column) for column in zip(*figures)]
+        spread = [f" ({min(column):.1f} to {max(column):.1f})" for column in list(zip(*figures))[:len(nets)]] + ["", ""]
+        print(f"| {name} | " + " | ".join(f"{mean:.2f}{more}" for mean, more in zip(means, spread)) + " |", flush=True)
     if args.sheet:
-        write_sheet(rows, args.sheet)
+        picture(torch.cat(rows, 1)).save(args.sheet, quality=80, optimize=True)
 
 
 if __name__ == "__main__":

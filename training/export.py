@@ -6,8 +6,22 @@ import pathlib
 import tensorfile
 from ifnet import SCALES, IFNet
 
-DATA = ("drawn scenes; textures: procedural, public-domain and CC0 pictures of scikit-image, "
-        "a clip of Intel IoT DevKit (CC BY 4.0)")
+# Names (without ending) that photos.py gives to what is in scikit-image, and what it calls frames of the clip.
+SCIKIT_IMAGE = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "hubble_deep_field", "retina", "rocket", "text")
+CLIP = "clip_"
+
+
+def data(pictures):
+    """What the header says that weights were trained on; `pictures`: names of the files of textures, without ending."""
+    others = [name for name in pictures if name not in SCIKIT_IMAGE and not name.startswith(CLIP)]
+    said = ["procedural"]
+    if any(name in SCIKIT_IMAGE for name in pictures):
+        said.append("public-domain and CC0 pictures of scikit-image")
+    if any(name.startswith(CLIP) for name in pictures):
+        said.append("a clip of Intel IoT DevKit (CC BY 4.0)")
+    if others:
+        said.append(f"pictures of the trainer's own ({len(others)}, such as {others[0]})")
+    return "drawn scenes; textures: " + ", ".join(said)
 
 
 def origin(path):
@@ -17,17 +31,17 @@ def origin(path):
     return {"slomod.steps_before": str(steps), "slomod.init_sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}
 
 
-def write(path, state, widths, step, seed, begun_with=None):
+def write(path, state, widths, step, seed, data, begun_with=None):
     """Writes a state dict. Refuses numbers that are not finite in f16, and then leaves the old file.
 
-    `step` and `seed` are those of the last run; `begun_with` is the `origin` of the weights that it began with.
+    `step`, `seed` and `data` are those of the last run; `begun_with` is the `origin` of the weights that it began with.
     """
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in state.items()}
     bad = [k for k, v in tensors.items() if not v.isfinite().all()]
     if bad:
         raise ValueError(f"{path}: not written, {len(bad)} tensors are not finite, such as {bad[0]}")
     header = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": ",".join(map(str, widths)),
-              "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": DATA, "slomod.license": "MIT"}
+              "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": data, "slomod.license": "MIT"}
     header |= begun_with or {}
     partial = f"{path}.partial"
     tensorfile.save(tensors, partial, header)

@@ -28,12 +28,15 @@ def _kernel(channels, device):
 
 
 def pyramid(x):
-    """Laplacian pyramid, fine to coarse, the rest last."""
+    """Laplacian pyramid of pictures with even sides at each level, fine to coarse, the rest last."""
     k = _kernel(x.shape[1], x.device)
     out = []
     for _ in range(LEVELS):
         small = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), k, stride=2, groups=x.shape[1])
-        out.append(x - F.interpolate(small, size=x.shape[2:], mode="bilinear", align_corners=False))
+        # A small pixel lies on every second large one: sizes n + 1 with corners aligned, or all would be half a pixel off.
+        h, w = x.shape[2:]
+        enlarged = F.interpolate(F.pad(small, (0, 1, 0, 1), mode="replicate"), size=(h + 1, w + 1), mode="bilinear", align_corners=True)
+        out.append(x - enlarged[:, :, :h, :w])
         x = small
     return out + [x]
 

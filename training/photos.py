@@ -10,9 +10,10 @@ import subprocess
 import skimage
 from PIL import Image
 
+from export import CLIP, SCIKIT_IMAGE
+
 # Public domain: astronaut and hubble_deep_field (NASA), rocket (SpaceX), text. CC0: the others.
-PICTURES = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
-            "hubble_deep_field.jpg", "retina.jpg", "rocket.jpg", "text.png")
+JPEG = ("hubble_deep_field", "retina", "rocket")
 # Seconds of the clip at which cars are seen; most of it is bare asphalt.
 CLIP_AT_S = (7.5, 16, 25)
 
@@ -24,13 +25,13 @@ def main():
     args = ap.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(skimage.__file__).parent / "data"
-    for name in PICTURES:
-        image = Image.open(folder / name).convert("RGB")
+    for name in SCIKIT_IMAGE:
+        image = Image.open(folder / f"{name}.{'jpg' if name in JPEG else 'png'}").convert("RGB")
         if max(image.size) > 800:
             image.thumbnail((800, 800), Image.Resampling.LANCZOS)
-        image.save(args.out / (pathlib.Path(name).stem + ".png"), optimize=True)
+        image.save(args.out / f"{name}.png", optimize=True)
     for at in CLIP_AT_S if args.clip else ():
-        out = args.out / f"clip_{at:04.1f}s.png"
+        out = args.out / f"{CLIP}{at:04.1f}s.png"
         subprocess.run(["ffmpeg", "-loglevel", "error", "-y", "-ss", str(at), "-i", str(args.clip), "-frames:v", "1",
                         str(out)], check=True)
     print(f"{len(list(args.out.glob('*.png')))} pictures in {args.out}")

@@ -5,8 +5,8 @@ layer that rests at x0 is at X(s) = H(s) (x0 + p(s) D(x0)) at time s: H holds th
 near layers) and the layer's own turn, growth, shift and tilt; D is a smooth relief; p(s) is the layer's clock, and
 X(0) = x0. A frame looks x0 up for each pixel, so H is inverted in closed form and D by a few fixed-point steps.
 
-All scenes of a batch are drawn at once, with random numbers of the device and without waiting for it, so that the drawing
-can be captured in a CUDA graph: no shape depends on data, and constants are made once.
+All scenes of a batch are drawn at once, with random numbers of the device and without waiting for it: no shape depends on
+data, and constants are made once.
 """
 import math
 
@@ -97,7 +97,8 @@ class Scenes:
         p["grow"] = self._normal(n) * 0.04 * wild[:, None] * self._chance(0.3, n) * front
         p["tilt"] = self._normal(n, 2) * 0.03 * wild[:, None, None] * self._chance(0.5, n, 1) / c
         p["hurry"] = self._rand(-0.35, 0.35, n) * self._chance(0.2, n)
-        p["bend"] = p["move"].flip(-1) * (self._rand(-0.12, 0.12, n) * self._chance(0.2, n))[..., None]
+        # Across the motion.
+        p["bend"] = p["move"].flip(-1) * self.flipped * (self._rand(-0.12, 0.12, n) * self._chance(0.2, n))[..., None]
         p["place"] = self._rand(-0.5, 0.5, n, 2) * c
         # A static overlay: the last layer of some scenes.
         still = self._chance(0.08)[:, None] * (torch.arange(n, device=self.device) == n - 1)

@@ -18,10 +18,15 @@ BLURRED = 0.12
 CHUNK = 32
 
 
+def picture_files(folder):
+    """The pictures of a folder, by name; none where there is no folder."""
+    return sorted(pathlib.Path(folder).glob("*.png")) if folder else []
+
+
 def read_photos(folder, device):
     """[(weight, [3, h, w] f32)] of all pictures in a folder."""
     photos = []
-    for path in sorted(pathlib.Path(folder).glob("*.png")) if folder else []:
+    for path in picture_files(folder):
         array = np.asarray(Image.open(path).convert("RGB")).copy()
         weight = next((w for start, w in OFTEN.items() if path.name.startswith(start)), 1)
         photos.append((weight, torch.from_numpy(array).to(device).permute(2, 0, 1).float() / 255))

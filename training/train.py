@@ -8,6 +8,7 @@ STARTED = time.time()
 
 import argparse
 import math
+import os
 import pathlib
 import signal
 import sys
@@ -16,11 +17,11 @@ import torch
 
 import ifnet
 from drawer import Drawer
-from export import origin, read_state
+from export import data, origin, read_state
 from masks import mask_bank
 from measure import measure_drawn, measure_triplets, psnr_db
 from scenes import Scenes
-from textures import read_photos, texture_bank
+from textures import picture_files, read_photos, texture_bank
 from trainee import Trainee
 
 # Widths and peak learning rate.
@@ -31,6 +32,26 @@ FLOOR = 0.002
 # Weight of the flow term at the end, per pixel of error.
 LAST_FLOW_WEIGHT = 0.0005
 HELD_OUT_SEED = 4242
+# Phases.
+ON_GPU = "128x64:0.3,192x32:0.35,256x20:0.35"
+ON_CPU = "128x8:0.7,256x4:0.3"
+
+
+def networks(text):
+    """`starter,standard` or `NAME=16/16/16/16/16`: [(name, widths, peak learning rate)]."""
+    out = []
+    for part in text.split(","):
+        name, _, custom = part.partition("=")
+        if not custom and name not in NETWORKS:
+            raise argparse.ArgumentTypeError(f"network {name} is none of {', '.join(NETWORKS)}; give widths: {name}=16/16/16/16/16")
+        widths, rate = NETWORKS.get(name, NETWORKS["starter"])
+        try:
+            out.append((name, tuple(map(int, custom.split("/"))) if custom else widths, rate))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{custom} is no widths, such as 16/16/16/16/16") from None
+        if len(out[-1][1]) != len(ifnet.SCALES):
+            raise argparse.ArgumentTypeError(f"{name} needs {len(ifnet.SCALES)} widths, not {custom}")
+    return out
 
 
 def phases(text):
@@ -45,16 +66,19 @@ def phases(text):
     return out
 
 
-def arguments():
+def arguments(given=None):
+    """What `given`, or else the command line, asks for; ends the program where that cannot be done."""
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument("--networks", default="starter,standard", help="names, with widths of your own as NAME=16/16/16/16/16")
-    ap.add_argument("--seconds", type=float, default=300, help="wall clock for everything, start and end included")
+    ap.add_argument("--networks", type=networks, help="names, with widths of your own as NAME=16/16/16/16/16; without: "
+                    "starter and standard on a GPU, starter on a CPU")
+    ap.add_argument("--seconds", type=float, default=1200, help="wall clock for everything, start and end included")
     ap.add_argument("--reserve", type=float, default=8, help="seconds of these kept for the last measuring and writing")
     ap.add_argument("--steps", type=int, default=0, help="stop after so many steps instead; repeatable on a CPU")
-    ap.add_argument("--phases", type=phases, default=phases("128x64:0.3,192x32:0.35,256x20:0.35"))
-    ap.add_argument("--rate", type=float, default=1, help="factor on the learning rates; 0.3 goes well with --init")
+    ap.add_argument("--phases", type=phases, help=f"crops of so many pixels x scenes in a batch : share of the run; without: {ON_GPU} "
+                    f"on a GPU, {ON_CPU} on a CPU")
+    ap.add_argument("--rate", type=float, default=1, help="factor on the learning rates; the shipped weights went on with 0.8, then 0.6")
     ap.add_argument("--flow-weight", type=float, default=0.05, help="of the flow term at the start, per pixel of error")
-    ap.add_argument("--uses", type=int, default=1, help="batches made for each that is drawn, mixed and turned; 1: as drawn")
+    ap.add_argument("--uses", type=int, default=3, help="batches made for each that is drawn, mixed and turned; 1: as drawn")
     ap.add_argument("--photos", help="folder of pictures (photos.py)")
     ap.add_argument("--triplets", help="folder of triplets to measure on; never trained on")
     ap.add_argument("--textures", type=int, default=1500)
@@ -67,11 +91,26 @@ def arguments():
     ap.add_argument("--resume", action="store_true", help="go on from state.pt in --out")
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/new"))
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    ap.add_argument("--threads", type=int, default=1, help="on a CPU")
+    ap.add_argument("--threads", type=int, default=os.cpu_count(), help="on a CPU")
     ap.add_argument("--no-graph", action="store_true", help="launch kernel by kernel")
     ap.add_argument("--log-every", type=int, default=100, help="steps")
     ap.add_argument("--write-every", type=float, default=60, help="seconds")
-    return ap.parse_args()
+    args = ap.parse_args(given)
+    on_gpu = args.device.startswith("cuda")
+    args.networks = args.networks or networks("starter,standard" if on_gpu else "starter")
+    args.phases = args.phases or phases(ON_GPU if on_gpu else ON_CPU)
+    # A mistyped path must not cost a run.
+    if args.photos and not (pathlib.Path(args.photos).is_dir() and any(pathlib.Path(args.photos).glob("*.png"))):
+        ap.error(f"--photos {args.photos}: no folder with pictures (PNG); photos.py makes one")
+    if args.photos and any(pathlib.Path(args.photos).rglob("gt.png")):
+        ap.error(f"--photos {args.photos}: holds triplets with a true frame (gt.png): a test set is never trained on")
+    if args.triplets and not any(pathlib.Path(args.triplets).glob("*/gt.png")):
+        ap.error(f"--triplets {args.triplets}: no folder with folders of frame10.png, frame11.png and gt.png")
+    if args.init and not any((pathlib.Path(args.init) / f"{name}.safetensors").exists() for name, _, _ in args.networks):
+        ap.error(f"--init {args.init}: no {' or '.join(f'{name}.safetensors' for name, _, _ in args.networks)} there")
+    if args.resume and not (args.out / "state.pt").exists():
+        ap.error(f"--resume: no state.pt in {args.out}; the run before needs --save-state")
+    return args
 
 
 class Run:
@@ -96,6 +135,7 @@ class Run:
     def make_banks(self):
         args, device = self.args, self.device
         photos = read_photos(args.photos, device)
+        self.data = data([path.stem for path in picture_files(args.photos)])
         few = max(16, args.textures // 20)
         held = texture_bank(photos, few, args.texture_side, HELD_OUT_SEED, device)
         held_masks = mask_bank(few, 192, HELD_OUT_SEED + 1, device)
@@ -110,10 +150,7 @@ class Run:
         args = self.args
         torch.manual_seed(args.seed)
         self.trainees = []
-        for name in args.networks.split(","):
-            name, _, custom = name.partition("=")
-            widths, rate = NETWORKS.get(name, NETWORKS["starter"])
-            widths = tuple(map(int, custom.split("/"))) if custom else widths
+        for name, widths, rate in args.networks:
             first = pathlib.Path(args.init or "") / f"{name}.safetensors"
             given = bool(args.init) and first.exists()
             state, begun_with = (read_state(first), origin(first)) if given else (None, None)
@@ -135,12 +172,12 @@ class Run:
         if self.args.steps:
             return self.step / self.args.steps
         past = self.spent + time.time() - self.begun
-        return past / (self.spent + self.args.seconds - self.args.reserve - (self.begun - STARTED))
+        return past / (self.spent + self.left)
 
     def write(self):
         for trainee in self.trainees:
             try:
-                trainee.export(self.args.out / f"{trainee.name}.safetensors", self.args.seed)
+                trainee.export(self.args.out / f"{trainee.name}.safetensors", self.args.seed, self.data)
             except ValueError as error:
                 self.log(str(error))
         if self.args.save_state:
@@ -162,6 +199,10 @@ class Run:
 
     def train(self):
         self.begun = time.time()
+        self.left = self.args.seconds - self.args.reserve - (self.begun - STARTED)
+        if self.left <= 0 and not self.args.steps:
+            raise SystemExit(f"nothing is left to train in: {self.begun - STARTED:.0f} of {self.args.seconds:.0f} s went by before the "
+                             f"first step and {self.args.reserve:.0f} s are kept for the end. More --seconds, or fewer --textures and --masks")
         done = 0.0
         for i, (crop, batch, share) in enumerate(self.args.phases):
             done += share
@@ -241,8 +282,8 @@ class Run:
         self.log(f"step {self.step} ({progress:.0%}) {speed:.1f}/s rate x{rate:.2f}: " + "; ".join(parts))
 
 
-def main():
-    args = arguments()
+def main(given=None):
+    args = arguments(given)
     torch.set_num_threads(args.threads)
     # True f32 outside autocast: coordinates and measured pictures need it.
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -95,13 +95,14 @@ class Trainee:
         return stats
 
     def prepare(self, batch, graph):
-        """Makes `run` for this batch, whose tensors are refilled in place. A capture that fails leaves the plain step."""
+        """Makes `run` for this batch, whose tensors are refilled in place; whether it is a graph. A capture that fails leaves
+        the plain step."""
         def plain():
             self.stats = self._step(batch)
 
         self.run = plain
         if not (self.cuda and graph):
-            return
+            return False
         current = torch.cuda.current_stream()
         torch.cuda.synchronize()
         try:
@@ -114,12 +115,14 @@ class Trainee:
                 self.stats = self._step(batch)
             torch.cuda.synchronize()
             self.run = captured.replay
+            return True
         except Exception as error:  # Whatever went wrong, training without the graph still works.
             print(f"{self.name}: no CUDA graph, going on without: {type(error).__name__}: {error}", flush=True)
             torch.cuda.set_stream(current)
             torch.cuda.synchronize()
             self.optimizer.zero_grad(set_to_none=True)
             self.run = plain
+            return False
 
     def warm_up(self, batch):
         """Steps with rate 0: they change the moments only."""
@@ -153,13 +156,13 @@ class Trainee:
     def finite(self):
         return all(bool(p.isfinite().all()) for p in self.average)
 
-    def export(self, path, seed):
+    def export(self, path, seed, data):
         names = [name for name, _ in self.net.named_parameters()]
-        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed, self.begun_with)
+        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed, data, self.begun_with)
 
     def state(self):
         return {"net": self.net.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(),
-                "steps": self.steps}
+                "steps": self.steps, "begun_with": self.begun_with}
 
     def restore(self, state):
         self.net.load_state_dict(state["net"])
@@ -169,4 +172,4 @@ class Trainee:
         with torch.no_grad():
             for p, q in zip(self.average, state["average"]):
                 p.copy_(q)
-        self.steps = state["steps"]
+        self.steps, self.begun_with = state["steps"], state["begun_with"]

@@ -70,6 +70,8 @@ fn the_package_holds_what_it_should_and_depends_on_the_systems_ffmpeg() {
         "./usr/share/slomod/hooks/mail",
         "./usr/share/doc/slomod/README.md",
         "./usr/share/doc/slomod/README.ko.md",
+        "./usr/share/doc/slomod/models/README.md",
+        "./usr/share/doc/slomod/models/starter-hard.jpg",
         "./usr/share/doc/slomod/copyright",
     ] {
         assert!(contents.lines().any(|it| it.ends_with(path)), "no {path}\n{contents}");
@@ -109,6 +111,10 @@ fn every_linked_crate_has_its_licence_in_the_copyright_file() {
         assert!(copyright.contains(&format!("Files: crates/{package}-")), "{package}");
     }
     assert!(!copyright.contains("crates/jsonschema-"), "only tests use it");
+    // What the licence of a clip whose frames the weights were trained on asks for.
+    for credit in ["Intel IoT DevKit", "https://creativecommons.org/licenses/by/4.0/"] {
+        assert!(copyright.contains(credit), "{credit}");
+    }
     let texts: Vec<&str> = copyright
         .lines()
         .zip(copyright.lines().skip(1))

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::{SLOMOD, root, text};
 
 /// What is installed besides pages and completions, and whether it can be run.
-const FILES: [(&str, u32); 10] = [
+const FILES: [(&str, u32); 12] = [
     ("usr/bin/slomod", 0o755),
     ("usr/lib/systemd/system/slomod.service", 0o644),
     ("usr/lib/sysusers.d/slomod.conf", 0o644),
@@ -17,6 +17,8 @@ const FILES: [(&str, u32); 10] = [
     ("usr/share/slomod/hooks/mail", 0o755),
     ("usr/share/doc/slomod/README.md", 0o644),
     ("usr/share/doc/slomod/README.ko.md", 0o644),
+    ("usr/share/doc/slomod/models/README.md", 0o644),
+    ("usr/share/doc/slomod/models/starter-hard.jpg", 0o644),
 ];
 /// Of the pages and completions that the program makes.
 const MADE: [&str; 7] = [

@@ -6,7 +6,7 @@ mod skip;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use skip::skip;
+pub use skip::skip;
 
 /// The first Python that has PyTorch, NumPy and Pillow: one that is named, the recipe's own, the user's, the system's.
 /// Where `SLOMOD_REQUIRE_TORCH` is set, as by `make test`, there must be one; elsewhere says that the test is skipped.

@@ -18,7 +18,8 @@ LAYERS = 4
 RELIEFS = 2
 RELIEF_CELLS = 6
 RELIEF_STEPS = 3
-# Speeds in pixels between the frames that a scene may have; a share of small ones, since most motion is small.
+# Speeds in pixels between the frames that a scene may have, a quarter of the picture at most and in one scene of eleven; a
+# share of small ones, since most motion is small.
 SPEEDS = (1.5, 3, 5, 7, 10, 14, 18, 24, 32, 44)
 # Of a batch, one scene in this many has motion blur, drawn as the mean over BLUR_SAMPLES instants.
 BLUR_EVERY = 12
@@ -46,8 +47,10 @@ class Scenes:
         self.half = torch.full((), 0.5, device=self.device)
         self.flipped = torch.tensor([1.0, -1.0], device=self.device)
         self.ends = torch.arange(2.0, device=self.device).view(1, 1, 2, 1, 1)
-        speeds = [min(s, crop / 4) for s in SPEEDS]
+        speeds = [min(s, crop / 4) for s in SPEEDS] + [crop / 4]
         self.speeds = torch.tensor(speeds, device=self.device)
+        # Of BT.601, as JPEG has it.
+        self.luma = torch.tensor([0.299, 0.587, 0.114], device=self.device).view(3, 1, 1)
         k = torch.arange(8.0)
         dct = torch.cos(math.pi / 8 * (k[None] + 0.5) * k[:, None]) * 0.5
         dct[0] *= 0.5 ** 0.5
@@ -75,7 +78,7 @@ class Scenes:
         n, c, count = 1 + LAYERS, self.crop, self.textures.shape[0]
         near = torch.cat((torch.ones(1, device=self.device), torch.linspace(1.15, 1.8, LAYERS, device=self.device)))
         front = torch.arange(n, device=self.device) > 0
-        speed = self.speeds[torch.randint(0, len(SPEEDS), (self.batch,), device=self.device)]
+        speed = self.speeds[torch.randint(0, len(self.speeds), (self.batch,), device=self.device)]
         wild = (speed / 10).clamp(max=2)
         p = {}
         # The camera: shift, roll and zoom.
@@ -252,14 +255,27 @@ class Scenes:
             img = torch.lerp(img, rgb[:, layer], alpha[:, layer - 1])
         return img.clamp(0, 1), alpha, x, y
 
-    def _blocks(self, img):
-        """Block artefacts: coefficients of 8x8 blocks rounded to steps, in some scenes."""
-        rows, f, _, c, _ = img.shape
-        blocks = img.reshape(rows, f * 3, c // 8, 8, c // 8, 8).permute(0, 1, 2, 4, 3, 5)
-        step = torch.exp(torch.rand(rows, 1, 1, 1, 1, 1, device=self.device) * 2.3 - 5) * self.steps
+    def _rounded(self, planes, step):
+        """Planes [rows, n, c, c] with the coefficients of their 8x8 blocks rounded to steps [rows, 1, 1, 1, 8, 8]."""
+        rows, n, c, _ = planes.shape
+        blocks = planes.reshape(rows, n, c // 8, 8, c // 8, 8).permute(0, 1, 2, 4, 3, 5)
         coefficients = self.dct @ blocks @ self.dct.T
         coded = self.dct.T @ ((coefficients / step).round() * step) @ self.dct
-        coded = coded.permute(0, 1, 2, 4, 3, 5).reshape(img.shape)
+        return coded.permute(0, 1, 2, 4, 3, 5).reshape(planes.shape)
+
+    def _blocks(self, img):
+        """Block artefacts in some scenes: brightness in 8x8 blocks, colour at half the size, as cameras and phones code it."""
+        rows, f, _, c, _ = img.shape
+        step = torch.exp(torch.rand(rows, 1, 1, 1, 1, 1, device=self.device) * 2.3 - 5) * self.steps
+        luma = (img * self.luma).sum(2, keepdim=True)
+        # Blue and red less the brightness: green follows from the three.
+        chroma = (img[:, :, ::2] - luma).view(rows, 2 * f, c, c)
+        chroma = F.interpolate(self._rounded(F.avg_pool2d(chroma, 2), 1.5 * step), scale_factor=2, mode="bilinear", align_corners=False)
+        luma = self._rounded(luma.view(rows, f, c, c), step).view(rows, f, 1, c, c)
+        red, blue = (luma + part for part in chroma.view(rows, f, 2, c, c).split(1, 2))
+        weight = self.luma.flatten()
+        green = (luma - weight[0] * red - weight[2] * blue) / weight[1]
+        coded = torch.cat((red, green, blue), 2)
         used = (torch.rand(rows, 1, 1, 1, 1, device=self.device) < 0.4).float()
         return torch.lerp(img, coded, used)
 
@@ -312,7 +328,11 @@ class Scenes:
         # The coded scenes were moved to the front; the rest follows them.
         order = lambda v: torch.cat((v[-coded:], v[:-coded]))
         level = part(self._rand(0, 0.012) * self._chance(0.35))
-        pair = pair + torch.randn_like(pair) * level * (0.3 + pair.clamp(0, 1)).sqrt()
+        # Shot noise grows with the root of the light; what a camera makes of its sensor's colour filters spreads it over neighbors.
+        noise = torch.randn_like(pair)
+        spread = F.avg_pool2d(F.pad(noise.view(b, 6, c, c), (1, 1, 1, 1), mode="reflect"), 3, 1).view(noise.shape) * 3
+        noise = torch.lerp(noise, spread, part(self._rand(0, 1)))
+        pair = pair + noise * level * (0.3 + pair.clamp(0, 1)).sqrt()
         # Eight bits, as files have them.
         pair = (pair.clamp(0, 1) * 255).round() / 255
         return pair.contiguous(), order(truth).contiguous(), order(flow).contiguous(), order(times[:, 1]).contiguous()

@@ -101,6 +101,27 @@ def used_again():
           f"difference at most {worst:.4f}, {len(drawn)} drawn for 9")
 
 
+def far_and_coded():
+    """Things move up to a quarter of the picture, the ground as well; blocks take colour away before brightness."""
+    torch.manual_seed(13)
+    drawn = scenes(400)
+    length = drawn._plan()["move"].norm(dim=-1)
+    ground, most = length[:, 0].max().item() / drawn.crop, length.max().item() / drawn.crop
+    check("motion reaches a quarter of the picture and stays below", 0.2 < ground < 0.251 and 0.24 < most < 0.251,
+          f"{ground:.3f} of the ground, {most:.3f} of all")
+    # Stripes a pixel wide: one picture in brightness, one in colour alone.
+    stripes = (torch.arange(64) % 2).float().expand(64, 64)
+    gray = 0.3 + 0.4 * stripes.expand(3, 64, 64)
+    tint = torch.tensor([0.2, 0.0, 0.0]).view(3, 1, 1) * (stripes * 2 - 1)
+    tint = 0.5 + tint - (tint * drawn.luma).sum(0)
+    coded = drawn._blocks(torch.stack((gray, tint)).expand(400, 2, 3, 64, 64).contiguous())
+    lost = [(coded[:, i] - of).abs().amax((1, 2, 3)) for i, of in enumerate((gray, tint))]
+    touched = lost[1] > 0.01
+    untouched, brightness, colour = 1 - touched.float().mean().item(), lost[0][touched].median().item(), lost[1][touched].median().item()
+    check("blocks lose colour first", 0.5 < untouched < 0.7 and 0 < brightness < 0.5 * colour,
+          f"{untouched:.2f} of the scenes as they were, of stripes {brightness:.3f} of the brightness and {colour:.3f} of the colour lost")
+
+
 def shutter_rolls():
     """A row in the middle is read at the frame's time; the further from there, the further things have moved."""
     truths, flows = [], []
@@ -234,6 +255,7 @@ def main():
     torch.set_num_threads(1)
     flow_is_exact("")
     flow_is_exact(", with a rolling shutter too", rolling_every=1)
+    far_and_coded()
     shutter_rolls()
     used_again()
     details_vanish()

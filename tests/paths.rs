@@ -226,3 +226,31 @@ fn a_name_that_is_taken_during_the_work_is_left_alone() {
     assert_eq!(fs::read(place.path("o.mp4")).unwrap(), b"mine");
     assert_eq!(names().count(), 3, "{:?}", names().collect::<Vec<_>>());
 }
+
+#[test]
+fn import_replaces_nothing_unless_asked_and_its_input_never() {
+    let place = Place::new();
+    let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/models/starter.safetensors");
+    fs::copy(starter, place.path("w.safetensors")).unwrap();
+    fs::hard_link(place.path("w.safetensors"), place.path("same.safetensors")).unwrap();
+    fs::write(place.path("there"), "mine").unwrap();
+    for (args, exit, word) in [
+        (&["w.safetensors", "w.safetensors", "--overwrite"][..], 64, "is the input too"),
+        (&["w.safetensors", "./w.safetensors", "--overwrite"], 64, "is the input too"),
+        (&["w.safetensors", "same.safetensors", "--overwrite"], 64, "is the input too"),
+        (&["w.safetensors", "there"], 73, "--overwrite"),
+        (&["w.safetensors", "new", "--version", "nonsense"], 64, "4.0 to 4.26"),
+        (&["w.safetensors", "new", "--version", "4.27"], 64, "4.0 to 4.26"),
+        (&["w.safetensors", "new", "--version", "4.2"], 65, "which version 4.2 is not"),
+        (&["w.safetensors", "no/such/new"], 73, "no/such/new"),
+    ] {
+        let before = contents(place.0.path());
+        let run = place.slomod(&[&["import"], args].concat());
+        assert_eq!(run.status.code(), Some(exit), "{args:?}: {}", said(&run));
+        assert!(said(&run).contains(word), "{args:?}: {}", said(&run));
+        assert!(contents(place.0.path()) == before, "{args:?} changed something");
+    }
+    let run = place.slomod(&["import", "w.safetensors", "there", "--overwrite"]);
+    assert!(run.status.success(), "{}", said(&run));
+    assert_ne!(fs::read(place.path("there")).unwrap(), b"mine");
+}

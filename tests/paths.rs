@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use image::{ImageBuffer, Rgb, RgbImage};
+
 /// Longest that a command may take to refuse, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -253,4 +255,49 @@ fn import_replaces_nothing_unless_asked_and_its_input_never() {
     let run = place.slomod(&["import", "w.safetensors", "there", "--overwrite"]);
     assert!(run.status.success(), "{}", said(&run));
     assert_ne!(fs::read(place.path("there")).unwrap(), b"mine");
+}
+
+/// A soft picture, wider than high, whose left is dark.
+fn soft() -> RgbImage {
+    ImageBuffer::from_fn(48, 32, |x, y| Rgb([(x * 5) as u8, (y * 7) as u8, 90]))
+}
+
+/// The bytes of a JPEG that says it is to be turned to the right by a quarter (EXIF orientation 6).
+fn turned_jpeg(picture: &RgbImage) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 98);
+    picture.write_with_encoder(encoder).unwrap();
+    // TIFF, little endian, one entry: tag 0x0112, a short, one of it, 6.
+    let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+    [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()
+}
+
+fn error(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+    (squares.sum::<f64>() / a.as_raw().len() as f64).sqrt()
+}
+
+#[test]
+fn jpegs_come_in_upright_and_go_out_fine() {
+    let place = Place::new();
+    fs::write(place.path("a.jpg"), turned_jpeg(&soft())).unwrap();
+    let upright = image::imageops::rotate90(&soft());
+    upright.save(place.path("b.png")).unwrap();
+    for output in ["o.jpg", "o.png"] {
+        let args = ["interpolate", "a.jpg", "b.png", "-t", "0", "--output", output];
+        let run = place.slomod(&args);
+        assert!(run.status.success(), "{}", said(&run));
+    }
+    let read = |name| image::open(place.path(name)).unwrap().to_rgb8();
+    // Codes that two encodings of a soft picture move samples by.
+    assert!(error(&read("o.jpg"), &upright) < 3.0, "{}", error(&read("o.jpg"), &upright));
+    // Closer to what was encoded than the usual quality of 75.
+    let mut usual = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut usual, 75);
+    read("o.png").write_with_encoder(encoder).unwrap();
+    let usual = image::load_from_memory(&usual).unwrap().to_rgb8();
+    let (found, usual) = (error(&read("o.jpg"), &read("o.png")), error(&usual, &read("o.png")));
+    assert!(found < 0.6 * usual, "{found}, and {usual} at 75");
 }

@@ -229,6 +229,63 @@ fn a_name_that_is_taken_during_the_work_is_left_alone() {
     assert_eq!(names().count(), 3, "{:?}", names().collect::<Vec<_>>());
 }
 
+/// Nobody writes to the pipe: whoever opened it would wait without an end.
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let place = Place::new();
+    let made = Command::new("mkfifo").arg(place.path("pipe")).status().unwrap();
+    assert!(made.success());
+    fs::create_dir(place.path("piped")).unwrap();
+    fs::copy(place.path("frames/1.png"), place.path("piped/1.png")).unwrap();
+    fs::rename(place.path("pipe"), place.path("piped/2.png")).unwrap();
+    std::os::unix::fs::symlink("piped/2.png", place.path("pipe")).unwrap();
+    fs::create_dir(place.path("triplet")).unwrap();
+    for (name, from) in [("frame10.png", "1"), ("frame11.png", "2")] {
+        let from = place.path(&format!("frames/{from}.png"));
+        fs::copy(from, place.path("triplet").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("../piped/2.png", place.path("triplet/gt.png")).unwrap();
+    let png = "frames/1.png";
+    for (exit, args) in [
+        (65, &["convert", "pipe", "--output", "o.mp4"][..]),
+        (65, &["convert", "pipe", "--output", "made/%d.png"]),
+        (65, &["convert", "/dev/zero", "--output", "o.mp4"]),
+        (65, &["convert", "piped", "--input-fps", "10", "--output", "o.mp4"]),
+        (78, &["convert", "in.mp4", "--output", "o.mp4", "--model", "pipe"]),
+        (64, &["convert", "in.mp4", "--output", "o.mp4", "--cut-list", "pipe"]),
+        (73, &["convert", "in.mp4", "--output", "pipe", "--container", "mp4", "--overwrite"]),
+        (73, &["convert", "in.mp4", "--output", "o.mp4", "--report", "pipe", "--overwrite"]),
+        (65, &["interpolate", "pipe", png, "--output", "o.png"]),
+        (65, &["interpolate", png, "pipe", "--output", "o.png"]),
+        (65, &["evaluate", "triplet", "--model", "blend"]),
+        (65, &["import", "pipe", "o.safetensors"]),
+        (65, &["verify", "pipe"]),
+    ] {
+        let before = contents(place.0.path());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_slomod"))
+            .args(args)
+            .current_dir(place.0.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if start.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                panic!("{args:?} waits");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let run = child.wait_with_output().unwrap();
+        assert_eq!(run.status.code(), Some(exit), "{args:?}: {}", said(&run));
+        let named = ["pipe", "piped/2.png", "gt.png", "/dev/zero"];
+        assert!(named.into_iter().any(|it| said(&run).contains(it)), "{args:?}: {}", said(&run));
+        assert!(contents(place.0.path()) == before, "{args:?} changed something");
+    }
+}
+
 #[test]
 fn import_replaces_nothing_unless_asked_and_its_input_never() {
     let place = Place::new();

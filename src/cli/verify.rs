@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::{CliError, signals};
+use crate::cli::{CliError, paths, signals};
 use crate::daemon::digest::bytes_sha256;
 use crate::daemon::names;
 use crate::error::ExitCode;
@@ -119,6 +119,7 @@ fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
     let beside = names::report_path(place);
     let is_report = place.extension().is_some_and(|it| it == "json");
     let path = if !is_report && beside.is_file() { beside } else { place.to_owned() };
+    paths::check_readable(&path)?;
     let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
     match audit::parse(&bytes) {
         Some(report) => Ok(vec![(path, bytes, report)]),

@@ -84,7 +84,7 @@ step sweep ./gpu --bench sweep --json "$out/sweep.json"
 step pipeline ./gpu --bench pipeline --json "$out/pipeline.json" clip.*
 for clip in clip.*; do
     if [ -f "$clip" ]; then
-        step file-to-file slomod convert "$clip" --output "$out/out.mp4" --device cuda --factor 2 --report "$out/convert.json"
+        step file-to-file slomod convert "$clip" --output "$out/out.mp4" --device cuda --factor 2 --report "$out/convert.json" --overwrite
         rm -f "$out/out.mp4"
     else
         skip file-to-file "no clip.* beside this script"

@@ -356,6 +356,33 @@ fn help_is_there_for_every_command() {
     }
 }
 
+/// No line at the end of a help text ends where the first word of the next would have had room: it would have been broken
+/// twice, in the source and on the screen.
+#[test]
+fn the_ends_of_help_texts_are_not_ragged() {
+    let width = 100;
+    let mut looked_at = 0;
+    for command in
+        ["daemon", "init", "verify", "evaluate", "systemd-dropin", "convert", "interpolate"]
+    {
+        let mut help = Command::new(SLOMOD);
+        let run = help.args([command, "--help"]).env("COLUMNS", width.to_string()).output();
+        let text = String::from_utf8(run.unwrap().stdout).unwrap();
+        let lines: Vec<&str> = text.split("\nOptions:\n").nth(1).unwrap().lines().collect();
+        for pair in lines.windows(2).filter(|it| it[0].starts_with(|c: char| !c.is_whitespace())) {
+            assert!(pair[0].chars().count() <= width, "{command}: {}", pair[0]);
+            looked_at += 1;
+            // Headings stand alone, and what is indented begins a line of its own.
+            let next = pair[1].split(' ').next().unwrap_or_default();
+            if !next.is_empty() {
+                let with_next = pair[0].chars().count() + 1 + next.chars().count();
+                assert!(with_next > width, "{command}: `{}` is broken before `{next}`", pair[0]);
+            }
+        }
+    }
+    assert!(looked_at > 10, "{looked_at}");
+}
+
 #[test]
 fn check_says_what_works_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();

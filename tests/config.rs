@@ -335,10 +335,12 @@ fn folders_that_would_feed_slomod_its_own_files_are_refused() {
 
 #[test]
 fn columns_count_characters() {
-    let (line, column, _) = problem(&with("\"설정\" = 1"));
-    assert_eq!((line, column), (4, 1));
+    // Of the second folder, behind four characters of twelve bytes.
+    let (line, column, message) = problem(&with("links_to = [\"/설정설정\", \"b\"]"));
+    assert_eq!((line, column), (4, 22), "{message}");
     let text = format!("[daemon]\nstate_dir = \"/설정\" # 설정\nreserve = \"ä\"\n{MINIMAL}");
-    assert_eq!(problem(&text).0, 3);
+    let (line, column, message) = problem(&text);
+    assert_eq!((line, column), (3, 11), "{message}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use slomod::models::import::{import, import_as};
 use slomod::models::rife_v4::Network;
+use slomod::models::versions;
 use slomod::models::weights::Weights;
 use tempfile::TempDir;
 use zip::ZipWriter;
@@ -285,6 +286,42 @@ fn a_said_version_tells_the_lite_network_apart() {
 }
 
 #[test]
+fn only_published_versions_are_known_and_each_is_of_its_layout() {
+    for version in ["4.0", "4.26", "v4.6", "4.25.lite", "4.22.lite", "4.26.heavy"] {
+        assert!(versions::is_published(version), "{version}");
+    }
+    let others =
+        ["", "4", "4.", "4.27", "4.06", "4.+6", "3.9", "nonsense", "4.24.lite", "4.6.", "4.6.x"];
+    for version in others {
+        assert!(!versions::is_published(version), "{version}");
+    }
+    let is_of = versions::is_of;
+    let middle = "rife v4.14-v4.20/v4.24";
+    assert!(["4.14", "4.17", "4.20", "4.24"].into_iter().all(|it| is_of(middle, it)));
+    assert!(!["4.13", "4.21", "4.23", "4.15.lite"].into_iter().any(|it| is_of(middle, it)));
+    assert!(is_of("rife v4.15.lite-v4.17.lite", "4.16.lite"));
+    assert!(!is_of("rife v4.15.lite-v4.17.lite", "4.16"));
+    assert!(is_of("rife v4.25/v4.26", "v4.26") && !is_of("rife v4.25/v4.26", "4.25.lite"));
+    // Every published one is of a layout that is known.
+    let plain = (0..=26).map(|minor| format!("4.{minor}"));
+    let lite = [12, 13, 14, 15, 16, 17, 22, 25].map(|minor| format!("4.{minor}.lite"));
+    let heavy = [25, 26].map(|minor| format!("4.{minor}.heavy"));
+    for version in plain.chain(lite).chain(heavy) {
+        assert!(ALL.iter().any(|layout| is_of(layout.name, &version)), "{version}");
+    }
+}
+
+#[test]
+fn a_version_of_another_layout_is_refused() {
+    let folder = Folder::new();
+    let input = folder.put("in.safetensors", &V4_6.file(3));
+    let refused = import_as(&input, &folder.output(), Some("4.26")).unwrap_err().to_string();
+    assert!(refused.contains("rife v4.6") && refused.contains("4.26"), "{refused}");
+    assert!(!folder.output().exists());
+    import_as(&input, &folder.output(), Some("4.6")).unwrap();
+}
+
+#[test]
 fn files_of_another_kind_are_refused_with_what_to_do() {
     assert_refused(&whole(&dict_pickle(&[])), "before 1.6");
     assert_refused(b"", "neither");
@@ -421,7 +458,7 @@ torch.save(state, sys.argv[2] + '/legacy.pkl', _use_new_zipfile_serialization=Fa
     assert!(status.success());
     for name in ["plain.pkl", "nested.pth"] {
         let run = std::process::Command::new(env!("CARGO_BIN_EXE_slomod"))
-            .arg("import")
+            .args(["import", "--overwrite"])
             .args([folder.0.path().join(name), folder.output()])
             .output()
             .unwrap();

@@ -15,7 +15,8 @@ use slomod::daemon::journal::{JournalError, Planned};
 use slomod::daemon::moving::move_to_free;
 use slomod::daemon::names;
 use slomod::daemon::publish::{
-    self, Completion, Publication, PublishError, Published, Step, complete, publish, publish_report,
+    self, Completion, Publication, PublishError, Published, Step, complete, publish,
+    publish_report, publish_report_at,
 };
 use slomod::pipeline::beside;
 use slomod::report::provenance::Sidecar;
@@ -124,6 +125,27 @@ fn overwriting_is_done_only_where_configured() {
     publish(&case.publication, &mut |_| Ok(())).unwrap();
     assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
     assert_eq!(fs::read_to_string(&case.publication.output).unwrap(), CONTENT);
+}
+
+#[test]
+fn a_report_with_a_name_of_its_own_is_not_numbered_and_replaces_only_where_that_is_said() {
+    for (collision, replaced) in
+        [(Collision::Rename, false), (Collision::Skip, false), (Collision::Overwrite, true)]
+    {
+        let mut case = case();
+        let path = case.folder.path().join("notes.txt");
+        fs::write(&path, "mine").unwrap();
+        case.publication.collision = collision;
+        case.publication.report_path = Some(path.clone());
+        let failure = publish_report_at(&path, &case.publication.report, collision);
+        assert_eq!(failure.is_ok(), replaced, "{collision:?}");
+        fs::write(&path, "mine").unwrap();
+        let result = publish(&case.publication, &mut |_| Ok(()));
+        assert_eq!(result.is_ok(), replaced, "{collision:?}: {result:?}");
+        assert_eq!(fs::read(&path).unwrap() != b"mine", replaced, "{collision:?}");
+        assert_eq!(case.publication.output.exists(), replaced);
+        assert_eq!(listing(case.folder.path()).len(), 2, "nothing else is left");
+    }
 }
 
 /// W27.

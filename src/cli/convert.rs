@@ -8,6 +8,7 @@ use clap::Args;
 use num_rational::Ratio;
 
 use crate::cli::content::ContentArgs;
+use crate::cli::paths::{self, folder_of};
 use crate::cli::pictures::{self, Ends};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
@@ -106,13 +107,13 @@ pub struct ConvertArgs {
     /// Measure held-out frames by VMAF as well, where FFmpeg has its filter libvmaf.
     #[arg(long)]
     pub vmaf: bool,
-    /// Where the report goes. [default: the output's name with .json behind it]
+    /// Where the report goes, also that of a failure. [default: the output's name with .json behind it; none of a failure]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Print the report to standard output too.
     #[arg(long)]
     pub json: bool,
-    /// Replace an output that is there.
+    /// Replace an output that is there, and a report.
     #[arg(long)]
     pub overwrite: bool,
     /// What the clip shows, and what is made beside the output.
@@ -171,6 +172,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     if let Some(ends) = Ends::of(args)? {
         return pictures::run(args, &ends);
     }
+    paths::check_output(args)?;
+    paths::check_report(args, &paths::usual_report(args), None)?;
     let settings = args.settings()?;
     let task = Task {
         source: args.input.clone(),
@@ -182,9 +185,10 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings_sha256: identity(&settings),
         settings,
     };
-    check_places(args)?;
     let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
-    let result = check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0))
+    let result = paths::readable(&args.input)
+        .map_err(ConvertError::from)
+        .and_then(|()| check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0)))
         .and_then(|()| work(&task, &stop, &mut display, &mut known));
     display.clear();
     let report = match &result {
@@ -200,9 +204,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         print(&report)?;
     }
     if let Err(error) = result {
-        if let Some(path) = &args.report {
-            publish::publish_report(path, &report).map_err(|error| CliError::of(&error))?;
-        }
+        publish_failure(args, &report);
         return Err(CliError::of(&error));
     }
     let published = self::publish(args, task, &report)?;
@@ -233,13 +235,28 @@ pub(super) fn publish(
         temporary: task.temporary,
         output: task.output,
         report_path: args.report.clone(),
-        collision: if args.overwrite { Collision::Overwrite } else { Collision::Rename },
+        collision: collision(args),
         report: report.clone(),
     };
     publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
         let _ = publish::remove_temporary(&publication.temporary);
         CliError::of(&error)
     })
+}
+
+/// A name that was free before the work and is taken behind it fails it: nobody asked for another name.
+pub(super) fn collision(args: &ConvertArgs) -> Collision {
+    if args.overwrite { Collision::Overwrite } else { Collision::Skip }
+}
+
+/// Writes the report of a failure where one was asked for, and says where. That it cannot be written is said besides: how
+/// the command ends is for the failure itself to say.
+pub(super) fn publish_failure(args: &ConvertArgs, report: &Report) {
+    let Some(path) = &args.report else { return };
+    match publish::publish_report_at(path, report, collision(args)) {
+        Ok(()) => eprintln!("report: {}", path.display()),
+        Err(error) => eprintln!("slomod: the report: {error}"),
+    }
 }
 
 pub(super) fn work(
@@ -267,63 +284,6 @@ pub(super) fn check_room(
         )),
         error => error,
     })
-}
-
-/// The folder that `path` lies in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."))
-}
-
-/// Faults that need no work to be seen.
-fn check_places(args: &ConvertArgs) -> Result<(), CliError> {
-    if let Err(error) = std::fs::File::open(&args.input) {
-        let message = format!("{}: cannot be read: {error}", args.input.display());
-        return Err(CliError::new(ExitCode::IoError, message));
-    }
-    check_output(args)
-}
-
-/// Faults of the place for a clip that is to be written.
-pub(super) fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
-    let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
-    let folder = folder_of(&args.output);
-    if args.output.is_dir() || !folder.is_dir() {
-        let message = format!(
-            "{}: no file can be made there; name a file in a folder that exists",
-            args.output.display()
-        );
-        return Err(CliError::new(ExitCode::CannotCreate, message));
-    }
-    let same = std::fs::canonicalize(&args.output).ok().is_some_and(|output| {
-        std::fs::canonicalize(&args.input).is_ok_and(|input| input == output)
-    });
-    if same {
-        let message = format!(
-            "{}: is the input too, which is never written; name another output",
-            args.output.display()
-        );
-        return Err(CliError::new(ExitCode::Usage, message));
-    }
-    if args.container.is_none() && Container::of_name(&args.output).is_none() {
-        let message = format!(
-            "{}: the name does not say which container; end it in .mp4, .mkv or .mov, or pass --container",
-            args.output.display()
-        );
-        return Err(CliError::new(ExitCode::Usage, message));
-    }
-    let container = args.container.or_else(|| Container::of_name(&args.output));
-    if let Some(found) = args.settings()?.encoding.contradiction(container) {
-        let message = format!("--{}: {}", found.setting, found.message);
-        return Err(CliError::new(ExitCode::Usage, message));
-    }
-    if there(&args.output) && !args.overwrite {
-        let message = format!(
-            "{}: is there already; name another output or pass --overwrite",
-            args.output.display()
-        );
-        return Err(CliError::new(ExitCode::CannotCreate, message));
-    }
-    Ok(())
 }
 
 pub(super) fn say_done(report: &Report, published: &Published) {

@@ -17,9 +17,10 @@ use crate::error::Classify;
 /// Arguments of `slomod daemon`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGTERM or Ctrl-C stops it: the running clip goes back into the queue and is worked at the next start. SIGHUP, or
+SIGTERM or Ctrl-C stops it: the running clip goes back into the queue and is worked at the next start. SIGHUP, or \
 `slomod reload`, reads the configuration again.
-Under systemd it says when it is ready, what it does, and that it lives. Its log goes to the journal, with fields
+
+Under systemd it says when it is ready, what it does, and that it lives. Its log goes to the journal, with fields \
 (`journalctl -u slomod SLOMOD_JOB=7`), or to the terminal; SLOMOD_LOG=debug makes it say more.")]
 pub struct DaemonArgs {
     /// The configuration; `slomod check --config FILE` says what is wrong with one.

@@ -27,7 +27,7 @@ const TIMESTEP: f32 = 0.5;
 /// Arguments of `slomod evaluate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-PSNR is over 8-bit RGB as in RIFE's benchmarks, SSIM is RIFE's 3-D Gaussian SSIM; --json adds those of luma.
+PSNR is over 8-bit RGB as in RIFE's benchmarks, SSIM is RIFE's 3-D Gaussian SSIM; --json adds those of luma. \
 The mean is that of the folders' figures.")]
 pub struct EvaluateArgs {
     /// A folder with frame10.png, frame11.png and gt.png, or a folder of such folders.

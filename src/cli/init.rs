@@ -18,7 +18,7 @@ const SHARED_OF_ARCHIVE: &str = "/usr/local/lib/slomod/share/slomod";
 /// Arguments of `slomod init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What a flag says is not asked. The file explains every key; one that is there is replaced only where nobody has changed
+What a flag says is not asked. The file explains every key; one that is there is replaced only where nobody has changed \
 it since it was installed.
 
 Examples:

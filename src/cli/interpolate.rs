@@ -21,14 +21,14 @@ Examples:
   slomod interpolate a.png b.png --output between.png
   slomod interpolate a.jpg b.jpg --timestep 0.25 --output quarter.jpg --model rife.safetensors")]
 pub struct InterpolateArgs {
-    /// The earlier picture (PNG, JPEG; 16-bit PNG is read as 8 bit).
+    /// The earlier picture (PNG, JPEG, turned as its EXIF says; 16-bit PNG is read as 8 bit).
     pub img0: PathBuf,
     /// The later picture, of the same size.
     pub img1: PathBuf,
     /// Where between them: 0 is the earlier, 1 the later.
     #[arg(short, long, value_name = "T", default_value_t = 0.5, value_parser = parse_timestep)]
     pub timestep: f32,
-    /// The picture to write; its extension (png, jpg, jpeg) picks the format.
+    /// The picture to write; its extension (png, jpg, jpeg) picks the format. JPEG is of quality 95: PNG loses nothing.
     #[arg(short, long, value_name = "IMG")]
     pub output: PathBuf,
     /// Replace the output if it is there.

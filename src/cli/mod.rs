@@ -13,6 +13,7 @@ mod init_folders;
 pub mod interpolate;
 mod manual;
 pub mod package_files;
+mod paths;
 mod picture_file;
 mod pictures;
 pub mod place;

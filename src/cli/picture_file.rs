@@ -1,13 +1,21 @@
 //! Still pictures (PNG, JPEG) in and out of `slomod interpolate` and `slomod evaluate`.
 
-use std::io::BufWriter;
+use std::io::{BufWriter, Cursor};
 use std::path::Path;
 
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageFormat};
+use image::codecs::jpeg::JpegEncoder;
+use image::metadata::Orientation;
+use image::{
+    ColorType, DynamicImage, ExtendedColorType, ImageDecoder as _, ImageFormat, ImageReader,
+    ImageResult, Limits,
+};
 
-use crate::cli::CliError;
+use crate::cli::{CliError, paths};
 use crate::error::ExitCode;
 use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
+
+/// Quality of a JPEG that is written, 1 to 100; the `--help` of `interpolate` says it.
+pub const JPEG_QUALITY: u8 = 95;
 
 /// What may be done with a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +26,16 @@ pub enum Existing {
     Replace,
 }
 
-/// A picture file as RGB planes (`Gbr`, full range) of 8 bit, and what was lost in reading it.
+/// A picture file as RGB planes (`Gbr`, full range) of 8 bit, upright as its EXIF says, and what was lost in reading it.
 ///
 /// # Errors
-/// Exit code 74 where it cannot be read, 65 where it is no PNG or JPEG.
+/// Exit code 74 where it cannot be read, 65 where it is no file, or no PNG or JPEG.
 pub fn read(path: &Path) -> Result<(Picture, Vec<String>), CliError> {
+    paths::check_readable(path)?;
     let bytes = std::fs::read(path).map_err(|error| {
         CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
     })?;
-    let image = image::load_from_memory(&bytes).map_err(|error| {
+    let image = upright(bytes).map_err(|error| {
         let message = format!("{}: is no PNG or JPEG picture: {error}", path.display());
         CliError::new(ExitCode::DataError, message)
     })?;
@@ -38,6 +47,16 @@ pub fn read(path: &Path) -> Result<(Picture, Vec<String>), CliError> {
         notes.push(format!("{}: transparency is left out", path.display()));
     }
     Ok((planes(&image), notes))
+}
+
+fn upright(bytes: Vec<u8>) -> ImageResult<DynamicImage> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    Limits::default().reserve(decoder.total_bytes())?;
+    // What cannot be understood of EXIF turns nothing, as where there is none.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
 fn planes(image: &DynamicImage) -> Picture {
@@ -103,8 +122,12 @@ pub fn write_rgb8(
     let (width, height) = (side(width_px)?, side(height_px)?);
     let color: ExtendedColorType = ColorType::Rgb8.into();
     let mut writer = BufWriter::new(temporary.as_file());
-    image::write_buffer_with_format(&mut writer, rgb, width, height, color, format)
-        .map_err(|error| wrong(format!("cannot be written: {error}")))?;
+    let written = match format {
+        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut writer, JPEG_QUALITY)
+            .encode(rgb, width, height, color),
+        _ => image::write_buffer_with_format(&mut writer, rgb, width, height, color, format),
+    };
+    written.map_err(|error| wrong(format!("cannot be written: {error}")))?;
     writer
         .into_inner()
         .map_err(std::io::IntoInnerError::into_error)

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::cli::convert::{self, ConvertArgs, folder_of};
+use crate::cli::convert::{self, ConvertArgs};
+use crate::cli::paths::{self, folder_of};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::beside::Beside;
@@ -91,8 +92,14 @@ impl Ends {
 pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
     let mut settings = args.settings()?;
     match &ends.output {
-        Some(pattern) => check_free(pattern, &mut settings)?,
-        None => convert::check_output(args)?,
+        Some(pattern) => {
+            check_free(pattern, &mut settings)?;
+            paths::check_report(args, &beside(&pattern.folder), Some(pattern))?;
+        }
+        None => {
+            paths::check_output(args)?;
+            paths::check_report(args, &paths::usual_report(args), None)?;
+        }
     }
     // On the file system where the pictures will be: a folder that is there may be another.
     let parent = match &ends.output {
@@ -183,6 +190,9 @@ impl From<MediaError> for Failure {
 
 impl Work<'_> {
     fn done(&self, known: &mut Known) -> Result<(), Failure> {
+        if self.ends.input.is_none() {
+            paths::readable(&self.args.input)?;
+        }
         let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
         let pictures = pictures.transpose()?;
         convert::check_room(self.parent, |folder| match &self.ends.output {
@@ -281,9 +291,9 @@ impl Work<'_> {
             output.pixel_format = written.pixel_format.into();
         }
         let path = self.args.report.clone().unwrap_or_else(|| beside(&pattern.folder));
-        let report_path = publish::publish_report(&path, report)
+        publish::publish_report_at(&path, report, convert::collision(self.args))
             .map_err(|error| Failure::Cli(CliError::of(&error)))?;
-        Ok(Published { output: self.args.output.clone(), report_path })
+        Ok(Published { output: self.args.output.clone(), report_path: path })
     }
 
     /// Moves the whole folder, or where that is there already, one picture after the other.
@@ -331,11 +341,7 @@ impl Work<'_> {
         {
             return error;
         }
-        if let Some(path) = &self.args.report
-            && let Err(error) = publish::publish_report(path, &report)
-        {
-            return CliError::of(&error);
-        }
+        convert::publish_failure(self.args, &report);
         CliError::new(error.exit_code(), error.to_string().replace(&inner, &outer))
     }
 }

@@ -12,12 +12,13 @@ use crate::error::ExitCode;
 /// Arguments of `slomod systemd-dropin`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-slomod.service may write to /srv/slomod and its own state only, and has no network. For other folders, a control socket
+slomod.service may write to /srv/slomod and its own state only, and has no network. For other folders, a control socket \
 elsewhere, metrics on a port and hooks by HTTP, as root:
   mkdir -p /etc/systemd/system/slomod.service.d
   slomod systemd-dropin > /etc/systemd/system/slomod.service.d/folders.conf
   systemctl daemon-reload && systemctl restart slomod
-Run it while shares are mounted: it opens a share by its mount point, so that the service also sees it when it was mounted
+
+Run it while shares are mounted: it opens a share by its mount point, so that the service also sees it when it was mounted \
 anew, and does not make the service wait for a share that is away.")]
 pub struct SystemdDropinArgs {
     /// The daemon's configuration.

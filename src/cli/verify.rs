@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::{CliError, signals};
+use crate::cli::{CliError, paths, signals};
 use crate::daemon::digest::bytes_sha256;
 use crate::daemon::names;
 use crate::error::ExitCode;
@@ -20,7 +20,7 @@ use crate::report::{Report, Status};
 /// Arguments of `slomod verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Files are looked for beside the report, then where it says. A source that is neither there is said to be absent, which is no
+Files are looked for beside the report, then where it says. A source that is neither there is said to be absent, which is no \
 fault. The report is not signed: note its SHA-256, which is printed, where nobody can change it.
 
 Exit codes: 0 all is as the report says, 65 a file is not, 74 one is missing or cannot be read, 64 nothing to compare.
@@ -119,6 +119,7 @@ fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
     let beside = names::report_path(place);
     let is_report = place.extension().is_some_and(|it| it == "json");
     let path = if !is_report && beside.is_file() { beside } else { place.to_owned() };
+    paths::check_readable(&path)?;
     let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
     match audit::parse(&bytes) {
         Some(report) => Ok(vec![(path, bytes, report)]),

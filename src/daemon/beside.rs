@@ -15,14 +15,14 @@ use crate::daemon::rename::{Placed, rename};
 use crate::pipeline::beside;
 use crate::report::{self, Report};
 
-/// Whether a name that one of the waiting files gets beside `output` is taken.
-pub(super) fn is_taken(temporary: &Path, output: &Path) -> Outcome<bool> {
+/// The first name that one of the waiting files gets beside `output`, and that is taken.
+pub(super) fn first_taken(temporary: &Path, output: &Path) -> Outcome<Option<PathBuf>> {
     for path in finals(temporary, output)? {
         if publish::is_there(&path)? {
-            return Ok(true);
+            return Ok(Some(path));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Gives the waiting files their names beside `output`. Where one of them is taken after all, those that were moved go

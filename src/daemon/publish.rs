@@ -42,7 +42,7 @@ pub enum PublishError {
     /// So many outputs have this name that none is left.
     #[error("{}: this name and ten thousand numbered ones are taken: tidy the output folder", .0.display())]
     NoName(PathBuf),
-    /// The output's name is taken, and is to be left so.
+    /// A name is taken, and is to be left so.
     #[error("{}: is there already", .0.display())]
     Taken(PathBuf),
     /// The output folder is another daemon's now.
@@ -87,7 +87,7 @@ pub struct Publication {
     pub temporary: PathBuf,
     /// Its final name, if free.
     pub output: PathBuf,
-    /// The report's final name; `None` is the output's name and `.json`.
+    /// The report's final name, which is never numbered; `None` is the output's name and `.json`.
     pub report_path: Option<PathBuf>,
     /// What if a name is taken.
     pub collision: Collision,
@@ -144,15 +144,19 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
             Some(path) => path.clone(),
             None => names::report_path(&output),
         };
-        let taken = publication.collision != Collision::Overwrite
-            && (is_there(&output)?
-                || beside::is_taken(temporary, &output)?
-                || (publication.report_path.is_none() && is_there(&report_path)?));
-        if taken && publication.collision == Collision::Skip {
-            return Err(PublishError::Taken(output));
-        }
-        if taken {
-            continue;
+        let taken = match publication.collision {
+            Collision::Overwrite => None,
+            _ => first_taken(temporary, &output, &report_path)?,
+        };
+        match taken {
+            None => {}
+            Some(path)
+                if publication.collision == Collision::Skip
+                    || publication.report_path.as_ref() == Some(&path) =>
+            {
+                return Err(PublishError::Taken(path));
+            }
+            Some(_) => continue,
         }
         let mut report = publication.report.clone();
         beside::rename_in(&mut report, &output);
@@ -162,11 +166,7 @@ pub fn publish(publication: &Publication, witness: &mut Witness<'_>) -> Outcome<
             Err(PublishError::Record(JournalError::NameTaken(_))) => continue,
             other => other?,
         }
-        let collision = match publication.report_path {
-            Some(_) => Collision::Overwrite,
-            None => publication.collision,
-        };
-        if let Placed::There = place(&planned, publication.collision, collision, witness)? {
+        if let Placed::There = place(&planned, publication.collision, witness)? {
             return Ok(Published { output: planned.output, report_path: planned.report_path });
         }
         if publication.collision == Collision::Skip {
@@ -273,6 +273,21 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
     Err(PublishError::NoName(path.to_owned()))
 }
 
+/// Publishes the report of a source that got no output under just this name.
+///
+/// # Errors
+/// [`PublishError::Taken`] where there is something of that name, unless `collision` is [`Collision::Overwrite`]; the other
+/// variants as they are.
+pub fn publish_report_at(path: &Path, report: &Report, collision: Collision) -> Outcome<()> {
+    let temporary = names::temporary_report(path);
+    write(&temporary, &text(report)?)?;
+    if rename(&temporary, path, collision)? == Placed::NameTaken {
+        fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
+        return Err(PublishError::Taken(path.to_owned()));
+    }
+    sync_folder_of(path)
+}
+
 /// Removes what a dead attempt left under its temporary name, and what was to lie beside it.
 ///
 /// # Errors
@@ -300,12 +315,18 @@ pub fn remove_attempts(temporary: &Path) -> Outcome<()> {
     }
 }
 
-fn place(
-    planned: &Planned,
-    collision: Collision,
-    report_collision: Collision,
-    witness: &mut Witness<'_>,
-) -> Outcome<Placed> {
+/// The first of an output's names that is taken.
+fn first_taken(temporary: &Path, output: &Path, report: &Path) -> Outcome<Option<PathBuf>> {
+    if is_there(output)? {
+        return Ok(Some(output.to_owned()));
+    }
+    match beside::first_taken(temporary, output)? {
+        None if is_there(report)? => Ok(Some(report.to_owned())),
+        taken => Ok(taken),
+    }
+}
+
+fn place(planned: &Planned, collision: Collision, witness: &mut Witness<'_>) -> Outcome<Placed> {
     if collision == Collision::Overwrite {
         // Otherwise the report of what is overwritten would for a moment lie beside the new output.
         beside::remove_of(&planned.report_path, &planned.output)?;
@@ -320,7 +341,7 @@ fn place(
     if beside::place(&planned.temporary, &planned.output, collision)? == Placed::NameTaken {
         return take_back(planned);
     }
-    place_report(planned, report_collision, witness)
+    place_report(planned, collision, witness)
 }
 
 /// Where somebody took the report's name meanwhile, the output goes back to its temporary name, with what lies beside it.

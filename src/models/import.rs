@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::models::ModelError;
 use crate::models::rife_v4::{Network, VERSION_KEYS, is_part};
 use crate::models::torch_zip::{self, RawTensor, ZIP_MAGIC};
+use crate::models::versions;
 use crate::models::weights::{PARALLEL_PREFIX, Weights, read_limited};
 
 /// First byte of a bare pickle: PyTorch's format from before 1.6.
@@ -46,7 +47,7 @@ pub fn import(input: &Path, output: &Path) -> Result<ImportSummary, ModelError> 
 /// [`import`] with the version said, such as `4.25.lite`: needed where one layout means two things.
 ///
 /// # Errors
-/// As [`import`].
+/// As [`import`]; [`ModelError::Invalid`] where the tensors are not laid out as in that version.
 pub fn import_as(
     input: &Path,
     output: &Path,
@@ -76,6 +77,10 @@ pub fn import_as(
     // The loader is the judge: what it refuses is not written.
     let weights = Weights::from_bytes(input, Cow::Owned(file.clone()))?;
     let network = Network::read(&weights)?;
+    if let Some(version) = version.filter(|it| !versions::is_of(&network.name, it)) {
+        let reason = format!("is laid out as {}, which version {version} is not", network.name);
+        return Err(invalid(reason));
+    }
     write_atomically(output, &file)?;
     Ok(ImportSummary {
         model_name: network.name,

@@ -8,6 +8,7 @@ pub mod import;
 pub mod pickle;
 pub mod rife_v4;
 pub mod torch_zip;
+pub mod versions;
 pub mod weights;
 
 /// Why weights cannot be used. Every variant names the file.

@@ -160,6 +160,11 @@ impl Weights {
 /// [`ModelError::Read`], [`ModelError::Invalid`].
 pub fn read_limited(path: &Path) -> Result<Vec<u8>, ModelError> {
     let failed = |source| ModelError::Read { path: path.to_owned(), source };
+    // Opening a pipe would wait without an end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        let reason = "is no regular file".to_owned();
+        return Err(ModelError::Invalid { path: path.to_owned(), reason });
+    }
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(FILE_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;

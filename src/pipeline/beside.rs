@@ -3,9 +3,10 @@
 //! Until then they lie in a folder beside the temporary output (`media/sidecar`), each under the end of its name:
 //! `frames.csv` there becomes `OUTPUT.frames.csv`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,13 +36,16 @@ pub const COMPARISON: &str = "compare.mp4";
 /// End of the name of the page.
 pub const PAGE: &str = "html";
 
+/// End of the names of stills.
+const STILL: &str = ".png";
+
 /// Ends of names and what they are, for the report.
 const KINDS: &[(&str, &str)] = &[
     (STREAMS, "streams"),
     (FRAME_LIST, "frame_list"),
     (COMPARISON, "comparison"),
     (PAGE, "page"),
-    (".png", "still"),
+    (STILL, "still"),
 ];
 
 /// A clip that was converted.
@@ -56,6 +60,40 @@ pub struct Clip<'a> {
     pub length: Seconds,
     /// What was written of streams that the container does not carry.
     pub streams: Option<&'a clip::Sidecar>,
+}
+
+/// What a file of this name is that lies beside an output; `None` where slomod gives no such name.
+#[must_use]
+pub fn kind_of(output: &OsStr, name: &OsStr) -> Option<&'static str> {
+    let end = name.as_bytes().strip_prefix(output.as_bytes())?.strip_prefix(b".")?;
+    let end = std::str::from_utf8(end).ok()?;
+    let is_still = stills::is_name(end);
+    KINDS.iter().find(|(known, _)| end == *known || (is_still && *known == STILL)).map(|it| it.1)
+}
+
+/// What lies beside the place of `output` under names that `wanted` needs, and that of the streams which a container may
+/// not carry, as is known only later.
+///
+/// # Errors
+/// The system's.
+pub fn taken(output: &Path, wanted: &Beside) -> io::Result<Vec<PathBuf>> {
+    let folder = output.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let needs = |kind: &str| match kind {
+        "frame_list" => wanted.frame_list,
+        "comparison" => wanted.comparison != Comparison::Off,
+        "page" => wanted.page,
+        "still" => !wanted.stills.is_empty(),
+        _ => true,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if kind_of(output.file_name().unwrap_or_default(), &name).is_some_and(needs) {
+            found.push(output.with_file_name(name));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Makes what is asked for beside the finished output, and lists all of it in the report.
@@ -128,7 +166,7 @@ pub fn folder(temporary: &Path) -> PathBuf {
 
 /// The final name of the file `end`.
 #[must_use]
-pub fn path_beside(output: &Path, end: &std::ffi::OsStr) -> PathBuf {
+pub fn path_beside(output: &Path, end: &OsStr) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".");
     name.push(end);

@@ -21,8 +21,11 @@ pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertE
     let fault = |why: String| {
         ConvertError::Settings(format!("{}: the list of cuts: {why}", path.display()))
     };
-    let text = match std::fs::metadata(&path).map(|it| it.len()) {
-        Ok(length) if length > LONGEST_BYTES => {
+    let text = match std::fs::metadata(&path) {
+        // Opening a pipe would wait without an end.
+        Ok(it) if !it.is_file() => return Err(fault("it is no regular file".to_owned())),
+        Ok(it) if it.len() > LONGEST_BYTES => {
+            let length = it.len();
             return Err(fault(format!("{length} bytes are more than a list can have")));
         }
         Ok(_) => std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?,

@@ -65,7 +65,8 @@ impl Pattern {
     }
 
     /// Number of a file's name, if it is one of these.
-    fn number(&self, name: &str) -> Option<u64> {
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
         let digits = name.strip_prefix(&self.before)?.strip_suffix(&self.after)?;
         let number = number(digits)?;
         (self.path(number).file_name()? == name).then_some(number)
@@ -147,7 +148,16 @@ impl Sequence {
                 return Err(unusable(path, "missing_picture", reason));
             }
         }
-        Ok(Self { path: path.to_owned(), files: found.into_iter().map(|it| it.1).collect() })
+        let files: Vec<_> = found.into_iter().map(|it| it.1).collect();
+        for file in &files {
+            // Opening a pipe would wait without an end.
+            let kind = fs::metadata(file)
+                .map_err(|source| MediaError::Read { path: file.clone(), source })?;
+            if !kind.is_file() {
+                return Err(unusable(file, "not_video", "it is no regular file".to_owned()));
+            }
+        }
+        Ok(Self { path: path.to_owned(), files })
     }
 
     /// Puts the pictures, as they are, into a MOV file at `clip`.

@@ -84,6 +84,12 @@ pub fn write(
     Ok(())
 }
 
+/// Whether it is the end of the name of such a file.
+pub fn is_name(end: &str) -> bool {
+    let number = end.strip_prefix("frame-").and_then(|it| it.strip_suffix(".png"));
+    number.is_some_and(|it| it.len() >= 6 && it.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn save(frame: &Frame, temporary: &Path, video: &VideoInfo) -> Result<(), ConvertError> {
     let path = beside::prepare(temporary, &format!("frame-{:06}.png", frame.index))?;
     let image = shown::turned(shown::frame(frame), video);

@@ -13,7 +13,10 @@ use slomod::config::content::{Content, Duplicates, Mark, Overlays};
 use slomod::config::settings::{Device, Settings};
 use slomod::engine;
 use slomod::frame::{Frame, Picture};
+use slomod::media::damage::Damage;
 use slomod::pipeline::ConvertError;
+use slomod::pipeline::looking::Looker;
+use slomod::pipeline::repeats::is_same;
 use slomod::report::{Interpolation, Report};
 
 use clips::{Place, decoded, run, slow};
@@ -307,6 +310,95 @@ fn brightness_goes_on_from_real_to_made_frames() {
                     assert!(off.abs() < 0.5, "{name}, plane {plane}, {timestep}: {off}");
                 }
             }
+        }
+    }
+}
+
+/// Encoders as cameras and telephones have them, with the words for FFmpeg.
+const LOSSY: [(&str, &str); 6] = [
+    ("H.264", "-c:v libx264"),
+    ("H.264, live", "-c:v libx264 -tune zerolatency -b:v 1M"),
+    ("HEVC", "-c:v libx265 -crf 18 -x265-params log-level=none"),
+    ("MPEG-4", "-c:v mpeg4 -q:v 5"),
+    ("MPEG-2", "-c:v mpeg2video -b:v 6M"),
+    // So few bits that repeats change as much as what moves: none may be found, but no other either.
+    ("HEVC, of few bits", "-c:v libx265 -crf 28 -x265-params log-level=none"),
+];
+
+/// A clip of 30 frames a second, by a graph of FFmpeg's.
+fn drawn(place: &Place, graph: &str, encoder: &str) -> Vec<Frame> {
+    let words = ["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p"].into_iter();
+    let words: Vec<_> = words.chain(encoder.split_whitespace()).collect();
+    decoded(&place.clip("in.mkv", &words))
+}
+
+/// The frames that are judged to repeat the one before.
+fn judged(frames: &[Frame]) -> Vec<usize> {
+    let mut looker = Looker::new(&Settings::default(), &[], None);
+    let looked = frames.iter().flat_map(|it| looker.look(it.clone(), Damage::default()));
+    let mut all: Vec<_> = looked.collect();
+    all.extend(looker.end());
+    assert_eq!(all.len(), frames.len());
+    assert!(all.iter().all(|it| !it.duplicate || it.confidence.is_none()));
+    (0..all.len()).filter(|it| all[*it].duplicate).collect()
+}
+
+/// V09: what was 24 frames a second is 30, behind lossy encoders.
+#[test]
+fn repeated_pictures_are_found_behind_lossy_encoders() {
+    let place = Place::new();
+    for (graph, least) in [
+        ("testsrc2=s=320x180:r=24:d=2,fps=30", [11, 11, 10, 9, 9, 0]),
+        ("mandelbrot=s=320x180:r=24:end_scale=0.2,trim=duration=2,fps=30", [10, 9, 10, 8, 8, 0]),
+    ] {
+        let lossless = drawn(&place, graph, "-c:v ffv1");
+        let truth = judged(&lossless);
+        let same = |at: &usize| lossless[*at].picture == lossless[*at - 1].picture;
+        assert!(truth.len() == 12 && truth.iter().all(same), "{truth:?}");
+        for ((name, encoder), least) in LOSSY.into_iter().zip(least) {
+            let found = judged(&drawn(&place, graph, encoder));
+            println!("{graph}: {name}: {} of {}", found.len(), truth.len());
+            assert!(found.iter().all(|it| truth.contains(it)), "{name}: {found:?} of {truth:?}");
+            assert!(found.len() >= least, "{name}: {found:?} of {truth:?}");
+        }
+    }
+}
+
+/// V09: behind lossy encoders too.
+#[test]
+fn what_moves_a_little_is_no_repeated_picture() {
+    let place = Place::new();
+    let still = "mandelbrot=s=1536x864:r=1:end_pts=1:start_scale=0.4:end_scale=0.4,trim=end_frame=1,loop=60:1,fps=30";
+    let animated = "testsrc2=s=96x96:r=15:d=2,fps=30";
+    let cases = [
+        // Of a picture of four times the size, so that a pixel is a quarter of one.
+        (
+            "a slow pan",
+            format!("{still},crop=1280:720:x=n:y=60,scale=320:180:flags=area,trim=end_frame=40"),
+        ),
+        ("noise", format!("{still},scale=320:180,noise=alls=12:allf=t,trim=end_frame=40")),
+        ("a fade", format!("{still},scale=320:180,fade=in:0:40,trim=end_frame=40")),
+        (
+            "a small object over a still picture",
+            format!(
+                "{still}[a];color=white:s=32x32:r=30[b];\
+                 [a][b]overlay=x='100+2*n':y=600,scale=320:180:flags=area,trim=end_frame=40"
+            ),
+        ),
+        (
+            "a small object beside what moves in every second frame",
+            format!(
+                "{still},scale=320:180[a];{animated}[b];color=white:s=8x8:r=30[c];\
+                 [a][b]overlay=x=200:y=20[d];[d][c]overlay=x='20+n':y=140,trim=end_frame=40"
+            ),
+        ),
+    ];
+    for (what, graph) in &cases {
+        for (name, encoder) in LOSSY {
+            let frames = drawn(&place, graph, encoder);
+            let same = |at: &usize| is_same(&frames[*at - 1].picture, &frames[*at].picture);
+            let found: Vec<_> = judged(&frames).into_iter().filter(|it| !same(it)).collect();
+            assert!(found.is_empty(), "{what}, {name}: {found:?}");
         }
     }
 }

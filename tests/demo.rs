@@ -1,8 +1,14 @@
 //! The demo: its clip, what it measures, and the whole of it with a small clip.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
-use std::path::Path;
+#[path = "common/turn.rs"]
+mod turn;
 
+use std::path::Path;
+use std::process::Command;
+
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, RgbImage};
 use slomod::cli::demo::clip::{self, FRAMES, RATE_HZ};
 use slomod::cli::demo::folder::prepare;
 use slomod::cli::demo::scene::{HEIGHT_PX, Scene, WIDTH_PX};
@@ -22,7 +28,7 @@ fn the_clip_holds_every_frame_of_the_scene_at_its_time_and_a_sound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scene.mp4");
     let scene = Scene::new();
-    clip::write(&scene, &path).unwrap();
+    clip::write(&scene, FRAMES, &path).unwrap();
 
     let mut decoder = Decoder::open(&path).unwrap();
     let kinds: Vec<String> = decoder.info().streams.iter().map(|it| it.kind.clone()).collect();
@@ -112,9 +118,131 @@ fn a_folder_of_somebody_else_is_left_alone_and_one_of_a_demo_is_emptied() {
     assert!(mine.join("out/holiday.mp4").exists());
 
     let demo = prepare(&folder.path().join("new")).unwrap();
-    std::fs::write(demo.out.join("old.mp4"), "old").unwrap();
+    let old = [&demo.out.join("old.mp4"), &demo.sheet, &demo.clip, &demo.config, &demo.log];
+    for path in old {
+        std::fs::write(path, "old").unwrap();
+    }
     let again = prepare(&folder.path().join("new")).unwrap();
-    assert!(!again.out.join("old.mp4").exists() && again.drop.is_dir() && again.state.is_dir());
+    assert!(again.out.is_dir() && again.drop.is_dir() && again.state.is_dir());
+    for path in old {
+        assert!(!path.exists(), "{} is of the demo before", path.display());
+    }
+}
+
+/// Mean difference of two pictures, in codes; they must have one size.
+fn off(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let sum: u64 = a.iter().zip(b.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    sum as f64 / a.len() as f64
+}
+
+#[test]
+fn the_sheet_shows_pictures_as_players_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (video, sheet) = (folder.path().join("out.mp4"), folder.path().join("sheet.png"));
+    let scene = Scene::new();
+    let interpolation = perfect_output(&scene, &video, 3);
+    // The first whole picture of the sheet, if cells have that size.
+    let first = |(width, height): (u32, u32)| {
+        assert!(contact_sheet::write(&sheet, &video, &interpolation).unwrap());
+        let drawn = image::open(&sheet).unwrap().to_rgb8();
+        let expected = (3 * (width + 8) + 8, 2 * (height + 20 + 8) + 8);
+        assert_eq!(drawn.dimensions(), expected);
+        imageops::crop_imm(&drawn, 8, 8 + 20, width, height).to_image()
+    };
+    let upright = first((320, 180));
+
+    turn::turn(&video, 90);
+    let turned = first((320, 568));
+    let expected = DynamicImage::ImageRgb8(upright.clone()).rotate90();
+    let expected = expected.resize_exact(320, 568, FilterType::Triangle).into_rgb8();
+    let opposite = imageops::rotate180(&expected);
+    let (right, wrong) = (off(&turned, &expected), off(&turned, &opposite));
+    assert!(right < 6.0 && wrong > 3.0 * right, "{right} and {wrong}");
+
+    turn::turn(&video, 0);
+    let wide = folder.path().join("wide.mp4");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&video)
+        .args(["-c", "copy", "-aspect", "32:9"])
+        .arg(&wide)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    std::fs::rename(&wide, &video).unwrap();
+    let wide = first((320, 90));
+    let expected = imageops::resize(&upright, 320, 90, FilterType::Triangle);
+    assert!(off(&wide, &expected) < 6.0, "{}", off(&wide, &expected));
+}
+
+/// Runs the demo with further arguments; all that it said.
+fn demo(dir: &Path, args: &[&str]) -> (std::process::Output, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .args(["demo", "--factor", "2", "--device", "cpu", "--dir"])
+        .arg(dir)
+        .args(args)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    let said = said.into_owned();
+    (run, said)
+}
+
+/// The three numbers at the end of the first line that begins so, behind the line `heading`.
+fn row(said: &str, heading: &str, name: &str) -> [f64; 3] {
+    let (_, behind) = said.split_once(heading).unwrap_or_else(|| panic!("no `{heading}`: {said}"));
+    let line = behind.lines().find(|it| it.trim_start().starts_with(name)).unwrap();
+    let mut numbers = line.split_whitespace().rev().map(|it| it.parse().unwrap());
+    let last: [f64; 3] = std::array::from_fn(|_| numbers.next().unwrap());
+    [last[2], last[1], last[0]]
+}
+
+/// The demo as anybody runs it first, with fewer frames: what it says step by step, and the figures at its end.
+#[test]
+fn the_drawn_clip_is_worked_and_measured_against_the_true_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("demo");
+    let (run, said) = demo(&dir, &["--frames", "9"]);
+    assert!(run.status.success(), "{said}");
+    let dir = dir.canonicalize().unwrap();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let stdout = String::from_utf8_lossy(&run.stdout);
+    let steps = [
+        format!("Drew {} (9 frames, ", at("scene.mp4")),
+        format!("Started the daemon on {}", at("drop")),
+        format!("Copied {} in", at("drop/scene.mp4")),
+        format!("Video    {}", at("out/")),
+        " frames at 30 fps, ".to_owned(),
+        "9 real, 8 synthesised, 1 held".to_owned(),
+        format!("Report   {}", at("out/")),
+        format!("Sheet    {}", at("contact_sheet.png")),
+        "Network  ".to_owned(),
+        "Speed    ".to_owned(),
+        "Held-out frames (7; twice the real motion)".to_owned(),
+        "Synthesised frames against the true ones (8)".to_owned(),
+    ];
+    let mut rest = &*stdout;
+    for step in &steps {
+        let Some((_, behind)) = rest.split_once(step.as_str()) else {
+            panic!("no `{step}` where it belongs: {said}");
+        };
+        rest = behind;
+    }
+    // What was printed is there.
+    for name in ["Video    ", "Report   ", "Sheet    "] {
+        let path = stdout.lines().find_map(|it| it.strip_prefix(name)).unwrap();
+        assert!(Path::new(path).metadata().unwrap().len() > 1000, "{path}");
+    }
+    // Progress goes to standard error.
+    assert!(String::from_utf8_lossy(&run.stderr).contains(" frames in, "), "{said}");
+    let truth = row(&stdout, "against the true ones", "PSNR, RGB");
+    let held_out = row(&stdout, "Held-out frames", "PSNR, RGB");
+    for [network, repeat, blend] in [truth, held_out] {
+        assert!(network > blend && blend > repeat && repeat > 10.0, "{said}");
+    }
+    // The true ones have half the motion of the held-out ones.
+    assert!(truth[1] > held_out[1], "{said}");
 }
 
 /// Everything but drawing the clip: daemon, job, figures, contact sheet, what is left behind.
@@ -122,23 +250,14 @@ fn a_folder_of_somebody_else_is_left_alone_and_one_of_a_demo_is_emptied() {
 fn a_clip_of_ones_own_becomes_video_report_and_sheet() {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("mine.video");
-    let made = std::process::Command::new("ffmpeg")
+    let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=1", "-f", "mp4"])
         .arg(&clip)
         .status()
         .unwrap();
     assert!(made.success());
-    let demo = |clip: &Path| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_slomod"))
-            .args(["demo", "--factor", "2", "--device", "cpu", "--clip"])
-            .arg(clip)
-            .arg("--dir")
-            .arg(folder.path().join("demo"))
-            .output()
-            .unwrap()
-    };
-    let run = demo(&clip);
-    let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    let demo = || demo(&folder.path().join("demo"), &["--clip", clip.to_str().unwrap()]);
+    let (run, said) = demo();
     assert!(run.status.success(), "{said}");
     assert!(["PSNR", "SSIM", "frames a second"].iter().all(|it| said.contains(it)), "{said}");
     let left = |name: &str| folder.path().join("demo").join(name).metadata().unwrap().len();
@@ -152,6 +271,6 @@ fn a_clip_of_ones_own_becomes_video_report_and_sheet() {
     assert!(out[0].ends_with(".mp4") && out[1].ends_with(".json"), "{out:?}");
 
     std::fs::write(&clip, "no video\n".repeat(1000)).unwrap();
-    let refused = demo(&clip);
-    assert_eq!(refused.status.code(), Some(65), "{}", String::from_utf8_lossy(&refused.stderr));
+    let (refused, said) = demo();
+    assert_eq!(refused.status.code(), Some(65), "{said}");
 }

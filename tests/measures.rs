@@ -13,9 +13,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use slomod::config::content::{Content, Duplicates};
-use slomod::config::settings::{Codec, Device, Encoding, Settings};
+use slomod::config::settings::{Codec, Container, Device, Encoding, Settings};
 use slomod::engine::blend::Blend;
 use slomod::engine::{self, EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
@@ -403,4 +404,78 @@ fn what_the_engine_leaves_out_of_a_network_is_a_warning() {
     schema::valid(&report);
     let said = report.warnings.iter().filter(|it| it.code == "model_note");
     assert_eq!(said.map(|it| it.message.as_str()).collect::<Vec<_>>(), ["left out"]);
+}
+
+/// Blends, and lets each picture wait until the other stages have gone on meanwhile, or for [`Watching::PATIENCE`].
+struct Watching {
+    source: std::path::PathBuf,
+    output: std::path::PathBuf,
+    /// Calls in which the source was read on, and in which the output was written on.
+    overlapped: [usize; 2],
+}
+
+impl Watching {
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// How far the source has been read, and how long the output is.
+    fn places(&self) -> [u64; 2] {
+        let mut read = 0;
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+            if std::fs::read_link(entry.path()).is_ok_and(|it| it == self.source) {
+                let facts = Path::new("/proc/self/fdinfo").join(entry.file_name());
+                let facts = std::fs::read_to_string(facts).unwrap_or_default();
+                let place = facts.lines().find_map(|it| it.strip_prefix("pos:"));
+                read += place.map_or(0, |it| it.trim().parse().unwrap());
+            }
+        }
+        [read, self.output.metadata().map_or(0, |it| it.len())]
+    }
+}
+
+impl Interpolator for Watching {
+    fn interpolate(
+        &mut self,
+        img0: &Frame,
+        img1: &Frame,
+        timesteps: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        let (start, before) = (Instant::now(), self.places());
+        let mut went_on = [false; 2];
+        while went_on != [true; 2] && start.elapsed() < Self::PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+            let now = self.places();
+            went_on = std::array::from_fn(|it| went_on[it] || now[it] > before[it]);
+        }
+        for (count, went_on) in self.overlapped.iter_mut().zip(went_on) {
+            *count += usize::from(went_on);
+        }
+        Blend.interpolate(img0, img1, timesteps)
+    }
+
+    fn description(&self) -> EngineDescription {
+        Blend.description()
+    }
+}
+
+/// Decoder and encoder work while the network does: in the midst of one call of it both go on.
+#[test]
+fn the_stages_work_at_the_same_time() {
+    let place = Place::new();
+    // Pictures that are far larger than any buffer of a file.
+    let graph = "testsrc2=s=640x360:r=25:d=0.8,noise=alls=40:allf=t";
+    let source = place
+        .clip("in.avi", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p", "-c:v", "rawvideo"]);
+    let source = source.canonicalize().unwrap();
+    // Matroska gathers pictures before it writes them.
+    let container = Some(Container::Mov);
+    let encoding = Encoding { codec: Codec::Ffv1, container, ..Encoding::default() };
+    let settings = Settings { quality_samples: 0, encoding, ..slow(2) };
+    let task = place.task(&source, "out.mov", settings);
+    let (output, overlapped) = (task.temporary.clone(), [0; 2]);
+    let mut engine = Watching { source, output, overlapped };
+    let stop = Arc::new(AtomicBool::new(false));
+    convert(&task, &mut engine, &stop, &mut |_| {}).unwrap();
+    let [read, written] = engine.overlapped;
+    println!("in calls of the engine: read on in {read}, written on in {written}");
+    assert!(read >= 5 && written >= 5, "{read} and {written} of 19");
 }

@@ -64,10 +64,14 @@ fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
-/// Silences FFmpeg's own log: what matters comes back as errors, counts and warnings.
+/// Silences FFmpeg's own log: what matters comes back as errors, counts and warnings. Those of FFmpeg's own have no text
+/// before they are registered.
 fn quiet() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| ffmpeg::log::set_level(ffmpeg::log::Level::Quiet));
+    ONCE.call_once(|| {
+        ffmpeg::log::set_level(ffmpeg::log::Level::Quiet);
+        ffmpeg::error::register_all();
+    });
 }
 
 /// What a clip is, from its headers and the first packets.

@@ -242,16 +242,23 @@ impl Streams {
 pub(super) enum Copying {
     /// What the container says it carries.
     Carried,
-    /// Nothing: its header was refused with copied streams.
+    /// Of that, what every FFmpeg writes: the header was refused.
+    Undisputed,
+    /// Nothing: its header was refused again.
     Nothing,
 }
 
-/// Codecs that FFmpeg's MP4 family names but refuses when the header is written.
-fn refused_by_header(facts: &StreamFacts, container: Container) -> bool {
-    match container {
-        Container::Mov => matches!(facts.codec.as_str(), "opus" | "flac" | "truehd"),
-        Container::Mp4 => facts.codec == "truehd",
-        Container::Mkv => false,
+impl Copying {
+    /// Whether a stream of that codec may be copied into the container.
+    fn allows(self, codec: &str, container: Container) -> bool {
+        // What FFmpeg's MP4 family names but refuses when the header is written; FLAC in MP4 up to FFmpeg 5.
+        match (self, container) {
+            (Self::Nothing, _) => false,
+            (_, Container::Mkv) => true,
+            (_, Container::Mov) => !matches!(codec, "opus" | "flac" | "truehd"),
+            (Self::Carried, Container::Mp4) => codec != "truehd",
+            (Self::Undisputed, Container::Mp4) => !matches!(codec, "flac" | "truehd"),
+        }
     }
 }
 
@@ -265,9 +272,8 @@ fn decide(
 ) -> Result<Decision, MediaError> {
     let dropped = |reason: String| Ok((Action::Drop, "dropped", Some(reason)));
     let container = muxer.container().extension();
-    let carried = copying == Copying::Carried
-        && raw_output::can_carry(muxer.output(), facts.codec_id)
-        && !refused_by_header(facts, muxer.container());
+    let carried = copying.allows(&facts.codec, muxer.container())
+        && raw_output::can_carry(muxer.output(), facts.codec_id);
     let one = Ratio::from_integer(1);
     let same_time = spec.stretch == one;
     let codec = &facts.codec;
@@ -306,7 +312,7 @@ fn decide(
         }
         Type::Subtitle => export(format!("{container} cannot carry {codec} subtitles")),
         Type::Attachment if carried => copy(input, facts, (spec.origin, one, "copied"), muxer),
-        Type::Attachment if copying == Copying::Carried && muxer.container() == Container::Mkv => {
+        Type::Attachment if copying != Copying::Nothing && muxer.container() == Container::Mkv => {
             copy(input, facts, (spec.origin, one, "copied"), muxer)
         }
         Type::Attachment => export(format!("{container} carries no attachments")),

@@ -77,15 +77,14 @@ impl Writer {
         source: &ClipInfo,
         spec: &WriteSpec,
     ) -> Result<Self, MediaError> {
-        match Self::create_with(temporary, source, spec, Copying::Carried) {
-            // A stream that the container says it carries and then does not must not fail the clip.
-            Err(MediaError::Write { source: Some(system), .. })
-                if system.kind() == std::io::ErrorKind::InvalidInput =>
-            {
-                Self::create_with(temporary, source, spec, Copying::Nothing)
+        // A stream that the container says it carries and then does not must not fail the clip.
+        for copying in [Copying::Carried, Copying::Undisputed] {
+            match Self::create_with(temporary, source, spec, copying) {
+                Err(error) if is_refusal(&error) => log::debug!("copying less: {error}"),
+                other => return other,
             }
-            other => other,
         }
+        Self::create_with(temporary, source, spec, Copying::Nothing)
     }
 
     fn create_with(
@@ -382,6 +381,18 @@ impl Writer {
     }
 }
 
+/// Whether the container refuses what it is to hold: an error of FFmpeg's own, or its word for it, not of the system.
+fn is_refusal(error: &MediaError) -> bool {
+    use std::io::ErrorKind::{InvalidInput, Unsupported};
+    match error {
+        MediaError::Write { source: Some(system), .. } => {
+            matches!(system.kind(), InvalidInput | Unsupported)
+        }
+        MediaError::Write { source: None, .. } => true,
+        _ => false,
+    }
+}
+
 /// Pairs of encoder and container that FFmpeg cannot write.
 fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
     let (encoder, reason) = match (spec.encoding.codec, spec.container) {
@@ -427,6 +438,23 @@ mod tests {
         assert_eq!(time_base(r(30, 1), r(10, 3), r(1, 1000)), 300);
         let rounded = time_base(r(30_011, 1), one, r(1, 1_000_003));
         assert!((MIN_ROUNDED_TICKS..=MAX_TICKS).contains(&rounded) && rounded % 30_011 == 0);
+    }
+
+    #[test]
+    fn refusals_are_told_from_errors_of_writing_and_have_a_reason() {
+        use ffmpeg::error::{EINVAL, EIO, ENOSPC, EROFS};
+        super::super::quiet();
+        let of = |error| write_error(Path::new("a.mp4"), "the header cannot be written", error);
+        let other = |errno| ffmpeg::Error::Other { errno };
+        // FFmpeg 5.1's of FLAC in MP4, and that of Opus in MOV.
+        for error in [ffmpeg::Error::Experimental, ffmpeg::Error::PatchWelcome, other(EINVAL)] {
+            let error = of(error);
+            assert!(is_refusal(&error), "{error}");
+            assert!(!error.to_string().trim_end().ends_with(':'), "no reason: {error}");
+        }
+        for errno in [ENOSPC, EIO, EROFS] {
+            assert!(!is_refusal(&of(other(errno))), "{errno}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::pipeline::bars::{BarWatch, Bars};
 use crate::pipeline::changes::{Change, ChangeDetector};
 use crate::pipeline::ledger::{self, Hash};
 use crate::pipeline::motion::{Confidence, Small};
-use crate::pipeline::scene::{CUT_THRESHOLD, CutDetector, is_duplicate};
+use crate::pipeline::repeats::{self, Following, Gap, Repeats};
+use crate::pipeline::scene::{CUT_THRESHOLD, CutDetector};
 use crate::pipeline::segments::Joint;
 use crate::pipeline::timelapse::Leaps;
 use crate::pipeline::timeline::{Passage, Stamp};
@@ -108,6 +109,7 @@ pub struct Looker {
     listed: Vec<Seconds>,
     content: Content,
     hashes: bool,
+    repeats: Repeats<Decoded>,
     /// Repeated pictures of which it is not decided what becomes of them.
     pending: Vec<Decoded>,
     /// Whether the run of repeated pictures is too long for repair.
@@ -134,6 +136,7 @@ impl Looker {
             listed: listed.iter().rev().copied().collect(),
             content: settings.content.clone(),
             hashes: settings.beside.frame_list,
+            repeats: Repeats::default(),
             pending: Vec::new(),
             still: false,
             rate,
@@ -156,7 +159,32 @@ impl Looker {
 
     /// The next frame, and what is damaged before it and in it; returns those that are decided, in order.
     pub fn look(&mut self, frame: Frame, damage: Damage) -> Vec<Decoded> {
-        let mut next = self.compare(frame, damage);
+        let (next, following) = self.compare(frame, damage);
+        let told = self.repeats.next(next, following);
+        self.told(told)
+    }
+
+    /// What is not decided stays as it is.
+    pub fn end(&mut self) -> Vec<Decoded> {
+        let told = self.repeats.end();
+        let mut decided = self.told(told);
+        decided.append(&mut self.pending);
+        decided
+    }
+
+    /// Takes frames of which it is known whether they repeat the one before.
+    fn told(&mut self, told: Vec<(Decoded, bool)>) -> Vec<Decoded> {
+        let mut decided = Vec::with_capacity(told.len());
+        for (mut next, duplicate) in told {
+            if duplicate {
+                next = Decoded { duplicate, confidence: None, too_unsure: false, ..next };
+            }
+            decided.extend(self.repair(next));
+        }
+        decided
+    }
+
+    fn repair(&mut self, mut next: Decoded) -> Vec<Decoded> {
         if self.content.duplicates == Duplicates::Keep {
             return vec![next];
         }
@@ -164,7 +192,7 @@ impl Looker {
         if next.duplicate && !next.is_behind_unseen() {
             self.still |= self.pending.len() == REPAIRED_RUN;
             self.pending.push(next);
-            return if self.still { self.end() } else { Vec::new() };
+            return if self.still { std::mem::take(&mut self.pending) } else { Vec::new() };
         }
         self.still = false;
         if next.compared().0 == Passage::Open {
@@ -172,17 +200,12 @@ impl Looker {
             next.repaired = self.pending.drain(..).map(|it| stamp(&it)).collect();
             return vec![next];
         }
-        let mut decided = self.end();
+        let mut decided = std::mem::take(&mut self.pending);
         decided.push(next);
         decided
     }
 
-    /// What is not decided stays as it is.
-    pub fn end(&mut self) -> Vec<Decoded> {
-        std::mem::take(&mut self.pending)
-    }
-
-    fn compare(&mut self, frame: Frame, mut damage: Damage) -> Decoded {
+    fn compare(&mut self, frame: Frame, mut damage: Damage) -> (Decoded, Following) {
         let (score, signature) = self.cuts.look(&frame.picture);
         let after_marred = std::mem::replace(&mut self.after_marred, damage.marred);
         let behind_damage = is_behind(&damage, after_marred);
@@ -203,20 +226,24 @@ impl Looker {
         let is_cut = listed || (self.content.find_cuts && score >= CUT_THRESHOLD);
         let change = self.changes.look(frame.index, frame.pts, signature, is_cut);
         let before = self.before.as_ref();
-        let same_alpha = self.alpha_before == frame.alpha;
-        let duplicate = !is_cut
-            && same_alpha
-            && before.is_some_and(|(_, it, _)| is_duplicate(it, &frame.picture));
         let is_seen = !behind_damage && unrecorded == 0;
-        let followed = before.filter(|_| !is_cut && !duplicate && is_seen);
+        let following = match before.filter(|_| !is_cut && self.alpha_before == frame.alpha) {
+            Some((_, it, _)) if repeats::is_same(it, &frame.picture) => Following::Same,
+            Some((pts, it, _)) if is_seen => {
+                Following::Changed(Gap::between(it, &frame.picture, frame.pts - *pts))
+            }
+            _ => Following::Apart,
+        };
+        let is_same = matches!(following, Following::Same);
+        let followed = before.filter(|_| !is_cut && !is_same && is_seen);
         let confidence = followed.map(|(_, _, it)| it.confidence(&small));
         let limit = self.content.hold_below;
         let too_unsure = confidence.zip(limit).is_some_and(|(it, limit)| it.score < limit);
         self.before = Some((frame.pts, Arc::clone(&frame.picture), small));
         self.alpha_before.clone_from(&frame.alpha);
-        Decoded {
+        let decoded = Decoded {
             cut: is_cut.then_some(FoundCut { score, listed }),
-            duplicate,
+            duplicate: false,
             confidence,
             too_unsure,
             repaired: Vec::new(),
@@ -227,7 +254,8 @@ impl Looker {
             unrecorded,
             bars,
             frame,
-        }
+        };
+        (decoded, following)
     }
 
     /// Whether a listed cut lies before this frame and behind the one before.

@@ -36,6 +36,7 @@ pub mod page;
 pub mod parts;
 pub mod plan;
 mod repeatable;
+pub mod repeats;
 mod resume;
 pub mod room;
 pub mod scene;

@@ -1,11 +1,11 @@
-//! Finds hard cuts and repeated pictures, so that nothing is made across the one and nothing needlessly between the other.
+//! Finds hard cuts, so that nothing is made across one.
 //!
 //! A cut is a loss of structure that the frames before did not show: the luma of both frames is averaged over a coarse
 //! grid, and the score is one minus the correlation of the grids, less the same for the pair before. Brightness and
 //! contrast drop out of a correlation, so flashes and fades do not count; steady fast motion loses structure in every
 //! pair, so it does not count either.
 
-use crate::frame::{Chroma, Depth, Picture, Sample};
+use crate::frame::{Depth, Picture, Sample};
 use crate::pipeline::column_sums::ColumnSums;
 
 /// Score from which a pair is a cut.
@@ -18,8 +18,6 @@ const LEAST_DIFFERENCE: f64 = 0.02;
 const FLAT_DEVIATION: f64 = 0.008;
 /// Mean difference from which a change between a flat picture and another is a cut (a fade takes smaller steps).
 const FLAT_DIFFERENCE: f64 = 0.1;
-/// Largest difference of any sample, in codes of 8 bits, between two pictures that count as the same.
-const DUPLICATE_CODES: u16 = 1;
 
 /// The coarse luma of a picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,34 +124,10 @@ impl Signature {
     }
 }
 
-/// Whether two pictures of one format are the same but for rounding.
-#[must_use]
-pub fn is_duplicate(a: &Picture, b: &Picture) -> bool {
-    assert_eq!(a.format, b.format, "pictures of one clip share a format");
-    let codes = DUPLICATE_CODES * a.format.depth.steps();
-    let same = |(one, other): (&Vec<u8>, &Vec<u8>)| match a.format.depth {
-        Depth::Eight => within::<u8>(one, other, codes),
-        Depth::Ten | Depth::Twelve => within::<[u8; 2]>(one, other, codes),
-    };
-    debug_assert!(
-        a.format.chroma == Chroma::Gray || a.planes.len() == 3,
-        "planes follow the format"
-    );
-    a.planes.iter().zip(&b.planes).all(same)
-}
-
-/// Whether no sample of a plane is more than `codes` from the other's.
-fn within<S: Sample>(a: &[u8], b: &[u8], codes: u16) -> bool {
-    S::of(a).chunks(4096).zip(S::of(b).chunks(4096)).all(|(a, b)| {
-        let differences = a.iter().zip(b).map(|(a, b)| a.code().abs_diff(b.code()));
-        differences.max().unwrap_or(0) <= codes
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Matrix, PictureFormat, Range};
+    use crate::frame::{Chroma, Matrix, PictureFormat, Range};
 
     fn picture(paint: impl Fn(usize, usize) -> f64) -> Picture {
         let format = PictureFormat {
@@ -238,16 +212,6 @@ mod tests {
         assert_eq!(cuts(&clip), [0_usize; 0]);
     }
 
-    #[test]
-    fn duplicates_allow_rounding_and_nothing_more() {
-        let a = picture(scene(0.3, 0.0));
-        let mut b = a.clone();
-        b.planes[0][5000] = b.planes[0][5000].wrapping_add(1);
-        assert!(is_duplicate(&a, &b));
-        b.planes[0][5000] = b.planes[0][5000].wrapping_add(1);
-        assert!(!is_duplicate(&a, &b));
-    }
-
     /// The same picture in 10 bits.
     fn widened(picture: &Picture) -> Picture {
         let wide = |plane: &Vec<u8>| {
@@ -261,12 +225,6 @@ mod tests {
 
     #[test]
     fn ten_bits_are_judged_as_eight_are() {
-        let a = picture(scene(0.3, 0.0));
-        let mut b = widened(&a);
-        b.planes[0][5000] = b.planes[0][5000].wrapping_add(4);
-        assert!(is_duplicate(&widened(&a), &b));
-        b.planes[0][5000] = b.planes[0][5000].wrapping_add(4);
-        assert!(!is_duplicate(&widened(&a), &b));
         let clip: Vec<_> = (0..10)
             .map(|i| widened(&picture(scene(if i < 6 { 0.3 } else { 1.7 }, f64::from(i) * 4.0))))
             .collect();

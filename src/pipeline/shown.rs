@@ -1,5 +1,6 @@
-//! Pictures as they are shown: in RGB, mirrored and turned as their container says.
+//! Pictures as they are shown: in RGB, with square pixels, mirrored and turned as their container says.
 
+use image::imageops::FilterType;
 use image::{DynamicImage, ImageBuffer, RgbImage};
 
 use crate::frame::{Depth, Frame, Picture, Sample};
@@ -48,6 +49,22 @@ pub fn frame(frame: &Frame) -> DynamicImage {
             DynamicImage::ImageRgba16(image)
         }
     }
+}
+
+/// The stored picture with square pixels: one side is stretched, none is made smaller.
+#[must_use]
+pub fn square(image: DynamicImage, video: &VideoInfo) -> DynamicImage {
+    let (num, den) = video.sample_aspect_ratio;
+    if num <= 0 || den <= 0 || num == den {
+        return image;
+    }
+    let shape = f64::from(num) / f64::from(den);
+    let stretched = |side: u32, by: f64| (f64::from(side) * by).round() as u32;
+    let (width, height) = match shape > 1.0 {
+        true => (stretched(image.width(), shape), image.height()),
+        false => (image.width(), stretched(image.height(), shape.recip())),
+    };
+    image.resize_exact(width, height, FilterType::Triangle)
 }
 
 /// A stored picture as a player shows it.

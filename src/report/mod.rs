@@ -203,7 +203,7 @@ pub struct SourceFrames {
     pub decoded: u64,
     /// Decoded with errors, or lost.
     pub corrupt: u64,
-    /// Same picture as the one before.
+    /// Same picture as the one before, but for rounding and what a lossy encoder makes of it.
     pub duplicates: u64,
     /// Ranges without frames, where nothing is damaged: nothing is synthesised across them.
     #[serde(default)]

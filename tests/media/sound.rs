@@ -105,6 +105,33 @@ fn kept_sound_stays_in_step() {
     }
 }
 
+/// V18: FFmpeg up to 5 says that MP4 carries FLAC, and refuses the header then.
+#[test]
+fn sound_that_a_header_refuses_is_encoded_anew_and_other_sound_is_copied() {
+    let Some(dir) = workshop() else { return };
+    let both = format!("{BEEPS} -map 0 -map 1 -map 1 -c:v libx264 -c:a:0 flac -c:a:1 aac in.mkv");
+    let source = ffmpeg(dir.path(), &format!("-f lavfi -i testsrc2=s=64x64:r=25:d=2 {both}"));
+    for (container, of_flac) in [
+        (Container::Mp4, &["reencoded", "copied"][..]),
+        (Container::Mov, &["reencoded"]),
+        (Container::Mkv, &["copied"]),
+    ] {
+        let out = dir.path().join(format!("out.{}", container.extension()));
+        let summary = rewrite(&source, &out, with(Audio::Keep, 1, container));
+        let (what, why) = action(&summary, 1);
+        assert!(of_flac.contains(&what), "{container:?}: {summary:?}");
+        if what == "reencoded" {
+            let reason = format!("{} cannot carry flac; it is AAC now", container.extension());
+            assert_eq!(why, reason);
+        }
+        assert_eq!(action(&summary, 2).0, "copied", "{container:?}: {summary:?}");
+        for track in [0, 1] {
+            let off = middle(&samples(&out, track), 1.3, 1.9) - 1.6;
+            assert!(off.abs() < SYNC_TOLERANCE_S, "{container:?} {track}: off by {off} s");
+        }
+    }
+}
+
 /// V05, V19: in step at its first beep and at its last.
 #[test]
 fn stretched_sound_is_as_long_as_the_picture_and_in_step() {

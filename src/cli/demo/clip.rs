@@ -35,13 +35,13 @@ pub fn time_s(frame: f64) -> f64 {
     frame / f64::from(RATE_HZ)
 }
 
-/// Draws the clip.
+/// Draws the first `frames` frames of the clip, which has [`FRAMES`].
 ///
 /// # Errors
 /// Those of [`synth::write_clip`].
-pub fn write(scene: &Scene, path: &Path) -> Result<(), MediaError> {
-    let pictures = (0..FRAMES).map(|frame| picture(scene, time_s(f64::from(frame)), FORMAT));
-    synth::write_clip(path, pictures, Rate::from_integer(i128::from(RATE_HZ)), &melody())
+pub fn write(scene: &Scene, frames: u32, path: &Path) -> Result<(), MediaError> {
+    let pictures = (0..frames).map(|frame| picture(scene, time_s(f64::from(frame)), FORMAT));
+    synth::write_clip(path, pictures, Rate::from_integer(i128::from(RATE_HZ)), &melody(frames))
 }
 
 /// The scene at `time_s` as a decoder would hand it out.
@@ -54,9 +54,9 @@ pub fn picture(scene: &Scene, time_s: f64, format: PictureFormat) -> Picture {
     color::rgb_to_picture(&rgb, format)
 }
 
-/// Mono, as long as the clip.
-fn melody() -> Vec<i16> {
-    let len = FRAMES * AUDIO_RATE_HZ / RATE_HZ;
+/// Mono, as long as that many frames.
+fn melody(frames: u32) -> Vec<i16> {
+    let len = frames * AUDIO_RATE_HZ / RATE_HZ;
     let sample = |i: u32| {
         let t = f64::from(i) / f64::from(AUDIO_RATE_HZ);
         let (beat, since) = ((t / BEAT_S) as usize, t % BEAT_S);

@@ -10,9 +10,9 @@ use crate::cli::demo::timing::{Gap, spread_gaps};
 use crate::cli::picture_file::{self, Existing};
 use crate::error::ExitCode;
 use crate::frame::Frame;
+use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
-use crate::ops::color;
-use crate::pipeline::font;
+use crate::pipeline::{font, shown};
 use crate::report::Interpolation;
 
 /// Moments shown.
@@ -48,6 +48,7 @@ struct Cell {
 pub fn write(path: &Path, video: &Path, interpolation: &Interpolation) -> Result<bool, CliError> {
     let gaps = spread_gaps(&interpolation.frame_map, MOMENTS);
     let mut decoder = Decoder::open(video).map_err(|error| CliError::of(&error))?;
+    let shape = decoder.info().video.clone();
     let mut rows = Vec::new();
     let mut number = 0;
     for gap in gaps {
@@ -59,7 +60,7 @@ pub fn write(path: &Path, video: &Path, interpolation: &Interpolation) -> Result
                 return Err(CliError::new(ExitCode::Software, message));
             };
             if wanted.contains(&number) {
-                cells.push(cell(&frame, number, gap)?);
+                cells.push(cell(&frame, &shape, number, gap));
             }
             number += 1;
         }
@@ -83,19 +84,17 @@ fn wanted(gap: Gap) -> Vec<u64> {
     std::iter::once(gap.first).chain(middle).chain([gap.last]).collect()
 }
 
-fn cell(frame: &Frame, number: u64, gap: Gap) -> Result<Cell, CliError> {
-    let format = frame.picture.format;
-    let rgb = color::rgb8(&color::picture_to_rgb(&frame.picture));
-    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let image = RgbImage::from_raw(side(format.width_px), side(format.height_px), rgb)
-        .ok_or_else(|| CliError::new(ExitCode::Software, "a picture is too large to draw"))?;
+/// A frame as players show it.
+fn cell(frame: &Frame, video: &VideoInfo, number: u64, gap: Gap) -> Cell {
+    let image = shown::square(shown::rgb(&frame.picture), video);
+    let image = shown::turned(image, video).into_rgb8();
     let seconds = *frame.pts.numer() as f64 / *frame.pts.denom() as f64;
     let (what, color) = if number == gap.first || number == gap.last {
         ("real", REAL)
     } else {
         ("synthesised", MADE_COLOR)
     };
-    Ok(Cell { image, label: format!("{what} {seconds:.3} s"), color })
+    Cell { image, label: format!("{what} {seconds:.3} s"), color }
 }
 
 /// Size of the cells of frames of that size.

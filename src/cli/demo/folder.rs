@@ -7,7 +7,7 @@ use crate::error::ExitCode;
 
 /// Says that the folder is a demo's.
 const MARKER: &str = ".slomod-demo";
-/// What a demo leaves, besides [`MARKER`].
+/// Folders that a demo leaves.
 const FOLDERS: [&str; 3] = ["drop", "out", "state"];
 
 /// Paths of one demo.
@@ -60,7 +60,7 @@ pub fn prepare(dir: &Path) -> Result<DemoFolder, CliError> {
         }
         std::fs::create_dir(&folder).map_err(io(&folder))?;
     }
-    Ok(DemoFolder {
+    let demo = DemoFolder {
         drop: dir.join("drop"),
         out: dir.join("out"),
         state: dir.join("state"),
@@ -68,5 +68,14 @@ pub fn prepare(dir: &Path) -> Result<DemoFolder, CliError> {
         log: dir.join("daemon.log"),
         clip: dir.join("scene.mp4"),
         sheet: dir.join("contact_sheet.png"),
-    })
+    };
+    for path in [&demo.config, &demo.log, &demo.clip, &demo.sheet] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io(path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(demo)
 }

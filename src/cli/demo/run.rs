@@ -50,6 +50,10 @@ pub struct DemoArgs {
     /// Weights (safetensors). [default: the built-in starter weights]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Frames to draw, for tests.
+    #[arg(long, hide = true, value_name = "N", default_value_t = clip::FRAMES,
+          value_parser = clap::value_parser!(u32).range(2..=i64::from(clip::FRAMES)))]
+    pub frames: u32,
 }
 
 /// Runs the demo.
@@ -73,9 +77,9 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
     let source = match (&args.clip, &scene) {
         (None, Some(scene)) => {
             let started = Instant::now();
-            clip::write(scene, &demo.clip).map_err(|error| CliError::of(&error))?;
+            clip::write(scene, args.frames, &demo.clip).map_err(|error| CliError::of(&error))?;
             let seconds = started.elapsed().as_secs_f64();
-            println!("Drew {} ({} frames, {seconds:.1} s)", demo.clip.display(), clip::FRAMES);
+            println!("Drew {} ({} frames, {seconds:.1} s)", demo.clip.display(), args.frames);
             demo.clip.clone()
         }
         (own, _) => own.clone().unwrap_or_default(),

@@ -19,7 +19,6 @@ mod network;
 #[path = "../../benches/networks/mod.rs"]
 mod networks;
 mod nvidia;
-mod params;
 mod scenes;
 #[path = "../support/schema.rs"]
 mod schema;

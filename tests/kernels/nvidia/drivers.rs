@@ -8,8 +8,10 @@ use slomod::backend::cuda::nvidia::Nvidia;
 use slomod::backend::cuda::nvidia::find::{self, FindError};
 use slomod::config::settings::Device;
 use slomod::engine::open;
+use slomod::report::Report;
 
 use super::{UUID, child, kernels_are_built, settings};
+use crate::schema;
 use crate::shim::library::{Library, build_folder};
 use crate::shim::machine::skipped_on_gpu;
 
@@ -217,4 +219,51 @@ fn without_a_driver_it_is_said_which_one_to_install() {
     std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
     let said = check(folder.path());
     assert!(said.contains("no NVIDIA driver") && said.contains("535"), "{said}");
+}
+
+/// A conversion with `auto` on a machine whose library is the one in that folder.
+fn convert_on_auto(libraries: &Path, environment: &[(&str, &str)]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let clip = folder.join("in.mp4");
+    crate::bench::clip::drawn(&clip, (64, 48), 5);
+    let report = folder.join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .arg("convert")
+        .arg(&clip)
+        .args(["--device", "auto", "--factor", "2", "--output"])
+        .arg(folder.join("out.mp4"))
+        .arg("--report")
+        .arg(&report)
+        .env("LD_LIBRARY_PATH", libraries)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    schema::read(&report)
+}
+
+#[test]
+fn the_report_of_auto_without_a_gpu_says_why() {
+    if !kernels_are_built() || skipped_on_gpu("machines without a GPU") {
+        return;
+    }
+    let none = tempfile::tempdir().unwrap();
+    std::fs::write(none.path().join("libcuda.so.1"), "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let failing = Library::fake_cuda(folder.path());
+    let cases = [
+        (none.path(), &[][..], "no NVIDIA driver"),
+        (&failing, &[("FAKE_CUDA_INIT", "999")], "does not start"),
+    ];
+    for (libraries, environment, why) in cases {
+        let report = convert_on_auto(libraries, environment);
+        let device = report.device.unwrap();
+        assert!(device.fallback && device.kind == "cpu", "{device:?}");
+        let reason = device.fallback_reason.unwrap();
+        assert!(reason.contains(why) && reason.ends_with(open::ON_THE_CPU), "{reason}");
+        let said: Vec<_> =
+            report.warnings.iter().filter(|it| it.code == "device_fallback").collect();
+        assert!(said.len() == 1 && said[0].message == reason, "{said:?}");
+    }
 }

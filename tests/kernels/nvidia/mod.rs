@@ -1,6 +1,7 @@
 //! The driver of real devices over a stand-in for NVIDIA's library, which puts everything off as long as it may.
 
 mod drivers;
+mod rehearsal;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};

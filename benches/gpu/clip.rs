@@ -25,8 +25,9 @@ const REHEARSED_SIZE: (usize, usize) = (128, 96);
 /// Pairs that are compared, and pictures in each by turns.
 const COMPARED: usize = 12;
 const BETWEEN: [&[f32]; 3] = [&[0.5], &[1.0 / 3.0, 2.0 / 3.0], &[0.25, 0.5, 0.75]];
-/// Largest mean difference of samples, and least PSNR of a picture, between GPU and CPU: f16 storage against f32.
+/// Largest mean difference of samples between GPU and CPU, in codes of 8 bits: f16 storage against f32.
 const MEAN_DIFFERENCE_MAX: f64 = 1.0;
+/// Least PSNR of a picture of both.
 pub const PSNR_MIN_DB: f64 = 50.0;
 
 /// Frames waiting between decoder and network.

@@ -1,11 +1,18 @@
 #!/bin/sh
-# Tests and measures slomod on the GPU of this machine: ./gpu-check [OUT]
+# Tests and measures slomod on the GPU of this machine: ./gpu-check [--marks] [OUT]
+#
+# --marks measures what the marks are judged by and nothing else: the network alone and PyTorch at 1920x1080.
 #
 # Needs an NVIDIA driver; python3 with PyTorch for the comparison with PyTorch; compute-sanitizer, where it is installed,
 # looks for bad accesses and races. Golden files lie in golden/ beside this script, a clip of the caller's in clip.*.
 # Logs and results.json go to OUT (default: results beside this script); a table is printed last.
-# ONLY="network pipeline" ./gpu-check OUT takes these steps alone.
+# ONLY="network pipeline" ./gpu-check OUT takes these steps alone; BENCH_SIZES="1920x1080,..." are the sizes of slomod and
+# PyTorch. What was measured stays in OUT where a run is cut off: ./gpu --bench summary OUT makes the table of it.
 set -u
+if [ "${1-}" = --marks ]; then
+    shift
+    export ONLY="network pytorch" BENCH_SIZES=1920x1080
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/results}
 mkdir -p "$out"
@@ -81,18 +88,22 @@ cp REVISION "$out/revision" 2>/dev/null
 step network ./gpu --bench network --json "$out/network.json"
 step kernels ./gpu --bench kernels --json "$out/kernels.json"
 step sweep ./gpu --bench sweep --json "$out/sweep.json"
-step pipeline ./gpu --bench pipeline --json "$out/pipeline.json" clip.*
-for clip in clip.*; do
-    if [ -f "$clip" ]; then
-        step file-to-file slomod convert "$clip" --output "$out/out.mp4" --device cuda --factor 2 --report "$out/convert.json" --overwrite
-        rm -f "$out/out.mp4"
-    else
-        skip file-to-file "no clip.* beside this script"
-    fi
+step large ./gpu --bench large --json "$out/large.json"
+set -- clip.*
+[ -f "$1" ] || set -- "$out/drawn.mp4"
+step pipeline ./gpu --bench pipeline --json "$out/pipeline.json" "$1"
+file_to_file() {
+    [ -f "$1" ] || ./gpu --bench draw "$1" || return 1
+    slomod convert "$1" --output "$out/out.mp4" --device cuda --factor 2 --report "$out/convert.json" --overwrite
+}
+for clip in "$@"; do
+    step file-to-file file_to_file "$clip"
+    rm -f "$out/out.mp4"
 done
+rm -f "$out/drawn.mp4"
 if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
     # Nine compilations: what is measured when the time is over counts.
-    step pytorch timeout 1200 python3 pytorch_gpu.py "$out/pytorch.json" 1920x1080 1280x720 3840x2160
+    step pytorch timeout 1200 python3 pytorch_gpu.py "$out/pytorch.json"
 else
     skip pytorch "no python3 with PyTorch that sees the GPU"
 fi

@@ -1,5 +1,6 @@
-"""The same networks in PyTorch f16 on the GPU, eager and compiled: `python pytorch_gpu.py OUT.json [WIDTHxHEIGHT ...]`.
+"""The same networks in PyTorch f16 on the GPU, eager and compiled: `python pytorch_gpu.py OUT.json`.
 
+BENCH_SIZES, as of slomod's own benchmark, are the sizes; unless given, 1920x1080 first: a run may be cut off.
 COMPILED names the networks that are compiled as well (all of them: v4.6,v4.22,v4.26): each takes a minute and more.
 COMPILE_MODE is torch.compile's mode, reduce-overhead unless given; max-autotune takes several minutes a network.
 
@@ -39,7 +40,7 @@ def milliseconds(run):
 
 
 def main():
-    out, sizes = sys.argv[1], sys.argv[2:] or ["1280x720", "1920x1080", "3840x2160"]
+    out, sizes = sys.argv[1], os.environ.get("BENCH_SIZES", "1920x1080,1280x720,3840x2160").split(",")
     torch.manual_seed(1)
     torch.backends.cudnn.benchmark = True
     rows = []
@@ -71,8 +72,9 @@ def main():
 
 def write(out, rows):
     facts = dict(torch=torch.__version__, device=torch.cuda.get_device_name(), rows=rows)
-    with open(out, "w") as file:
+    with open(out + ".unfinished", "w") as file:
         json.dump(facts, file, indent=1)
+    os.replace(out + ".unfinished", out)
 
 
 main()

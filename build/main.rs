@@ -91,8 +91,7 @@ fn compile_all(folder: &Path, target: &Path, found: &toolkit::Found) -> Result<P
         .collect();
     let done = compile_jobs(&compiler, &cache, &jobs)?;
     cache.remove_old();
-    let mut package =
-        Package::with_compiler(compiler.name(), &sources::hash(&sources, compiler.name()));
+    let mut package = Package::with_compiler(compiler.name());
     // One message holds for all targets as a rule.
     let mut failures: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
     for (source, target, packed) in done {

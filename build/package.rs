@@ -44,20 +44,19 @@ pub struct Package {
 
 impl Package {
     /// For a build that compiles.
-    pub fn with_compiler(compiler: &str, hash: &str) -> Self {
-        Self::new("None", compiler, hash)
+    pub fn with_compiler(compiler: &str) -> Self {
+        Self::new("None", compiler)
     }
 
     /// For a build that cannot compile, and why.
     pub fn without_kernels(reason: String) -> Self {
-        Self::new(&format!("Some({reason:?})"), "", "")
+        Self::new(&format!("Some({reason:?})"), "")
     }
 
-    fn new(missing: &str, compiler: &str, hash: &str) -> Self {
+    fn new(missing: &str, compiler: &str) -> Self {
         let constants = format!(
             "const MISSING: Option<&str> = {missing};\n\
-             const COMPILER: &str = {compiler:?};\n\
-             const HASH: &str = {hash:?};\n"
+             const COMPILER: &str = {compiler:?};\n"
         );
         Self { bytes: Vec::new(), constants, images: String::new(), resources: String::new() }
     }

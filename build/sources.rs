@@ -71,15 +71,6 @@ pub fn read(folder: &Path) -> Result<Vec<Source>, String> {
     Ok(sources)
 }
 
-/// Hash of all sources, headers and the compiler.
-pub fn hash(sources: &[Source], compiler: &str) -> String {
-    let mut keys: Vec<String> = sources.iter().map(|it| it.key(compiler, "")).collect();
-    keys.sort();
-    let mut hash = Sha256::new();
-    keys.iter().for_each(|it| add(&mut hash, it));
-    hex(hash)
-}
-
 /// Follows `#include "..."`. One that is not there is left to the compiler, which may never come to it.
 fn add_headers(folder: &Path, text: &str, headers: &mut BTreeMap<String, String>) {
     for line in text.lines() {

@@ -105,6 +105,11 @@ fn unit_and_configuration_fit_each_other() {
     let default = Daemon::default();
     assert!(seconds("TimeoutStopSec") > default.stop_timeout, "a clip is put back before the kill");
     assert_eq!(default.state_dir, Path::new("/var/lib").join(value("StateDirectory")));
+    // The driver keeps there what it compiles for chips that the program has only PTX for; it lies in no home of a service,
+    // and without it every clip would wait for that.
+    let cache = Path::new("/var/cache").join(value("CacheDirectory")).join("cuda");
+    let variable = format!("CUDA_CACHE_PATH={}", cache.display());
+    assert!(value("Environment").split(' ').any(|it| it == variable), "{variable}");
     assert_eq!(value("RestartPreventExitStatus"), "78");
     let writable = value("ReadWritePaths");
     let shipped = load(&root().join("config/slomod.toml")).unwrap();

@@ -3,14 +3,35 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cudarc::driver::result;
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use slomod::backend::cuda::driver::{Driver, OwnedLaunch};
 use slomod::backend::cuda::nvidia::Nvidia;
 
 /// The device of `SLOMOD_TEST_DEVICE` (`cuda:N`), else the first.
 pub fn open() -> Arc<Nvidia> {
+    Arc::new(Nvidia::open(index()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Its number.
+pub fn index() -> u32 {
     let name = std::env::var("SLOMOD_TEST_DEVICE").unwrap_or_default();
-    let index = name.strip_prefix("cuda:").map_or(0, |number| number.parse().expect("cuda:N"));
-    Arc::new(Nvidia::open(index).unwrap_or_else(|error| panic!("{error}")))
+    name.strip_prefix("cuda:").map_or(0, |number| number.parse().expect("cuda:N"))
+}
+
+/// Bytes that its memory delivers in a second by clock and width, where the driver tells both. It was opened before.
+pub fn bandwidth() -> Option<f64> {
+    let number = |attribute| {
+        let device = result::device::get(i32::try_from(index()).ok()?).ok()?;
+        #[expect(unsafe_code, reason = "NVIDIA's driver is a C library")]
+        // SAFETY: the device comes from the driver.
+        let value = unsafe { result::device::get_attribute(device, attribute) }.ok()?;
+        (value > 0).then_some(f64::from(value))
+    };
+    let khz = number(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
+    let bits = number(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
+    // Two transfers a clock.
+    Some(2.0 * khz * 1e3 * bits / 8.0)
 }
 
 /// Times a graph is started for each measurement.

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use num_rational::Ratio;
-use serde_json::{Value, json};
+use serde_json::json;
 use slomod::backend::cuda::backend::{BATCH, Cuda};
 use slomod::backend::cuda::driver::{Driver, OwnedLaunch};
+use slomod::backend::cuda::nvidia::Nvidia;
 use slomod::config::settings::Scale;
 use slomod::engine::Interpolator;
 use slomod::engine::rife::{Origin, Rife};
 use slomod::frame::{Frame, Picture};
 
-use crate::cost::{self, Cost};
-use crate::device::{self, graph_seconds};
-use crate::listener::Listener;
-use crate::networks::{self, Kind, network};
+use super::cost::{self, Cost};
+use super::device::{self, graph_seconds};
+use super::listener::Listener;
+use super::networks::{self, Kind, network};
+use super::rows::Rows;
 
 /// Sizes, unless `BENCH_SIZES` (`1280x720,...`) says otherwise; the launches are measured at the last but one.
 const SIZES: &str = "1280x720,1920x1080,3840x2160";
@@ -81,13 +83,12 @@ fn rife(driver: Arc<dyn Driver>, kind: &Kind, batch: Option<usize>) -> Rife<Cuda
 }
 
 /// Every network at every size.
-pub fn networks(kinds: &[Kind]) -> Value {
+pub fn networks(kinds: &[Kind], rows: &mut Rows) {
     println!("pictures a second; one timestep a pair, the features of one new frame each\n");
     println!(
         "| network | size | device only | device only, batches | one at a time | ahead | ahead, batches | MB of device |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let mut rows = vec![];
     for kind in kinds {
         for (width, height) in sizes() {
             let device = device::open();
@@ -121,7 +122,6 @@ pub fn networks(kinds: &[Kind]) -> Value {
         "\ndevice only: all launches of a picture as one graph, frames and pictures stay on the device; in \
          batches: {BATCH} pictures of {BATCH} pairs"
     );
-    Value::Array(rows)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -191,56 +191,85 @@ pub fn steady_launches(
     (listener.take(), engine)
 }
 
-/// Every launch of a picture (at 1920x1080, unless told otherwise), those of one kind and shape together.
-pub fn kernels(kinds: &[Kind]) -> Value {
-    let clock_mhz: Option<f64> =
-        std::env::var("BENCH_CLOCK_MHZ").ok().and_then(|text| text.trim().parse().ok());
-    let (width, height) = measured_size();
-    let mut rows = vec![];
-    for kind in kinds {
-        let device = device::open();
-        let about = device.description().clone();
+/// What the device can do at the most, where it is known.
+#[derive(Clone, Copy)]
+struct Limits {
+    flop_per_second: Option<f64>,
+    bytes_per_second: Option<f64>,
+}
+
+impl Limits {
+    fn of(device: &Nvidia) -> Self {
+        let clock_mhz: Option<f64> =
+            std::env::var("BENCH_CLOCK_MHZ").ok().and_then(|text| text.trim().parse().ok());
+        let about = device.description();
         let known = PEAK_FLOP.iter().find(|(capability, _)| *capability == about.capability);
-        let peak = known
+        let flop = known
             .zip(clock_mhz)
             .map(|((_, flop), mhz)| flop * f64::from(about.multiprocessors) * mhz * 1e6);
+        Self { flop_per_second: flop, bytes_per_second: device::bandwidth() }
+    }
+
+    /// The least time in which the work could be done: the longer of its products at the peak rate and its bytes at the
+    /// bandwidth; none where one of both is not known.
+    fn floor_seconds(self, cost: Cost) -> Option<f64> {
+        let products = cost.flop / self.flop_per_second?;
+        Some(products.max(cost.bytes / self.bytes_per_second?)).filter(|seconds| *seconds > 0.0)
+    }
+}
+
+/// Every launch of a picture (at 1920x1080, unless told otherwise), those of one kind and shape together.
+pub fn kernels(kinds: &[Kind], rows: &mut Rows) {
+    for kind in kinds {
         for batch in [1, BATCH] {
-            let (launches, _kept) = steady_launches(device.clone(), kind, (width, height), batch);
-            println!("\n{} {width}x{height}, pictures of a batch: {batch}\n", kind.name);
-            println!(
-                "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s |"
-            );
-            println!("|---|---|---|---|---|---|---|---|");
-            let mut sum = 0.0;
-            for (launch, count) in grouped(&launches) {
-                let one = std::slice::from_ref(&launch);
-                let seconds = graph_seconds(&*device, one, COPIES);
-                let Cost { flop, bytes } = cost::of(&launch, batch);
-                let blocks: u32 = launch.grid.iter().product();
-                let share = peak.map(|peak| 100.0 * flop / seconds / peak);
-                sum += seconds * count as f64;
-                println!(
-                    "| {} | {count} | {blocks} | {:.1} | {:.1} | {:.1} | {} | {:.0} |",
-                    launch.kernel,
-                    seconds * 1e6,
-                    seconds * 1e6 * count as f64,
-                    flop / seconds / 1e12,
-                    share.map_or("-".to_owned(), |share| format!("{share:.0}")),
-                    bytes / seconds / 1e9,
-                );
-                rows.push(json!({
-                    "network": kind.name, "size": format!("{width}x{height}"), "batch": batch,
-                    "kernel": launch.kernel, "launches": count, "blocks": blocks,
-                    "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": share,
-                }));
-            }
-            println!("\nall launches one after the other: {:.3} ms", sum * 1e3);
+            kernels_of(kind, batch, rows);
         }
     }
     println!(
-        "\nEach launch again and again on the same tensors, so that small ones come from the cache; bytes: every tensor once."
+        "\nEach launch again and again on the same tensors, so that small ones come from the cache; bytes: every tensor \
+         once; of floor: the longer of products at the peak rate and bytes at the bandwidth, over the time."
     );
-    Value::Array(rows)
+}
+
+fn kernels_of(kind: &Kind, batch: usize, rows: &mut Rows) {
+    let (width, height) = measured_size();
+    let device = device::open();
+    let limits = Limits::of(&device);
+    let (launches, _kept) = steady_launches(device.clone(), kind, (width, height), batch);
+    println!("\n{} {width}x{height}, pictures of a batch: {batch}\n", kind.name);
+    println!(
+        "| kernel | launches | blocks each | us each | us all | TFLOP/s | of peak % | GB/s | of floor % |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut sum = 0.0;
+    for (launch, count) in grouped(&launches) {
+        let one = std::slice::from_ref(&launch);
+        let seconds = graph_seconds(&*device, one, COPIES);
+        let cost = cost::of(&launch, batch);
+        let Cost { flop, bytes } = cost;
+        let blocks: u32 = launch.grid.iter().product();
+        let peak = limits.flop_per_second.map(|peak| 100.0 * flop / seconds / peak);
+        let floor = limits.floor_seconds(cost).map(|floor| 100.0 * floor / seconds);
+        let shown = |share: Option<f64>| share.map_or("-".to_owned(), |it| format!("{it:.0}"));
+        sum += seconds * count as f64;
+        println!(
+            "| {} | {count} | {blocks} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {} |",
+            launch.kernel,
+            seconds * 1e6,
+            seconds * 1e6 * count as f64,
+            flop / seconds / 1e12,
+            shown(peak),
+            bytes / seconds / 1e9,
+            shown(floor),
+        );
+        rows.push(json!({
+            "network": kind.name, "size": format!("{width}x{height}"), "batch": batch,
+            "kernel": launch.kernel, "launches": count, "blocks": blocks,
+            "microseconds": seconds * 1e6, "flop": flop, "bytes": bytes, "percent_of_peak": peak,
+            "percent_of_floor": floor,
+        }));
+    }
+    println!("\nall launches one after the other: {:.3} ms", sum * 1e3);
 }
 
 /// Launches that differ in addresses alone count as one.
@@ -262,17 +291,16 @@ pub fn grouped(launches: &[OwnedLaunch]) -> Vec<(OwnedLaunch, usize)> {
 }
 
 /// The launches of one picture and of a batch, each once and by itself.
-pub fn once(kind: &Kind) -> Value {
+pub fn once(kind: &Kind) {
     for batch in [1, BATCH] {
         let (launches, _kept) = steady_launches(device::open(), kind, measured_size(), batch);
         println!("{} launches for {batch}", launches.len());
     }
-    Value::Null
 }
 
 /// A few small pictures through every path, for tools that slow everything down.
-pub fn small() -> Value {
-    for kind in [&crate::networks::V4_6, &crate::networks::V4_22, &crate::networks::STARTER] {
+pub fn small() {
+    for kind in [&super::networks::V4_6, &super::networks::V4_22, &super::networks::STARTER] {
         let mut engine = rife(device::open(), kind, None);
         let mut clip = Clip::new(123, 101);
         let mut before = clip.next();
@@ -284,5 +312,4 @@ pub fn small() -> Value {
         }
         println!("{}: done", kind.name);
     }
-    Value::Null
 }

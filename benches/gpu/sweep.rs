@@ -1,16 +1,17 @@
 //! Every compiled shape of a tiled kernel for every convolution of the networks: what the choice of
 //! `backend/cuda/instances.rs`, which is made by a model, costs against the fastest.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use slomod::backend::cuda::backend::BATCH;
 use slomod::backend::cuda::driver::{Driver, OwnedLaunch, Parameters};
 use slomod::backend::cuda::instances::{self, Choice, Instance, Kind};
 use slomod::backend::cuda::params::{ConvParams, DeconvParams};
 
-use crate::cost;
-use crate::device::{self, roughly};
-use crate::networks;
-use crate::pictures::{grouped, measured_size, steady_launches};
+use super::cost;
+use super::device::{self, roughly};
+use super::networks;
+use super::pictures::{grouped, measured_size, steady_launches};
+use super::rows::Rows;
 
 /// Launches of one kind in a graph.
 const COPIES: usize = 10;
@@ -31,9 +32,8 @@ struct Work {
 }
 
 /// Measures them all at the size of the other tables, alone and in batches.
-pub fn sweep(kinds: &[networks::Kind]) -> Value {
+pub fn sweep(kinds: &[networks::Kind], rows: &mut Rows) {
     let all = instances::all();
-    let mut rows = vec![];
     for kind in kinds {
         let device = device::open();
         for batch in [1, BATCH] {
@@ -86,7 +86,6 @@ pub fn sweep(kinds: &[networks::Kind]) -> Value {
             println!("\nchosen {chosen_sum:.0} us, fastest {fastest_sum:.0} us");
         }
     }
-    Value::Array(rows)
 }
 
 fn serves(instance: &Instance, work: &Work) -> bool {

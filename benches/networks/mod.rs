@@ -109,6 +109,7 @@ fn deconv(
 pub struct Noise(u32);
 
 impl Noise {
+    /// `n` values from `-spread` to `spread`.
     pub fn values(&mut self, n: usize, spread: f32) -> Vec<f32> {
         let mut next = || {
             self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

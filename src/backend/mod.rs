@@ -1,4 +1,4 @@
-//! Fast execution of the ops on a processor or (later) a GPU: the [`Backend`] seam and what implements it.
+//! Fast execution of the ops on a processor or a GPU: the [`Backend`] seam and what implements it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub mod reference;
 /// What a backend is, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendDescription {
-    /// `cpu`, later `cuda`.
+    /// `cpu` or `cuda`.
     pub device_kind: String,
     /// Human name of the device; empty where the caller should find out the processor's.
     pub device_name: String,

@@ -1,7 +1,8 @@
 //! The steps down on a device whose memory is short, and what each of them takes, counted before a clip begins.
 //!
 //! Nothing is estimated: [`Ladder::need`] runs the very engine over a [`Counter`] in the device's place and looks at what
-//! it allocates. An engine's memory is bounded and all of it is taken within its first batches.
+//! it allocates. An engine's memory is bounded and all of it is taken within its first batches. What scores of held-out
+//! frames take comes beside: they are made on the device only where that leaves the reserve free.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use num_rational::Ratio;
 use crate::backend::cuda::backend::{BATCH, Cuda};
 use crate::backend::cuda::counter::Counter;
 use crate::backend::cuda::driver::{DeviceDescription, Driver};
+use crate::backend::cuda::scores;
 use crate::config::settings::Scale;
 use crate::engine::rife::{Origin, Rife, SCALES, scale_for};
 use crate::engine::steady::{Cure, Need, Room, Rung, Steady};
@@ -128,11 +130,13 @@ impl Ladder {
             Rung { cure: Cure::Memory, step: plan.step, wants: Some(wants), make: Box::new(make) }
         };
         let rungs = PLANS[1..].iter().map(rung).chain(last).collect();
-        let device = Arc::clone(driver);
+        let (device, same) = (Arc::clone(driver), Arc::clone(driver));
         let room = Room {
             device: driver.description().name.clone(),
             free: Box::new(move || device.free_bytes()),
+            allocated: Box::new(move || same.allocated_bytes()),
             wants: self.wants(driver, PLANS[0]),
+            scores: Box::new(scores::need_bytes),
             reserve_bytes: self.limits.reserve_bytes,
         };
         Ok(Steady::new(Box::new(rife), rungs).within(room).gauged(gauge(driver)))

@@ -2,6 +2,9 @@
 //! `SLOMOD_TEST_DEVICE` (`cuda`, `cuda:N`) names.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+#[path = "../../benches/gpu/main.rs"]
+mod bench;
 mod color;
 #[path = "../common/mod.rs"]
 mod common;
@@ -15,11 +18,7 @@ mod head;
 mod memory;
 mod metrics;
 mod network;
-#[allow(dead_code, reason = "the benches use the rest")]
-#[path = "../../benches/networks/mod.rs"]
-mod networks;
 mod nvidia;
-mod params;
 mod scenes;
 #[path = "../support/schema.rs"]
 mod schema;

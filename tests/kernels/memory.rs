@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use num_rational::Ratio;
+use slomod::backend::cuda::color::PlaneLayout;
 use slomod::backend::cuda::counter::Counter;
 use slomod::backend::cuda::driver::{DeviceDescription, Driver};
+use slomod::backend::cuda::scores;
 use slomod::config::settings::Scale;
 use slomod::engine::ladder::{Ladder, Limits, PLANS, Plan};
 use slomod::engine::rife::Origin;
@@ -17,9 +19,9 @@ use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
 
+use crate::bench::networks::{self, Kind};
 use crate::common::layouts::{ALL, Layout};
 use crate::common::picture;
-use crate::networks::{self, Kind};
 use crate::shim::driver::{ShimDriver, h200};
 
 /// Small pictures have small tiles; nothing else wants this device.
@@ -119,6 +121,107 @@ fn what_is_predicted_is_what_is_allocated() {
     }
     for plan in &PLANS {
         check_prediction(&ALL[10], plan, 1.0, [641, 359], Kernels::Sleep);
+    }
+}
+
+/// Frames that nothing is to be seen in.
+fn blank(count: u64, format: PictureFormat) -> Vec<Frame> {
+    let picture = Arc::new(Picture::zeroed(format));
+    let one = |index| Frame {
+        index,
+        pts: Ratio::from_integer(i128::from(index)),
+        duration: None,
+        picture: Arc::clone(&picture),
+        alpha: None,
+    };
+    (0..count).map(one).collect()
+}
+
+/// V12. What a device would do with its kernels asleep: memory as counted, launches that no device refuses, and for each
+/// frame as many encodings as the plan has tiles, or for each picture twice as many where features are not kept.
+#[test]
+fn the_largest_pictures_are_made_whole_and_of_tiles() {
+    let format = format(7680, 4320);
+    let ladder = ladder(networks::network(&networks::STARTER), Scale::Auto, Limits::default());
+    let frames = blank(4, format);
+    for (tiles, encodings) in [([1, 1], 4), ([2, 2], 4 * 4), ([4, 4], 16 * 2 * 3)] {
+        let plan = PLANS.iter().find(|it| it.batch == 1 && it.tiles == tiles).unwrap();
+        let shim = ShimDriver::new();
+        shim.sleep();
+        let driver: Arc<dyn Driver> = shim.clone();
+        let need = ladder.need(driver.description(), plan, format).unwrap();
+        let mut engine = ladder.planned(&driver, plan, format).unwrap();
+        let weights_bytes = shim.allocated_bytes();
+        let ahead = engine.ahead().unwrap();
+        for pair in frames.windows(2) {
+            ahead.submit(&pair[0], &pair[1], &[0.5]).unwrap();
+        }
+        for _ in 1..frames.len() {
+            assert_eq!(ahead.collect().unwrap().format, format);
+        }
+        assert_eq!(engine.description().scale, 0.25);
+        let found = Need { weights_bytes, peak_bytes: shim.peak_bytes() };
+        println!("{tiles:?}: {} MB, {} launches", found.peak_bytes / 1_000_000, shim.launches());
+        assert!(found.weights_bytes == need.weights_bytes && found.peak_bytes <= need.peak_bytes);
+        assert!(found.peak_bytes > need.peak_bytes / 2, "{found:?} of {need:?}");
+        assert_eq!(shim.launches_of("head_last"), encodings, "{tiles:?}");
+        // Every tile of every picture has its own launches: eight convolutions alone for each of five blocks.
+        let [long, short] = tiles;
+        assert!(shim.launches() >= 3 * 5 * 8 * long * short, "{tiles:?}");
+    }
+}
+
+/// Pictures of a clip, each of its frames compared with three.
+fn scored(engine: &mut dyn Interpolator, frames: &[Frame]) -> usize {
+    let mut on_device = 0;
+    for (pair, factor) in frames.windows(2).zip([2_u8, 3, 4].into_iter().cycle()) {
+        let times: Vec<f32> = (1..factor).map(|i| f32::from(i) / f32::from(factor)).collect();
+        let ahead = engine.ahead().unwrap();
+        ahead.submit(&pair[0], &pair[1], &times).unwrap();
+        while ahead.waiting() > ahead.depth() {
+            ahead.collect().unwrap();
+        }
+        let picture = &*pair[1].picture;
+        if engine.scorer().unwrap().start(picture, &[picture; 3]).unwrap() {
+            on_device += usize::from(engine.scorer().unwrap().finish().unwrap().is_some());
+        }
+    }
+    let ahead = engine.ahead().unwrap();
+    while ahead.waiting() > 0 {
+        ahead.collect().unwrap();
+    }
+    on_device
+}
+
+#[test]
+fn frames_are_scored_on_the_device_down_to_the_last_byte_that_is_not_reserved() {
+    let limits = Limits { reserve_bytes: 1 << 20, margin_px: 16 };
+    for depth in [Depth::Eight, Depth::Ten] {
+        let format = PictureFormat { depth, ..format(130, 66) };
+        let frames = blank(14, format);
+        let ladder = ladder(network(&ALL[12]), Scale::Auto, limits);
+        let need = ladder.need(&h200(), &PLANS[0], format).unwrap().peak_bytes;
+        let scores = scores::need_bytes(format);
+        let enough = need + scores + limits.reserve_bytes;
+        for (memory_bytes, on_device) in [(enough, 13), (enough - 1, 0)] {
+            let shim = ShimDriver::new();
+            shim.sleep();
+            shim.set_memory_bytes(memory_bytes);
+            let driver: Arc<dyn Driver> = shim.clone();
+            let mut engine = ladder.engine(&driver, None).unwrap();
+            assert_eq!(scored(&mut engine, &frames), on_device, "{depth:?}");
+            let (peak, steps) = (shim.peak_bytes(), engine.description().steps);
+            assert!(peak <= memory_bytes - limits.reserve_bytes, "{peak} of {memory_bytes}");
+            if on_device > 0 {
+                assert_eq!(steps, Vec::<String>::new());
+                // No more is asked for than a lane of pictures too many.
+                let spare = PlaneLayout::of(format).bytes() as u64;
+                assert!(peak + spare >= need + scores, "{peak} of {need} and {scores}");
+            } else {
+                assert_eq!(peak, need, "the network is not made smaller");
+                assert!(steps.len() == 1 && steps[0].ends_with("scored on the CPU"), "{steps:?}");
+            }
+        }
     }
 }
 

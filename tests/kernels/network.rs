@@ -204,14 +204,17 @@ fn check_golden(path: &Path) {
         &mut cpu(&network, Scale::Fixed(scale)),
         [&img0, &img1],
     );
+    batches_equal_those_of_fresh_engines(&name, &network, Scale::Fixed(scale));
     let trace = rife.trace_rgb(&img0.data, &img1.data, img0.w, img0.h, timestep).unwrap();
     let db = psnr_db(&trace.rgb, &input("output.merged").data);
     let mut worst: f32 = 0.0;
     for (index, block) in trace.blocks.iter().enumerate() {
+        let mut compared = 0;
         for (full, step) in
             [(format!("output.flow{index}"), 1), (format!("output.flow{index}.s5"), 5)]
         {
             let Some(expected) = tensor(&weights, &full) else { continue };
+            compared += 1;
             for y in 0..expected.h {
                 for x in 0..expected.w {
                     let found = block.flow.at(y * step, x * step);
@@ -219,10 +222,40 @@ fn check_golden(path: &Path) {
                 }
             }
         }
+        assert_eq!(compared, 1, "{name}: flows of block {index}");
     }
+    assert!(!trace.blocks.is_empty(), "{name}: no flow is compared");
     println!("{name}: {db:.1} dB, flow within {worst:.4} px");
     assert!(db >= LEAST_PSNR_DB, "{name}: {db:.1} dB");
     assert!(worst < FLOW_TOLERANCE_PX, "{name}: flow off by {worst} px");
+}
+
+/// Size of pictures that graphs are tried with: neither side is a multiple of anything.
+const SMALL: (usize, usize) = (37, 29);
+
+/// Pairs at factors 2, 3 and 4 as the pipeline asks for them, in batches and graphs, with every record kept: each batch bit for
+/// bit what an engine makes that has seen nothing else.
+fn batches_equal_those_of_fresh_engines(name: &str, network: &Network, scale: Scale) {
+    const BATCH: usize = 2;
+    let (frames, graphs) = (frames(5, SMALL.0, SMALL.1, 80), Graphs::new());
+    let mut engine = cuda(graphs.clone(), BATCH, network, scale);
+    let mut asked = vec![];
+    for (pair, factor) in frames.windows(2).zip([2, 3, 4, 3]) {
+        engine.submit(&pair[0], &pair[1], &times(factor)).unwrap();
+        asked.extend(times(factor).into_iter().map(|time| (pair, time)));
+    }
+    let found: Vec<_> = asked.iter().map(|_| engine.collect().unwrap()).collect();
+    for (batch, found) in asked.chunks(BATCH).zip(found.chunks(BATCH)) {
+        let mut fresh = cuda(ShimDriver::new(), BATCH, network, scale);
+        for (pair, time) in batch {
+            fresh.submit(&pair[0], &pair[1], &[*time]).unwrap();
+        }
+        for ((_, time), found) in batch.iter().zip(found) {
+            assert!(*found == fresh.collect().unwrap(), "{name}: stale at {time}");
+        }
+    }
+    // The first takes its memory, the second is the first that is the same; from the third on it is one graph.
+    assert_eq!(graphs.replays(), asked.len() / BATCH - 2, "{name}");
 }
 
 /// Three pairs one after another at factors 2, 3 and 4, pictures and flows.

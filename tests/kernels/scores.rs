@@ -60,6 +60,10 @@ enum Trouble {
     LostAt(&'static str, i64),
     /// It has no room for a piece of memory of that size.
     NoRoomFor(usize),
+    /// The host has no memory that the device could read in upload lanes from this one on.
+    NoLaneFrom(usize),
+    /// It runs out of memory of its own at every launch of a kernel.
+    RunsOutAt(&'static str),
 }
 
 /// A device with a trouble.
@@ -84,6 +88,11 @@ impl Troubled {
         let (doing, reason) = ("a call".to_owned(), "it fell off the bus".to_owned());
         Err(DeviceError::Lost { device: "gpu".to_owned(), doing, reason })
     }
+}
+
+fn ran_out(doing: &str) -> DeviceError {
+    let (device, doing) = ("gpu".to_owned(), doing.to_owned());
+    DeviceError::MemoryRanOut { device, doing, free_bytes: 0 }
 }
 
 impl Driver for Troubled {
@@ -128,8 +137,21 @@ impl Driver for Troubled {
         self.inner.download(address, bytes)
     }
 
+    fn upload_beside(&self, lane: usize, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        self.check()?;
+        match self.trouble {
+            Trouble::NoLaneFrom(first) if lane >= first => Err(ran_out("copying a frame")),
+            _ => self.inner.upload_beside(lane, parts),
+        }
+    }
+
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         self.check()?;
+        if let Trouble::RunsOutAt(kernel) = self.trouble
+            && kernel == launch.kernel
+        {
+            return Err(ran_out("starting a kernel"));
+        }
         if let Trouble::LostAt(kernel, _) = self.trouble
             && kernel == launch.kernel
         {
@@ -303,13 +325,31 @@ fn scores_lost_with_a_device_are_made_again_with_the_cpus() {
 fn scores_without_room_on_the_device_are_the_processors_and_the_network_stays() {
     let folder = tempfile::tempdir().unwrap();
     let Some(task) = clip(folder.path(), (37, 29), "yuv420p") else { return };
-    // RGB and luma of a picture, which nothing else keeps in so many bytes.
-    let driver = Troubled::new(Trouble::NoRoomFor(4 * 37 * 29));
-    let found = report(&task, &mut cuda(driver.clone(), 2, &small(), Scale::Auto));
-    assert_eq!(found.device.unwrap().kind, "cuda");
-    let found = found.quality.unwrap().holdout;
-    assert_eq!((found.samples, found.samples_on_device), (FRAMES - 2, 0));
-    assert!(!driver.kernels.lock().unwrap().iter().any(|kernel| kernel == "ssim"));
     let mut engine = Unscored(cuda(ShimDriver::new(), 2, &small(), Scale::Auto));
-    assert_holdout("no room", &found, &scores(&task, &mut engine));
+    let expected = scores(&task, &mut engine);
+    for trouble in [
+        // RGB and luma of a picture, which nothing else keeps in so many bytes.
+        Trouble::NoRoomFor(4 * 37 * 29),
+        // Those of frames come first.
+        Trouble::NoLaneFrom(3),
+        Trouble::NoLaneFrom(5),
+        Trouble::RunsOutAt("ssim"),
+    ] {
+        let driver = Troubled::new(trouble);
+        let engine = Box::new(cuda(driver.clone(), 2, &small(), Scale::Auto));
+        let rung = Rung {
+            wants: None,
+            cure: Cure::Memory,
+            step: "never taken: it is not the network that has no memory",
+            make: Box::new(|_, _| Ok(Box::new(cpu(&small(), Scale::Auto)))),
+        };
+        let found = report(&task, &mut Steady::new(engine, vec![rung]));
+        assert_eq!(found.device.unwrap().kind, "cuda", "{trouble:?}");
+        let said: Vec<_> = found.warnings.iter().filter(|it| it.code == "device_step").collect();
+        assert!(said.len() == 1 && said[0].message.ends_with("scored on the CPU"), "{said:?}");
+        let found = found.quality.unwrap().holdout;
+        assert_eq!((found.samples, found.samples_on_device), (FRAMES - 2, 0), "{trouble:?}");
+        assert!(!driver.kernels.lock().unwrap().iter().any(|kernel| kernel == "ssim"));
+        assert_holdout("no room", &found, &expected);
+    }
 }

@@ -93,12 +93,6 @@ impl PackedConv {
         self.affine.address()
     }
 
-    /// Bytes of device memory.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.weights.bytes() + self.affine.bytes()
-    }
-
     /// Rows and columns that come out.
     #[must_use]
     pub fn output_size(&self, [h, w]: [usize; 2]) -> [usize; 2] {

@@ -137,12 +137,6 @@ impl PackedDeconv {
         self.bias.address()
     }
 
-    /// Bytes of device memory.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.weights.bytes() + self.bias.bytes()
-    }
-
     /// Which instance `run` takes for `n` pictures of `size`.
     ///
     /// # Errors

@@ -98,10 +98,10 @@ fn shared_bytes(in_channels: usize) -> u32 {
     (in_channels / 16 * (halo + weights) + staged) as u32
 }
 
-/// Dynamic shared memory of a block of `deconv_fusion` at the most, in bytes.
+/// Dynamic shared memory of a block of `deconv_fusion`, in bytes: for 16 input channels, for 32, to the most that it serves.
 #[must_use]
-pub fn fused_shared_bytes() -> usize {
-    shared_bytes(IN_CHANNELS_MAX) as usize
+pub fn fused_shared_bytes() -> Vec<usize> {
+    (1..=IN_CHANNELS_MAX / 16).map(|chunks| shared_bytes(16 * chunks) as usize).collect()
 }
 
 /// The last block's transposed convolution of `input` and the pictures. The output is stored in `scratch` only where the

@@ -62,27 +62,6 @@ impl PackedHead {
         })
     }
 
-    /// Features of a record.
-    #[must_use]
-    pub fn features(&self) -> usize {
-        self.last.features
-    }
-
-    /// Channels of the tensors between the layers, in memory: the most of any layer.
-    #[must_use]
-    pub fn scratch_channels(&self) -> usize {
-        let first = self.first.out_channels.next_multiple_of(CHUNK);
-        self.middle.iter().map(PackedConv::cout).fold(first, usize::max)
-    }
-
-    /// Bytes of device memory.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let ends = [&self.first.weights, &self.first.affine, &self.last.weights, &self.last.bias];
-        let ends: usize = ends.iter().map(|it| it.bytes()).sum();
-        ends + self.middle.iter().map(PackedConv::bytes).sum::<usize>()
-    }
-
     /// The record `[padded, record channels]` of an image `[1, h, w, 4]`; see [`crate::ops::head`].
     ///
     /// # Errors

@@ -102,13 +102,6 @@ pub fn compiler() -> &'static str {
     COMPILER
 }
 
-/// SHA-256 of all sources, headers, options and the compiler's name, as 64 hexadecimal digits; empty where there are no
-/// kernels. Equal hashes: equal kernels.
-#[must_use]
-pub fn hash() -> &'static str {
-    HASH
-}
-
 /// All sources, sorted.
 #[must_use]
 pub fn sources() -> Vec<&'static str> {

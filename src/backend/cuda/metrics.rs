@@ -45,17 +45,20 @@ impl PictureMeasures {
     /// # Errors
     /// As [`Driver::allocate`].
     pub fn new(driver: &Arc<dyn Driver>, format: PictureFormat) -> Result<Self, DeviceError> {
-        let (h, w) = (format.height_px, format.width_px);
-        let tiles = [(h, w, Filter::of_luma(w, h)), (h, w, Filter::of_rgb(w, h))]
-            .map(|(h, w, filter)| tiles(&filter, h, w).iter().product::<usize>());
-        let partials = tiles[0].max(tiles[1]).max(ERROR_BLOCKS_MAX);
+        let (samples, partial) = (samples_bytes(format), partial_bytes(format));
         Ok(Self {
             layout: PlaneLayout::of(format),
             format,
-            samples: [Buffer::new(driver, 4 * h * w)?, Buffer::new(driver, 4 * h * w)?],
-            partial: Buffer::new(driver, 8 * partials)?,
+            samples: [Buffer::new(driver, samples)?, Buffer::new(driver, samples)?],
+            partial: Buffer::new(driver, partial)?,
             totals: Buffer::new(driver, TOTALS_BYTES)?,
         })
+    }
+
+    /// Device memory that they take, in bytes.
+    #[must_use]
+    pub fn bytes(format: PictureFormat) -> usize {
+        2 * samples_bytes(format) + partial_bytes(format) + TOTALS_BYTES
     }
 
     /// Compares two pictures whose planes lie at these addresses, and waits for the result.
@@ -241,6 +244,19 @@ impl PictureMeasures {
             params: params.as_bytes(),
         })
     }
+}
+
+/// Bytes of the samples of one picture.
+fn samples_bytes(format: PictureFormat) -> usize {
+    4 * format.height_px * format.width_px
+}
+
+/// Bytes of the sums of all blocks of a launch.
+fn partial_bytes(format: PictureFormat) -> usize {
+    let (h, w) = (format.height_px, format.width_px);
+    let tiles = [Filter::of_luma(w, h), Filter::of_rgb(w, h)]
+        .map(|filter| tiles(&filter, h, w).iter().product::<usize>());
+    8 * tiles[0].max(tiles[1]).max(ERROR_BLOCKS_MAX)
 }
 
 /// Rows and columns of the SSIM kernel's blocks.

@@ -82,7 +82,7 @@ impl Recorder {
         if let Some(kept) = kept.iter_mut().find(|kept| kept.tape == tape) {
             kept.used = *clock;
             if let Graph::Untried = kept.graph {
-                kept.graph = self.capture(&kept.tape, setback)?;
+                kept.graph = self.capture(&kept.tape, setback);
             }
             return match kept.graph {
                 Graph::Made(graph) => self.inner.replay(graph),
@@ -109,25 +109,26 @@ impl Recorder {
         state.tape.clear();
     }
 
-    fn capture(
-        &self,
-        tape: &[OwnedLaunch],
-        setback: &mut Option<String>,
-    ) -> Result<Graph, DeviceError> {
-        if !self.inner.begin_capture()? {
-            return Ok(Graph::Refused);
-        }
-        let played = self.play(tape);
-        let graph = self.inner.end_capture();
-        match played.and(graph) {
-            Ok(graph) => Ok(Graph::Made(graph)),
-            Err(error) => {
+    /// A graph of launches; where the device begins or makes none, the sequence goes on without.
+    fn capture(&self, tape: &[OwnedLaunch], setback: &mut Option<String>) -> Graph {
+        let made = match self.inner.begin_capture() {
+            Ok(false) => return Graph::Refused,
+            Ok(true) => {
+                let played = self.play(tape);
+                let graph = self.inner.end_capture();
+                played.and(graph)
+            }
+            Err(error) => Err(error),
+        };
+        made.map_or_else(
+            |error| {
                 let text = format!("{error}; kernels are started one by one, which is slower");
                 log::warn!("{text}");
                 *setback = Some(text);
-                Ok(Graph::Refused)
-            }
-        }
+                Graph::Refused
+            },
+            Graph::Made,
+        )
     }
 
     fn play(&self, tape: &[OwnedLaunch]) -> Result<(), DeviceError> {
@@ -240,6 +241,7 @@ mod tests {
     struct Journal {
         description: DeviceDescription,
         said: Mutex<Vec<String>>,
+        begins: bool,
     }
 
     impl Journal {
@@ -293,7 +295,8 @@ mod tests {
 
         fn begin_capture(&self) -> Result<bool, DeviceError> {
             self.say("capture".into());
-            Ok(true)
+            let (device, doing, reason) = ("journal".into(), "beginning".into(), "no".into());
+            if self.begins { Ok(true) } else { Err(DeviceError::Failed { device, doing, reason }) }
         }
 
         fn end_capture(&self) -> Result<u64, DeviceError> {
@@ -307,7 +310,7 @@ mod tests {
         }
     }
 
-    fn journal() -> Arc<Journal> {
+    fn journal(begins: bool) -> Arc<Journal> {
         let description = DeviceDescription {
             name: "journal".into(),
             uuid: None,
@@ -317,7 +320,7 @@ mod tests {
             memory_bytes: 0,
             driver_version: 0,
         };
-        Arc::new(Journal { description, said: Mutex::default() })
+        Arc::new(Journal { description, said: Mutex::default(), begins })
     }
 
     fn launch(recorder: &Recorder, kernel: &str, params: &[u8]) {
@@ -334,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_sequence_is_repeated_only_while_every_byte_of_it_is_the_same() {
-        let journal = journal();
+        let journal = journal(true);
         let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
         let said = || std::mem::take(&mut *journal.said.lock().unwrap());
         sequence(&recorder, &[1]);
@@ -350,8 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn where_no_graph_can_be_begun_launches_go_on_one_by_one_and_it_is_said() {
+        let journal = journal(false);
+        let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
+        for expected in [&["a[1]", "b[]"][..], &["capture", "a[1]", "b[]"], &["a[1]", "b[]"]] {
+            sequence(&recorder, &[1]);
+            assert_eq!(std::mem::take(&mut *journal.said.lock().unwrap()), expected);
+        }
+        assert!(recorder.setback().unwrap().contains("one by one"));
+    }
+
+    #[test]
     fn an_upload_between_launches_keeps_its_place() {
-        let journal = journal();
+        let journal = journal(true);
         let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
         recorder.begin();
         launch(&recorder, "a", &[]);

@@ -4,6 +4,10 @@
 //! [`recorder`](super::recorder), which passes its launches on at once: they are in the order of the calls on the stream of
 //! the network's launches, and in no graph. Pictures go up in lanes of their own, so that no frame of the network waits for
 //! them; the sums come down in a lane as a finished picture does, and whoever asked goes on until they are fetched.
+//!
+//! Their memory is not the network's: [`need_bytes`] says what they take, so that whoever plans sees to it that it is had
+//! beside the network's and the reserve. Where memory runs out all the same, of the device or of the host for staging, it is
+//! given back and the network is left alone.
 
 use std::sync::Arc;
 
@@ -16,6 +20,15 @@ use crate::ops::metrics::Measures;
 
 /// Pictures that are compared with the true one at a time, at the most.
 pub const COMPARED: usize = 3;
+
+/// What comparisons of pictures of a format take of the device, in bytes, with the lane that their sums may hold of the
+/// pictures' own.
+#[must_use]
+pub fn need_bytes(format: PictureFormat) -> u64 {
+    let planes = PlaneLayout::of(format).bytes();
+    let lane = planes.max(COMPARED * TOTALS_BYTES);
+    ((1 + COMPARED) * planes + PictureMeasures::bytes(format) + lane) as u64
+}
 
 /// Memory for comparisons: had for the first picture of a format, and used again for the others.
 #[derive(Debug, Default)]
@@ -50,7 +63,7 @@ impl Memory {
 }
 
 impl Scores {
-    /// Asks for a comparison, and forgets an earlier one; false where the device has no room for it beside the network.
+    /// Asks for a comparison, and forgets an earlier one; false where there is no room for it beside the network.
     ///
     /// # Panics
     /// If there are more than [`COMPARED`] pictures, or one of another format.
@@ -64,7 +77,40 @@ impl Scores {
         assert!(compared.len() <= COMPARED, "{} pictures at a time", compared.len());
         assert!(compared.iter().all(|it| it.format == truth.format), "pictures of one format");
         self.pending = None;
-        let Some(memory) = self.memory(driver, truth.format)? else { return Ok(false) };
+        if self.crowded == Some(truth.format) {
+            return Ok(false);
+        }
+        match self.begin(driver, downloads, truth, compared) {
+            Ok(()) => Ok(true),
+            Err(error) => self.give_up(truth.format, error).map(|()| false),
+        }
+    }
+
+    /// Where memory ran out, nothing more is tried with pictures of this format; any other error stays one.
+    fn give_up(&mut self, format: PictureFormat, error: DeviceError) -> Result<(), DeviceError> {
+        if !error.is_of_memory() {
+            return Err(error);
+        }
+        log::warn!("frames are scored on the CPU: {error}");
+        (self.memory, self.pending, self.crowded) = (None, None, Some(format));
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        driver: &Arc<dyn Driver>,
+        downloads: &mut Downloads,
+        truth: &Picture,
+        compared: &[&Picture],
+    ) -> Result<(), DeviceError> {
+        let memory = match self.memory.take() {
+            Some(memory) if memory.format == truth.format => memory,
+            other => {
+                drop(other);
+                Memory::new(driver, truth.format)?
+            }
+        };
+        let memory = self.memory.insert(memory);
         let layout = PlaneLayout::of(truth.format);
         let addresses = memory.planes.each_ref().map(Buffer::address);
         let pictures = std::iter::once(&truth).chain(compared);
@@ -81,7 +127,7 @@ impl Scores {
         (0..=compared.len()).try_for_each(|index| driver.consumed(UPLOAD_LANES + index))?;
         lane.start(driver, bytes)?;
         self.pending = Some(Pending { lane, count: compared.len() });
-        Ok(true)
+        Ok(())
     }
 
     /// Waits for the comparison that was asked for last; none where there is none.
@@ -94,31 +140,11 @@ impl Scores {
             return Ok(None);
         };
         let mut totals = [0; COMPARED * TOTALS_BYTES];
-        lane.fetch(driver, &mut totals[..count * TOTALS_BYTES])?;
+        if let Err(error) = lane.fetch(driver, &mut totals[..count * TOTALS_BYTES]) {
+            let format = memory.format;
+            return self.give_up(format, error).map(|()| None);
+        }
         let (totals, _) = totals.as_chunks::<TOTALS_BYTES>();
         Ok(Some(totals[..count].iter().map(|it| memory.measures.measures(it)).collect()))
-    }
-
-    /// Memory for pictures of a format. Where there is none left, the network is not made to shrink for it.
-    fn memory(
-        &mut self,
-        driver: &Arc<dyn Driver>,
-        format: PictureFormat,
-    ) -> Result<Option<&Memory>, DeviceError> {
-        if self.crowded == Some(format) {
-            return Ok(None);
-        }
-        if self.memory.as_ref().is_none_or(|memory| memory.format != format) {
-            self.memory = None;
-            match Memory::new(driver, format) {
-                Ok(memory) => self.memory = Some(memory),
-                Err(error @ DeviceError::OutOfMemory { .. }) => {
-                    log::warn!("frames are scored on the CPU: {error}");
-                    self.crowded = Some(format);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(self.memory.as_ref())
     }
 }

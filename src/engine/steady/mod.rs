@@ -14,6 +14,8 @@ use crate::engine::{
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::ops::metrics::Measures;
 
+/// What is done where the device has no room for comparisons.
+const SCORES_STEP: &str = "held-out frames are scored on the CPU";
 /// Bytes of a megabyte in messages.
 const MEGABYTE: u64 = 1_000_000;
 
@@ -48,8 +50,12 @@ pub struct Room {
     pub device: String,
     /// Bytes that are free now.
     pub free: Box<dyn FnMut() -> Result<u64, DeviceError> + Send>,
+    /// Bytes that engines have of it now.
+    pub allocated: Box<dyn FnMut() -> u64 + Send>,
     /// What the first engine would allocate.
     pub wants: Box<Wants>,
+    /// Bytes that comparisons of pictures of a format take beside an engine.
+    pub scores: Box<dyn FnMut(PictureFormat) -> u64 + Send>,
     /// Bytes of the free ones that are not planned for.
     pub reserve_bytes: u64,
 }
@@ -75,8 +81,8 @@ pub struct Steady {
     queue: VecDeque<Asked>,
     /// How many of those the engine knows of.
     handed: usize,
-    /// Format of the pictures compared last.
-    compared: Option<PictureFormat>,
+    /// Format of the pictures compared last, and whether there is room for that beside this engine.
+    compared: Option<(PictureFormat, bool)>,
     depth: usize,
     description: EngineDescription,
     steps: Vec<String>,
@@ -233,19 +239,15 @@ impl Steady {
                 self.steps.extend(engine.description().steps);
             }
             let asked = self.queue.back().map(|asked| asked.frames[0].picture.format);
-            let format = asked.or(self.compared);
+            let format = asked.or(self.compared.map(|(format, _)| format));
             let rung = format.and_then(|format| Some((format, self.next_rung(of_memory, format)?)));
             let Some((format, mut rung)) = rung else { break };
             match (rung.make)(&error, format) {
                 Ok(mut engine) => {
-                    let step = format!("{error}; {}", rung.step);
-                    log::warn!("{step}");
-                    self.steps.push(step);
                     self.depth = engine.ahead().map_or(0, |ahead| ahead.depth());
                     self.engine = Some(engine);
-                    if let Some(tell) = &self.tell {
-                        tell(self.description());
-                    }
+                    self.compared = None;
+                    self.note(format!("{error}; {}", rung.step));
                     return Ok(());
                 }
                 Err(further) => error = further,
@@ -253,6 +255,32 @@ impl Steady {
         }
         self.queue.clear();
         Err(error)
+    }
+
+    /// Tells a step.
+    fn note(&mut self, step: String) {
+        log::warn!("{step}");
+        self.steps.push(step);
+        if let Some(tell) = &self.tell {
+            tell(self.description());
+        }
+    }
+
+    /// Why pictures of a format cannot be compared on the device: what that takes, beside what the engine has yet to take,
+    /// must leave the reserve free. None where they can, and where the device does not answer, which the comparison says.
+    fn no_room_for_scores(&mut self, format: PictureFormat) -> Option<DeviceError> {
+        let room = self.room.as_mut()?;
+        let free_bytes = (room.free)().ok()?;
+        let peak_bytes = self.planned.and_then(|(_, need)| need).map_or(0, |need| need.peak_bytes);
+        let to_come_bytes = peak_bytes.saturating_sub((room.allocated)());
+        let wanted_bytes = (room.scores)(format);
+        let all_bytes = wanted_bytes.saturating_add(to_come_bytes + room.reserve_bytes);
+        let device = room.device.clone();
+        (all_bytes > free_bytes).then_some(DeviceError::OutOfMemory {
+            device,
+            wanted_bytes: all_bytes,
+            free_bytes,
+        })
     }
 
     fn is_open(&self) -> Result<(), EngineError> {
@@ -306,14 +334,34 @@ impl Ahead for Steady {
 impl Scorer for Steady {
     fn start(&mut self, truth: &Picture, predicted: &[&Picture]) -> Result<bool, EngineError> {
         self.is_open()?;
-        self.compared = Some(truth.format);
-        while let Some(scorer) = self.engine.as_mut().and_then(|engine| engine.scorer()) {
+        loop {
+            if self.engine.as_mut().is_none_or(|engine| engine.scorer().is_none()) {
+                return Ok(false);
+            }
+            let known = self.compared.filter(|(format, _)| *format == truth.format);
+            let crowded = match known {
+                Some((_, fits)) if !fits => return Ok(false),
+                Some(_) => None,
+                None => self.no_room_for_scores(truth.format),
+            };
+            self.compared = Some((truth.format, crowded.is_none()));
+            if let Some(error) = crowded {
+                self.note(format!("{error}; {SCORES_STEP}"));
+                return Ok(false);
+            }
+            let scorer = self.engine.as_mut().and_then(|engine| engine.scorer());
+            let Some(scorer) = scorer else { unreachable!("it was there a moment ago") };
             match scorer.start(truth, predicted) {
-                Ok(started) => return Ok(started),
+                Ok(true) => return Ok(true),
+                Ok(false) => {
+                    self.compared = Some((truth.format, false));
+                    let device = self.description().device_name;
+                    self.note(format!("{device}: memory ran out for scores; {SCORES_STEP}"));
+                    return Ok(false);
+                }
                 Err(error) => self.step_down(error)?,
             }
         }
-        Ok(false)
     }
 
     fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {

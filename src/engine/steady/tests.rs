@@ -177,6 +177,61 @@ fn a_comparison_lost_with_its_device_is_said_to_be_lost() {
     assert!(matches!(Scorer::finish(&mut engine), Err(EngineError::Device(_))));
 }
 
+/// Compares nothing on a device of a format's own room.
+struct Roomy {
+    room: bool,
+}
+
+impl Scorer for Roomy {
+    fn start(&mut self, _: &Picture, _: &[&Picture]) -> Result<bool, EngineError> {
+        Ok(self.room)
+    }
+
+    fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
+        Ok(None)
+    }
+}
+
+impl Interpolator for Roomy {
+    fn interpolate(
+        &mut self,
+        a: &Frame,
+        b: &Frame,
+        t: &[f32],
+    ) -> Result<Vec<Picture>, EngineError> {
+        Blend.interpolate(a, b, t)
+    }
+
+    fn scorer(&mut self) -> Option<&mut dyn Scorer> {
+        Some(self)
+    }
+
+    fn description(&self) -> EngineDescription {
+        Blend.description()
+    }
+}
+
+#[test]
+fn frames_are_scored_on_the_device_only_where_the_reserve_stays_free() {
+    let (frames, picture) = (frames(), Picture::clone(&frames()[0].picture));
+    // Of 10 bytes that the engine takes it has 2; 5 for scores, and a reserve of 1.
+    for (free_bytes, room, fits) in [(14, true, true), (13, true, false), (14, false, false)] {
+        let wants = needing(10).unwrap();
+        let (free, allocated) = (Box::new(move || Ok(free_bytes)), Box::new(|| 2));
+        let scores = Box::new(|_| 5);
+        let device = "gpu".to_owned();
+        let room_of = Room { device, free, allocated, wants, scores, reserve_bytes: 1 };
+        let mut engine = Steady::new(Box::new(Roomy { room }), vec![]).within(room_of);
+        engine.interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(Scorer::start(&mut engine, &picture, &[&picture]).unwrap(), fits);
+        }
+        let steps = engine.description().steps;
+        assert_eq!(steps.len(), usize::from(!fits), "{steps:?}");
+        assert!(steps.iter().all(|step| step.ends_with(SCORES_STEP)), "{steps:?}");
+    }
+}
+
 fn needing(peak_bytes: u64) -> Option<Box<Wants>> {
     Some(Box::new(move |_| Some(Need { weights_bytes: 2, peak_bytes })))
 }
@@ -188,7 +243,9 @@ fn within(free_bytes: u64, rungs: &[u64]) -> Steady {
     let room = Room {
         device: "gpu".into(),
         free: Box::new(move || Ok(free_bytes)),
+        allocated: Box::new(|| 2),
         wants: needing(10).unwrap(),
+        scores: Box::new(|_| 5),
         reserve_bytes: 1,
     };
     Steady::new(working(), rungs.iter().map(rung).collect()).within(room)

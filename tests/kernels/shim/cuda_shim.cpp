@@ -282,7 +282,7 @@ EXPORT const char* shim_kernel_name(size_t index) {
     return kernel ? kernel->name : nullptr;
 }
 
-// mma, ldmatrix reads of 8 rows, cycles they take, cp.async, cp.async of zeros; reset on reading.
+// mma, ldmatrix reads of 8 rows, cycles they take, cp.async; reset on reading.
 EXPORT void shim_read_counters(unsigned long* out) {
     memcpy(out, &shim::counters, sizeof shim::counters);
     shim::counters = {};

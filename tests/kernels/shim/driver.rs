@@ -225,7 +225,17 @@ impl Driver for ShimDriver {
             let device = self.description.name.clone();
             return Err(DeviceError::MemoryRanOut { device, doing, free_bytes: 0 });
         }
+        // What every device refuses.
+        let [x, y, z] = launch.grid;
+        let threads: u32 = launch.block.iter().product();
+        let blocks =
+            (1..=i32::MAX as u32).contains(&x) && [y, z].iter().all(|it| (1..=65535).contains(it));
+        if !blocks || !(1..=1024).contains(&threads) {
+            let reason = format!("a grid of {:?} blocks of {threads} threads", launch.grid);
+            return Err(self.failed(launch.kernel, reason));
+        }
         if self.state().asleep {
+            *self.state().launched.entry(launch.kernel.into()).or_default() += 1;
             return Ok(());
         }
         let order = self.state().order;

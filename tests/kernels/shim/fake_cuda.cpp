@@ -2,9 +2,10 @@
 //
 // Streams put everything off as long as they may: what is asked for runs when somebody waits for it, and another stream's
 // work only where an event orders it before. So a missing wait, or staging memory that is overwritten too early, shows in
-// the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_DEVICES,
-// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_GRAPHS (0: none can be made),
-// FAKE_CUDA_CALLS (a file that gets a line for whatever allocates, makes or waits).
+// the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
+// gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
+// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can
+// be begun, none can be made), FAKE_CUDA_CALLS (a file that gets a line for whatever allocates, makes or waits).
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -85,7 +86,7 @@ int put(void* stream, std::function<void()> work) {
 #define LOCKED std::lock_guard<std::recursive_mutex> guard(lock)
 
 API cuDriverGetVersion(int* version) { return *version = number("FAKE_CUDA_VERSION", 12020), OK; }
-API cuInit(unsigned) { return OK; }
+API cuInit(unsigned) { return number("FAKE_CUDA_INIT", OK); }
 API cuDeviceGetCount(int* count) { return *count = number("FAKE_CUDA_DEVICES", 1), OK; }
 API cuDeviceGet(int* device, int index) { return *device = index, index < number("FAKE_CUDA_DEVICES", 1) ? OK : 101; }
 API cuDeviceGetName(char* name, int length, int) { return strncpy(name, "Stand-in", length), OK; }
@@ -96,8 +97,10 @@ API cuDeviceGetUuid(unsigned char* uuid, int) {
 API cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = 132; break;         // multiprocessors
-        case 75: *value = 9; break;           // compute capability
-        case 76: *value = 0; break;
+        case 36: *value = 3201000; break;     // kHz of the memory's clock
+        case 37: *value = 6144; break;        // bits of its bus
+        case 75: *value = number("FAKE_CUDA_CAPABILITY", 90) / 10; break;
+        case 76: *value = number("FAKE_CUDA_CAPABILITY", 90) % 10; break;
         case 97: *value = 227 << 10; break;   // shared memory a block may ask for
         default: return INVALID;
     }
@@ -173,7 +176,7 @@ API cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, void* stream)
     return put(stream, [=] { memcpy(to, from, bytes); });
 }
 
-API cuModuleLoadData(void** module, const void* image) { return *module = (void*)1, memcmp(image, "\177ELF", 4) ? BAD_IMAGE : OK; }
+API cuModuleLoadData(void** module, const void* image) { return *module = (void*)1, !number("FAKE_CUDA_IMAGES", 1) || memcmp(image, "\177ELF", 4) ? BAD_IMAGE : OK; }
 API cuModuleUnload(void*) { return OK; }
 API cuModuleGetFunction(void** function, void*, const char* name) {
     auto bytes = (ParamsBytes)dlsym(kernels(), "shim_params_bytes");
@@ -198,6 +201,7 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
 }
 
 API cuStreamBeginCapture_v2(void* stream, int) {
+    if (!number("FAKE_CUDA_CAPTURE", 1)) return INVALID;
     LOCKED;
     ((Stream*)stream)->captured = new Graph;
     return OK;
@@ -208,7 +212,8 @@ API cuStreamEndCapture(void* stream, void** graph) {
     ((Stream*)stream)->captured = nullptr;
     return OK;
 }
-API cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) { called("make"); 
+API cuGraphInstantiateWithFlags(void** ready, void* graph, unsigned long long) {
+    called("make");
     if (!number("FAKE_CUDA_GRAPHS", 1)) return INVALID;
     return *ready = new Graph(*(Graph*)graph), OK;
 }

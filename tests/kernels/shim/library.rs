@@ -150,12 +150,18 @@ impl Library {
 
     /// A folder with a stand-in for NVIDIA's driver, for the loader's search path.
     pub fn fake_cuda(into: &Path) -> PathBuf {
+        Self::fake_cuda_without(into, None)
+    }
+
+    /// The same, lacking one of its functions.
+    pub fn fake_cuda_without(into: &Path, lacked: Option<&str>) -> PathBuf {
         let folder = into.join("fake-cuda");
         fs::create_dir_all(&folder).unwrap();
         let mut command = compiler();
         let source = shim_folder().join("fake_cuda.cpp");
         let built = unfinished(&folder.join("libcuda.so"));
         command.args(["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-o"]).arg(&built);
+        command.args(lacked.map(|name| format!("-D{name}=no_{name}")));
         command.arg(source).arg("-ldl");
         run(command).unwrap();
         // Both names, so that a real driver on this machine is not found before it.

@@ -12,6 +12,51 @@ use crate::backend::cuda::images;
 /// Oldest compute capability that the kernels are compiled for.
 pub const MINIMUM_CAPABILITY: (u32, u32) = (7, 5);
 
+/// Every function of the driver's library that this program calls. All are looked for before a device is opened: the binding
+/// looks for each at its first call, and panics there, which may be amid a clip.
+pub const FUNCTIONS: [&str; 40] = [
+    "cuCtxSetCurrent",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetUuid",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDeviceTotalMem_v2",
+    "cuDriverGetVersion",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuFuncGetAttribute",
+    "cuFuncSetAttribute",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuInit",
+    "cuLaunchKernel",
+    "cuMemAlloc_v2",
+    "cuMemFreeHost",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuStreamBeginCapture_v2",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamEndCapture",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
+];
+
 /// Why no device can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
@@ -128,6 +173,7 @@ pub(super) fn start() -> Result<u32, FindError> {
     if !present {
         return Err(FindError::NoDriver);
     }
+    look_for(&["cuDriverGetVersion"])?;
     let mut version = 0;
     // SAFETY: writes one integer; may be called before `cuInit`.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(refused)?;
@@ -135,8 +181,22 @@ pub(super) fn start() -> Result<u32, FindError> {
     if version < images::MINIMUM_DRIVER_CUDA {
         return Err(FindError::OldDriver { found: version });
     }
+    look_for(&FUNCTIONS)?;
     result::init().map_err(refused)?;
     Ok(version)
+}
+
+/// That the library, which is there, has these functions.
+fn look_for(functions: &[&str]) -> Result<(), FindError> {
+    // SAFETY: as in `start`, which has seen that the library can be loaded.
+    let library = unsafe { sys::culib() };
+    for name in functions {
+        // SAFETY: only asked for, not called.
+        if unsafe { library.get::<*const ()>(name.as_bytes()) }.is_err() {
+            return Err(FindError::Library { reason: format!("it has no {name}") });
+        }
+    }
+    Ok(())
 }
 
 /// What the driver says of a device; it has been started.

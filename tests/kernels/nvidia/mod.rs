@@ -1,13 +1,15 @@
 //! The driver of real devices over a stand-in for NVIDIA's library, which puts everything off as long as it may.
 
+mod drivers;
+mod rehearsal;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
 use num_rational::Ratio;
 use slomod::backend::cuda::images;
-use slomod::backend::cuda::nvidia::find::{self, FindError};
+use slomod::backend::cuda::scores::COMPARED;
 use slomod::config::settings::{Device, Settings};
 use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
@@ -16,7 +18,6 @@ use slomod::quality::{Samples, compare};
 
 use crate::common::picture;
 use crate::shim::library::{Library, build_folder};
-use crate::shim::machine::skipped_on_gpu;
 use crate::skip::skip;
 
 /// Codes by which a picture may differ from the CPU's: see `network`.
@@ -24,6 +25,9 @@ const CODES: u8 = 2;
 
 /// Launches that turn a new frame into its record: color and the head.
 const LAUNCHES_OF_A_FRAME: usize = 10;
+
+/// Launches that compare a frame with [`COMPARED`] others: samples of each, four sums of each in two launches.
+const LAUNCHES_OF_SCORES: usize = 1 + COMPARED * (1 + 4 * 2);
 
 /// The number that the stand-in gives its device.
 const UUID: &str = "GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff";
@@ -33,7 +37,8 @@ const SSIM_TOLERANCE: f64 = 1e-5;
 
 /// Runs a test of this file that is ignored otherwise, in a process that finds the stand-in.
 fn child(test: &str, environment: &[(&str, &str)]) -> Output {
-    let folder = Library::fake_cuda(&build_folder().join(test));
+    // The search path has its own meaning of a colon.
+    let folder = Library::fake_cuda(&build_folder().join(test.replace("::", "-")));
     let kernels = Library::of_all_kernels();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", &format!("nvidia::{test}")])
@@ -234,47 +239,6 @@ fn a_device_without_memory_is_an_error_that_says_how_much_is_wanted() {
     }
 }
 
-#[test]
-#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
-fn old() {
-    assert_eq!(find::devices().unwrap_err(), FindError::OldDriver { found: 11_080 });
-    let engine = open::open(&settings(Device::Auto)).unwrap();
-    let reason = engine.description().fallback_reason.unwrap();
-    assert!(reason.contains("too old") && reason.contains("CPU"), "{reason}");
-    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
-    let expected = if images::built().is_ok() { "535" } else { "built without GPU kernels" };
-    assert!(error.to_string().contains(expected), "{error}");
-}
-
-#[test]
-fn a_driver_that_is_too_old_is_refused_and_auto_takes_the_cpu() {
-    assert!(child("old", &[("FAKE_CUDA_VERSION", "11080")]).status.success());
-}
-
-#[test]
-#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
-fn none() {
-    assert_eq!(find::devices().unwrap_err(), FindError::NoDevice);
-}
-
-#[test]
-fn a_driver_without_a_device_says_so() {
-    assert!(child("none", &[("FAKE_CUDA_DEVICES", "0")]).status.success());
-}
-
-#[test]
-#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
-fn listed() {
-    let (devices, version) = find::devices().unwrap();
-    let names: Vec<_> = devices.iter().map(|it| (it.name.as_str(), it.uuid.as_deref())).collect();
-    assert_eq!((names, version), (vec![("Stand-in", Some(UUID))], 12_020));
-}
-
-#[test]
-fn a_device_is_listed_with_its_own_number() {
-    assert!(child("listed", &[]).status.success());
-}
-
 /// How often the stand-in was called so far for each thing.
 fn calls() -> BTreeMap<String, usize> {
     let mut calls = BTreeMap::new();
@@ -288,18 +252,22 @@ fn calls() -> BTreeMap<String, usize> {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn steady() {
-    let frames = frames(16, 40, 30);
+    let frames = frames(22, 40, 30);
     let mut engine = open::open(&settings(Device::Cuda(0))).unwrap();
-    let [warm, rest] = [&frames[..9], &frames[8..]];
+    let [warm, rest] = [&frames[..13], &frames[12..]];
     let mut pass = |frames: &[Frame]| {
         let mut made = 0;
-        for pair in frames.windows(2) {
+        for (pair, factor) in frames.windows(2).zip([2_u8, 3, 4].into_iter().cycle()) {
+            let times: Vec<f32> = (1..factor).map(|i| f32::from(i) / f32::from(factor)).collect();
             let ahead = engine.ahead().unwrap();
-            ahead.submit(&pair[0], &pair[1], &[0.3, 0.6]).unwrap();
+            ahead.submit(&pair[0], &pair[1], &times).unwrap();
             while ahead.waiting() > ahead.depth() {
                 ahead.collect().unwrap();
                 made += 1;
             }
+            let (scorer, picture) = (engine.scorer().unwrap(), &*pair[0].picture);
+            scorer.finish().unwrap();
+            assert!(scorer.start(&pair[1].picture, &[picture; COMPARED]).unwrap());
         }
         made
     };
@@ -309,15 +277,18 @@ fn steady() {
     let after = calls();
     let more = |what: &str| after.get(what).unwrap_or(&0) - before.get(what).unwrap_or(&0);
     println!("{made} pictures: {before:?}, then {after:?}");
-    assert_eq!(made, 2 * (rest.len() - 1));
+    let pairs = rest.len() - 1;
+    assert_eq!(made, pairs / 3 * (1 + 2 + 3));
     for what in ["allocate", "free", "make", "wait for a stream"] {
         assert_eq!(more(what), 0, "{what}");
     }
-    // A picture is waited for where it is handed over, and a frame's lane where the frame is.
-    assert!(more("wait for an event") < made + rest.len(), "{after:?}");
-    // Pictures are made in batches, each as one graph; what is launched besides is a new frame's.
+    // A picture is waited for where it is handed over, as sums are, and a frame's lane where the frame is.
+    let waits = made + rest.len() + pairs * (1 + 1 + COMPARED);
+    assert!(more("wait for an event") < waits, "{after:?}");
+    // Pictures are made in batches, each as one graph; what is launched besides is a new frame's and scores.
     assert!((1..=made).contains(&more("start a graph")), "{after:?}");
-    assert!(more("launch") <= LAUNCHES_OF_A_FRAME * rest.len(), "{after:?}");
+    let launches = LAUNCHES_OF_A_FRAME * rest.len() + LAUNCHES_OF_SCORES * pairs;
+    assert!(more("launch") <= launches, "{after:?}");
 }
 
 #[test]
@@ -346,40 +317,6 @@ fn graphless() {
 fn a_device_that_makes_no_graphs_is_slower_and_the_report_says_so() {
     if kernels_are_built() {
         assert!(child("graphless", &[("FAKE_CUDA_GRAPHS", "0")]).status.success());
+        assert!(child("graphless", &[("FAKE_CUDA_CAPTURE", "0")]).status.success());
     }
-}
-
-/// What `slomod check` says of the GPU where `folder` comes first among the libraries.
-fn check(folder: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_slomod"))
-        .arg("check")
-        .env("LD_LIBRARY_PATH", folder)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let gpu = said.lines().filter(|line| line.split_whitespace().nth(1) == Some("gpu"));
-    gpu.collect::<Vec<_>>().join("\n")
-}
-
-#[test]
-fn a_library_that_lacks_functions_is_said_with_what_to_do() {
-    if !kernels_are_built() || skipped_on_gpu("another library in the driver's place") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    Library::empty(&folder.path().join("libcuda.so.1"));
-    let said = check(folder.path());
-    assert!(said.contains("cannot be used") && said.contains("535"), "{said}");
-}
-
-#[test]
-fn without_a_driver_it_is_said_which_one_to_install() {
-    if !kernels_are_built() || skipped_on_gpu("a machine without a driver") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    // A machine that runs tests may have a driver of its own, which what is no library hides.
-    std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
-    let said = check(folder.path());
-    assert!(said.contains("no NVIDIA driver") && said.contains("535"), "{said}");
 }

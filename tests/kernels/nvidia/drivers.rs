@@ -1,0 +1,269 @@
+//! Drivers and devices that cannot be used: what is said of each, and that `auto` goes on without.
+
+use std::path::Path;
+use std::process::Command;
+
+use slomod::backend::cuda::images;
+use slomod::backend::cuda::nvidia::Nvidia;
+use slomod::backend::cuda::nvidia::find::{self, FindError};
+use slomod::config::settings::Device;
+use slomod::engine::open;
+use slomod::report::Report;
+
+use super::{UUID, child, kernels_are_built, settings};
+use crate::schema;
+use crate::shim::library::{Library, build_folder};
+use crate::shim::machine::skipped_on_gpu;
+
+/// Why no engine is opened on that device of the stand-in, and why the device is none.
+fn refused(index: u32) -> (FindError, String) {
+    let Err(error) = open::open(&settings(Device::Cuda(index))) else { panic!("opened") };
+    let found = Nvidia::open(index).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(&found.to_string()), "{said} of {found:?}");
+    // What is no error of one device is one of all.
+    if !matches!(found, FindError::NoSuchDevice { .. } | FindError::OldDevice { .. }) {
+        let reason = open::open(&settings(Device::Auto)).unwrap().description().fallback_reason;
+        assert!(reason.unwrap().starts_with(&found.to_string()));
+    }
+    (found, said)
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn old() {
+    assert_eq!(find::devices().unwrap_err(), FindError::OldDriver { found: 12_010 });
+    let engine = open::open(&settings(Device::Auto)).unwrap();
+    let reason = engine.description().fallback_reason.unwrap();
+    assert!(reason.contains("too old") && reason.contains("CPU"), "{reason}");
+    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
+    let expected = if images::built().is_ok() { "535" } else { "built without GPU kernels" };
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+/// The newest of the too old; what the stand-in says otherwise, 12.2, is the oldest that is taken.
+#[test]
+fn a_driver_that_is_too_old_is_refused_and_auto_takes_the_cpu() {
+    assert!(child("drivers::old", &[("FAKE_CUDA_VERSION", "12010")]).status.success());
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn none() {
+    assert_eq!(find::devices().unwrap_err(), FindError::NoDevice);
+}
+
+#[test]
+fn a_driver_without_a_device_says_so() {
+    assert!(child("drivers::none", &[("FAKE_CUDA_DEVICES", "0")]).status.success());
+    assert!(child("drivers::none", &[("FAKE_CUDA_INIT", "100")]).status.success());
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn listed() {
+    let (devices, version) = find::devices().unwrap();
+    let names: Vec<_> = devices.iter().map(|it| (it.name.as_str(), it.uuid.as_deref())).collect();
+    assert_eq!((names, version), (vec![("Stand-in", Some(UUID))], 12_020));
+}
+
+#[test]
+fn a_device_is_listed_with_its_own_number() {
+    assert!(child("drivers::listed", &[]).status.success());
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn unstarted() {
+    let (found, said) = refused(0);
+    assert!(
+        matches!(&found, FindError::Start { reason } if reason.contains("the stand-in says so"))
+    );
+    assert!(said.contains("does not start") && said.contains("nvidia-smi"), "{said}");
+    assert_eq!(find::devices().unwrap_err(), found);
+}
+
+#[test]
+fn a_driver_that_does_not_start_is_said_in_its_own_words() {
+    if kernels_are_built() {
+        assert!(child("drivers::unstarted", &[("FAKE_CUDA_INIT", "999")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn beyond() {
+    let (found, said) = refused(7);
+    assert_eq!(found, FindError::NoSuchDevice { index: 7, count: 2 });
+    assert!(said.contains("cuda:7") && said.contains("numbered from 0"), "{said}");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_said_with_how_many_are() {
+    if kernels_are_built() {
+        assert!(child("drivers::beyond", &[("FAKE_CUDA_DEVICES", "2")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn volta() {
+    let (found, said) = refused(0);
+    assert_eq!(found, FindError::OldDevice { name: "Stand-in".into(), found: (7, 0) });
+    assert!(said.contains("7.0") && said.contains("7.5"), "{said}");
+}
+
+#[test]
+fn a_chip_from_before_turing_is_refused() {
+    if kernels_are_built() {
+        assert!(child("drivers::volta", &[("FAKE_CUDA_CAPABILITY", "70")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn other() {
+    let (found, said) = refused(0);
+    assert_eq!(found, FindError::OtherDevice { name: "Stand-in".into(), found: (11, 0) });
+    assert!(said.contains("no kernels"), "{said}");
+}
+
+#[test]
+fn a_chip_that_no_image_is_for_is_refused() {
+    if kernels_are_built() {
+        assert!(child("drivers::other", &[("FAKE_CUDA_CAPABILITY", "110")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn unloaded() {
+    let (found, said) = refused(0);
+    assert!(matches!(found, FindError::Device(_)), "{found:?}");
+    assert!(said.contains("loading the kernels of") && said.contains("sm_90"), "{said}");
+}
+
+#[test]
+fn an_image_that_the_driver_does_not_take_is_named() {
+    if kernels_are_built() {
+        assert!(child("drivers::unloaded", &[("FAKE_CUDA_IMAGES", "0")]).status.success());
+    }
+}
+
+/// Names of the functions that the stand-in has: all that are used.
+fn functions() -> Vec<&'static str> {
+    let source = include_str!("../shim/fake_cuda.cpp");
+    let names = source.lines().filter_map(|line| line.strip_prefix("API ")?.split('(').next());
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn lacking() {
+    let lacked = std::env::var("LACKED").unwrap();
+    let (found, said) = refused(0);
+    assert!(matches!(found, FindError::Library { .. }), "{found:?}");
+    assert!(said.contains(&lacked) && said.contains("535"), "{said}");
+    assert_eq!(find::devices().unwrap_err(), found);
+}
+
+/// Once a device is open nothing is looked for in the library any more, so that nothing can be missed in mid-clip.
+#[test]
+fn every_function_of_the_driver_is_looked_for_before_a_device_is_opened() {
+    let mut looked_for = find::FUNCTIONS.to_vec();
+    looked_for.sort_unstable();
+    assert_eq!(looked_for, functions());
+    if !kernels_are_built() {
+        return;
+    }
+    for lacked in ["cuDriverGetVersion", "cuGraphLaunch", "cuGetErrorName"] {
+        let folder = build_folder().join(format!("without-{lacked}"));
+        let folder = Library::fake_cuda_without(&folder, Some(lacked));
+        let environment = [("LACKED", lacked), ("LD_LIBRARY_PATH", folder.to_str().unwrap())];
+        assert!(child("drivers::lacking", &environment).status.success(), "{lacked}");
+    }
+}
+
+/// What `slomod check` says of the GPU where `folder` comes first among the libraries.
+fn check(folder: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .arg("check")
+        .env("LD_LIBRARY_PATH", folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let gpu = said.lines().filter(|line| line.split_whitespace().nth(1) == Some("gpu"));
+    gpu.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_library_that_lacks_functions_is_said_with_what_to_do() {
+    if !kernels_are_built() || skipped_on_gpu("another library in the driver's place") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    Library::empty(&folder.path().join("libcuda.so.1"));
+    let said = check(folder.path());
+    assert!(said.contains("cannot be used") && said.contains("535"), "{said}");
+}
+
+#[test]
+fn without_a_driver_it_is_said_which_one_to_install() {
+    if !kernels_are_built() || skipped_on_gpu("a machine without a driver") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // A machine that runs tests may have a driver of its own, which what is no library hides.
+    std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
+    let said = check(folder.path());
+    assert!(said.contains("no NVIDIA driver") && said.contains("535"), "{said}");
+}
+
+/// A conversion with `auto` on a machine whose library is the one in that folder.
+fn convert_on_auto(libraries: &Path, environment: &[(&str, &str)]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let clip = folder.join("in.mp4");
+    crate::bench::clip::drawn(&clip, (64, 48), 5);
+    let report = folder.join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .arg("convert")
+        .arg(&clip)
+        .args(["--device", "auto", "--factor", "2", "--output"])
+        .arg(folder.join("out.mp4"))
+        .arg("--report")
+        .arg(&report)
+        .env("LD_LIBRARY_PATH", libraries)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    schema::read(&report)
+}
+
+#[test]
+fn the_report_of_auto_without_a_gpu_says_why() {
+    if !kernels_are_built() || skipped_on_gpu("machines without a GPU") {
+        return;
+    }
+    let none = tempfile::tempdir().unwrap();
+    std::fs::write(none.path().join("libcuda.so.1"), "").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let failing = Library::fake_cuda(folder.path());
+    let cases = [
+        (none.path(), &[][..], "no NVIDIA driver"),
+        (&failing, &[("FAKE_CUDA_INIT", "999")], "does not start"),
+    ];
+    for (libraries, environment, why) in cases {
+        let report = convert_on_auto(libraries, environment);
+        let device = report.device.unwrap();
+        assert!(device.fallback && device.kind == "cpu", "{device:?}");
+        let reason = device.fallback_reason.unwrap();
+        assert!(reason.contains(why) && reason.ends_with(open::ON_THE_CPU), "{reason}");
+        let said: Vec<_> =
+            report.warnings.iter().filter(|it| it.code == "device_fallback").collect();
+        assert!(said.len() == 1 && said[0].message == reason, "{said:?}");
+    }
+}

@@ -1,4 +1,4 @@
-//! `make install` into a folder: every file that the package has is there, too.
+//! `make` by itself, and `make install` into a folder: every file that the package has is there, too.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -28,6 +28,26 @@ const MADE: [&str; 7] = [
     "usr/share/zsh/vendor-completions/_slomod",
     "usr/share/fish/vendor_completions.d/slomod.fish",
 ];
+
+#[test]
+fn make_lists_its_targets() {
+    let output = Command::new("make").arg("--silent").current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = text(&output);
+    // The demo stands there a second time, with a clip.
+    let mut listed: Vec<_> = said
+        .lines()
+        .filter_map(|it| it.strip_prefix("  make ")?.split_once(' '))
+        .filter(|it| !it.1.starts_with("CLIP="))
+        .collect();
+    assert!(listed.iter().all(|it| it.1.trim().len() > 10), "{said}");
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let phony = makefile.lines().find_map(|it| it.strip_prefix(".PHONY: ")).unwrap();
+    let mut targets: Vec<_> = phony.split(' ').collect();
+    targets.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed.iter().map(|it| it.0).collect::<Vec<_>>(), targets);
+}
 
 #[test]
 fn make_install_puts_everything_in_its_place_and_keeps_a_configuration_that_is_there() {

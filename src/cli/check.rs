@@ -257,12 +257,12 @@ fn file_system(path: &Path) -> FileSystem {
     let Ok(stat) = rustix::fs::statfs(path) else {
         return FileSystem { name: "unknown file system".into(), free_bytes: 0 };
     };
-    // Numbers from Linux's include/uapi/linux/magic.h.
     let free_bytes = stat.f_bavail * stat.f_bsize as u64;
     if let Some(name) = filesystem::network_name(path) {
         let name = format!("{name} (polled: no change events from other machines)");
         return FileSystem { name, free_bytes };
     }
+    // Numbers from Linux's include/uapi/linux/magic.h.
     let name = match stat.f_type as u32 {
         0xEF53 => "ext4",
         0x9123_683E => "btrfs",

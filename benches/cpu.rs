@@ -259,5 +259,6 @@ fn reset_peak() {
 fn peak_megabytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) / 1000
+    // The kernel's kB are 1024 bytes; MB are a million here, as everywhere.
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) * 1024 / 1_000_000
 }

@@ -6,6 +6,8 @@
 mod clips;
 #[path = "support/schema.rs"]
 mod schema;
+#[path = "support/skip.rs"]
+mod skip;
 
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +26,7 @@ use slomod::quality::{Samples, compare};
 use slomod::report::Report;
 
 use clips::{Place, decoded, run, slow};
+use skip::skip;
 
 /// The network predicts steady motion better than blending, by this much.
 const GAIN_DB: f64 = 3.0;
@@ -291,7 +294,7 @@ fn the_encoder_is_measured_by_itself() {
 #[test]
 fn vmaf_is_that_of_ffmpegs_command_line() {
     if !vmaf::is_there() {
-        println!("skipped: this FFmpeg has no filter libvmaf");
+        skip("this FFmpeg has no filter libvmaf");
         return;
     }
     let place = Place::new();

@@ -152,6 +152,13 @@ fn a_failure_replaces_the_report_of_an_earlier_success() {
     assert!(!is_done(&place.path("r.json")), "it still says `done`");
     assert_eq!(fs::read(place.path("o.mp4")).unwrap(), output);
     assert!(!place.path("r~2.json").exists());
+    // Also where there is nothing to read.
+    assert!(convert("in.mp4", &["--overwrite"]).status.success());
+    assert!(is_done(&place.path("r.json")));
+    let run = convert("missing.mp4", &["--overwrite"]);
+    assert_eq!(run.status.code(), Some(74), "{}", said(&run));
+    assert!(said(&run).contains("missing.mp4: cannot be read"), "{}", said(&run));
+    assert!(!is_done(&place.path("r.json")), "it still says `done`");
     // The same of pictures.
     fs::write(place.path("frames/3.png"), "no picture").unwrap();
     fs::copy(place.path("o.mp4"), place.path("r.json")).unwrap();
@@ -249,6 +256,8 @@ fn what_is_no_file_is_not_waited_for() {
     for (exit, args) in [
         (65, &["convert", "pipe", "--output", "o.mp4"][..]),
         (65, &["convert", "pipe", "--output", "made/%d.png"]),
+        (65, &["convert", "pipe", "--output", "o.mp4", "--json"]),
+        (65, &["convert", "pipe", "--output", "made/%d.png", "--json"]),
         (65, &["convert", "/dev/zero", "--output", "o.mp4"]),
         (65, &["convert", "piped", "--input-fps", "10", "--output", "o.mp4"]),
         (78, &["convert", "in.mp4", "--output", "o.mp4", "--model", "pipe"]),

@@ -172,7 +172,6 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
     if let Some(ends) = Ends::of(args)? {
         return pictures::run(args, &ends);
     }
-    paths::check_readable(&args.input)?;
     paths::check_output(args)?;
     paths::check_report(args, &paths::usual_report(args), None)?;
     let settings = args.settings()?;
@@ -187,7 +186,9 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings,
     };
     let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
-    let result = check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0))
+    let result = paths::readable(&args.input)
+        .map_err(ConvertError::from)
+        .and_then(|()| check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0)))
         .and_then(|()| work(&task, &stop, &mut display, &mut known));
     display.clear();
     let report = match &result {

@@ -12,25 +12,29 @@ use crate::cli::convert::ConvertArgs;
 use crate::config::settings::Container;
 use crate::daemon::names;
 use crate::error::{ExitCode, read_only_hint};
+use crate::media::MediaError;
 use crate::pipeline::beside;
 use crate::pipeline::sequence::{Pattern, Sequence};
 
 /// That `path` is a regular file and can be read. A pipe would be waited for without an end.
 ///
 /// # Errors
-/// Exit code 74 where it cannot be read, 65 where it is something else than a file.
-pub fn check_readable(path: &Path) -> Result<(), CliError> {
-    let unreadable = |error: std::io::Error| {
-        CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
-    };
+/// [`MediaError::Read`]; [`MediaError::Unusable`] where it is something else than a file.
+pub fn readable(path: &Path) -> Result<(), MediaError> {
+    let unreadable = |source| MediaError::Read { path: path.to_owned(), source };
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        let message = format!(
-            "{}: is no regular file (a folder, pipe or device); name a file",
-            path.display()
-        );
-        return Err(CliError::new(ExitCode::DataError, message));
+        let reason = "is no regular file (a folder, pipe or device); name a file".to_owned();
+        return Err(MediaError::Unusable { path: path.to_owned(), code: "not_video", reason });
     }
     fs::File::open(path).map(|_| ()).map_err(unreadable)
+}
+
+/// [`readable`] for what is no clip.
+///
+/// # Errors
+/// Exit code 74 where it cannot be read, 65 where it is something else than a file.
+pub fn check_readable(path: &Path) -> Result<(), CliError> {
+    readable(path).map_err(|error| CliError::of(&error))
 }
 
 /// Whether two names lead to one file, or would once it is made.

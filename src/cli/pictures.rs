@@ -101,9 +101,6 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
             paths::check_report(args, &paths::usual_report(args), None)?;
         }
     }
-    if ends.input.is_none() {
-        paths::check_readable(&args.input)?;
-    }
     // On the file system where the pictures will be: a folder that is there may be another.
     let parent = match &ends.output {
         Some(pattern) if pattern.folder.is_dir() => pattern.folder.as_path(),
@@ -193,6 +190,9 @@ impl From<MediaError> for Failure {
 
 impl Work<'_> {
     fn done(&self, known: &mut Known) -> Result<(), Failure> {
+        if self.ends.input.is_none() {
+            paths::readable(&self.args.input)?;
+        }
         let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
         let pictures = pictures.transpose()?;
         convert::check_room(self.parent, |folder| match &self.ends.output {

@@ -82,7 +82,9 @@ impl Known {
     /// Reads the source where that had not been done: an error that comes before the work says nothing of it. What
     /// cannot be read stays unknown.
     pub fn read_source(&mut self, task: &Task, error: &ConvertError, stop: &Arc<AtomicBool>) {
-        if self.before.is_none() && !matches!(error, ConvertError::Interrupted) {
+        // A pipe would be waited for without an end.
+        let is_file = task.source.is_file();
+        if is_file && self.before.is_none() && !matches!(error, ConvertError::Interrupted) {
             self.before = Fingerprint::take(&task.source, stop, &mut |_| {}).ok();
         }
     }

@@ -373,7 +373,7 @@ fn the_ends_of_help_texts_are_not_ragged() {
     let width = 100;
     let mut looked_at = 0;
     for command in
-        ["daemon", "init", "verify", "evaluate", "systemd-dropin", "convert", "interpolate"]
+        ["daemon", "init", "verify", "evaluate", "systemd-dropin", "convert", "interpolate", "demo"]
     {
         let mut help = Command::new(SLOMOD);
         let run = help.args([command, "--help"]).env("COLUMNS", width.to_string()).output();

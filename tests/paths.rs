@@ -269,6 +269,7 @@ fn what_is_no_file_is_not_waited_for() {
         (65, &["evaluate", "triplet", "--model", "blend"]),
         (65, &["import", "pipe", "o.safetensors"]),
         (65, &["verify", "pipe"]),
+        (65, &["demo", "--clip", "pipe", "--dir", "d"]),
     ] {
         let before = contents(place.0.path());
         let mut child = Command::new(env!("CARGO_BIN_EXE_slomod"))

@@ -12,7 +12,7 @@ use crate::cli::demo::scene::Scene;
 use crate::cli::demo::truth::{self, TruthScores};
 use crate::cli::demo::{clip, contact_sheet, outcome};
 use crate::cli::progress::Display;
-use crate::cli::{CliError, signals};
+use crate::cli::{CliError, paths, signals};
 use crate::config::settings::Device;
 use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::JobView;
@@ -31,7 +31,7 @@ const JOBS: u32 = 10;
 /// Arguments of `slomod demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --clip, a clip is drawn whose true in-between frames are known, so that the result can be measured against
+Without --clip, a clip is drawn whose true in-between frames are known, so that the result can be measured against \
 them. In DIR it leaves the video and its report (out/), contact_sheet.png, slomod.toml and daemon.log.")]
 pub struct DemoArgs {
     /// A video of your own instead of the drawn one.
@@ -62,11 +62,8 @@ pub struct DemoArgs {
 /// Exit code 65 where the clip cannot be used, 70 where the daemon or the job fails, 73 where the folder cannot be
 /// written, 74 where the clip cannot be read, 75 where it was interrupted.
 pub fn run(args: &DemoArgs) -> Result<(), CliError> {
-    if let Some(own) = &args.clip
-        && let Err(error) = std::fs::File::open(own)
-    {
-        let message = format!("{}: cannot be read: {error}", own.display());
-        return Err(CliError::new(ExitCode::IoError, message));
+    if let Some(own) = &args.clip {
+        paths::check_readable(own)?;
     }
     // A daemon waits for what does not open yet; here nobody writes on.
     if let Some(own) = &args.clip {

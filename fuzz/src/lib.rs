@@ -24,7 +24,8 @@ use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::pipeline::convert;
 use slomod::pipeline::plan::plan;
-use slomod::pipeline::scene::{CutDetector, is_duplicate};
+use slomod::pipeline::repeats::is_same;
+use slomod::pipeline::scene::CutDetector;
 use slomod::pipeline::segments::Rule;
 use slomod::pipeline::timeline::{Passage, Stamp, Timeline};
 use slomod::pipeline::{ConvertError, Task};
@@ -214,7 +215,7 @@ fn lay_out(source: &Path) -> Option<Ratio<i128>> {
         assert!(next.pts > newest.pts, "times increase");
         let (score, _) = cuts.look(&next.picture);
         assert!((0.0..=1.0).contains(&score), "{score}");
-        let passage = match is_duplicate(&newest.picture, &next.picture) {
+        let passage = match is_same(&newest.picture, &next.picture) {
             true => Passage::Barred,
             false => Passage::Open,
         };

@@ -22,6 +22,8 @@ const NOISE: f32 = 2.0;
 const BLOCK_PART: f32 = 0.5;
 /// Mean difference that no block of a repeat has.
 const LARGEST: f32 = 8.0;
+/// Lines of which 16 bits hold the sum of differences, of 12 bits as well.
+const NARROW_LINES: usize = 16;
 /// A gap shorter than this part of a neighboring one may change less for that reason.
 const SHORTEST: Seconds = Seconds::new_raw(1, 2);
 
@@ -53,7 +55,7 @@ impl Gap {
         let step = f32::from(a.format.depth.steps());
         let mut blocks = vec![0.0_f32; columns * rows];
         let mut total = 0;
-        let mut sums = vec![0_u32; width];
+        let (mut sums, mut narrow) = (vec![0_u32; width], vec![0_u16; width]);
         for (index, (a_plane, b_plane)) in a.planes.iter().zip(&b.planes).enumerate() {
             let (width, height) = a.format.plane_size(index);
             let (a_plane, b_plane) = (S::of(a_plane), S::of(b_plane));
@@ -61,12 +63,18 @@ impl Gap {
                 let lines = row * height / rows..(row + 1) * height / rows;
                 let sums = &mut sums[..width];
                 sums.fill(0);
-                for line in lines.clone() {
-                    let line = line * width..(line + 1) * width;
-                    for ((sum, a), b) in
-                        sums.iter_mut().zip(&a_plane[line.clone()]).zip(&b_plane[line])
-                    {
-                        *sum += u32::from(a.code().abs_diff(b.code()));
+                for band in lines.clone().step_by(NARROW_LINES) {
+                    let narrow = &mut narrow[..width];
+                    narrow.fill(0);
+                    for line in band..(band + NARROW_LINES).min(lines.end) {
+                        let line = line * width..(line + 1) * width;
+                        let pairs = a_plane[line.clone()].iter().zip(&b_plane[line]);
+                        for (sum, (a, b)) in narrow.iter_mut().zip(pairs) {
+                            *sum += a.code().abs_diff(b.code());
+                        }
+                    }
+                    for (sum, narrow) in sums.iter_mut().zip(narrow) {
+                        *sum += u32::from(*narrow);
                     }
                 }
                 for column in 0..columns {
@@ -273,9 +281,9 @@ mod tests {
         paint: impl Fn(f64, f64) -> f64,
     ) -> impl Fn(f64, f64) -> f64 {
         move |x, y| {
-            let mut hash =
-                (x as usize + 1) * 7919 ^ (y as usize + 1) * 104_729 ^ (seed + 1) * 1_299_709;
-            hash = (hash ^ hash >> 7).wrapping_mul(0x9e37_79b1) >> 11;
+            let (column, row) = (x as usize + 1, y as usize + 1);
+            let mut hash = (column * 7919) ^ (row * 104_729) ^ ((seed + 1) * 1_299_709);
+            hash = (hash ^ (hash >> 7)).wrapping_mul(0x9e37_79b1) >> 11;
             let noise = if hash.is_multiple_of(10) { hash / 10 % (2 * codes + 1) } else { codes };
             paint(x, y) + noise as f64 - codes as f64
         }
@@ -431,6 +439,15 @@ mod tests {
         assert_eq!(told(mixed), [false, true, true, false]);
         let still = vec![gap(4.0), same(), same(), same(), gap(0.0), gap(4.0)];
         assert_eq!(told(still), [false, true, true, true, false, false]);
+    }
+
+    #[test]
+    fn the_largest_differences_of_every_depth_are_exact() {
+        for depth in [Depth::Eight, Depth::Ten, Depth::Twelve] {
+            let (dark, light) = (picture(depth, |_, _| 0.0), picture(depth, |_, _| 255.0));
+            let gap = Gap::between(&dark, &light, steady(1));
+            assert!(gap.mean == 255.0 && gap.blocks.iter().all(|it| *it == 255.0), "{depth:?}");
+        }
     }
 
     #[test]

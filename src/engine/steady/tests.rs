@@ -130,12 +130,14 @@ fn the_last_failure_is_told_and_nothing_waits_after_it() {
     assert_eq!(engine.waiting(), 0);
 }
 
-/// Compares nothing, and fails when it is asked for the result.
-struct Careless;
+/// Compares nothing, on a device with room for it or without, and is lost when it is asked for the result.
+struct Careless {
+    room: bool,
+}
 
 impl Scorer for Careless {
     fn start(&mut self, _: &Picture, _: &[&Picture]) -> Result<bool, EngineError> {
-        Ok(true)
+        Ok(self.room)
     }
 
     fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
@@ -166,49 +168,15 @@ impl Interpolator for Careless {
 fn a_comparison_lost_with_its_device_is_said_to_be_lost() {
     let picture = &frames()[0].picture;
     let rungs = vec![rung(Cure::Any, "the CPU", || Box::new(Blend))];
-    let mut engine = Steady::new(Box::new(Careless), rungs);
+    let mut engine = Steady::new(Box::new(Careless { room: true }), rungs);
     // Nothing else is asked for: the comparison alone tells the next engine its format.
     assert!(engine.scorer().unwrap().start(picture, &[picture]).unwrap());
     assert_eq!(Scorer::finish(&mut engine).unwrap(), None);
     assert_eq!(engine.description().steps.len(), 1);
     assert!(engine.scorer().is_none(), "the CPU leaves it to its caller");
-    let mut engine = Steady::new(Box::new(Careless), vec![]);
+    let mut engine = Steady::new(Box::new(Careless { room: true }), vec![]);
     assert!(Scorer::start(&mut engine, picture, &[picture]).unwrap());
     assert!(matches!(Scorer::finish(&mut engine), Err(EngineError::Device(_))));
-}
-
-/// Compares nothing on a device of a format's own room.
-struct Roomy {
-    room: bool,
-}
-
-impl Scorer for Roomy {
-    fn start(&mut self, _: &Picture, _: &[&Picture]) -> Result<bool, EngineError> {
-        Ok(self.room)
-    }
-
-    fn finish(&mut self) -> Result<Option<Vec<Measures>>, EngineError> {
-        Ok(None)
-    }
-}
-
-impl Interpolator for Roomy {
-    fn interpolate(
-        &mut self,
-        a: &Frame,
-        b: &Frame,
-        t: &[f32],
-    ) -> Result<Vec<Picture>, EngineError> {
-        Blend.interpolate(a, b, t)
-    }
-
-    fn scorer(&mut self) -> Option<&mut dyn Scorer> {
-        Some(self)
-    }
-
-    fn description(&self) -> EngineDescription {
-        Blend.description()
-    }
 }
 
 #[test]
@@ -221,7 +189,7 @@ fn frames_are_scored_on_the_device_only_where_the_reserve_stays_free() {
         let scores = Box::new(|_| 5);
         let device = "gpu".to_owned();
         let room_of = Room { device, free, allocated, wants, scores, reserve_bytes: 1 };
-        let mut engine = Steady::new(Box::new(Roomy { room }), vec![]).within(room_of);
+        let mut engine = Steady::new(Box::new(Careless { room }), vec![]).within(room_of);
         engine.interpolate(&frames[0], &frames[1], &[0.5]).unwrap();
         for _ in 0..2 {
             assert_eq!(Scorer::start(&mut engine, &picture, &[&picture]).unwrap(), fits);

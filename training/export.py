@@ -52,10 +52,15 @@ def read_state(path):
     return {k: v.float() for k, v in tensorfile.load(path)[0].items()}
 
 
+def widths_of(state):
+    """Channel widths of the network that a state dict is of."""
+    return tuple(state[f"block{i}.conv0.1.0.weight"].shape[0] for i in range(len(SCALES)))
+
+
 def read_network(path):
     """The network of a file, widths taken from its shapes."""
     state = read_state(path)
-    net = IFNet([state[f"block{i}.conv0.1.0.weight"].shape[0] for i in range(len(SCALES))])
+    net = IFNet(widths_of(state))
     net.load_state_dict(state)
     return net
 

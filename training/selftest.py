@@ -1,8 +1,9 @@
 """One minute on a CPU: `python selftest.py [--slomod PATH]`; with `--device cuda` the same as a GPU does it.
 
 Checks that the flow of drawn scenes takes both frames to the true one, that a rolling shutter rolls, that a few steps lower
-the loss and steps in bf16 go the same way, that a run with the same seed gives the same weights, that the exported file
-carries its metadata and, where a slomod program is given, that slomod makes the same picture from it as PyTorch.
+the loss and steps in bf16 go the same way, that a widened network goes on where the narrow one was, that a run with the same
+seed gives the same weights, that the exported file carries its metadata and, where a slomod program is given, that slomod
+makes the same picture from it as PyTorch.
 """
 import argparse
 import contextlib
@@ -20,7 +21,7 @@ from PIL import Image
 
 from drawer import Drawer, turned
 from export import data, read_header, read_network
-from ifnet import sampling_grid, warp_pair
+from ifnet import IFNet, sampling_grid, warp_pair
 from losses import pyramid
 from masks import mask_bank
 from measure import interpolate, read_picture
@@ -28,8 +29,10 @@ from scenes import Scenes
 from textures import texture_bank
 from train import main as train_main
 from trainee import Trainee
+from widen import widened
 
 WIDTHS = (16, 16, 16, 16, 16)
+WIDER = (24, 16, 32, 18, 24)
 STEPS = 60
 # Of the runs that must come to the same weights.
 REPEATED = 8
@@ -180,6 +183,33 @@ def low_precision(batch, losses):
     check("steps in bf16 go the same way", far < APART, f"losses at most {far:.1%} apart")
 
 
+def widens(trainee, batch):
+    """A wider network makes the same pictures at first, and then learns with what was added too."""
+    pair, _, _, t = batch
+    wide = IFNet(WIDER)
+    wide.load_state_dict(widened(trainee.averaged().state_dict(), WIDER))
+    with torch.no_grad():
+        far = max((a - b).abs().max().item() for old, new in zip(trainee.averaged()(pair, t), wide(pair, t)) for a, b in zip(old, new))
+    check("a widened network makes the same pictures", far < 1e-4, f"pictures, flows and masks of all blocks at most {far:.1e} apart")
+    torch.manual_seed(7)
+    learning = Trainee("selftest", WIDER, 5e-4, batch[0].device, wide.state_dict())
+    learning.prepare(batch, False)
+    before = [p.detach().clone() for p in learning.parameters]
+    losses = []
+    for _ in range(2 * REPEATED):
+        learning.step(1, 0.01)
+        losses.append(learning.stats[0].item())
+    # What counts the last of the channels that were added, or is counted for it.
+    still = sum(torch.equal(p[-1], q[-1]) for p, q in zip(before, learning.parameters) if p.dim() > 1)
+    check("and learns with all its channels", still == 0 and losses[-1] < losses[1], f"{still} tensors as they were, loss {losses[1]:.4f} to {losses[-1]:.4f}")
+    try:
+        widened(wide.state_dict(), WIDTHS)
+        narrowed = "made"
+    except ValueError as error:
+        narrowed = str(error)
+    check("a network is not made narrower", "too wide" in narrowed, narrowed)
+
+
 def goes_on(folder, device):
     """The program itself: a run, the same again, resumed, another begun with its weights, and what it refuses."""
     program = [sys.executable, str(pathlib.Path(__file__).with_name("train.py")), "--device", str(device), "--threads", "1", "--networks", "t=16/16/16/16/16",
@@ -215,6 +245,13 @@ def goes_on(folder, device):
         header = read_header(run("second", *more)[1])
         check("weights say what they began with", (header["slomod.steps_before"], header["slomod.init_sha256"]) == ("5", digest),
               f"{header['slomod.steps_before']} steps before {header['slomod.step']}")
+    (folder / "narrow").mkdir()
+    (folder / "narrow" / "starter.safetensors").write_bytes(first.read_bytes())
+    wider = f"standard={'/'.join(map(str, WIDER))}"
+    said, file = run("wider", "--networks", wider, "--init", str(folder / "narrow"), "--steps", "1")
+    header = read_header(file.with_name("standard.safetensors"))
+    check("a wider network starts from a narrower one's weights", "starter.safetensors, widened" in said and
+          (header["slomod.widths"], header["slomod.init_sha256"]) == (",".join(map(str, WIDER)), digest), header["slomod.widths"])
     test_set = folder / "triplets" / "scene"
     test_set.mkdir(parents=True)
     for name in ("frame10.png", "frame11.png", "gt.png"):
@@ -266,6 +303,7 @@ def main():
     first, again = train(batch, REPEATED)[0], train(batch, REPEATED)[0]
     same = all(torch.equal(p, q) for p, q in zip(first.average, again.average))
     check("the same seed gives the same weights", same, f"{len(again.average)} tensors")
+    widens(trainee, batch)
     low_precision(batch, losses)
     if args.device.type == "cuda":
         on_device(args.device, losses)

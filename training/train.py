@@ -17,12 +17,13 @@ import torch
 
 import ifnet
 from drawer import Drawer
-from export import data, origin, read_state
+from export import data, origin, read_state, widths_of
 from masks import mask_bank
 from measure import measure_drawn, measure_triplets, psnr_db
 from scenes import Scenes
 from textures import picture_files, read_photos, texture_bank
 from trainee import Trainee
+from widen import widened
 
 # Widths and peak learning rate.
 NETWORKS = {"starter": (ifnet.STARTER, 1e-3), "standard": (ifnet.STANDARD, 7e-4)}
@@ -66,6 +67,17 @@ def phases(text):
     return out
 
 
+def first_weights(folder, name, widths):
+    """The file in `folder` that a network starts from: its own, or else the widest of those that can be widened to it."""
+    own = folder / f"{name}.safetensors"
+    if own.exists():
+        return own
+    files = [file for other in NETWORKS if (file := folder / f"{other}.safetensors").exists()]
+    found = [(widths_of(read_state(file)), file) for file in files]
+    narrower = [(other, file) for other, file in found if all(a <= b for a, b in zip(other, widths))]
+    return max(narrower)[1] if narrower else None
+
+
 def arguments(given=None):
     """What `given`, or else the command line, asks for; ends the program where that cannot be done."""
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,12 +98,14 @@ def arguments(given=None):
     ap.add_argument("--masks", type=int, default=600)
     ap.add_argument("--held-out", type=int, default=24, help="drawn scenes to measure on")
     ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--init", help="folder with NAME.safetensors to start from, for those networks that it has")
+    ap.add_argument("--init", help="folder with NAME.safetensors to start from; a network that it has not starts from the widest of the others, "
+                    "widened, or else from random numbers")
     ap.add_argument("--save-state", action="store_true", help="also write state.pt: all that --resume needs (large)")
     ap.add_argument("--resume", action="store_true", help="go on from state.pt in --out")
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/new"))
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     ap.add_argument("--threads", type=int, default=os.cpu_count(), help="on a CPU")
+    ap.add_argument("--precision", choices=["f32", "bf16"], help="of the convolutions; without: bf16 on a GPU, f32 on a CPU")
     ap.add_argument("--no-graph", action="store_true", help="launch kernel by kernel")
     ap.add_argument("--log-every", type=int, default=100, help="steps")
     ap.add_argument("--write-every", type=float, default=60, help="seconds")
@@ -106,8 +120,11 @@ def arguments(given=None):
         ap.error(f"--photos {args.photos}: holds triplets with a true frame (gt.png): a test set is never trained on")
     if args.triplets and not any(pathlib.Path(args.triplets).glob("*/gt.png")):
         ap.error(f"--triplets {args.triplets}: no folder with folders of frame10.png, frame11.png and gt.png")
-    if args.init and not any((pathlib.Path(args.init) / f"{name}.safetensors").exists() for name, _, _ in args.networks):
-        ap.error(f"--init {args.init}: no {' or '.join(f'{name}.safetensors' for name, _, _ in args.networks)} there")
+    first = {name: first_weights(pathlib.Path(args.init), name, widths) for name, widths, _ in args.networks} if args.init else {}
+    if args.init and not any(first.values()):
+        ap.error(f"--init {args.init}: no {' or '.join(f'{name}.safetensors' for name, _, _ in args.networks)} there, nor a narrower network's")
+    args.init = first
+    args.precision = {"f32": torch.float32, "bf16": torch.bfloat16, None: None}[args.precision]
     if args.resume and not (args.out / "state.pt").exists():
         ap.error(f"--resume: no state.pt in {args.out}; the run before needs --save-state")
     return args
@@ -151,11 +168,13 @@ class Run:
         torch.manual_seed(args.seed)
         self.trainees = []
         for name, widths, rate in args.networks:
-            first = pathlib.Path(args.init or "") / f"{name}.safetensors"
-            given = bool(args.init) and first.exists()
-            state, begun_with = (read_state(first), origin(first)) if given else (None, None)
-            self.log(f"{name} starts from {first if given else 'random numbers'}")
-            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state, begun_with=begun_with))
+            first = args.init.get(name)
+            state, begun_with = (read_state(first), origin(first)) if first else (None, None)
+            wider = bool(first) and widths_of(state) != widths
+            self.log(f"{name} starts from {first or 'random numbers'}{', widened' if wider else ''}")
+            if wider:
+                state = widened(state, widths)
+            self.trainees.append(Trainee(name, widths, rate * args.rate, self.device, state, args.precision, begun_with))
         if args.resume:
             # PyTorch 1's reader of weights alone knows no numbers beside tensors.
             alone = {"weights_only": True} if int(torch.__version__.split(".")[0]) > 1 else {}

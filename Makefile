@@ -7,7 +7,7 @@ PROGRAM ?= target/release/slomod
 SOAK_MINUTES ?= 30
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: help setup build demo test fuzz soak lint bench-cpu weights gpu-bundle deb deb-test nas-test tarball tarball-test install clean
+.PHONY: help setup build demo test fuzz soak lint bench-cpu weights gpu-bundle deb deb-test nas-test tarball tarball-test arm64-test install clean
 
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
@@ -86,6 +86,10 @@ tarball: build ## make an archive with all libraries, for other distributions, i
 tarball-test: tarball ## let that archive work in a newer Debian without FFmpeg (needs root)
 	@.ci/setup deb-test
 	packaging/tarball/test
+
+arm64-test: ## build for 64-bit ARM and run what depends on the processor in an emulator (half an hour)
+	@.ci/setup arm64-test
+	packaging/arm64/test
 
 install: ## install what `make build` built, with configuration, units, manual and completions, under DESTDIR (default /)
 	install -D -m 755 $(PROGRAM) $(DESTDIR)/usr/bin/slomod

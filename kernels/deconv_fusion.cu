@@ -35,7 +35,7 @@ __device__ __forceinline__ void stage_phase(float4* flow, float* mask, const flo
             }
 }
 
-template <class T>
+template <class T, bool CUBIC>
 __device__ __forceinline__ void blend_staged(const FusionParams& p, const float4* flow, const float* mask, int phase_row) {
     static_assert(Staged<T>::COLUMNS == 64, "a lane has a square of four pixels of each input row");
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, picture = blockIdx.z;
@@ -56,7 +56,7 @@ __device__ __forceinline__ void blend_staged(const FusionParams& p, const float4
             add_scaled(motion[i].flow, flow[at], 1.0f);
             motion[i].mask += mask[at];
             if (rows[i >> 1] >= p.frame_h || columns[i & 1] >= p.frame_w) continue;
-            float4 rgb = blend(p, view, motion[i], rows[i >> 1], columns[i & 1]);
+            float4 rgb = blend<CUBIC>(p, view, motion[i], rows[i >> 1], columns[i & 1]);
             size_t to = ((size_t)picture * p.frame_h + rows[i >> 1]) * p.frame_w + columns[i & 1];
             ((uint2*)p.image)[to] = pack_half4(rgb);
         }
@@ -75,7 +75,7 @@ __device__ __forceinline__ void load_phases(Shared dst, const __half* __restrict
     }
 }
 
-template <class T> __device__ __forceinline__ void deconvolve_and_blend(const DeconvFusionParams& p) {
+template <class T, bool CUBIC> __device__ __forceinline__ void deconvolve_and_blend(const DeconvFusionParams& p) {
     int chunks = p.cin / 16, warp = threadIdx.x >> 5;
     unsigned char* shared = shared_memory();
     unsigned char* staged = shared + chunks * (T::HALO_BYTES + 2 * T::WEIGHT_BYTES);
@@ -107,7 +107,7 @@ template <class T> __device__ __forceinline__ void deconvolve_and_blend(const De
         }
         __syncthreads();  // all warps have read the weights; a warp blends what it staged itself
         if (phase_row == 0) load_phases<T>(weights, p.weights, chunks, 1);
-        blend_staged<T>(p.fusion, flow, mask, phase_row);
+        blend_staged<T, CUBIC>(p.fusion, flow, mask, phase_row);
         __syncwarp();  // before the next phases are staged
     }
 }
@@ -118,9 +118,10 @@ template <class T> __device__ __forceinline__ void deconvolve_and_blend(const De
 #else
 #define FUSION_BLOCKS 4
 #endif
+#define CUBIC_BLOCKS 2
 
-#define DECONV_FUSION(name, nb, tile_h, tile_w, warps)      \
-    KERNEL(name, DeconvFusionParams, 32 * warps, FUSION_BLOCKS) {          \
-        deconvolve_and_blend<Tile<1, nb, tile_h, tile_w, warps, 3, 4>>(p); \
+#define DECONV_FUSION(name, nb, tile_h, tile_w, warps, cubic, blocks)             \
+    KERNEL(name, DeconvFusionParams, 32 * warps, blocks) {                        \
+        deconvolve_and_blend<Tile<1, nb, tile_h, tile_w, warps, 3, 4>, cubic>(p); \
     }
 #include "instances.h"

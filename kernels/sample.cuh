@@ -90,6 +90,39 @@ __device__ __forceinline__ float4 lerp2_half4(const __half* values, int quads, C
                        lerp2(a.w, b.w, d.w, e.w, x, y));
 }
 
+// Where a warp by a cubic reads along an axis, and the weights: Keys' cubic convolution with a = -1/2. As src/ops/warp.rs.
+struct CubicTap {
+    int at[4];
+    float weight[4];
+};
+
+__device__ __forceinline__ CubicTap moved_cubic(int position, float by, int n) {
+    Tap tap = moved(position, by, n);
+    float t = tap.weight;
+    return {{max(tap.first - 1, 0), tap.first, tap.second, min(tap.first + 2, n - 1)},
+            {((1.0f - 0.5f * t) * t - 0.5f) * t, (1.5f * t - 2.5f) * t * t + 1.0f, ((2.0f - 1.5f * t) * t + 0.5f) * t,
+             (0.5f * t - 0.5f) * t * t}};
+}
+
+// The first four channels of pixels with 4 * quads of them, of an image `w` wide.
+__device__ __forceinline__ float4 cubic_half4(const __half* values, int quads, CubicTap row, CubicTap column, int w) {
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            // The largest picture has 2^27 pixels of 5 quads at the most: 32 bits count them.
+            unsigned at = (unsigned)((row.at[i] * w + column.at[j]) * quads);
+            float4 v = unpack_half4(__ldg((const uint2*)values + at));
+            float weight = row.weight[i] * column.weight[j];
+            sum.x += weight * v.x;
+            sum.y += weight * v.y;
+            sum.z += weight * v.z;
+        }
+    }
+    return sum;
+}
+
 // What the earlier blocks say at one position: flow in picture pixels (x, y into img0, x, y into img1), mask logit.
 struct Motion {
     float4 flow;

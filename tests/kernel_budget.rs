@@ -203,7 +203,7 @@ fn shared_limit(target: &str) -> u32 {
 /// where not even one does: there the host takes another kernel.
 fn dynamic_bytes(kernel: &str, limit: u32) -> u32 {
     let all = match kernel {
-        "deconv_fusion" => fusion::fused_shared_bytes(),
+        "deconv_fusion" | "deconv_fusion_cubic" => fusion::fused_shared_bytes(),
         _ => match instances::all().into_iter().find(|it| it.name == kernel) {
             // More channels than any network has: all the chunks that are of use.
             Some(it) => {

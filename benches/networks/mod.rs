@@ -1,5 +1,6 @@
 //! Networks of the published layouts with random weights, for measuring speed.
 
+use slomod::config::settings::Sampling;
 use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::{Block, ChainSum, Network};
 use slomod::ops::color::rgb_to_picture;
@@ -65,7 +66,16 @@ pub fn network(kind: &Kind) -> Network {
         factors: (0..kind.widths.len()).map(|block| (coarsest >> block) as f32).collect(),
         output_step: 1.0,
         pad_multiple: 4 * coarsest,
+        sampling: sampling(),
         notes: vec![],
+    }
+}
+
+/// As PyTorch reads the frames in the end, or as `BENCH_SAMPLING=bicubic` wants it.
+fn sampling() -> Sampling {
+    match std::env::var("BENCH_SAMPLING").as_deref() {
+        Ok("bicubic") => Sampling::Bicubic,
+        _ => Sampling::Bilinear,
     }
 }
 

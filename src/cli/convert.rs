@@ -14,8 +14,8 @@ use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
-    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Scale, Settings,
-    Timelapse,
+    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Sampling, Scale,
+    Settings, Timelapse,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
@@ -68,6 +68,9 @@ pub struct ConvertArgs {
     /// Flow scale: auto, 0.25, 0.5, 1 or 2. auto is 1 up to 2560x1440, 0.5 up to 3840x2160, 0.25 above.
     #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
     pub scale: Scale,
+    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
+    #[arg(long, default_value = "bicubic")]
+    pub sampling: Sampling,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -145,6 +148,7 @@ impl ConvertArgs {
             speed: self.speed,
             model: self.model.clone(),
             scale: self.scale,
+            sampling: self.sampling,
             device: self.device,
             threads: self.threads,
             audio: self.audio,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file;
-use crate::config::settings::{Device, Scale, Settings};
+use crate::config::settings::{Device, Sampling, Scale, Settings};
 use crate::engine::blend::blend;
 use crate::engine::{EngineDescription, Interpolator, open};
 use crate::error::ExitCode;
@@ -41,6 +41,9 @@ pub struct EvaluateArgs {
     /// Flow scale: auto, 0.25, 0.5, 1 or 2.
     #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
     pub scale: Scale,
+    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
+    #[arg(long, default_value = "bicubic")]
+    pub sampling: Sampling,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -97,6 +100,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let settings = Settings {
         model: args.model.clone(),
         scale: args.scale,
+        sampling: args.sampling,
         device: args.device,
         threads: args.threads,
         ..Settings::default()

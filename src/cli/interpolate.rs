@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file::{self, Existing};
-use crate::config::settings::{Device, Scale, Settings};
+use crate::config::settings::{Device, Sampling, Scale, Settings};
 use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::{Frame, Picture, Seconds};
@@ -40,6 +40,9 @@ pub struct InterpolateArgs {
     /// Flow scale: auto, 0.25, 0.5, 1 or 2.
     #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
     pub scale: Scale,
+    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
+    #[arg(long, default_value = "bicubic")]
+    pub sampling: Sampling,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -100,6 +103,7 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
     let settings = Settings {
         model: args.model.clone(),
         scale: args.scale,
+        sampling: args.sampling,
         device: args.device,
         threads: args.threads,
         ..Settings::default()

@@ -173,6 +173,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         speed,
         model: model(&raw.model, daemon.model.clone())?,
         scale: scale(&raw.scale)?,
+        sampling: raw.sampling.unwrap_or_default(),
         device: daemon.device,
         threads: daemon.threads,
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),

@@ -8,7 +8,7 @@ use crate::config::beside::Comparison;
 use crate::config::content::{Duplicates, Mark, Overlays};
 use crate::config::file::{HookState, Ready, SameContent, WatchBy};
 use crate::config::settings::{
-    Audio, Codec, Container, Device, Interlaced, Mode, Profile, Timelapse,
+    Audio, Codec, Container, Device, Interlaced, Mode, Profile, Sampling, Timelapse,
 };
 
 /// The whole file.
@@ -82,6 +82,7 @@ pub struct RawWatch {
     pub speed: Option<Spanned<Scalar>>,
     pub model: Option<Spanned<String>>,
     pub scale: Option<Spanned<Scalar>>,
+    pub sampling: Option<Sampling>,
     pub audio: Option<Spanned<Audio>>,
     pub interlaced: Option<Spanned<Interlaced>>,
     pub timelapse: Option<Spanned<Timelapse>>,

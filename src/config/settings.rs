@@ -140,6 +140,17 @@ pub enum Scale {
     Auto,
 }
 
+/// How a new picture reads both frames between their pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// As RIFE's program does it, which blurs what moves by parts of a pixel.
+    Bilinear,
+    /// By Keys' cubic, which keeps it sharp.
+    #[default]
+    Bicubic,
+}
+
 /// Output video encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -305,6 +316,9 @@ pub struct Settings {
     pub model: Option<PathBuf>,
     /// Flow scale.
     pub scale: Scale,
+    /// How the new pictures read the frames.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// Where the network runs.
     pub device: Device,
     /// Threads of the CPU backend; 0 is all cores.
@@ -355,6 +369,7 @@ impl Default for Settings {
             speed: None,
             model: None,
             scale: Scale::Auto,
+            sampling: Sampling::default(),
             device: Device::Auto,
             threads: 0,
             audio: Audio::Stretch,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::file::{Config, Watch};
-use crate::config::settings::{Device, Scale};
+use crate::config::settings::{Device, Sampling, Scale};
 use crate::daemon::DaemonError;
 use crate::daemon::notifier;
 use crate::daemon::protocol::Request;
@@ -25,12 +25,18 @@ pub struct EngineKey {
     model: Option<PathBuf>,
     device: Device,
     scale: Scale,
+    sampling: Sampling,
 }
 
 /// The engine of a folder.
 pub(super) fn key(watch: &Watch) -> EngineKey {
     let settings = &watch.settings;
-    EngineKey { model: settings.model.clone(), device: settings.device, scale: settings.scale }
+    EngineKey {
+        model: settings.model.clone(),
+        device: settings.device,
+        scale: settings.scale,
+        sampling: settings.sampling,
+    }
 }
 
 /// The engines that the folders of `config` need, each once.

@@ -24,6 +24,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use crate::config::settings::Sampling;
 use crate::models::ModelError;
 use crate::models::weights::Weights;
 use crate::ops::conv::{Activation, ConvWeights, Residual, Stride};
@@ -83,6 +84,8 @@ pub struct Network {
     pub output_step: f32,
     /// Sides are padded to a multiple of this, or of this over the scale where that is more.
     pub pad_multiple: usize,
+    /// How the new pictures read the frames; read from a file: as the authors' program does it.
+    pub sampling: Sampling,
     /// What the file holds beside the network, in words.
     pub notes: Vec<String>,
 }
@@ -122,6 +125,7 @@ impl Network {
             factors,
             output_step: if plain_end { 2.0 } else { 1.0 },
             pad_multiple,
+            sampling: Sampling::Bilinear,
             notes,
         })
     }

@@ -2,11 +2,12 @@
 //!
 //! At every pixel of the picture: `m = sigmoid(mask)`, `rgb = warp(img0, flow[0..2]) * m + warp(img1, flow[2..4]) * (1 - m)`,
 //! clamped to 0..1. Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
-//! IFNet of Practical-RIFE v4.
+//! IFNet of Practical-RIFE v4, whose warp is bilinear; the frames can be read by a cubic in its place.
 
+use crate::config::settings::Sampling;
 use crate::ops::flow::{BlockOutput, MaskRule, View, flow_at, mask_at, only};
 use crate::ops::tensor::Tensor;
-use crate::ops::warp::{accumulate, corners};
+use crate::ops::warp::{accumulate, accumulate_cubic, corners};
 
 /// Everything the picture is made from but the output of the last block.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Fusion<'a, T = Tensor> {
     pub factor: f32,
     /// How mask logits combine.
     pub mask: MaskRule,
+    /// How the frames are read.
+    pub sampling: Sampling,
     /// Rows of the picture without padding.
     pub height: usize,
     /// Columns of the picture without padding.
@@ -41,8 +44,12 @@ pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
         let flow = flow_at(&outputs, y, x, 1.0);
         let mask = sigmoid(mask_at(&outputs, fusion.mask, y, x, 1.0));
         pixel.fill(0.0);
-        accumulate(records[0], corners(y, x, [flow[0], flow[1]], h, w), mask, pixel);
-        accumulate(records[1], corners(y, x, [flow[2], flow[3]], h, w), 1.0 - mask, pixel);
+        let add = match fusion.sampling {
+            Sampling::Bilinear => accumulate,
+            Sampling::Bicubic => accumulate_cubic,
+        };
+        add(records[0], corners(y, x, [flow[0], flow[1]], h, w), mask, pixel);
+        add(records[1], corners(y, x, [flow[2], flow[3]], h, w), 1.0 - mask, pixel);
         pixel.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
     }
 }

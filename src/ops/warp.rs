@@ -43,6 +43,36 @@ pub fn accumulate(image: &Tensor, at: Corners, scale: f32, out: &mut [f32]) {
     }
 }
 
+/// Weights of the taps -1, 0, 1 and 2 for a place `t` (0 to 1) behind tap 0: cubic convolution with a = -1/2. Source:
+/// R. Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE TASSP 29(6), 1981.
+#[must_use]
+#[inline(always)]
+pub fn cubic_weights(t: f32) -> [f32; 4] {
+    [
+        ((1.0 - 0.5 * t) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1.0,
+        ((2.0 - 1.5 * t) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    ]
+}
+
+/// [`accumulate`] by cubic convolution: sixteen pixels, clamped to the image.
+pub fn accumulate_cubic(image: &Tensor, at: Corners, scale: f32, out: &mut [f32]) {
+    let taps = |[first, second]: [usize; 2], n: usize| {
+        [first.saturating_sub(1), first, second, (first + 2).min(n - 1)]
+    };
+    let (rows, columns) = (taps(at.y, image.h), taps(at.x, image.w));
+    let (weights_y, weights_x) = (cubic_weights(at.weight_y), cubic_weights(at.weight_x));
+    for (row, weight_y) in rows.into_iter().zip(weights_y) {
+        for (column, weight_x) in columns.into_iter().zip(weights_x) {
+            let pixel = image.at(row, column);
+            for (value, sample) in out.iter_mut().zip(pixel) {
+                *value += scale * weight_y * weight_x * sample;
+            }
+        }
+    }
+}
+
 /// `image` `[h, w, c]` warped by channels `first` (x) and `first + 1` (y) of `flow` `[h, w, ..]`.
 ///
 /// # Panics
@@ -64,6 +94,25 @@ pub fn reference(image: &Tensor, flow: &Tensor, first: usize) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What makes the cubic what it is: whole places are pixels, and a quadratic is found again exactly.
+    #[test]
+    fn the_cubic_finds_pixels_and_quadratics_again() {
+        assert_eq!(cubic_weights(0.0), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(cubic_weights(1.0), [0.0, 0.0, 1.0, 0.0]);
+        let quadratic = |x: f32| 3.0 - 0.25 * x + 0.125 * x * x;
+        let row = (0..8).map(|x| quadratic(x as f32)).collect();
+        let image = Tensor { h: 1, w: 8, c: 1, data: row };
+        for by in [0.125, 0.5, 0.875] {
+            let mut found = [0.0];
+            accumulate_cubic(&image, corners(0, 3, [by, 0.0], 1, 8), 1.0, &mut found);
+            assert!((found[0] - quadratic(3.0 + by)).abs() < 1e-6, "{by}: {found:?}");
+        }
+        // Beyond the border its pixels repeat.
+        let mut found = [0.0];
+        accumulate_cubic(&image, corners(0, 7, [9.0, 0.0], 1, 8), 1.0, &mut found);
+        assert_eq!(found[0], quadratic(7.0));
+    }
 
     #[test]
     fn wild_flows_read_inside_the_image() {

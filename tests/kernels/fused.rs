@@ -10,6 +10,7 @@ use slomod::backend::cuda::flow::{Inputs, input_order, stage, stage_conv};
 use slomod::backend::cuda::fusion::{Frames, deconv_fusion, fusion};
 use slomod::backend::cuda::instances::{self, Choice, Instance, Kind, Work, choose};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
+use slomod::config::settings::Sampling;
 use slomod::ops;
 use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use slomod::ops::deconv::{DeconvWeights, Shuffle};
@@ -18,7 +19,7 @@ use slomod::ops::tensor::Tensor;
 
 use crate::faults::Fault;
 use crate::flow::{PAIRS, both_orders, compare, halving, size_for};
-use crate::fusion::expected;
+use crate::fusion::{SAMPLINGS, expected};
 use crate::scenes::{
     Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances as names, pictures, rounded,
     upload_half,
@@ -176,6 +177,12 @@ struct End {
 }
 
 fn check_deconv_fusion(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, seed: u64) {
+    for sampling in SAMPLINGS {
+        check_read(shim, recipe, end, sampling, seed);
+    }
+}
+
+fn check_read(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, sampling: Sampling, seed: u64) {
     let driver: Arc<dyn Driver> = shim.clone();
     let mut random = Random::new(seed);
     let scene = Scene::draw(recipe, &mut random);
@@ -188,6 +195,7 @@ fn check_deconv_fusion(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, seed:
         features: recipe.features,
         earlier: &device.outputs(),
         mask: recipe.mask,
+        sampling,
         factor: 1.0,
     };
     let weights = last_deconv(&mut random, end.in_channels, end.channels);
@@ -239,7 +247,9 @@ fn the_fused_end_equals_transposed_convolution_then_picture() {
             check_deconv_fusion(&shim, &recipe, &end, seed);
         }
     }
-    assert!(shim.launched().contains("deconv_fusion"), "the fused kernel was tried");
+    for kernel in ["deconv_fusion", "deconv_fusion_cubic"] {
+        assert!(shim.launched().contains(kernel), "{kernel} was tried");
+    }
 }
 
 #[test]
@@ -251,7 +261,8 @@ fn wide_ends_go_through_memory() {
         let recipe = Recipe { n: 1, full, features: 4, handed_on: 0, mask, factors, motion };
         let end = End { in_channels, channels: 5, frame: full };
         check_deconv_fusion(&shim, &recipe, &end, 1);
-        assert!(!shim.launched().contains("deconv_fusion"), "{in_channels} channels");
+        let fused = shim.launched().iter().any(|name| name.starts_with("deconv_fusion"));
+        assert!(!fused, "{in_channels} channels");
     }
 }
 
@@ -288,6 +299,10 @@ fn check_one_stage_conv(shim: &Arc<ShimDriver>) -> Result<(), String> {
 }
 
 fn check_one_end(shim: &Arc<ShimDriver>) -> Result<(), String> {
+    SAMPLINGS.iter().try_for_each(|sampling| check_one_end_read(shim, *sampling))
+}
+
+fn check_one_end_read(shim: &Arc<ShimDriver>, sampling: Sampling) -> Result<(), String> {
     let driver: Arc<dyn Driver> = shim.clone();
     let (factors, motion, mask) = (vec![2.0, 1.0], Motion::Small, MaskRule::Sum);
     let (n, full, features) = (2, [44, 76], 4);
@@ -297,7 +312,7 @@ fn check_one_end(shim: &Arc<ShimDriver>) -> Result<(), String> {
     let device = OnDevice::new(&driver, &scene);
     let (views, earlier, frame) = (device.views(), device.outputs(), [43, 74]);
     let earlier = &earlier;
-    let frames = Frames { views, n, full, frame, features, earlier, mask, factor: 1.0 };
+    let frames = Frames { views, n, full, frame, features, earlier, mask, sampling, factor: 1.0 };
     let weights = last_deconv(&mut random, 32, 5);
     let deconv = PackedDeconv::new(&driver, &weights).unwrap();
     let [h, w] = full.map(|n| n / 4);
@@ -313,7 +328,7 @@ fn check_one_end(shim: &Arc<ShimDriver>) -> Result<(), String> {
     });
     scene.outputs.push((1.0, last.to_vec()));
     for (index, found) in pictures(&bytes, &image).iter().enumerate() {
-        compare(found, &expected(&scene, frame, index), |_| FAULT_TOLERANCE)?;
+        compare(found, &expected(&scene, frame, sampling, index), |_| FAULT_TOLERANCE)?;
     }
     Ok(())
 }

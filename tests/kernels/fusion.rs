@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::fusion::{Frames, fusion};
+use slomod::config::settings::Sampling;
 use slomod::ops::flow::{BlockOutput, MaskRule, View};
 use slomod::ops::fusion::{Fusion, reference};
 use slomod::ops::tensor::Tensor;
@@ -13,10 +14,13 @@ use crate::flow::{FACTORS, PAIRS, both_orders, compare, size_for, tolerance};
 use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, pictures};
 use crate::shim::driver::ShimDriver;
 
+/// Both ways to read the frames.
+pub const SAMPLINGS: [Sampling; 2] = [Sampling::Bilinear, Sampling::Bicubic];
+
 const MOTIONS: [Motion; 4] = [Motion::Small, Motion::Leaving, Motion::Huge, Motion::Whole];
 
 /// The definition's picture `index`; the scene's last output is the last block's.
-pub fn expected(scene: &Scene, frame: [usize; 2], index: usize) -> Tensor {
+pub fn expected(scene: &Scene, frame: [usize; 2], sampling: Sampling, index: usize) -> Tensor {
     let outputs = scene.outputs_of(index);
     let (last, earlier) = outputs.split_last().unwrap();
     let [height, width] = frame;
@@ -24,7 +28,7 @@ pub fn expected(scene: &Scene, frame: [usize; 2], index: usize) -> Tensor {
     let records = [&scene.records[index][0], &scene.records[index][1]];
     let views = &[View { records, timestep: scene.timesteps[index] }];
     let BlockOutput { tensor, factor } = *last;
-    let fusion = Fusion { views, earlier, factor, mask: scene.mask, height, width };
+    let fusion = Fusion { views, earlier, factor, mask: scene.mask, sampling, height, width };
     reference(&fusion, tensor, &mut picture.data);
     picture
 }
@@ -33,6 +37,16 @@ fn check(
     shim: &Arc<ShimDriver>,
     recipe: &Recipe,
     frame: [usize; 2],
+    seed: u64,
+) -> Result<(), String> {
+    SAMPLINGS.iter().try_for_each(|sampling| check_read(shim, recipe, frame, *sampling, seed))
+}
+
+fn check_read(
+    shim: &Arc<ShimDriver>,
+    recipe: &Recipe,
+    frame: [usize; 2],
+    sampling: Sampling,
     seed: u64,
 ) -> Result<(), String> {
     let driver: Arc<dyn Driver> = shim.clone();
@@ -48,13 +62,16 @@ fn check(
         features: recipe.features,
         earlier,
         mask: recipe.mask,
+        sampling,
         factor: last.factor,
     };
     let (bytes, image) = both_orders(shim, |image| fusion(&driver, &frames, last.tensor, image))?;
     let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
     for (index, found) in pictures(&bytes, &image).iter().enumerate() {
-        compare(found, &expected(&scene, frame, index), |v| tolerance(v, recipe.full, reach))
-            .map_err(|at| format!("{recipe:?}, {frame:?}, seed {seed}, {index}: {at}"))?;
+        compare(found, &expected(&scene, frame, sampling, index), |v| {
+            tolerance(v, recipe.full, reach)
+        })
+        .map_err(|at| format!("{recipe:?}, {frame:?}, {sampling:?}, seed {seed}, {index}: {at}"))?;
     }
     Ok(())
 }
@@ -113,6 +130,19 @@ pub fn faults() -> Vec<Fault> {
             "a.y * rest + b.y * m",
         ),
         fault("the mask's sign", "fusion.cuh", "expf(-motion.mask)", "expf(motion.mask)"),
+        fault("a tap of the cubic", "sample.cuh", "max(tap.first - 1, 0)", "max(tap.first - 2, 0)"),
+        fault(
+            "a weight of the cubic",
+            "sample.cuh",
+            "(0.5f * t - 0.5f) * t * t",
+            "(0.5f * t - 0.5f) * t",
+        ),
+        fault(
+            "the border of the cubic",
+            "sample.cuh",
+            "min(tap.first + 2, n - 1)",
+            "min(tap.first + 2, n)",
+        ),
         fault("the padded picture's rows", "fusion.cu", "* p.frame_w + x]", "* p.full_w + x]"),
         fault("one picture of the batch", "fusion.cu", "p.views[picture]", "p.views[0]"),
     ]

@@ -318,10 +318,10 @@ pub(super) struct Source {
 /// What a warp needs to know of both records. Kernels keep a copy of their own, so that it stays in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
-    start: [*const f32; 2],
-    stride: usize,
-    row_stride: usize,
-    size: (usize, usize),
+    pub(super) start: [*const f32; 2],
+    pub(super) stride: usize,
+    pub(super) row_stride: usize,
+    pub(super) size: (usize, usize),
     lifetime: PhantomData<&'a Tensor>,
 }
 

@@ -11,6 +11,7 @@ use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
 use super::tile::Residual;
+use crate::config::settings::Sampling;
 use crate::ops::flow::{BlockOutput, MASK, MaskRule, only};
 use crate::ops::fusion::Fusion;
 
@@ -165,12 +166,18 @@ impl<E: Halves> Work<E> for Blend<'_> {
             let mut pixel = [0.0; GROUP];
             // Copies of its own stay in registers.
             let (records, aims) = (job.records, own.aims);
+            let cubic = job.fusion.sampling == Sampling::Bicubic;
             for i in 0..n {
                 let [from_a, from_b] = [aims.source(i, 0), aims.source(i, 1)];
-                records.foresee::<E>(0, from_a, 2);
-                records.foresee::<E>(1, from_b, 2);
-                let a = records.sample::<E>(0, from_a, 0);
-                let b = records.sample::<E>(1, from_b, 0);
+                records.foresee::<E>(0, from_a, if cubic { 3 } else { 2 });
+                records.foresee::<E>(1, from_b, if cubic { 3 } else { 2 });
+                let (a, b) = if cubic {
+                    let from_a = records.cubic_source(aims, i, 0);
+                    let from_b = records.cubic_source(aims, i, 1);
+                    (records.sample_cubic::<E>(0, &from_a), records.sample_cubic::<E>(1, &from_b))
+                } else {
+                    (records.sample::<E>(0, from_a, 0), records.sample::<E>(1, from_b, 0))
+                };
                 let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);
                 let rgb = E::min(E::max(rgb, zero), one);
                 // The first pixels write a little into those to come.

@@ -7,6 +7,7 @@ use threads::{Scratch, Threads};
 mod backend;
 mod color;
 pub mod conv;
+mod cubic;
 pub mod deconv;
 mod deconv_tiles;
 mod flow_rows;

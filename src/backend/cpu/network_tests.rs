@@ -5,6 +5,7 @@ use super::tensor::Tensor;
 use super::tests::{Noise, backends, poisoned};
 use crate::backend::Backend;
 use crate::backend::reference::Reference;
+use crate::config::settings::Sampling;
 use crate::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
 use crate::ops::flow::{BlockOutput, MaskRule, Stage, View};
@@ -180,7 +181,7 @@ fn check_fusion(
     crop: (usize, usize),
     shuffle: Shuffle,
     factor: f32,
-    mask: MaskRule,
+    (mask, sampling): (MaskRule, Sampling),
 ) {
     let size = (h, w);
     let mut noise = Noise(h as u64 * 17 + w as u64);
@@ -202,13 +203,14 @@ fn check_fusion(
     let (height, width) = crop;
     let mut expected = vec![0.0; 3 * height * width];
     let views = &[View { records: [&records[0].plain, &records[1].plain], timestep: 0.3 }];
-    let fusion = Fusion { views, earlier: &plain_outputs, factor, mask, height, width };
+    let fusion = Fusion { views, earlier: &plain_outputs, factor, mask, sampling, height, width };
     Reference::default().deconv_fusion(&weights, &input.plain, &fusion, &mut expected);
     let ours = Fusion {
         views: &[View { records: [&records[0].ours, &records[1].ours], timestep: 0.3 }],
         earlier: &our_outputs,
         factor,
         mask,
+        sampling,
         height,
         width,
     };
@@ -224,15 +226,17 @@ fn check_fusion(
 
 #[test]
 fn pictures_equal_their_definition_at_odd_sizes_and_all_factors() {
-    for mask in [MaskRule::Sum, MaskRule::Last] {
-        check_fusion((32, 32, 8), (32, 32), Shuffle::ByTwo, 1.0, mask);
-        check_fusion((32, 64, 8), (1, 1), Shuffle::ByTwo, 1.0, mask);
+    let samplings = [Sampling::Bilinear, Sampling::Bicubic];
+    let rules = [MaskRule::Sum, MaskRule::Last];
+    for rules in rules.into_iter().flat_map(|mask| samplings.map(|sampling| (mask, sampling))) {
+        check_fusion((32, 32, 8), (32, 32), Shuffle::ByTwo, 1.0, rules);
+        check_fusion((32, 64, 8), (1, 1), Shuffle::ByTwo, 1.0, rules);
         // With 8 channels the last transposed convolution goes by taps, with 16 in transformed tiles.
         for ins in [8, 16] {
-            check_fusion((16, 320, ins), (13, 301), Shuffle::ByTwo, 1.0, mask);
+            check_fusion((16, 320, ins), (13, 301), Shuffle::ByTwo, 1.0, rules);
         }
-        check_fusion((32, 64, 8), (27, 53), Shuffle::None, 2.0, mask);
-        check_fusion((32, 64, 8), (31, 64), Shuffle::ByTwo, 0.5, mask);
+        check_fusion((32, 64, 8), (27, 53), Shuffle::None, 2.0, rules);
+        check_fusion((32, 64, 8), (31, 64), Shuffle::ByTwo, 0.5, rules);
     }
 }
 
@@ -253,6 +257,7 @@ fn a_flow_that_is_no_number_still_gives_a_picture() {
         earlier: &[],
         factor: 1.0,
         mask,
+        sampling: Sampling::Bicubic,
         height: 8,
         width: 8,
     };

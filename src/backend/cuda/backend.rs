@@ -348,6 +348,7 @@ impl Backend for Cuda {
                 features: features_in(channels),
                 earlier: fusion.earlier,
                 mask: fusion.mask,
+                sampling: fusion.sampling,
                 factor: fusion.factor,
             };
             fusion::deconv_fusion(driver, deconv, input, &frames, &mut it.whole, image)

@@ -8,6 +8,7 @@ use super::driver::{DeviceError, Driver, Launch, Parameters};
 use super::flow::{GATHER_THREADS, earlier_params, gather_grid, mask_sum};
 use super::params::{DeconvFusionParams, FusionParams};
 use super::tensor::Tensor;
+use crate::config::settings::Sampling;
 use crate::ops::deconv::Shuffle;
 use crate::ops::flow::{BlockOutput, MaskRule};
 use crate::ops::head::record_channels;
@@ -29,6 +30,8 @@ pub struct Frames<'a> {
     pub earlier: &'a [BlockOutput<'a, Tensor>],
     /// How mask logits combine.
     pub mask: MaskRule,
+    /// How the frames are read.
+    pub sampling: Sampling,
     /// Picture pixels for each pixel of the last block's output.
     pub factor: f32,
 }
@@ -74,7 +77,10 @@ pub fn fusion(
     let mut outputs = frames.earlier.to_vec();
     outputs.push(BlockOutput { tensor: last, factor: frames.factor });
     driver.launch(&Launch {
-        kernel: "fusion",
+        kernel: match frames.sampling {
+            Sampling::Bilinear => "fusion",
+            Sampling::Bicubic => "fusion_cubic",
+        },
         grid: gather_grid(frames.n, frames.frame),
         block: GATHER_THREADS,
         shared_bytes: 0,
@@ -144,7 +150,10 @@ pub fn deconv_fusion(
     };
     let (rows, columns) = (frames.frame[0].div_ceil(4), frames.frame[1].div_ceil(4));
     driver.launch(&Launch {
-        kernel: "deconv_fusion",
+        kernel: match frames.sampling {
+            Sampling::Bilinear => "deconv_fusion",
+            Sampling::Bicubic => "deconv_fusion_cubic",
+        },
         grid: [columns.div_ceil(TILE[1]) as u32, rows.div_ceil(TILE[0]) as u32, frames.n as u32],
         block: [128, 1, 1],
         shared_bytes: shared_bytes(input.stored),

@@ -1,6 +1,7 @@
 //! The network over a backend: packed weights, the memory between its ops, and the ops in their order.
 
 use crate::backend::Backend;
+use crate::config::settings::Sampling;
 use crate::engine::rife::records::Records;
 use crate::models::rife_v4::{Block, ChainSum, Network, padded};
 use crate::ops::flow::{BlockOutput, HANDED_ON, MaskRule, Stage, View};
@@ -14,6 +15,7 @@ pub(super) struct Plan {
     pub(super) features: usize,
     pub(super) handed_on: usize,
     pub(super) mask: MaskRule,
+    pub(super) sampling: Sampling,
     chain_sum: ChainSum,
     factors: Vec<f32>,
     output_step: f32,
@@ -173,6 +175,7 @@ impl<B: Backend> Packed<B> {
             earlier: &earlier,
             factor: self.plan.output_factor(last, size.scale),
             mask: self.plan.mask,
+            sampling: self.plan.sampling,
             height: size.padding.height,
             width: size.padding.width,
         };
@@ -197,6 +200,7 @@ impl Plan {
             handed_on: network.handed_on,
             chain_sum: network.chain_sum,
             mask: network.mask,
+            sampling: network.sampling,
             factors: network.factors.clone(),
             output_step: network.output_step,
             pad_multiple: network.pad_multiple,

@@ -112,7 +112,7 @@ fn slow_motion_keeps_every_real_frame_bit_for_bit() {
 #[test]
 fn ten_bits_come_out_as_ten_bits_real_and_made() {
     let place = Place::new();
-    let graph = "gradients=seed=7:s=96x64:r=10:d=0.5:speed=0.2";
+    let graph = "gradients=seed=7:c0=navy:c1=orange:s=96x64:r=10:d=0.5:speed=0.2";
     let source = place
         .clip("in.mkv", &["-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p10le", "-c:v", "ffv1"]);
     let task = place.task(&source, "out.mkv", slow(2));

@@ -118,7 +118,7 @@ fn the_network_keeps_mean_colors_in_every_matrix_and_range() {
     {
         for range in ["tv", "pc"] {
             let source = place.ffmpeg(&format!(
-                "-f lavfi -i gradients=s=64x64:r=25:n=4:speed=0.02:seed=7 -frames:v 2 -vf \
+                "-f lavfi -i gradients=s=64x64:r=25:n=4:speed=0.02:seed=7:c0=navy:c1=orange:c2=teal:c3=white -frames:v 2 -vf \
                  scale=out_range={range},format={format} -c:v ffv1 -colorspace {space} -color_range {range} in-{number}-{range}.mkv"
             ));
             let frames = decoded(&source);
@@ -140,7 +140,7 @@ fn twelve_bits_go_through_the_network_as_twelve_bits() {
     let settings = Settings { device: Device::Cpu, ..with(Codec::Ffv1, Container::Mkv) };
     let mut engine = open::open(&settings).unwrap();
     let source = place.ffmpeg(
-        "-f lavfi -i gradients=s=64x64:r=25:n=4:speed=0.02:seed=7 -frames:v 3 -vf format=gbrp12le,format=yuv420p12le \
+        "-f lavfi -i gradients=s=64x64:r=25:n=4:speed=0.02:seed=7:c0=navy:c1=orange:c2=teal:c3=white -frames:v 3 -vf format=gbrp12le,format=yuv420p12le \
          -c:v ffv1 deep.mkv",
     );
     let task = place.task(&source, "out.mkv", settings);

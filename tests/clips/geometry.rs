@@ -32,7 +32,7 @@ fn sizes_from_one_pixel_up_are_worked() {
 fn the_largest_cinema_format_is_worked() {
     let Some(place) = Place::new() else { return };
     let source = place.ffmpeg(
-        "-f lavfi -i gradients=seed=7:s=8192x4320:r=2:d=1:speed=0.5 -pix_fmt yuv420p -c:v mjpeg -strict unofficial -q:v 20 in.mkv",
+        "-f lavfi -i gradients=seed=7:c0=navy:c1=orange:s=8192x4320:r=2:d=1:speed=0.5 -pix_fmt yuv420p -c:v mjpeg -strict unofficial -q:v 20 in.mkv",
     );
     let encoding = Encoding {
         codec: Codec::H264,

@@ -17,7 +17,7 @@ fn ten_and_twelve_bits_are_taken_as_they_are_and_written_as_they_are() {
         ("-pix_fmt gray10le -c:v ffv1", Depth::Ten, Chroma::Gray),
         ("-pix_fmt gbrp12le -c:v ffv1", Depth::Twelve, Chroma::Gbr),
     ] {
-        let graph = "-f lavfi -i gradients=seed=7:s=96x64:r=25:d=0.2";
+        let graph = "-f lavfi -i gradients=seed=7:c0=0x505868:c1=0xb0a890:s=96x64:r=25:d=0.2";
         let source = ffmpeg(dir.path(), &format!("{graph} {options} in.mov"));
         let info = media::probe(&source).unwrap();
         assert_eq!(info.warnings, [], "{options}");
@@ -33,7 +33,7 @@ fn ten_and_twelve_bits_are_taken_as_they_are_and_written_as_they_are() {
 #[test]
 fn an_encoder_gets_the_most_bits_it_takes_and_less_is_said() {
     let Some(dir) = workshop() else { return };
-    let graph = "-f lavfi -i gradients=seed=7:s=96x64:r=25:d=0.2";
+    let graph = "-f lavfi -i gradients=seed=7:c0=0x505868:c1=0xb0a890:s=96x64:r=25:d=0.2";
     let source = ffmpeg(dir.path(), &format!("{graph} -pix_fmt yuv420p12le -c:v ffv1 in.mkv"));
     for (codec, container, pixel_format, warnings) in [
         (Codec::H264, Container::Mp4, "yuv420p10le", 1),

@@ -12,7 +12,7 @@ SOAK_SEED ?= $(shell date +%s)
 help: ## list the targets
 	@echo "slomod: drop a video into a folder, get slow motion and a report"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
 	@echo
 	@echo "  make demo CLIP=/path/to/video.mp4   the same with a clip of yours"
 

@@ -140,7 +140,8 @@ STAGE_CONV(stage_conv_f8_h8_n16_4x16_whole, 8, 8, 1, 16, 4, 16, 4)
 STAGE_CONV(stage_conv_f8_h8_n32_4x16, 8, 8, 0, 32, 4, 16, 4)
 STAGE_CONV(stage_conv_f8_h8_n32_4x16_whole, 8, 8, 1, 32, 4, 16, 4)
 
-// lastconv of the last block and the picture. Columns: kernel, NB, tile rows, tile columns, warps.
+// lastconv of the last block and the picture. Columns: kernel, NB, tile rows, tile columns, warps, whether frames are read
+// by a cubic, blocks of a multiprocessor.
 DECONV_FUSION(deconv_fusion, 32, 8, 16, 4, false, FUSION_BLOCKS)
 DECONV_FUSION(deconv_fusion_cubic, 32, 8, 16, 4, true, CUBIC_BLOCKS)
 

@@ -147,6 +147,7 @@ struct StageConvParams {
 struct FusionParams {
     const View* views;      // [n]
     Earlier earlier[5];
+    Earlier refined[1];     // what refines their flows, if anything does
     __half* image;          // [n, frame_h, frame_w, 4]
     int earlier_count;
     int mask_sum;
@@ -155,7 +156,7 @@ struct FusionParams {
     int frame_h;
     int frame_w;
     int record;             // channels of a record in memory
-    int unused;
+    int refined_count;      // 0 or 1
 };
 
 // The last block's transposed convolution and the picture; earlier holds the outputs of the blocks before. The last
@@ -169,6 +170,14 @@ struct DeconvFusionParams {
     int w;
     int cin;
     int unused;
+};
+
+// What refines the flows; earlier holds the outputs of all blocks, the image is not used. grid z: n.
+struct RefineParams {
+    FusionParams fusion;
+    float4* sums;           // [n, ceil(frame_h / 4), ceil(frame_w / 4), 2]
+    float4* flow;           // [n, full_h / 4, full_w / 4]
+    __half* mask;           // [n, full_h / 4, full_w / 4]
 };
 
 // Backward warp of one picture: dst(y, x) = src((y, x) + flow(y, x)), bilinear, clamped to the border.

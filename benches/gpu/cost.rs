@@ -3,7 +3,7 @@
 use slomod::backend::cuda::driver::{OwnedLaunch, Parameters};
 use slomod::backend::cuda::params::{
     ColorParams, ConvParams, DeconvFusionParams, DeconvParams, DeconvPlainParams, FusionParams,
-    HeadFirstParams, HeadLastParams, StageConvParams, StageParams,
+    HeadFirstParams, HeadLastParams, RefineParams, StageConvParams, StageParams,
 };
 
 /// Floating-point operations on padded channels, without what tiles waste; bytes of tensors read and written once.
@@ -52,6 +52,13 @@ pub fn of(launch: &OwnedLaunch, n: usize) -> Cost {
         let flop = n * 2.0 * 16.0 * cin * 20.0 * area(p.h, p.w);
         let rest = fusion_bytes(&p.fusion);
         Cost { flop, bytes: n * (2.0 * cin * area(p.h, p.w) + rest) }
+    } else if name == "refine_sums" {
+        let p: RefineParams = read(launch);
+        Cost { flop: 0.0, bytes: n * (read_bytes(&p.fusion) + sums_bytes(&p)) }
+    } else if name == "refine_shifts" {
+        let p: RefineParams = read(launch);
+        let out = OUTPUT_BYTES * area(p.fusion.full_h, p.fusion.full_w) / 16.0;
+        Cost { flop: 0.0, bytes: n * (sums_bytes(&p) + out) }
     } else if name.starts_with("fusion") {
         let p: FusionParams = read(launch);
         Cost { flop: 0.0, bytes: n * fusion_bytes(&p) }
@@ -105,9 +112,18 @@ fn stage_bytes(p: &StageParams, name: &str) -> f64 {
 }
 
 fn fusion_bytes(p: &FusionParams) -> f64 {
+    read_bytes(p) + IMAGE_BYTES * area(p.frame_h, p.frame_w)
+}
+
+/// Records and outputs.
+fn read_bytes(p: &FusionParams) -> f64 {
     let records = 2.0 * 2.0 * f64::from(p.record) * area(p.full_h, p.full_w);
-    let image = IMAGE_BYTES * area(p.frame_h, p.frame_w);
-    records + image + earlier_bytes(&p.earlier[..p.earlier_count as usize])
+    records + earlier_bytes(&p.earlier[..p.earlier_count as usize])
+}
+
+/// Sums of cells of 4 x 4 pixels.
+fn sums_bytes(p: &RefineParams) -> f64 {
+    32.0 * area(p.fusion.frame_h, p.fusion.frame_w) / 16.0
 }
 
 fn earlier_bytes(earlier: &[slomod::backend::cuda::params::Earlier]) -> f64 {

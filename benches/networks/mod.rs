@@ -67,6 +67,7 @@ pub fn network(kind: &Kind) -> Network {
         output_step: 1.0,
         pad_multiple: 4 * coarsest,
         sampling: sampling(),
+        refine: std::env::var("BENCH_REFINE").is_ok_and(|it| it == "true"),
         notes: vec![],
     }
 }

@@ -71,6 +71,9 @@ pub struct ConvertArgs {
     /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
     #[arg(long, default_value = "bicubic")]
     pub sampling: Sampling,
+    /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub refine: bool,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -149,6 +152,7 @@ impl ConvertArgs {
             model: self.model.clone(),
             scale: self.scale,
             sampling: self.sampling,
+            refine: self.refine,
             device: self.device,
             threads: self.threads,
             audio: self.audio,

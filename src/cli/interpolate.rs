@@ -43,6 +43,9 @@ pub struct InterpolateArgs {
     /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
     #[arg(long, default_value = "bicubic")]
     pub sampling: Sampling,
+    /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub refine: bool,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -104,6 +107,7 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
         model: args.model.clone(),
         scale: args.scale,
         sampling: args.sampling,
+        refine: args.refine,
         device: args.device,
         threads: args.threads,
         ..Settings::default()

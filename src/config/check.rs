@@ -174,6 +174,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         model: model(&raw.model, daemon.model.clone())?,
         scale: scale(&raw.scale)?,
         sampling: raw.sampling.unwrap_or_default(),
+        refine: raw.refine.unwrap_or(default.refine),
         device: daemon.device,
         threads: daemon.threads,
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),

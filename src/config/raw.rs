@@ -83,6 +83,7 @@ pub struct RawWatch {
     pub model: Option<Spanned<String>>,
     pub scale: Option<Spanned<Scalar>>,
     pub sampling: Option<Sampling>,
+    pub refine: Option<bool>,
     pub audio: Option<Spanned<Audio>>,
     pub interlaced: Option<Spanned<Interlaced>>,
     pub timelapse: Option<Spanned<Timelapse>>,

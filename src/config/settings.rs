@@ -319,6 +319,9 @@ pub struct Settings {
     /// How the new pictures read the frames.
     #[serde(default)]
     pub sampling: Sampling,
+    /// Whether flows are refined where both moved frames still differ by a shift.
+    #[serde(default = "on")]
+    pub refine: bool,
     /// Where the network runs.
     pub device: Device,
     /// Threads of the CPU backend; 0 is all cores.
@@ -359,6 +362,11 @@ impl Settings {
     }
 }
 
+/// What is so unless it is told otherwise.
+fn on() -> bool {
+    true
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -370,6 +378,7 @@ impl Default for Settings {
             model: None,
             scale: Scale::Auto,
             sampling: Sampling::default(),
+            refine: on(),
             device: Device::Auto,
             threads: 0,
             audio: Audio::Stretch,

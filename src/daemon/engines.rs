@@ -26,6 +26,7 @@ pub struct EngineKey {
     device: Device,
     scale: Scale,
     sampling: Sampling,
+    refine: bool,
 }
 
 /// The engine of a folder.
@@ -36,6 +37,7 @@ pub(super) fn key(watch: &Watch) -> EngineKey {
         device: settings.device,
         scale: settings.scale,
         sampling: settings.sampling,
+        refine: settings.refine,
     }
 }
 

@@ -44,7 +44,11 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
         return Ok(Box::new(Blend));
     }
     let weights = open_weights(settings.model.as_deref())?;
-    let network = Network { sampling: settings.sampling, ..Network::read(&weights)? };
+    let network = Network {
+        sampling: settings.sampling,
+        refine: settings.refine,
+        ..Network::read(&weights)?
+    };
     for note in &network.notes {
         log::info!("{}: {note}", settings.model.as_deref().unwrap_or(Path::new("")).display());
     }

@@ -86,6 +86,8 @@ pub struct Network {
     pub pad_multiple: usize,
     /// How the new pictures read the frames; read from a file: as the authors' program does it.
     pub sampling: Sampling,
+    /// Whether the flows are refined at the end, which the authors' program does not do.
+    pub refine: bool,
     /// What the file holds beside the network, in words.
     pub notes: Vec<String>,
 }
@@ -126,6 +128,7 @@ impl Network {
             output_step: if plain_end { 2.0 } else { 1.0 },
             pad_multiple,
             sampling: Sampling::Bilinear,
+            refine: false,
             notes,
         })
     }

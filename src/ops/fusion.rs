@@ -2,10 +2,12 @@
 //!
 //! At every pixel of the picture: `m = sigmoid(mask)`, `rgb = warp(img0, flow[0..2]) * m + warp(img1, flow[2..4]) * (1 - m)`,
 //! clamped to 0..1. Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
-//! IFNet of Practical-RIFE v4, whose warp is bilinear; the frames can be read by a cubic in its place.
+//! IFNet of Practical-RIFE v4, whose warp is bilinear; the frames can be read by a cubic in its place, and the flows be
+//! refined before (see [`crate::ops::refine`]).
 
 use crate::config::settings::Sampling;
 use crate::ops::flow::{BlockOutput, MaskRule, View, flow_at, mask_at, only};
+use crate::ops::refine;
 use crate::ops::tensor::Tensor;
 use crate::ops::warp::{accumulate, accumulate_cubic, corners};
 
@@ -22,6 +24,8 @@ pub struct Fusion<'a, T = Tensor> {
     pub mask: MaskRule,
     /// How the frames are read.
     pub sampling: Sampling,
+    /// Whether the flows are refined.
+    pub refine: bool,
     /// Rows of the picture without padding.
     pub height: usize,
     /// Columns of the picture without padding.
@@ -38,6 +42,9 @@ pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
     assert!(fusion.height <= h && fusion.width <= w, "a picture within its padding");
     assert_eq!(rgb.len(), 3 * fusion.height * fusion.width, "rgb of the picture");
     let mut outputs = fusion.earlier.to_vec();
+    let refined = fusion.refine.then(|| refine::reference(fusion, last));
+    outputs
+        .extend(refined.iter().map(|tensor| BlockOutput { tensor, factor: refine::CELL as f32 }));
     outputs.push(BlockOutput { tensor: last, factor: fusion.factor });
     for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
         let (y, x) = (at / fusion.width, at % fusion.width);

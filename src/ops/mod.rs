@@ -8,6 +8,7 @@ pub mod fusion;
 pub mod head;
 pub(crate) mod levels;
 pub mod metrics;
+pub mod refine;
 pub mod resize;
 pub mod tensor;
 pub mod warp;

@@ -37,6 +37,7 @@ fn all() -> Vec<Fault> {
         crate::head::faults(),
         crate::flow::faults(),
         crate::fusion::faults(),
+        crate::refine::faults(),
         crate::fused::faults(),
         crate::color::faults(),
         crate::warp::faults(),

@@ -7,7 +7,7 @@ use slomod::backend::cuda::conv::PackedConv;
 use slomod::backend::cuda::deconv::PackedDeconv;
 use slomod::backend::cuda::driver::{DeviceDescription, Driver};
 use slomod::backend::cuda::flow::{Inputs, input_order, stage, stage_conv};
-use slomod::backend::cuda::fusion::{Frames, deconv_fusion, fusion};
+use slomod::backend::cuda::fusion::{Frames, Scratch, deconv_fusion, fusion, refine};
 use slomod::backend::cuda::instances::{self, Choice, Instance, Kind, Work, choose};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
 use slomod::config::settings::Sampling;
@@ -178,11 +178,19 @@ struct End {
 
 fn check_deconv_fusion(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, seed: u64) {
     for sampling in SAMPLINGS {
-        check_read(shim, recipe, end, sampling, seed);
+        for refined in [false, true] {
+            check_read(shim, recipe, end, (sampling, refined), seed);
+        }
     }
 }
 
-fn check_read(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, sampling: Sampling, seed: u64) {
+fn check_read(
+    shim: &Arc<ShimDriver>,
+    recipe: &Recipe,
+    end: &End,
+    (sampling, refined): (Sampling, bool),
+    seed: u64,
+) {
     let driver: Arc<dyn Driver> = shim.clone();
     let mut random = Random::new(seed);
     let scene = Scene::draw(recipe, &mut random);
@@ -196,6 +204,7 @@ fn check_read(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, sampling: Samp
         earlier: &device.outputs(),
         mask: recipe.mask,
         sampling,
+        refine: refined,
         factor: 1.0,
     };
     let weights = last_deconv(&mut random, end.in_channels, end.channels);
@@ -212,11 +221,15 @@ fn check_read(shim: &Arc<ShimDriver>, recipe: &Recipe, end: &End, sampling: Samp
     let input = upload_half(&driver, &pictures, end.in_channels.next_multiple_of(16));
     let (mut output, mut expected) = (DeviceTensor::default(), DeviceTensor::default());
     deconv.run(&driver, &input, &mut output).unwrap();
-    fusion(&driver, &frames, &output, &mut expected).unwrap();
+    let (mut sums, mut by) = (DeviceTensor::default(), DeviceTensor::default());
+    if refined {
+        refine(&driver, &frames, &output, &mut sums, &mut by).unwrap();
+    }
+    fusion(&driver, &frames, &output, refined.then_some(&by), &mut expected).unwrap();
     let expected = download_bytes(&driver, &expected);
     for order in [Order::Forward, Order::Backward] {
         shim.set_order(order);
-        let (mut scratch, mut image) = (DeviceTensor::default(), DeviceTensor::default());
+        let (mut scratch, mut image) = (Scratch::default(), DeviceTensor::default());
         deconv_fusion(&driver, &deconv, &input, &frames, &mut scratch, &mut image).unwrap();
         assert!(download_bytes(&driver, &image) == expected, "{recipe:?}, {order:?}");
     }
@@ -312,14 +325,16 @@ fn check_one_end_read(shim: &Arc<ShimDriver>, sampling: Sampling) -> Result<(), 
     let device = OnDevice::new(&driver, &scene);
     let (views, earlier, frame) = (device.views(), device.outputs(), [43, 74]);
     let earlier = &earlier;
-    let frames = Frames { views, n, full, frame, features, earlier, mask, sampling, factor: 1.0 };
+    let (refine, factor) = (false, 1.0);
+    let frames =
+        Frames { views, n, full, frame, features, earlier, mask, sampling, refine, factor };
     let weights = last_deconv(&mut random, 32, 5);
     let deconv = PackedDeconv::new(&driver, &weights).unwrap();
     let [h, w] = full.map(|n| n / 4);
     let batch = [0; 2].map(|_| Tensor { h, w, c: 32, data: values(&mut random, h * w * 32, 1.0) });
     let input = upload_half(&driver, &[&batch[0], &batch[1]], 32);
     let (bytes, image) = both_orders(shim, |image| {
-        deconv_fusion(&driver, &deconv, &input, &frames, &mut DeviceTensor::default(), image)
+        deconv_fusion(&driver, &deconv, &input, &frames, &mut Scratch::default(), image)
     })?;
     let last = batch.map(|input| {
         let mut output = Tensor::default();

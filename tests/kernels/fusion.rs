@@ -28,7 +28,8 @@ pub fn expected(scene: &Scene, frame: [usize; 2], sampling: Sampling, index: usi
     let records = [&scene.records[index][0], &scene.records[index][1]];
     let views = &[View { records, timestep: scene.timesteps[index] }];
     let BlockOutput { tensor, factor } = *last;
-    let fusion = Fusion { views, earlier, factor, mask: scene.mask, sampling, height, width };
+    let (mask, refine) = (scene.mask, false);
+    let fusion = Fusion { views, earlier, factor, mask, sampling, refine, height, width };
     reference(&fusion, tensor, &mut picture.data);
     picture
 }
@@ -63,9 +64,11 @@ fn check_read(
         earlier,
         mask: recipe.mask,
         sampling,
+        refine: false,
         factor: last.factor,
     };
-    let (bytes, image) = both_orders(shim, |image| fusion(&driver, &frames, last.tensor, image))?;
+    let (bytes, image) =
+        both_orders(shim, |image| fusion(&driver, &frames, last.tensor, None, image))?;
     let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
     for (index, found) in pictures(&bytes, &image).iter().enumerate() {
         compare(found, &expected(&scene, frame, sampling, index), |v| {

@@ -19,6 +19,7 @@ mod memory;
 mod metrics;
 mod network;
 mod nvidia;
+mod refine;
 mod scenes;
 #[path = "../support/schema.rs"]
 mod schema;

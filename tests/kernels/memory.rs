@@ -33,7 +33,8 @@ const CODES: u8 = 2;
 fn network(layout: &Layout) -> Network {
     let bytes = layout.file(70);
     let weights = Weights::from_bytes(Path::new(layout.name), Cow::Owned(bytes)).unwrap();
-    Network::read(&weights).unwrap()
+    // As slomod makes pictures unless it is told otherwise.
+    Network { refine: true, ..Network::read(&weights).unwrap() }
 }
 
 fn ladder(network: Network, scale: Scale, limits: Limits) -> Arc<Ladder> {
@@ -318,7 +319,8 @@ fn published_networks_fit_the_memory_that_devices_have() {
     for (name, width, height) in sizes {
         for kind in [networks::V4_6, networks::V4_22, networks::V4_26] {
             let Kind { name: network_name, .. } = kind;
-            let ladder = ladder(networks::network(&kind), Scale::Auto, Limits::default());
+            let network = Network { refine: true, ..networks::network(&kind) };
+            let ladder = ladder(network, Scale::Auto, Limits::default());
             let format = format(width, height);
             let need = |plan: &Plan| ladder.need(&h200(), plan, format).unwrap().peak_bytes;
             let all = [0, 2, 8].map(|plan| need(&PLANS[plan]) / 1_000_000);
@@ -334,7 +336,7 @@ fn published_networks_fit_the_memory_that_devices_have() {
 
 #[test]
 fn the_largest_picture_is_made_of_tiles_where_a_gigabyte_is_free() {
-    let network = networks::network(&networks::V4_26);
+    let network = Network { refine: true, ..networks::network(&networks::V4_26) };
     let ladder = ladder(network, Scale::Auto, Limits::default());
     let (steps, peak_bytes) = chosen(&ladder, GB, format(7680, 4320));
     println!("{} MB, {steps:?}", peak_bytes / 1_000_000);

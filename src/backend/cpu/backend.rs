@@ -186,7 +186,8 @@ impl Backend for Cpu {
     ) {
         image.resize(3 * fusion.height * fusion.width, 0.0);
         let parts = (&self.kernels, &self.threads, &self.scratch);
-        fusion::run(parts, (deconv, input), fusion, (&mut self.whole, image));
+        let memory = (&mut self.whole, &mut self.refined, &mut image[..]);
+        fusion::run(parts, (deconv, input), fusion, memory);
     }
 
     fn add(&mut self, from: &Tensor, to: &mut Tensor) {

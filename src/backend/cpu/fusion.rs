@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::deconv::{Deconv, DeconvJob, deconv};
 use super::flow_rows::{Aims, Begun, GROUP, Pairs, Records, add_all_pairs, add_row, lane_scales};
 use super::instructions::Kernels;
+use super::refine;
 use super::simd::{Halves, Simd, Work};
 use super::tensor::Tensor;
 use super::threads::{Scratch, Shared, Threads};
@@ -31,9 +32,18 @@ pub(super) struct FusionJob<'a> {
     records: Records<'a>,
     /// Outputs that are read enlarged.
     outputs: &'a [BlockOutput<'a, Tensor>],
-    /// The last block's transposed convolution and its input, where its result has the picture's size.
-    last: Option<(&'a Deconv, &'a Tensor)>,
+    last: Last<'a>,
     rgb: Shared<'a>,
+}
+
+/// Where the last block's output is.
+enum Last<'a> {
+    /// It has the picture's size and is made here, of its input.
+    Made(&'a Deconv, &'a Tensor),
+    /// It has the picture's size.
+    Stored(&'a Tensor),
+    /// Among the others.
+    Enlarged,
 }
 
 /// The picture rows that come from source rows `rows` of the last transposed convolution (or the rows themselves).
@@ -44,8 +54,11 @@ pub(super) struct FusionJob<'a> {
 #[inline(always)]
 pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
     let (_, width) = job.records.size();
-    debug_assert!(job.last.is_none() || rows.len() <= ROWS, "rows of a band");
-    let factor = job.last.map_or(1, |(last, _)| last.factor());
+    debug_assert!(rows.len() <= ROWS, "rows of a band");
+    let factor = match job.last {
+        Last::Made(last, _) => last.factor(),
+        Last::Stored(_) | Last::Enlarged => 1,
+    };
     let run = RUN / factor;
     let (own, rest) = scratch.split_at_mut(SUMS + 3 * PAIRS);
     let start = own.as_mut_ptr();
@@ -55,7 +68,7 @@ pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, sc
     let dst_row = RUN * GROUP;
     for column in (0..width.div_ceil(factor)).step_by(run) {
         let mut first = None;
-        if let Some((last, src)) = job.last {
+        if let Last::Made(last, src) = job.last {
             let part = DeconvJob {
                 deconv: last,
                 src,
@@ -75,7 +88,10 @@ pub(super) unsafe fn fusion<S: Simd>(job: &FusionJob<'_>, rows: Range<usize>, sc
         }
         let n = RUN.min(job.fusion.width - x);
         for y in rows.start * factor..(rows.end * factor).min(job.fusion.height) {
-            let last = first.map(|first| first.wrapping_add((y - rows.start * factor) * dst_row));
+            let last = match job.last {
+                Last::Stored(whole) => Some(whole.values()[whole.at(y, x)..].as_ptr()),
+                _ => first.map(|first| first.wrapping_add((y - rows.start * factor) * dst_row)),
+            };
             // SAFETY: n positions fit the sums and lie in the picture.
             unsafe { <S::Eight as Simd>::outline(Blend { job, y, x, n, last, own }) };
         }
@@ -221,7 +237,7 @@ unsafe fn sigmoid<E: Simd>(x: E::V) -> E::V {
 }
 
 /// `fusion(deconv(input))` into `rgb` `[height, width, 3]`; `whole` is used where the last output has another size
-/// than the picture.
+/// than the picture or flows are refined, for which `refined` is.
 ///
 /// # Panics
 /// Where the shapes do not fit.
@@ -229,7 +245,7 @@ pub(super) fn run(
     (kernels, threads, scratch): (&Kernels, &Threads, &Scratch),
     (last, input): (&Deconv, &Tensor),
     fusion: &Fusion<'_, Tensor>,
-    (whole, rgb): (&mut Tensor, &mut [f32]),
+    (whole, refined, rgb): (&mut Tensor, &mut [Tensor; 2], &mut [f32]),
 ) {
     let records = Records::new(only(fusion.views).records);
     let (h, w) = records.size();
@@ -249,18 +265,28 @@ pub(super) fn run(
     );
     let mut outputs = fusion.earlier.to_vec();
     let direct = fusion.factor == 1.0 && last.channels() <= GROUP;
-    if !direct {
+    let stored = !direct || fusion.refine;
+    if stored {
         last.run((kernels, threads, scratch), input, whole);
-        outputs.push(BlockOutput { tensor: whole, factor: fusion.factor });
     }
-    let job = FusionJob {
-        fusion,
-        records,
-        outputs: &outputs,
-        last: direct.then_some((last, input)),
-        rgb: Shared::new(rgb),
+    let whole = BlockOutput { tensor: &*whole, factor: fusion.factor };
+    if fusion.refine {
+        let apart = direct.then_some(whole.tensor);
+        outputs.extend((!direct).then_some(whole));
+        let parts = (kernels, threads, scratch);
+        let size = (fusion.height, fusion.width);
+        refine::run(parts, only(fusion.views), (&outputs, apart), size, refined);
+        outputs.truncate(fusion.earlier.len());
+        outputs.push(BlockOutput { tensor: &refined[1], factor: refine::FACTOR });
+    }
+    outputs.extend((!direct).then_some(whole));
+    let place = match (direct, stored) {
+        (true, false) => Last::Made(last, input),
+        (true, true) => Last::Stored(whole.tensor),
+        (false, _) => Last::Enlarged,
     };
-    let factor = if direct { last.factor() } else { 1 };
+    let job = FusionJob { fusion, records, outputs: &outputs, last: place, rgb: Shared::new(rgb) };
+    let factor = if stored { 1 } else { last.factor() };
     let len = SUMS + 3 * PAIRS + BAND + last.scratch_len(RUN / factor);
     let rows = fusion.height.div_ceil(factor);
     threads.each(rows.div_ceil(ROWS), |task| {

@@ -11,6 +11,7 @@ use super::deconv::DeconvJob;
 use super::fusion::FusionJob;
 use super::head::HeadJob;
 use super::narrow::NarrowJob;
+use super::refine::SumsJob;
 use super::simd;
 use super::stage::StageJob;
 use super::winograd::WinogradJob;
@@ -111,6 +112,7 @@ pub(super) struct Kernels {
     pub narrow: unsafe fn(&NarrowJob<'_>, Range<usize>, &mut [f32]),
     pub winograd: unsafe fn(&WinogradJob<'_>, Range<usize>, Range<usize>, &mut [f32]),
     pub fusion: unsafe fn(&FusionJob<'_>, Range<usize>, &mut [f32]),
+    pub sums: unsafe fn(&SumsJob<'_>, Range<usize>, &mut [f32]),
 }
 
 macro_rules! entries {
@@ -119,7 +121,7 @@ macro_rules! entries {
             use super::*;
 
             pub(super) const KERNELS: Kernels =
-                Kernels { conv, deconv, stage_conv, head, narrow, winograd, fusion };
+                Kernels { conv, deconv, stage_conv, head, narrow, winograd, fusion, sums };
 
             $(#[target_feature(enable = $features)])?
             unsafe fn conv(job: &ConvJob<'_>, rows: Range<usize>, blocks: Range<usize>) {
@@ -181,6 +183,12 @@ macro_rules! entries {
             unsafe fn fusion(job: &FusionJob<'_>, rows: Range<usize>, scratch: &mut [f32]) {
                 // SAFETY: the set is enabled here; the rest is the caller's promise.
                 unsafe { super::super::fusion::fusion::<$set>(job, rows, scratch) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn sums(job: &SumsJob<'_>, cells: Range<usize>, scratch: &mut [f32]) {
+                // SAFETY: the set is enabled here; the rest is the caller's promise.
+                unsafe { super::super::refine::sums::<$set>(job, cells, scratch) }
             }
         }
     };

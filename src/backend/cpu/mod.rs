@@ -20,6 +20,7 @@ mod network_tests;
 mod pack;
 mod paired;
 mod products;
+mod refine;
 mod simd;
 pub mod similarity;
 mod stage;
@@ -38,8 +39,10 @@ pub struct Cpu {
     scratch: Scratch,
     /// Between the layers of the feature network.
     head: [Tensor; 2],
-    /// The last block's output where it does not have the picture's size.
+    /// The last block's output, where it is stored.
     whole: Tensor,
+    /// Sums of cells, and what refines the flows.
+    refined: [Tensor; 2],
 }
 
 impl Cpu {
@@ -56,6 +59,7 @@ impl Cpu {
             threads,
             head: Default::default(),
             whole: Tensor::default(),
+            refined: Default::default(),
         })
     }
 

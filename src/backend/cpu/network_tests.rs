@@ -181,7 +181,7 @@ fn check_fusion(
     crop: (usize, usize),
     shuffle: Shuffle,
     factor: f32,
-    (mask, sampling): (MaskRule, Sampling),
+    (mask, sampling, refine): (MaskRule, Sampling, bool),
 ) {
     let size = (h, w);
     let mut noise = Noise(h as u64 * 17 + w as u64);
@@ -203,7 +203,8 @@ fn check_fusion(
     let (height, width) = crop;
     let mut expected = vec![0.0; 3 * height * width];
     let views = &[View { records: [&records[0].plain, &records[1].plain], timestep: 0.3 }];
-    let fusion = Fusion { views, earlier: &plain_outputs, factor, mask, sampling, height, width };
+    let earlier = &plain_outputs;
+    let fusion = Fusion { views, earlier, factor, mask, sampling, refine, height, width };
     Reference::default().deconv_fusion(&weights, &input.plain, &fusion, &mut expected);
     let ours = Fusion {
         views: &[View { records: [&records[0].ours, &records[1].ours], timestep: 0.3 }],
@@ -211,6 +212,7 @@ fn check_fusion(
         factor,
         mask,
         sampling,
+        refine,
         height,
         width,
     };
@@ -226,9 +228,15 @@ fn check_fusion(
 
 #[test]
 fn pictures_equal_their_definition_at_odd_sizes_and_all_factors() {
-    let samplings = [Sampling::Bilinear, Sampling::Bicubic];
+    let ends = [
+        (Sampling::Bilinear, false),
+        (Sampling::Bicubic, false),
+        (Sampling::Bilinear, true),
+        (Sampling::Bicubic, true),
+    ];
     let rules = [MaskRule::Sum, MaskRule::Last];
-    for rules in rules.into_iter().flat_map(|mask| samplings.map(|sampling| (mask, sampling))) {
+    let ends_of = |mask| ends.map(|(sampling, refine)| (mask, sampling, refine));
+    for rules in rules.into_iter().flat_map(ends_of) {
         check_fusion((32, 32, 8), (32, 32), Shuffle::ByTwo, 1.0, rules);
         check_fusion((32, 64, 8), (1, 1), Shuffle::ByTwo, 1.0, rules);
         // With 8 channels the last transposed convolution goes by taps, with 16 in transformed tiles.
@@ -258,6 +266,7 @@ fn a_flow_that_is_no_number_still_gives_a_picture() {
         factor: 1.0,
         mask,
         sampling: Sampling::Bicubic,
+        refine: true,
         height: 8,
         width: 8,
     };

@@ -45,8 +45,8 @@ pub struct Cuda {
     head: [Tensor; 2],
     /// A block's input, where it is stored.
     stage: Tensor,
-    /// The last block's output, where it is stored.
-    whole: Tensor,
+    /// What the end of the network keeps.
+    end: fusion::Scratch,
     uploads: Uploads,
     downloads: Downloads,
     scores: Scores,
@@ -117,7 +117,7 @@ impl Cuda {
             views: Views::default(),
             head: Default::default(),
             stage: Tensor::default(),
-            whole: Tensor::default(),
+            end: fusion::Scratch::default(),
             uploads: Uploads::default(),
             downloads: Downloads::default(),
             scores: Scores::default(),
@@ -349,9 +349,10 @@ impl Backend for Cuda {
                 earlier: fusion.earlier,
                 mask: fusion.mask,
                 sampling: fusion.sampling,
+                refine: fusion.refine,
                 factor: fusion.factor,
             };
-            fusion::deconv_fusion(driver, deconv, input, &frames, &mut it.whole, image)
+            fusion::deconv_fusion(driver, deconv, input, &frames, &mut it.end, image)
         });
     }
 

@@ -1,17 +1,18 @@
 //! The end of the network on the device: picture from stored outputs, or together with the last transposed convolution;
-//! see [`crate::ops::fusion`].
+//! see [`crate::ops::fusion`] and, for the flows refined before, [`crate::ops::refine`].
 
 use std::sync::Arc;
 
 use super::deconv::PackedDeconv;
 use super::driver::{DeviceError, Driver, Launch, Parameters};
 use super::flow::{GATHER_THREADS, earlier_params, gather_grid, mask_sum};
-use super::params::{DeconvFusionParams, FusionParams};
+use super::params::{DeconvFusionParams, Earlier, FusionParams, RefineParams};
 use super::tensor::Tensor;
 use crate::config::settings::Sampling;
 use crate::ops::deconv::Shuffle;
 use crate::ops::flow::{BlockOutput, MaskRule};
 use crate::ops::head::record_channels;
+use crate::ops::refine::CELL;
 
 /// Everything the pictures are made from but the output of the last block, for `n` pictures of one size.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +33,21 @@ pub struct Frames<'a> {
     pub mask: MaskRule,
     /// How the frames are read.
     pub sampling: Sampling,
+    /// Whether the flows are refined.
+    pub refine: bool,
     /// Picture pixels for each pixel of the last block's output.
     pub factor: f32,
 }
 
 impl Frames<'_> {
-    fn params(&self, outputs: &[BlockOutput<'_, Tensor>], image: &Tensor) -> FusionParams {
+    fn params(&self, outputs: &[BlockOutput<'_, Tensor>], image: u64) -> FusionParams {
         let fits = self.frame[0] <= self.full[0] && self.frame[1] <= self.full[1];
         assert!(fits, "a picture within its padding");
         FusionParams {
             views: self.views,
             earlier: earlier_params(self.n, self.full, outputs),
-            image: image.address(),
+            refined: [Earlier::default()],
+            image,
             earlier_count: outputs.len() as i32,
             mask_sum: mask_sum(self.mask),
             full_h: self.full[0] as i32,
@@ -51,7 +55,7 @@ impl Frames<'_> {
             frame_h: self.frame[0] as i32,
             frame_w: self.frame[1] as i32,
             record: record_channels(self.features) as i32,
-            unused: 0,
+            refined_count: 0,
         }
     }
 
@@ -60,7 +64,68 @@ impl Frames<'_> {
     }
 }
 
-/// Pictures `[n, frame_h, frame_w, 4]` into `image`; `last` is the output of the last block.
+/// What the end of the network keeps on the device.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The last block's output, where it is stored.
+    whole: Tensor,
+    sums: Tensor,
+    refined: Tensor,
+}
+
+/// Rows and columns of cells that a block of threads sums, and its threads.
+const SUMMED: [usize; 2] = [4, 8];
+const SUM_THREADS: [u32; 3] = [128, 1, 1];
+/// Memory of a cell's sums, in halves.
+const SUMS_STORED: usize = 16;
+
+/// What refines the flows, into `refined`, as a block output without a mask; `last` is the output of the last block.
+///
+/// # Errors
+/// What the driver says.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn refine(
+    driver: &Arc<dyn Driver>,
+    frames: &Frames<'_>,
+    last: &Tensor,
+    sums: &mut Tensor,
+    refined: &mut Tensor,
+) -> Result<(), DeviceError> {
+    let [h, w] = frames.full.map(|n| n / CELL);
+    assert_eq!([CELL * h, CELL * w], frames.full, "whole cells");
+    let cells = frames.frame.map(|n| n.div_ceil(CELL));
+    sums.reshape(driver, [frames.n, cells[0], cells[1], SUMS_STORED], SUMS_STORED)?;
+    refined.reshape_output(driver, [frames.n, h, w], 0)?;
+    let mut outputs = frames.earlier.to_vec();
+    outputs.push(BlockOutput { tensor: last, factor: frames.factor });
+    let params = RefineParams {
+        fusion: frames.params(&outputs, 0),
+        sums: sums.address(),
+        flow: refined.address(),
+        mask: refined.mask_address(),
+    };
+    let [down, across] = SUMMED;
+    let grid = [cells[1].div_ceil(across) as u32, cells[0].div_ceil(down) as u32, frames.n as u32];
+    driver.launch(&Launch {
+        kernel: "refine_sums",
+        grid,
+        block: SUM_THREADS,
+        shared_bytes: 0,
+        params: params.as_bytes(),
+    })?;
+    driver.launch(&Launch {
+        kernel: "refine_shifts",
+        grid: gather_grid(frames.n, [h, w]),
+        block: GATHER_THREADS,
+        shared_bytes: 0,
+        params: params.as_bytes(),
+    })
+}
+
+/// Pictures `[n, frame_h, frame_w, 4]` into `image`; `last` is the output of the last block, and `refined`, if anything, what
+/// [`refine`] made.
 ///
 /// # Errors
 /// What the driver says.
@@ -71,11 +136,18 @@ pub fn fusion(
     driver: &Arc<dyn Driver>,
     frames: &Frames<'_>,
     last: &Tensor,
+    refined: Option<&Tensor>,
     image: &mut Tensor,
 ) -> Result<(), DeviceError> {
     frames.reshape(driver, image)?;
     let mut outputs = frames.earlier.to_vec();
     outputs.push(BlockOutput { tensor: last, factor: frames.factor });
+    let mut params = frames.params(&outputs, image.address());
+    if let Some(tensor) = refined {
+        let output = BlockOutput { tensor, factor: CELL as f32 };
+        params.refined = earlier_params(frames.n, frames.full, &[output]);
+        params.refined_count = 1;
+    }
     driver.launch(&Launch {
         kernel: match frames.sampling {
             Sampling::Bilinear => "fusion",
@@ -84,7 +156,7 @@ pub fn fusion(
         grid: gather_grid(frames.n, frames.frame),
         block: GATHER_THREADS,
         shared_bytes: 0,
-        params: frames.params(&outputs, image).as_bytes(),
+        params: params.as_bytes(),
     })
 }
 
@@ -111,7 +183,8 @@ pub fn fused_shared_bytes() -> Vec<usize> {
 }
 
 /// The last block's transposed convolution of `input` and the pictures. The output is stored in `scratch` only where the
-/// fused kernel does not serve: where it is not at full resolution, too wide or not shuffled.
+/// fused kernel does not serve: where it is not at full resolution, too wide or not shuffled, or where the flows are refined,
+/// for which all of it has to be there.
 ///
 /// # Errors
 /// What the driver says.
@@ -123,23 +196,28 @@ pub fn deconv_fusion(
     deconv: &PackedDeconv,
     input: &Tensor,
     frames: &Frames<'_>,
-    scratch: &mut Tensor,
+    scratch: &mut Scratch,
     image: &mut Tensor,
 ) -> Result<(), DeviceError> {
+    let Scratch { whole: last, sums, refined } = scratch;
     let whole = [4 * input.h, 4 * input.w] == frames.full;
     let serves = whole
+        && !frames.refine
         && deconv.shuffle() == Shuffle::ByTwo
         && deconv.nb() == FUSED_CHANNELS
         && input.stored <= IN_CHANNELS_MAX
         && shared_bytes(input.stored) <= driver.description().shared_bytes;
     if !serves {
-        deconv.run(driver, input, scratch)?;
-        return fusion(driver, frames, scratch, image);
+        deconv.run(driver, input, last)?;
+        if frames.refine {
+            refine(driver, frames, last, sums, refined)?;
+        }
+        return fusion(driver, frames, last, frames.refine.then_some(&*refined), image);
     }
     assert_eq!((input.n, input.stored), (frames.n, deconv.cin()), "input");
     frames.reshape(driver, image)?;
     let params = DeconvFusionParams {
-        fusion: frames.params(frames.earlier, image),
+        fusion: frames.params(frames.earlier, image.address()),
         src: input.address(),
         weights: deconv.weights_address(),
         bias: deconv.bias_address(),

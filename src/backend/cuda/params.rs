@@ -256,6 +256,8 @@ pub struct FusionParams {
     pub views: u64,
     /// Earlier.
     pub earlier: [Earlier; 5],
+    /// What refines their flows, if anything does.
+    pub refined: [Earlier; 1],
     /// [n, frame_h, frame_w, 4].
     pub image: u64,
     /// Earlier count.
@@ -272,8 +274,8 @@ pub struct FusionParams {
     pub frame_w: i32,
     /// Channels of a record in memory.
     pub record: i32,
-    /// Fills the struct up.
-    pub unused: i32,
+    /// 0 or 1.
+    pub refined_count: i32,
 }
 
 /// The last block's transposed convolution and the picture.
@@ -296,6 +298,20 @@ pub struct DeconvFusionParams {
     pub cin: i32,
     /// Fills the struct up.
     pub unused: i32,
+}
+
+/// What refines the flows.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct RefineParams {
+    /// Fusion.
+    pub fusion: FusionParams,
+    /// [n, ceil(frame_h / 4), ceil(frame_w / 4), 2].
+    pub sums: u64,
+    /// [n, full_h / 4, full_w / 4].
+    pub flow: u64,
+    /// [n, full_h / 4, full_w / 4].
+    pub mask: u64,
 }
 
 /// Backward warp of one picture.
@@ -477,10 +493,8 @@ pub struct TotalParams {
 }
 
 macro_rules! parameters {
-    ($($name:ident)*) => {
-        $(impl Parameters for $name {})*
-    };
+    ($($name:ident)*) => { $(impl Parameters for $name {})* };
 }
 parameters! {
-    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams WarpParams View ResizeParams ColorParams LumaParams Luma8Params SquaredErrorParams SsimParams TotalParams
+    ConvParams DeconvParams DeconvPlainParams AddParams HeadFirstParams HeadLastParams RecordParams StageParams StageConvParams FusionParams DeconvFusionParams RefineParams WarpParams View ResizeParams ColorParams LumaParams Luma8Params SquaredErrorParams SsimParams TotalParams
 }

@@ -16,6 +16,7 @@ pub(super) struct Plan {
     pub(super) handed_on: usize,
     pub(super) mask: MaskRule,
     pub(super) sampling: Sampling,
+    pub(super) refine: bool,
     chain_sum: ChainSum,
     factors: Vec<f32>,
     output_step: f32,
@@ -176,6 +177,7 @@ impl<B: Backend> Packed<B> {
             factor: self.plan.output_factor(last, size.scale),
             mask: self.plan.mask,
             sampling: self.plan.sampling,
+            refine: self.plan.refine,
             height: size.padding.height,
             width: size.padding.width,
         };
@@ -201,6 +203,7 @@ impl Plan {
             chain_sum: network.chain_sum,
             mask: network.mask,
             sampling: network.sampling,
+            refine: network.refine,
             factors: network.factors.clone(),
             output_step: network.output_step,
             pad_multiple: network.pad_multiple,

@@ -1,6 +1,7 @@
 # slomod: `make` lists the targets.
 
 CLIP ?=
+FILMS ?=
 GOLDEN ?=
 DEMO_DIR ?= demo-out
 PROGRAM ?= target/release/slomod
@@ -59,9 +60,9 @@ bench-cpu: ## compare the CPU backend with PyTorch on the same threads (installs
 	@.ci/setup bench
 	benches/bench_cpu.sh
 
-weights: ## train weights of your own by training/README.md, on a GPU or for hours on a processor: CLIP=FILE, ARGS="--seconds N ..."
+weights: ## train weights of your own by training/README.md, on a GPU or for hours on a processor: CLIP=FILE, FILMS="FILE ...", ARGS="--seconds N ..."
 	@.ci/setup weights
-	@CLIP="$(abspath $(CLIP))" training/run $(ARGS)
+	@CLIP="$(abspath $(CLIP))" FILMS="$(abspath $(FILMS))" training/run $(ARGS)
 
 gpu-bundle: ## one folder with the GPU tests and benchmarks, to run ./gpu-check on a machine with an NVIDIA driver
 	@.ci/setup bundle

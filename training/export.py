@@ -11,8 +11,9 @@ SCIKIT_IMAGE = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "g
 CLIP = "clip_"
 
 
-def data(pictures):
-    """What the header says that weights were trained on; `pictures`: names of the files of textures, without ending."""
+def data(pictures, credits=()):
+    """What the header says that weights were trained on; `pictures`: names of the files of textures, without ending; `credits`:
+    whose films were learnt from."""
     others = [name for name in pictures if name not in SCIKIT_IMAGE and not name.startswith(CLIP)]
     said = ["procedural"]
     if any(name in SCIKIT_IMAGE for name in pictures):
@@ -21,7 +22,8 @@ def data(pictures):
         said.append("a clip of Intel IoT DevKit (CC BY 4.0)")
     if others:
         said.append(f"pictures of the trainer's own ({len(others)}, such as {others[0]})")
-    return "drawn scenes; textures: " + ", ".join(said)
+    films = "; films: " + ", ".join(credits) if credits else ""
+    return "drawn scenes; textures: " + ", ".join(said) + films
 
 
 def origin(path):

@@ -45,6 +45,32 @@ def warp_pair(pair, grid):
     return out.reshape(b, 2 * c, h, w)
 
 
+def cubic_weights(t):
+    """Of the taps -1, 0, 1 and 2 for a place t (0 to 1) behind tap 0: Keys' cubic convolution with a = -1/2, as slomod has it."""
+    return (((1 - 0.5 * t) * t - 0.5) * t, (1.5 * t - 2.5) * t * t + 1, ((2 - 1.5 * t) * t + 0.5) * t, (0.5 * t - 0.5) * t * t)
+
+
+def warp_pair_cubic(pair, flow):
+    """`warp_pair` by a cubic over sixteen pixels, which slomod makes its pictures with; pair [b, 2, c, h, w], flow [b, 4, h, w]."""
+    b, _, c, h, w = pair.shape
+    base, _ = _grid(h, w, flow.device)
+    frames = pair.reshape(2 * b, c, h * w)
+    taps, weights = [], []
+    for axis, n in ((0, w), (1, h)):
+        at = (base[..., axis] + 1) * ((n - 1) / 2) + flow.reshape(2 * b, 2, h, w)[:, axis]
+        at = at.clamp(0, n - 1)
+        first = at.detach().floor()
+        weights.append(cubic_weights((at - first).reshape(2 * b, 1, h * w)))
+        taps.append([(first.long() + i).clamp(0, n - 1).reshape(2 * b, 1, h * w) for i in (-1, 0, 1, 2)])
+    out = 0
+    for row, weight_y in zip(taps[1], weights[1]):
+        line = 0
+        for column, weight_x in zip(taps[0], weights[0]):
+            line = line + weight_x * frames.gather(2, (row * w + column).expand(-1, c, -1))
+        out = out + weight_y * line
+    return out.reshape(b, 2 * c, h, w)
+
+
 def shrink(x, scale):
     """Bilinear, 1/scale of the size. What is the same everywhere ([b, c, 1, 1]) stays as it is."""
     if scale == 1 or x.shape[2] == 1:
@@ -149,8 +175,11 @@ class IFNet(nn.Module):
         for block in blocks:
             block.lastconv[0].weight *= 0.03
 
-    def forward(self, pair, t):
-        """pair [b, 2, 3, h, w] in 0..1, sides multiples of 64; t [b]. Returns (merged, flow, mask) for each block."""
+    def forward(self, pair, t, cubic=True):
+        """pair [b, 2, 3, h, w] in 0..1, sides multiples of 64; t [b]. Returns (merged, flow, mask) for each block.
+
+        With `cubic` the last block's picture reads the frames so, which is what slomod does; without, as RIFE's program.
+        """
         b, _, _, h, w = pair.shape
         images = pair.reshape(b, 6, h, w)
         feats = self.encode(pair.reshape(2 * b, 3, h, w))
@@ -165,8 +194,12 @@ class IFNet(nn.Module):
             else:
                 added, rest = block([warped, warp_pair(feats, grid), time, rest], flow, scale)
                 flow = flow + added
-            grid, mask = sampling_grid(flow), rest[:, :1]
-            warped = warp_pair(pair, grid)
+            mask = rest[:, :1]
+            if cubic and i + 1 == len(SCALES):
+                warped = warp_pair_cubic(pair, flow)
+            else:
+                grid = sampling_grid(flow)
+                warped = warp_pair(pair, grid)
             early, late = warped.chunk(2, 1)
             out.append((torch.lerp(late, early, torch.sigmoid(mask)), flow, mask))
         return out

@@ -48,16 +48,20 @@ def end_point_error(flow, truth):
 
 
 def loss(outs, truth, flow, flow_weight):
-    """(loss, [4] loss, squared error, error of the last flow in pixels, weight of the flow term)."""
+    """(loss, [4] loss, squared error, error of the last flow in pixels, weight of the flow term). Where nobody knows the flow it is
+    NaN, and that term left out."""
     total, soft = 0, _soft(truth.device)
+    known = flow[:, :1].isfinite()
+    share = known.float().mean().clamp(min=1e-6)
+    flow = torch.where(known, flow, torch.zeros_like(flow))
     for i, (merged, estimate, _) in enumerate(outs):
         # hypot(d, s) is the root of d^2 + s^2 in one pass.
         l1 = torch.hypot(merged - truth, soft).mean()
-        error = end_point_error(estimate, flow).mean()
+        error = (end_point_error(estimate, flow) * known).mean()
         total = total + DECAY ** (len(outs) - 1 - i) * (l1 + flow_weight * error)
     # The pyramid is linear: that of the difference is the difference of both.
     difference = outs[-1][0] - truth
     details = sum(2 ** k * level.abs().mean() for k, level in enumerate(pyramid(difference)))
     total = total + LAPLACIAN * details
     squared = difference.detach().square().mean()
-    return total, torch.stack((total.detach(), squared, error.detach(), flow_weight))
+    return total, torch.stack((total.detach(), squared, error.detach() / share, flow_weight))

@@ -1,4 +1,4 @@
-"""Measures weights as `slomod evaluate --sampling bilinear --refine false` does: `python measure.py FILE.safetensors TRIPLETS`, PSNR in dB over 8-bit RGB."""
+"""Measures weights as `slomod evaluate --refine false` does: `python measure.py FILE.safetensors TRIPLETS`, PSNR in dB over 8-bit RGB."""
 import argparse
 import math
 import pathlib

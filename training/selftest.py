@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clips import Clips, Mixed, main as clips_main, shots
 from drawer import Drawer, turned
 from export import data, read_header, read_network
 from ifnet import IFNet, sampling_grid, warp_pair
@@ -173,6 +174,44 @@ def details_vanish():
     check("a ramp has no details", most < 1e-3, f"at most {most:.4f} of 3 a pixel")
 
 
+def film():
+    """Two shots of texture that moves by 3 px a frame, with a cut between, as clips.py keeps them; one more is held out."""
+    torch.manual_seed(14)
+    textures = (torch.nn.functional.interpolate(torch.rand(2, 3, 5, 10), scale_factor=20, mode="bicubic").clamp(0, 1) * 255).byte()
+    frames = [textures[i][:, :, 3 * k:3 * k + 100].permute(1, 2, 0).numpy() for i in range(2) for k in range(12)]
+    return np.stack(frames)
+
+
+def learns_from_clips(folder):
+    """A film is cut where it is; crops are of three frames in a row; where nobody knows the flow it is not asked for."""
+    frames, kept = film(), folder / "clips"
+    found = shots(frames)
+    check("a film is cut into its shots", found == [(0, 12), (12, 24)], f"{found}")
+    (kept / "held-out").mkdir(parents=True)
+    np.save(kept / "mine-00000.npy", frames[:12])
+    np.save(kept / "held-out" / "mine-00012.npy", frames[12:])
+    clips = Clips(kept, 64, 4, torch.device("cpu"))
+    pair, truth, flow, t = clips.draw()
+    moved = [(pair[:, i, :, 8:-8, 8:-8] - truth[:, :, 8:-8, 8 + by:-8 + by or None]).abs().mean().item() for i, by in ((0, -3), (0, 3), (1, 3), (1, -3))]
+    far = min(moved[0], moved[1]) + min(moved[2], moved[3])
+    check("crops of clips are of three frames in a row", far < 1e-6 and bool(flow.isnan().all()) and bool((t == 0.5).all()), f"{far:.1e} apart")
+    torch.manual_seed(15)
+    batch = Mixed(scenes(4), clips).draw()
+    drawn = [v[:4].clone() for v in batch]
+    errors = [train(part, 1)[0].stats[2].item() for part in (batch, drawn)]
+    check("the flow is asked for where it is known alone", abs(errors[0] / errors[1] - 1) < 1e-3, f"errors {errors[0]:.4f} and {errors[1]:.4f}")
+    turns = turned(batch, True, True, True, True)
+    check("clips are turned as scenes are", bool(turns[2][4:].isnan().all()) and bool(turns[2][:4].isfinite().all()), "flows known and not")
+    (folder / "film.mp4").write_bytes(b"none")
+    try:
+        clips_main(["--out", str(folder / "none"), str(folder / "film.mp4")])
+        said = ""
+    except SystemExit as end:
+        said = str(end.code)
+    check("a film of unknown licence is refused", "not one of the films" in said, said)
+    return kept
+
+
 def low_precision(batch, losses):
     """The steps as a GPU takes them: convolutions in bf16 with a copy of the weights."""
     if not hasattr(torch, "_foreach_copy_"):
@@ -252,6 +291,10 @@ def goes_on(folder, device):
     header = read_header(file.with_name("standard.safetensors"))
     check("a wider network starts from a narrower one's weights", "starter.safetensors, widened" in said and
           (header["slomod.widths"], header["slomod.init_sha256"]) == (",".join(map(str, WIDER)), digest), header["slomod.widths"])
+    clips = learns_from_clips(folder)
+    header = read_header(run("clips", "--clips", str(clips), "--phases", "64x4:1", "--steps", "2")[1])
+    check("weights say which films they are of", header["slomod.data"].endswith("; films: shots of the trainer's own"), header["slomod.data"])
+    refuses("clips that are not there", "--clips", "--clips", str(folder / "nowhere"))
     test_set = folder / "triplets" / "scene"
     test_set.mkdir(parents=True)
     for name in ("frame10.png", "frame11.png", "gt.png"):
@@ -278,7 +321,7 @@ def same_picture(slomod, file, folder, what):
     ours = (ours * 255).round().permute(1, 2, 0).numpy()
     out = folder / "between.png"
     subprocess.run([slomod, "interpolate", *map(str, names), "--timestep", "0.3", "--output", str(out), "--model", str(file),
-                    "--scale", "1", "--sampling", "bilinear", "--refine", "false", "--device", "cpu", "--overwrite"], check=True, stdout=subprocess.DEVNULL)
+                    "--scale", "1", "--refine", "false", "--device", "cpu", "--overwrite"], check=True, stdout=subprocess.DEVNULL)
     difference = np.abs(np.asarray(Image.open(out).convert("RGB")).astype(float) - ours)
     check(f"slomod makes the same picture{what}", difference.mean() <= MEAN_TOLERANCE and difference.max() <= MAX_TOLERANCE,
           f"levels of 255: mean {difference.mean():.4f}, most {difference.max():.0f}")

@@ -16,6 +16,7 @@ import sys
 import torch
 
 import ifnet
+from clips import Clips, Mixed, credits
 from drawer import Drawer
 from export import data, origin, read_state, widths_of
 from masks import mask_bank
@@ -92,6 +93,8 @@ def arguments(given=None):
     ap.add_argument("--flow-weight", type=float, default=0.05, help="of the flow term at the start, per pixel of error")
     ap.add_argument("--uses", type=int, default=3, help="batches made for each that is drawn, mixed and turned; 1: as drawn")
     ap.add_argument("--photos", help="folder of pictures (photos.py)")
+    ap.add_argument("--clips", help="folder of shots (clips.py) of which crops are mixed with the drawn scenes")
+    ap.add_argument("--clip-share", type=float, default=0.5, help="of a batch, where there are clips")
     ap.add_argument("--triplets", help="folder of triplets to measure on; never trained on")
     ap.add_argument("--textures", type=int, default=1500)
     ap.add_argument("--texture-side", type=int, default=320)
@@ -118,6 +121,8 @@ def arguments(given=None):
         ap.error(f"--photos {args.photos}: no folder with pictures (PNG); photos.py makes one")
     if args.photos and any(pathlib.Path(args.photos).rglob("gt.png")):
         ap.error(f"--photos {args.photos}: holds triplets with a true frame (gt.png): a test set is never trained on")
+    if args.clips and not any(pathlib.Path(args.clips).glob("*.npy")):
+        ap.error(f"--clips {args.clips}: no folder with shots (.npy); clips.py makes one")
     if args.triplets and not any(pathlib.Path(args.triplets).glob("*/gt.png")):
         ap.error(f"--triplets {args.triplets}: no folder with folders of frame10.png, frame11.png and gt.png")
     first = {name: first_weights(pathlib.Path(args.init), name, widths) for name, widths, _ in args.networks} if args.init else {}
@@ -152,13 +157,16 @@ class Run:
     def make_banks(self):
         args, device = self.args, self.device
         photos = read_photos(args.photos, device)
-        self.data = data([path.stem for path in picture_files(args.photos)])
+        films = credits(path.name for path in pathlib.Path(args.clips).glob("*.npy")) if args.clips else ()
+        self.data = data([path.stem for path in picture_files(args.photos)], films)
         few = max(16, args.textures // 20)
         held = texture_bank(photos, few, args.texture_side, HELD_OUT_SEED, device)
         held_masks = mask_bank(few, 192, HELD_OUT_SEED + 1, device)
         torch.manual_seed(HELD_OUT_SEED)
         side = max(crop for crop, _, _ in args.phases)
         self.held_out = Scenes(*held, held_masks, side, max(2, args.held_out)).draw()
+        held_clips = pathlib.Path(args.clips or "nowhere") / "held-out"
+        self.held_clips = Clips(held_clips, side, max(2, args.held_out), device).draw() if held_clips.is_dir() else None
         self.bank = (*texture_bank(photos, args.textures, args.texture_side, args.seed, device),
                      mask_bank(args.masks, 192, args.seed + 1, device))
         self.log(f"{len(photos)} pictures, {self.bank[0].shape[0]} textures, {self.bank[2].shape[0]} outlines")
@@ -210,6 +218,8 @@ class Run:
             net = trainee.averaged()
             db, error = measure_drawn(net, self.held_out)
             text = f"{when}: {trainee.name} drawn {db:.2f} dB, flow error {error:.2f} px"
+            if self.held_clips:
+                text += f"; clips held out {measure_drawn(net, self.held_clips)[0]:.2f} dB"
             if self.args.triplets:
                 found = measure_triplets(net, self.args.triplets, self.device)
                 mean = sum(db for _, db in found) / max(1, len(found))
@@ -233,12 +243,14 @@ class Run:
                     self.measure(f"step {self.step}")
 
     def phase(self, crop, batch, until):
-        drawer = Drawer(Scenes(*self.bank, crop, batch), self.args.uses)
+        clips = min(batch - 1, round(batch * self.args.clip_share)) if self.args.clips else 0
+        scenes = Scenes(*self.bank, crop, batch - clips)
+        drawer = Drawer(Mixed(scenes, Clips(self.args.clips, crop, clips, self.device)) if clips else scenes, self.args.uses)
         if self.cuda:
             torch.cuda.synchronize()
         for trainee in self.trainees:
             trainee.prepare(drawer.batch, not self.args.no_graph)
-        self.log(f"crops of {crop} px, {batch} a batch{self.costs(drawer)}")
+        self.log(f"crops of {crop} px, {batch} a batch{f', {clips} of clips' if clips else ''}{self.costs(drawer)}")
         ends = []
         mark, mark_step, written = time.time(), self.step, time.time()
         first = self.step

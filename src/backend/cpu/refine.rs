@@ -134,7 +134,7 @@ impl<E: Halves> Work<E> for Brightness<'_> {
     unsafe fn run(self) {
         let Self { job, y, x, n, own: Own { pairs, aims }, to: (sums, differences) } = self;
         let grid = Pairs { y, first: x, count: n.div_ceil(2), pitch: 2, unit: 1.0 };
-        let [r, g, b] = BRIGHTNESS;
+        let [red, green, blue] = BRIGHTNESS;
         // SAFETY: `run` checked that the row lies in all outputs and records; n is at most RUN.
         unsafe {
             let groups = match job.whole {
@@ -151,11 +151,12 @@ impl<E: Halves> Work<E> for Brightness<'_> {
                 records.foresee::<E>(0, from_a, 2);
                 records.foresee::<E>(1, from_b, 2);
                 let a = records.sample::<E>(0, from_a, 0);
-                let b_ = records.sample::<E>(1, from_b, 0);
-                E::store(sum.as_mut_ptr(), E::add(a, b_));
-                E::store(difference.as_mut_ptr(), E::sub(b_, a));
-                *sums.add(i) = r * sum[0] + g * sum[1] + b * sum[2];
-                *differences.add(i) = r * difference[0] + g * difference[1] + b * difference[2];
+                let b = records.sample::<E>(1, from_b, 0);
+                E::store(sum.as_mut_ptr(), E::add(a, b));
+                E::store(difference.as_mut_ptr(), E::sub(b, a));
+                *sums.add(i) = red * sum[0] + green * sum[1] + blue * sum[2];
+                *differences.add(i) =
+                    red * difference[0] + green * difference[1] + blue * difference[2];
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use slomod::backend::cuda::driver::Driver;
 use slomod::backend::cuda::fusion::{Frames, fusion};
+use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
 use slomod::config::settings::Sampling;
 use slomod::ops::flow::{BlockOutput, MaskRule, View};
 use slomod::ops::fusion::{Fusion, reference};
@@ -43,17 +44,14 @@ fn check(
     SAMPLINGS.iter().try_for_each(|sampling| check_read(shim, recipe, frame, *sampling, seed))
 }
 
-fn check_read(
-    shim: &Arc<ShimDriver>,
+/// What the end of the network works on, and the last of `outputs`, which is the last block's.
+pub fn frames<'a>(
     recipe: &Recipe,
+    device: &OnDevice,
+    outputs: &'a [BlockOutput<'a, DeviceTensor>],
     frame: [usize; 2],
     sampling: Sampling,
-    seed: u64,
-) -> Result<(), String> {
-    let driver: Arc<dyn Driver> = shim.clone();
-    let scene = Scene::draw(recipe, &mut Random::new(seed));
-    let device = OnDevice::new(&driver, &scene);
-    let outputs = device.outputs();
+) -> (Frames<'a>, &'a DeviceTensor) {
     let (last, earlier) = outputs.split_last().unwrap();
     let frames = Frames {
         views: device.views(),
@@ -67,8 +65,22 @@ fn check_read(
         refine: false,
         factor: last.factor,
     };
-    let (bytes, image) =
-        both_orders(shim, |image| fusion(&driver, &frames, last.tensor, None, image))?;
+    (frames, last.tensor)
+}
+
+fn check_read(
+    shim: &Arc<ShimDriver>,
+    recipe: &Recipe,
+    frame: [usize; 2],
+    sampling: Sampling,
+    seed: u64,
+) -> Result<(), String> {
+    let driver: Arc<dyn Driver> = shim.clone();
+    let scene = Scene::draw(recipe, &mut Random::new(seed));
+    let device = OnDevice::new(&driver, &scene);
+    let outputs = device.outputs();
+    let (frames, last) = frames(recipe, &device, &outputs, frame, sampling);
+    let (bytes, image) = both_orders(shim, |image| fusion(&driver, &frames, last, None, image))?;
     let reach = recipe.motion.reach_px() * recipe.factors.len() as f32;
     for (index, found) in pictures(&bytes, &image).iter().enumerate() {
         compare(found, &expected(&scene, frame, sampling, index), |v| {

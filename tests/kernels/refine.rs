@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use slomod::backend::cuda::driver::Driver;
-use slomod::backend::cuda::fusion::{Frames, refine};
+use slomod::backend::cuda::fusion::refine;
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
 use slomod::config::settings::Sampling;
 use slomod::ops::flow::{BlockOutput, MaskRule, View};
@@ -13,6 +13,7 @@ use slomod::ops::tensor::Tensor;
 
 use crate::faults::Fault;
 use crate::flow::{PAIRS, compare, size_for};
+use crate::fusion::frames;
 use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene};
 use crate::shim::driver::ShimDriver;
 use crate::shim::library::Order;
@@ -43,24 +44,13 @@ fn check(
     let driver: Arc<dyn Driver> = shim.clone();
     let scene = Scene::draw(recipe, &mut Random::new(seed));
     let device = OnDevice::new(&driver, &scene);
-    let all = device.outputs();
-    let (last, earlier) = all.split_last().unwrap();
-    let frames = Frames {
-        views: device.views(),
-        n: recipe.n,
-        full: recipe.full,
-        frame,
-        features: recipe.features,
-        earlier,
-        mask: recipe.mask,
-        sampling: Sampling::Bicubic,
-        refine: true,
-        factor: last.factor,
-    };
+    let outputs = device.outputs();
+    // How the picture reads the frames, and whether it is refined, is nothing to this.
+    let (frames, last) = frames(recipe, &device, &outputs, frame, Sampling::Bicubic);
     let run = |order| {
         shim.set_order(order);
         let (mut sums, mut refined) = (DeviceTensor::default(), DeviceTensor::default());
-        let ran = refine(&driver, &frames, last.tensor, &mut sums, &mut refined);
+        let ran = refine(&driver, &frames, last, &mut sums, &mut refined);
         ran.map(|()| download(&driver, &refined)).map_err(|error| error.to_string())
     };
     let all_found = run(Order::Forward)?;

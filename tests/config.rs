@@ -265,6 +265,8 @@ fn wrong_values_are_refused_at_their_column() {
         ("mode = \"fast\"", 8, "smooth"),
         ("mode = 3", 8, "string"),
         ("scale = 3", 9, "0.25"),
+        ("passes = 3", 10, "1, 2 or 4"),
+        ("passes = \"auto\"", 10, "1, 2 or 4"),
         ("codec = \"vp9\"", 9, "h264"),
         ("container = \"avi\"", 13, "mkv"),
         ("crf = 52", 7, "51"),

@@ -19,6 +19,24 @@ const KNOWN_PSNR_TOLERANCE_DB: f64 = 0.05;
 const MINTERPOLATE_PSNR_DB: f64 = 33.20;
 const DIS_PSNR_DB: f64 = 33.48;
 
+/// Each scene's PSNR of the starter weights with several passes.
+const TWICE: [(&str, f64); 6] = [
+    ("Beanbags", 29.63),
+    ("Dimetrodon", 41.79),
+    ("Grove2", 34.58),
+    ("MiniCooper", 30.15),
+    ("Urban3", 36.16),
+    ("Venus", 35.18),
+];
+const FOUR_TIMES: [(&str, f64); 6] = [
+    ("Beanbags", 30.20),
+    ("Dimetrodon", 41.86),
+    ("Grove2", 34.69),
+    ("MiniCooper", 30.20),
+    ("Urban3", 36.67),
+    ("Venus", 35.04),
+];
+
 fn slomod(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
     command.current_dir(folder).args(arguments).output().unwrap()
@@ -97,6 +115,7 @@ fn pictures_that_cannot_be_used_end_with_a_reason_and_no_output() {
         (["a.png", "text.png", "-t", "0.5", "-o", "c.png"], 65, "text.png"),
         (["a.png", "missing.png", "-t", "0.5", "-o", "c.png"], 74, "missing.png"),
         (["a.png", "b.png", "-t", "1.5", "-o", "c.png"], 64, "1.5"),
+        (["a.png", "b.png", "-t0.5", "-oc.png", "--passes", "3"], 64, "1, 2 or 4"),
         (["a.png", "b.png", "-t", "nan", "-o", "c.png"], 64, "nan"),
         (["a.png", "b.png", "-t", "0.5", "-o", "c.gif"], 64, "c.gif"),
         (["a.png", "b.png", "-t", "0", "-o", "no/such/c.png"], 73, "c.png"),
@@ -222,4 +241,36 @@ fn the_starter_weights_reach_their_known_figures_and_beat_simple_methods() {
     assert!(plain > DIS_PSNR_DB, "{plain}");
     let mean = evaluate(&[], known.map(|(name, .., db)| (name, db)));
     assert!(mean > plain, "{mean}");
+    let twice = evaluate(&["--passes", "2"], TWICE);
+    assert!(twice > mean, "{twice}");
+    let four_times = evaluate(&["--passes", "4"], FOUR_TIMES);
+    assert!(four_times > twice, "{four_times}");
+}
+
+#[test]
+fn with_two_passes_it_matters_not_which_frame_is_first_and_with_four_not_which_side_is_up() {
+    let folder = tempfile::tempdir().unwrap();
+    pair(folder.path());
+    for name in ["a", "b"] {
+        let upright = read(&folder.path().join(format!("{name}.png")));
+        let turned = image::imageops::rotate180(&upright);
+        turned.save(folder.path().join(format!("{name}-turned.png"))).unwrap();
+    }
+    let between = |first: &str, second: &str, timestep: &str, passes: &str| {
+        let usual = ["interpolate", first, second, "-t", timestep, "-o", "c.png", "--overwrite"];
+        let device = ["--device", "cpu", "--passes", passes];
+        let output = slomod(folder.path(), &[&usual[..], &device].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        read(&folder.path().join("c.png"))
+    };
+    for (passes, backwards_too, turned_too) in
+        [("1", false, false), ("2", true, false), ("4", true, true)]
+    {
+        let made = between("a.png", "b.png", "0.25", passes);
+        let backwards = between("b.png", "a.png", "0.75", passes);
+        assert_eq!(made == backwards, backwards_too, "{passes} passes");
+        let turned = between("a-turned.png", "b-turned.png", "0.25", passes);
+        let turned_back = image::imageops::rotate180(&turned);
+        assert_eq!(made == turned_back, turned_too, "{passes} passes");
+    }
 }

@@ -15,7 +15,7 @@ use crate::cli::{CliError, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
     Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Sampling, Scale,
-    Settings, Timelapse,
+    Settings, Timelapse, parse_passes,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
@@ -74,6 +74,9 @@ pub struct ConvertArgs {
     /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub refine: bool,
+    /// Passes that make each picture, which is their mean: 1, 2 or 4. More are better and take as many times longer.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
+    pub passes: u32,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -153,6 +156,7 @@ impl ConvertArgs {
             scale: self.scale,
             sampling: self.sampling,
             refine: self.refine,
+            passes: self.passes,
             device: self.device,
             threads: self.threads,
             audio: self.audio,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file;
-use crate::config::settings::{Device, Sampling, Scale, Settings};
+use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes};
 use crate::engine::blend::blend;
 use crate::engine::{EngineDescription, Interpolator, open};
 use crate::error::ExitCode;
@@ -47,6 +47,9 @@ pub struct EvaluateArgs {
     /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub refine: bool,
+    /// Passes that make each picture, which is their mean: 1, 2 or 4. More are better and take as many times longer.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
+    pub passes: u32,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -105,6 +108,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), CliError> {
         scale: args.scale,
         sampling: args.sampling,
         refine: args.refine,
+        passes: args.passes,
         device: args.device,
         threads: args.threads,
         ..Settings::default()

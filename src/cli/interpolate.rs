@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file::{self, Existing};
-use crate::config::settings::{Device, Sampling, Scale, Settings};
+use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes};
 use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::{Frame, Picture, Seconds};
@@ -46,6 +46,9 @@ pub struct InterpolateArgs {
     /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub refine: bool,
+    /// Passes that make each picture, which is their mean: 1, 2 or 4. More are better and take as many times longer.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
+    pub passes: u32,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: Device,
@@ -108,6 +111,7 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
         scale: args.scale,
         sampling: args.sampling,
         refine: args.refine,
+        passes: args.passes,
         device: args.device,
         threads: args.threads,
         ..Settings::default()

@@ -16,7 +16,7 @@ use crate::config::raw::{
 };
 use crate::config::service::{hook, metrics};
 use crate::config::settings::{
-    Codec, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
+    Codec, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings, parse_passes,
 };
 use crate::frame::rational_text;
 
@@ -175,6 +175,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
         scale: scale(&raw.scale)?,
         sampling: raw.sampling.unwrap_or_default(),
         refine: raw.refine.unwrap_or(default.refine),
+        passes: passes(&raw.passes)?.unwrap_or(default.passes),
         device: daemon.device,
         threads: daemon.threads,
         audio: raw.audio.as_ref().map_or(default.audio, |it| *it.get_ref()),
@@ -392,6 +393,14 @@ fn ratio(key: &str, value: &Option<Spanned<Scalar>>) -> Checked<Option<Ratio<i12
             Ok(number) => Ok(Some(number)),
             Err(message) => wrong(at, format!("`{key}`: {message}, or auto")),
         },
+    }
+}
+
+fn passes(value: &Option<Spanned<Scalar>>) -> Checked<Option<u32>> {
+    let Some(at) = value else { return Ok(None) };
+    match parse_passes(&at.get_ref().0) {
+        Ok(passes) => Ok(Some(passes)),
+        Err(message) => wrong(at, format!("`passes` is {}: {message}", at.get_ref().0)),
     }
 }
 

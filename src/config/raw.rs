@@ -84,6 +84,7 @@ pub struct RawWatch {
     pub scale: Option<Spanned<Scalar>>,
     pub sampling: Option<Sampling>,
     pub refine: Option<bool>,
+    pub passes: Option<Spanned<Scalar>>,
     pub audio: Option<Spanned<Audio>>,
     pub interlaced: Option<Spanned<Interlaced>>,
     pub timelapse: Option<Spanned<Timelapse>>,

@@ -19,6 +19,18 @@ pub enum Mode {
     Smooth,
 }
 
+/// How many passes may make a picture.
+pub const PASSES: [u32; 3] = [1, 2, 4];
+
+/// Reads one of [`PASSES`].
+///
+/// # Errors
+/// What to write, where it is none.
+pub fn parse_passes(text: &str) -> Result<u32, String> {
+    let passes = text.parse().ok().filter(|it| PASSES.contains(it));
+    passes.ok_or_else(|| "use 1, 2 or 4".into())
+}
+
 /// Fewest and most new frames for each old one.
 pub const FACTOR_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
 /// Lowest and highest output rate that can be asked for.
@@ -322,6 +334,9 @@ pub struct Settings {
     /// Whether flows are refined where both moved frames still differ by a shift.
     #[serde(default = "on")]
     pub refine: bool,
+    /// Passes that make each picture, one of [`PASSES`]; it is their mean.
+    #[serde(default = "one")]
+    pub passes: u32,
     /// Where the network runs.
     pub device: Device,
     /// Threads of the CPU backend; 0 is all cores.
@@ -367,6 +382,11 @@ fn on() -> bool {
     true
 }
 
+/// How often it is so.
+fn one() -> u32 {
+    1
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -379,6 +399,7 @@ impl Default for Settings {
             scale: Scale::Auto,
             sampling: Sampling::default(),
             refine: on(),
+            passes: one(),
             device: Device::Auto,
             threads: 0,
             audio: Audio::Stretch,

@@ -27,6 +27,7 @@ pub struct EngineKey {
     scale: Scale,
     sampling: Sampling,
     refine: bool,
+    passes: u32,
 }
 
 /// The engine of a folder.
@@ -38,6 +39,7 @@ pub(super) fn key(watch: &Watch) -> EngineKey {
         scale: settings.scale,
         sampling: settings.sampling,
         refine: settings.refine,
+        passes: settings.passes,
     }
 }
 

@@ -232,7 +232,8 @@ impl Identities {
 }
 
 /// Settings that the first version did not have.
-const NEWER: &[&str] = &["beside", "content", "interlaced", "refine", "sampling", "timelapse"];
+const NEWER: &[&str] =
+    &["beside", "content", "interlaced", "passes", "refine", "sampling", "timelapse"];
 
 /// What decides the result, without what it would be by default in newer settings: jobs of earlier versions are
 /// known again. Which profile it came from, and whether VMAF is measured, decide nothing.

@@ -12,6 +12,7 @@ use crate::ops::metrics::Measures;
 pub mod blend;
 pub mod ladder;
 pub mod open;
+pub mod passes;
 pub mod rife;
 pub mod steady;
 pub mod tiles;

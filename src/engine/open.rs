@@ -12,6 +12,7 @@ use crate::backend::cuda::nvidia::find::{self, FindError};
 use crate::config::settings::{Device, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::ladder::{Ladder, Limits};
+use crate::engine::passes::{self, Passes};
 use crate::engine::rife::{Origin, Rife};
 use crate::engine::steady::{Cure, Rung};
 use crate::engine::{EngineError, Interpolator};
@@ -43,6 +44,10 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
     if settings.model.as_deref() == Some(Path::new(BLEND)) {
         return Ok(Box::new(Blend));
     }
+    Ok(Passes::over(open_network(settings)?, settings.passes))
+}
+
+fn open_network(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
     let weights = open_weights(settings.model.as_deref())?;
     let network = Network {
         sampling: settings.sampling,
@@ -103,7 +108,9 @@ impl Job {
         let device_name = processor_name();
         let origin = Origin { device_name, fallback_reason, ..self.origin.clone() };
         let cpu = processor(self.settings.threads)?;
-        Ok(Box::new(Rife::new(cpu, &self.network, self.settings.scale, origin)?))
+        let rife = Rife::new(cpu, &self.network, self.settings.scale, origin)?;
+        let turned = self.settings.passes as usize == passes::RECORDS;
+        Ok(Box::new(if turned { rife.keeping(passes::RECORDS) } else { rife }))
     }
 
     fn on_a_device(self: &Arc<Self>, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {

@@ -126,6 +126,24 @@ fn assert_close(found: &[Picture], expected: &[Picture]) {
 }
 
 #[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn passes() {
+    let frames = frames(5, 37, 29);
+    let made = [Device::Cuda(0), Device::Cpu].map(|device| {
+        let mut engine = open::open(&Settings { passes: 4, ..settings(device) }).unwrap();
+        pictures(engine.as_mut(), &frames).unwrap()
+    });
+    assert_close(&made[0], &made[1]);
+}
+
+#[test]
+fn passes_through_the_driver_equal_those_of_the_cpu() {
+    if kernels_are_built() {
+        assert!(child("passes", &[]).status.success());
+    }
+}
+
+#[test]
 fn a_clip_through_the_driver_equals_the_cpu_however_late_the_device_works() {
     if kernels_are_built() {
         assert!(child("clip", &[]).status.success());
@@ -202,11 +220,22 @@ fn a_device_that_is_lost_is_an_error_with_its_own_message() {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn lost_on_auto() {
+    goes_on_without(1);
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn lost_amid_passes() {
+    goes_on_without(4);
+}
+
+/// The device is lost amid the clip.
+fn goes_on_without(passes: u32) {
     let frames = frames(8, 40, 30);
-    let mut engine = open::open(&settings(Device::Auto)).unwrap();
+    let mut engine = open::open(&Settings { passes, ..settings(Device::Auto) }).unwrap();
     assert_eq!(engine.description().device_kind, "cuda");
     let found = pictures(engine.as_mut(), &frames).unwrap();
-    let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
+    let mut cpu = open::open(&Settings { passes, ..settings(Device::Cpu) }).unwrap();
     assert_close(&found, &pictures(cpu.as_mut(), &frames).unwrap());
     let description = engine.description();
     assert_eq!(description.device_kind, "cpu");
@@ -217,7 +246,9 @@ fn lost_on_auto() {
 #[test]
 fn a_device_that_is_lost_in_mid_clip_hands_every_picture_to_the_cpu_on_auto() {
     if kernels_are_built() {
-        assert!(child("lost_on_auto", &[("FAKE_CUDA_LOST_AT", "150")]).status.success());
+        for way in ["lost_on_auto", "lost_amid_passes"] {
+            assert!(child(way, &[("FAKE_CUDA_LOST_AT", "150")]).status.success(), "{way}");
+        }
     }
 }
 

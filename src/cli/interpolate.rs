@@ -46,7 +46,7 @@ pub struct InterpolateArgs {
     /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub refine: bool,
-    /// Passes that make each picture, which is their mean: 1, 2 or 4. More are better and take as many times longer.
+    /// Passes that make each picture, which is their mean: 1, 2 or 4. More come nearer to the truth, are softer where they disagree, and take as many times longer.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
     pub passes: u32,
     /// auto, cpu, cuda or cuda:N.

@@ -1,3 +1,5 @@
+//! Passes over an engine whose pictures are known.
+
 use std::sync::Mutex;
 
 use num_rational::Ratio;

@@ -16,7 +16,7 @@ use crate::engine::{
     Ahead, EngineDescription, EngineError, Interpolator, MemoryGauge, Scorer, TellChange,
     common_format,
 };
-use crate::frame::{Depth, Frame, Picture, PictureFormat, Sample};
+use crate::frame::{Depth, Frame, Picture, Sample};
 
 /// Frames of which the turned picture is kept: those of a pair, and one for callers that go back a frame.
 const FRAMES_KEPT: usize = 3;
@@ -115,14 +115,10 @@ impl Passes {
 
     fn next_picture(&mut self) -> Result<Picture, EngineError> {
         assert!(self.asked > 0, "a picture is collected after it was asked for");
-        let mut mean: Option<Mean> = None;
-        for &view in self.views {
-            let picture = self.inner().collect()?;
-            mean.get_or_insert_with(|| Mean::of(picture.format)).add(&picture, view);
-        }
+        let views = self.views.iter();
+        let pictures = views.map(|_| self.inner().collect()).collect::<Result<Vec<_>, _>>()?;
         self.asked -= 1;
-        let Some(mean) = mean else { unreachable!("there are views") };
-        Ok(mean.picture())
+        Ok(mean(&pictures, self.views))
     }
 }
 
@@ -167,17 +163,20 @@ impl Interpolator for Passes {
         img1: &Frame,
         timesteps: &[f32],
     ) -> Result<Vec<Picture>, EngineError> {
-        let format = common_format(img0, img1)?;
+        common_format(img0, img1)?;
         // What a former caller asked for and did not collect is the engine's to forget.
         self.asked = 0;
-        let mut means: Vec<_> = timesteps.iter().map(|_| Mean::of(format)).collect();
-        for &view in self.views {
-            let [first, second] = self.pair(img0, img1, view);
-            let times: Vec<_> = timesteps.iter().map(|&it| view.timestep(it)).collect();
-            let pictures = self.engine.interpolate(&first, &second, &times)?;
-            means.iter_mut().zip(&pictures).for_each(|(mean, picture)| mean.add(picture, view));
+        let mut made = vec![];
+        for &timestep in timesteps {
+            let mut pictures = vec![];
+            for &view in self.views {
+                let [first, second] = self.pair(img0, img1, view);
+                let timestep = view.timestep(timestep);
+                pictures.extend(self.engine.interpolate(&first, &second, &[timestep])?);
+            }
+            made.push(mean(&pictures, self.views));
         }
-        Ok(means.into_iter().map(Mean::picture).collect())
+        Ok(made)
     }
 
     fn ahead(&mut self) -> Option<&mut dyn Ahead> {
@@ -212,62 +211,45 @@ fn turned(picture: &Picture) -> Picture {
     Picture { format: picture.format, planes: picture.planes.iter().map(plane).collect() }
 }
 
-/// Sums of the codes of pictures.
-struct Mean {
-    format: PictureFormat,
-    count: u16,
-    /// Four codes of 12 bits are below 2^14.
-    sums: Vec<Vec<u16>>,
-}
-
-impl Mean {
-    fn of(format: PictureFormat) -> Self {
-        let plane = |index| {
-            let (columns, rows) = format.plane_size(index);
-            vec![0; columns * rows]
-        };
-        Self { format, count: 0, sums: (0..format.chroma.planes()).map(plane).collect() }
-    }
-
-    fn add(&mut self, picture: &Picture, view: View) {
-        self.count += 1;
-        for (sums, plane) in self.sums.iter_mut().zip(&picture.planes) {
-            match self.format.depth {
-                Depth::Eight => add_plane::<u8>(sums, plane, view.turned),
-                Depth::Ten | Depth::Twelve => add_plane::<[u8; 2]>(sums, plane, view.turned),
-            }
+/// The mean of pictures of one format, each as its view has it.
+fn mean(pictures: &[Picture], views: &[View]) -> Picture {
+    let mut made = Picture::zeroed(pictures[0].format);
+    for (index, out) in made.planes.iter_mut().enumerate() {
+        let planes = pictures.iter().map(|picture| picture.planes[index].as_slice());
+        let planes: Vec<_> = planes.zip(views.iter().copied()).collect();
+        match pictures[0].format.depth {
+            Depth::Eight => mean_plane::<u8>(&planes, out),
+            Depth::Ten | Depth::Twelve => mean_plane::<[u8; 2]>(&planes, out),
         }
     }
-
-    fn picture(self) -> Picture {
-        let mut picture = Picture::zeroed(self.format);
-        for (plane, sums) in picture.planes.iter_mut().zip(&self.sums) {
-            match self.format.depth {
-                Depth::Eight => divide_plane::<u8>(plane, sums, self.count),
-                Depth::Ten | Depth::Twelve => divide_plane::<[u8; 2]>(plane, sums, self.count),
-            }
-        }
-        picture
-    }
+    made
 }
 
-fn add_plane<S: Sample>(sums: &mut [u16], plane: &[u8], reversed: bool) {
-    let samples = S::of(plane);
-    if reversed {
-        sums.iter_mut().zip(samples.iter().rev()).for_each(|(sum, it)| *sum += it.code());
-    } else {
-        sums.iter_mut().zip(samples).for_each(|(sum, it)| *sum += it.code());
-    }
-}
+/// Samples summed at a time, so that the sums stay in the nearest cache.
+const CHUNK: usize = 2048;
 
-/// `count` is a power of two. Halves go to the even code: always up, made pictures would be brighter than those beside them
-/// by an eighth of a code or more.
-fn divide_plane<S: Sample>(plane: &mut [u8], sums: &[u16], count: u16) {
+/// Of a power of two planes; four codes of 12 bits are below 2^14. Halves go to the even code: always up, made pictures would
+/// be brighter than those beside them by an eighth of a code or more.
+fn mean_plane<S: Sample>(planes: &[(&[u8], View)], out: &mut [u8]) {
+    let count = planes.len() as u16;
     let shift = count.trailing_zeros();
-    for (out, &sum) in S::of_mut(plane).iter_mut().zip(sums) {
-        let (down, rest) = (sum >> shift, sum & (count - 1));
-        let up = 2 * rest + (down & 1) > count;
-        *out = S::from_code(down + u16::from(up));
+    let mut sums = [0_u16; CHUNK];
+    for (number, out) in S::of_mut(out).chunks_mut(CHUNK).enumerate() {
+        sums.fill(0);
+        for (plane, view) in planes {
+            let (samples, from) = (S::of(plane), number * CHUNK);
+            if view.turned {
+                let reversed = samples[..samples.len() - from].iter().rev();
+                sums.iter_mut().zip(reversed).for_each(|(sum, it)| *sum += it.code());
+            } else {
+                sums.iter_mut().zip(&samples[from..]).for_each(|(sum, it)| *sum += it.code());
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            let (down, rest) = (sum >> shift, sum & (count - 1));
+            let up = 2 * rest + (down & 1) > count;
+            *out = S::from_code(down + u16::from(up));
+        }
     }
 }
 

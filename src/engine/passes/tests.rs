@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use num_rational::Ratio;
 
 use super::*;
-use crate::frame::{Chroma, Matrix, Range};
+use crate::frame::{Chroma, Matrix, PictureFormat, Range};
 
 /// What an engine was asked for: both frames and the time.
 type Asked = Arc<Mutex<Vec<([Frame; 2], f32)>>>;
@@ -201,13 +201,31 @@ fn frames_of_two_formats_are_refused_by_their_own_numbers() {
 
 #[test]
 fn means_are_rounded_and_halves_go_to_the_even_code() {
-    for count in [2, 4] {
-        let sums: Vec<u16> = (0..=count * 255).collect();
-        let mut plane = vec![0; sums.len()];
-        divide_plane::<u8>(&mut plane, &sums, count);
-        for (sum, found) in sums.iter().zip(plane) {
-            let exact = f64::from(*sum) / f64::from(count);
-            assert_eq!(f64::from(found), exact.round_ties_even(), "{sum} / {count}");
+    // Every sum, in more samples than are summed at a time.
+    for passes in [2, 4] {
+        let most = passes as usize * 255;
+        let sums: Vec<usize> = (0..5000).map(|at| at % (most + 1)).collect();
+        let part = |pass: usize| -> Vec<u8> {
+            sums.iter().map(|sum| (sum.saturating_sub(255 * pass)).min(255) as u8).collect()
+        };
+        let views = &VIEWS[..passes as usize];
+        let planes: Vec<_> = views
+            .iter()
+            .enumerate()
+            .map(|(pass, view)| {
+                let mut plane = part(pass);
+                if view.turned {
+                    plane.reverse();
+                }
+                plane
+            })
+            .collect();
+        let planes: Vec<_> = planes.iter().map(Vec::as_slice).zip(views.iter().copied()).collect();
+        let mut out = vec![0; sums.len()];
+        mean_plane::<u8>(&planes, &mut out);
+        for (sum, found) in sums.iter().zip(out) {
+            let exact = *sum as f64 / f64::from(passes);
+            assert_eq!(f64::from(found), exact.round_ties_even(), "{sum} / {passes}");
         }
     }
 }

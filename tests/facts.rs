@@ -11,15 +11,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use num_rational::Ratio;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use slomod::config::settings::{Codec, Encoding, Mode, Settings};
+use slomod::config::settings::{Codec, Device, Encoding, Mode, Settings};
 use slomod::engine::blend::Blend;
+use slomod::engine::open::{BLEND, open};
 use slomod::engine::{EngineDescription, EngineError, Interpolator};
 use slomod::frame::{Frame, Picture};
-use slomod::pipeline::convert::convert_knowing;
+use slomod::pipeline::convert::{convert, convert_knowing};
 use slomod::pipeline::known::Known;
 use slomod::pipeline::page::page;
 use slomod::pipeline::{ConvertError, Task};
@@ -257,6 +259,25 @@ fn the_codec_and_the_stride_are_those_of_the_work() {
         assert!((stride - 10.0 / 3.0).abs() < 1e-9, "{stride}");
         let model = report.model.unwrap();
         assert_eq!((model.version, model.ensemble), (None, false));
+    }
+}
+
+/// The trivial engine makes nothing more than once, whatever is asked for.
+#[test]
+fn several_passes_are_told() {
+    let place = Place::new();
+    let source = moving(&place, 3);
+    for (model, passes, several) in
+        [(None, 1, false), (None, 2, true), (Some(PathBuf::from(BLEND)), 2, false)]
+    {
+        let settings = Settings { model, passes, device: Device::Cpu, ..slow(2) };
+        let mut engine = open(&settings).unwrap();
+        let task = place.task(&source, "out.mkv", settings);
+        let stop = Arc::new(AtomicBool::new(false));
+        let report = convert(&task, engine.as_mut(), &stop, &mut |_| {}).unwrap();
+        schema::valid(&report);
+        assert_eq!(report.settings.passes, passes);
+        assert_eq!(report.model.unwrap().ensemble, several, "{passes}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::config::settings::Settings;
 use crate::engine::EngineDescription;
 use crate::error::{Classify, Consequence};
 use crate::frame::{Rate, Seconds};
@@ -102,7 +103,7 @@ pub fn done(mut facts: Facts<'_>) -> Report {
     warnings.extend(warnings::of_unsure(&task.settings, interpolation.confidence.held));
     Report {
         device: Some(device(&engine)),
-        model: Some(model(&engine)),
+        model: Some(model(&engine, &task.settings)),
         output: Some(output),
         interpolation: Some(interpolation),
         quality: quality(scores.as_ref(), candidates, facts.inspected.encode),
@@ -233,7 +234,7 @@ pub fn failure(task: &Task, known: &Known, error: &ConvertError) -> Report {
     let notice = report::Notice { code: error.code().into(), message: error.to_string() };
     Report {
         device: known.engine.as_ref().map(device),
-        model: known.engine.as_ref().map(model),
+        model: known.engine.as_ref().map(|it| model(it, &task.settings)),
         timing: Timing {
             started: known.started().to_owned(),
             wall_s: known.elapsed().as_secs_f64(),
@@ -361,13 +362,14 @@ fn device(engine: &EngineDescription) -> report::Device {
     }
 }
 
-fn model(engine: &EngineDescription) -> report::Model {
+fn model(engine: &EngineDescription, settings: &Settings) -> report::Model {
     report::Model {
         name: engine.model_name.clone(),
         sha256: engine.model_sha256.clone(),
         scale: engine.scale,
         version: engine.model_name.split_once(" v").map(|it| it.1.replace('v', "")),
-        ensemble: false,
+        // The trivial engine has no weights, and makes nothing more than once.
+        ensemble: engine.model_sha256.is_some() && settings.passes > 1,
     }
 }
 

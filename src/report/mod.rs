@@ -251,7 +251,7 @@ pub struct Model {
     /// weights.
     #[serde(default)]
     pub version: Option<String>,
-    /// Whether each frame is made several times and averaged; this version never does.
+    /// Whether each frame is the mean of several passes; their number is in the settings.
     #[serde(default)]
     pub ensemble: bool,
 }

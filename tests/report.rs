@@ -322,6 +322,7 @@ fn done() -> Report {
             driver: Some("535.104.05".into()),
             uuid: Some("GPU-00010203-0405-0607-0809-0a0b0c0d0e0f".into()),
             cuda: Some("12.2".into()),
+            psnr_from_cpu_db: Some(66.5),
             fallback: true,
             fallback_reason: Some("no driver".into()),
         }),

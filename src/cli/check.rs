@@ -337,8 +337,11 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
                     0 => String::new(),
                     threads => format!(", {threads} threads"),
                 };
+                let tried = it.psnr_from_cpu_db.map_or_else(String::new, |psnr_db| {
+                    format!("; {psnr_db:.1} dB from the processor's pictures on a drawn pair")
+                });
                 let device = format!(
-                    "{} {} ({}, {}{threads})",
+                    "{} {} ({}, {}{threads}){tried}",
                     it.device_kind, it.device_name, it.precision, it.instructions
                 );
                 match it.fallback_reason {

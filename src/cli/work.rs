@@ -141,7 +141,7 @@ fn probe(path: &Path) -> Message {
 
 fn open_engine(settings: &Settings) -> Message {
     match open::open(settings) {
-        Ok(engine) => Message::Opened(engine.description()),
+        Ok(engine) => Message::Opened(Box::new(engine.description())),
         Err(error) => Message::Failed(Box::new(failure(&error, "engine"))),
     }
 }

@@ -42,7 +42,7 @@ pub enum Message {
     /// The container opens and holds a video, and this is whether it says how much belongs to it.
     Probed(Extent),
     /// Device and weights work.
-    Opened(EngineDescription),
+    Opened(Box<EngineDescription>),
     /// It did not work.
     Failed(Box<Failure>),
 }

@@ -219,7 +219,7 @@ fn final_message(message: Message) -> Ended {
     match message {
         Message::Report(report) => Ended::Report(report),
         Message::Probed(extent) => Ended::Probed(extent),
-        Message::Opened(description) => Ended::Opened(Box::new(description)),
+        Message::Opened(description) => Ended::Opened(description),
         Message::Failed(failure) => Ended::Failed(failure),
         Message::Progress(_) | Message::Engine(_) | Message::Memory(_) => {
             Ended::Crashed("progress is no end".into())

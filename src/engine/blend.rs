@@ -56,6 +56,7 @@ impl Interpolator for Blend {
             model_notes: Vec::new(),
             steps: Vec::new(),
             gpu: None,
+            psnr_from_cpu_db: None,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod passes;
 pub mod rife;
 pub mod steady;
 pub mod tiles;
+pub mod trial;
 
 /// Why a frame could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -218,4 +219,7 @@ pub struct EngineDescription {
     /// More of a GPU; absent where it runs on none.
     #[serde(default)]
     pub gpu: Option<Gpu>,
+    /// PSNR in dB of a GPU's pictures of a drawn pair from the processor's, found when it was opened.
+    #[serde(default)]
+    pub psnr_from_cpu_db: Option<f64>,
 }

@@ -6,23 +6,28 @@ use std::sync::Arc;
 
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::instructions::{INSTRUCTIONS_VARIABLE, Instructions};
+use crate::backend::cuda::backend::{BATCH, Cuda};
 use crate::backend::cuda::driver::Driver;
 use crate::backend::cuda::nvidia::Nvidia;
 use crate::backend::cuda::nvidia::find::{self, FindError};
-use crate::config::settings::{Device, Settings};
+use crate::config::settings::{Device, Scale, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::ladder::{Ladder, Limits};
 use crate::engine::passes::{self, Passes};
 use crate::engine::rife::{Origin, Rife};
 use crate::engine::steady::{Cure, Rung};
+use crate::engine::trial::{self, TrialError};
 use crate::engine::{EngineError, Interpolator};
-use crate::frame::PictureFormat;
+use crate::frame::{Picture, PictureFormat};
 use crate::models::ModelError;
 use crate::models::rife_v4::Network;
 use crate::models::weights::Weights;
 
 /// The starter weights: a narrow v4.26 trained by this project; see `models/README.md` in the repository.
 static STARTER: &[u8] = include_bytes!("../../models/starter.safetensors");
+
+/// What the trial of a device is made at, whatever a clip is: its pictures are small.
+const TRIAL_SCALE: Scale = Scale::Fixed(1.0);
 
 /// Name of the starter weights in messages.
 pub const STARTER_NAME: &str = "built-in starter weights";
@@ -66,11 +71,11 @@ fn open_network(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineErro
     match settings.device {
         Device::Cpu => job.on_the_processor(None),
         Device::Cuda(index) => job.on_a_device(index).map_err(|error| match error {
-            NotOpened::Find(error) => EngineError::NoDevice {
+            NotOpened::Engine(error) | NotOpened::Trial(TrialError::Engine(error)) => error,
+            error => EngineError::NoDevice {
                 device: settings.device.to_string(),
                 reason: format!("{error}, or use `auto` or `cpu`"),
             },
-            NotOpened::Engine(error) => error,
         }),
         Device::Auto => {
             let reason = match job.on_the_first_device() {
@@ -91,6 +96,8 @@ enum NotOpened {
     Find(#[from] FindError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Trial(#[from] TrialError),
 }
 
 /// What an engine is made from.
@@ -114,10 +121,30 @@ impl Job {
     }
 
     fn on_a_device(self: &Arc<Self>, index: u32) -> Result<Box<dyn Interpolator>, NotOpened> {
-        let driver: Arc<dyn Driver> = Arc::new(Nvidia::open(index)?);
-        let (network, origin) = (self.network.clone(), self.origin.clone());
+        // Either takes some tenths of a second with a wide network.
+        let (driver, expected) = std::thread::scope(|scope| {
+            let expected = scope.spawn(|| self.trial_on_the_processor());
+            (Nvidia::open(index), expected.join())
+        });
+        let driver: Arc<dyn Driver> = Arc::new(driver?);
+        let expected = expected.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let psnr_from_cpu_db = Some(self.trial(&driver, &expected)?);
+        let network = self.network.clone();
+        let origin = Origin { psnr_from_cpu_db, ..self.origin.clone() };
         let ladder = Ladder::new(network, self.settings.scale, origin, Limits::default());
         Ok(Box::new(Arc::new(ladder).engine(&driver, self.last_rung())?))
+    }
+
+    fn trial_on_the_processor(&self) -> Result<Vec<Picture>, EngineError> {
+        let cpu = processor(self.settings.threads)?;
+        trial::pictures(&mut Rife::new(cpu, &self.network, TRIAL_SCALE, Origin::default())?)
+    }
+
+    /// How near the device's pictures are to those of the processor. What it takes of the device is free again.
+    fn trial(&self, driver: &Arc<dyn Driver>, expected: &[Picture]) -> Result<f64, NotOpened> {
+        let cuda = Cuda::with_batch(Arc::clone(driver), BATCH);
+        let mut rife = Rife::new(cuda, &self.network, TRIAL_SCALE, Origin::default())?;
+        Ok(trial::run(&mut rife, expected)?)
     }
 
     /// What to do when a device fails in mid-clip, or its memory does not suffice for anything else.

@@ -357,6 +357,7 @@ fn device(engine: &EngineDescription) -> report::Device {
         driver: driver_of(engine),
         uuid: engine.gpu.as_ref().and_then(|it| it.uuid.clone()),
         cuda: engine.gpu.as_ref().and_then(|it| it.cuda.clone()),
+        psnr_from_cpu_db: engine.psnr_from_cpu_db,
         fallback: engine.fallback_reason.is_some(),
         fallback_reason: engine.fallback_reason.clone(),
     }

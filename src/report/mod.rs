@@ -232,6 +232,9 @@ pub struct Device {
     /// Newest version of CUDA that the driver knows, such as `12.2`, where it ran on a GPU.
     #[serde(default)]
     pub cuda: Option<String>,
+    /// PSNR in dB of a GPU's pictures of a drawn pair from the processor's, found when it was opened.
+    #[serde(default)]
+    pub psnr_from_cpu_db: Option<f64>,
     /// Whether `auto` did not get a GPU.
     pub fallback: bool,
     /// Why not.

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use num_rational::Ratio;
 use slomod::backend::cpu::Cpu;
 use slomod::backend::cpu::instructions::Instructions;
-use slomod::backend::cuda::backend::Cuda;
+use slomod::backend::cuda::backend::{BATCH, Cuda};
 use slomod::backend::cuda::driver::{DeviceDescription, DeviceError, Driver, Launch, OwnedLaunch};
 use slomod::config::settings::Scale;
 use slomod::engine::rife::{Origin, Rife};
-use slomod::engine::{Ahead, Interpolator};
+use slomod::engine::{Ahead, Interpolator, trial};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
@@ -393,5 +393,20 @@ fn every_layout_and_flow_scale_equals_the_cpu() {
         let db = psnr_db(&found, &expected);
         println!("{}, {scale:?}: {db:.1} dB", network.name);
         assert!(db >= LEAST_PSNR_DB, "{}, {scale:?}: {db:.1} dB", network.name);
+    }
+}
+
+/// What a device is tried with before it is used: all networks pass, by far.
+#[test]
+fn the_trial_passes_with_every_layout() {
+    for layout in &ALL {
+        let network = network(layout, 53);
+        let graphs = Graphs::new();
+        let mut engine = cuda(graphs.clone(), BATCH, &network, Scale::Fixed(1.0));
+        let expected = trial::pictures(&mut cpu(&network, Scale::Fixed(1.0))).unwrap();
+        let db = trial::run(&mut engine, &expected).unwrap();
+        println!("{}: {db:.1} dB", network.name);
+        assert!(db >= LEAST_PICTURE_PSNR_DB, "{}: {db:.1} dB", network.name);
+        assert_eq!(graphs.replays(), 1, "{}", network.name);
     }
 }

@@ -71,6 +71,7 @@ fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDes
         model_notes: Vec::new(),
         steps: Vec::new(),
         gpu: None,
+        psnr_from_cpu_db: None,
     }
 }
 
@@ -102,7 +103,7 @@ fn until(place: &Place, name: &str) -> String {
 }
 
 pub fn opened(kind: &str, name: &str, fallback_reason: Option<&str>) -> String {
-    line(&Message::Opened(described(kind, name, fallback_reason)))
+    line(&Message::Opened(Box::new(described(kind, name, fallback_reason))))
 }
 
 /// A worker in shell: `open` opens a device, every clip looks whole, and `work` works it.

@@ -35,7 +35,7 @@ pub fn scale_for(choice: Scale, width_px: usize, height_px: usize) -> f32 {
 }
 
 /// Where weights come from and what they run on: what [`Interpolator::description`] adds to the backend's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
     /// SHA-256 of the weights file, in hex.
     pub model_sha256: Option<String>,
@@ -45,6 +45,8 @@ pub struct Origin {
     pub fallback_reason: Option<String>,
     /// What is done otherwise than the network's authors do it.
     pub model_notes: Vec<String>,
+    /// How near a device's pictures were to the processor's in its [trial](crate::engine::trial).
+    pub psnr_from_cpu_db: Option<f64>,
 }
 
 /// A network, its packed weights and everything it keeps between frames. Memory is allocated for the first pair of a
@@ -317,6 +319,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             model_notes: self.origin.model_notes.clone(),
             steps: backend.setbacks,
             gpu: backend.gpu,
+            psnr_from_cpu_db: self.origin.psnr_from_cpu_db,
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use slomod::backend::cuda::driver::DeviceError;
 use slomod::backend::cuda::images;
 use slomod::backend::cuda::nvidia::Nvidia;
 use slomod::backend::cuda::nvidia::find::{self, FindError};
 use slomod::config::settings::Device;
-use slomod::engine::open;
+use slomod::engine::EngineError;
+use slomod::engine::open::{self, ON_THE_CPU};
 use slomod::report::Report;
 
 use super::{UUID, child, kernels_are_built, settings};
@@ -150,6 +152,57 @@ fn an_image_that_the_driver_does_not_take_is_named() {
     }
 }
 
+/// What kernels of the network's beginning, middle and end and one of the scores are called, and what is said without them.
+const SKIPPED: [(&str, &str); 5] = [
+    ("image_from_yuv420", "makes other pictures than the processor"),
+    ("deconv_4x4", "makes other pictures than the processor"),
+    ("refine_shifts", "makes other pictures than the processor"),
+    ("fusion_cubic", "makes other pictures than the processor"),
+    ("ssim", "compares pictures otherwise than the processor"),
+];
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn wrong() {
+    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
+    let said = error.to_string();
+    assert!(matches!(error, EngineError::NoDevice { .. }), "{said}");
+    let expected = std::env::var("SAID").unwrap();
+    assert!(said.contains(&format!("Stand-in {expected}")), "{said}");
+    assert!(said.contains("NVIDIA's driver") && said.contains("`cpu`"), "{said}");
+    let engine = open::open(&settings(Device::Auto)).unwrap().description();
+    assert_eq!((engine.device_kind.as_str(), engine.psnr_from_cpu_db), ("cpu", None));
+    let reason = engine.fallback_reason.unwrap();
+    assert!(reason.contains(&expected) && reason.ends_with(ON_THE_CPU), "{reason}");
+}
+
+#[test]
+fn a_device_that_computes_something_else_gets_no_clip() {
+    if kernels_are_built() {
+        for (kernel, said) in SKIPPED {
+            let skipped = [("FAKE_CUDA_SKIPPED", kernel), ("SAID", said)];
+            assert!(child("drivers::wrong", &skipped).status.success(), "{kernel}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn lost_at_once() {
+    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
+    assert!(matches!(error, EngineError::Device(DeviceError::Lost { .. })), "{error:?}");
+    let engine = open::open(&settings(Device::Auto)).unwrap().description();
+    assert_eq!(engine.device_kind, "cpu");
+    assert!(engine.fallback_reason.unwrap().contains("lost"));
+}
+
+#[test]
+fn a_device_that_is_lost_while_it_is_tried_is_said_to_be() {
+    if kernels_are_built() {
+        assert!(child("drivers::lost_at_once", &[("FAKE_CUDA_LOST_AT", "50")]).status.success());
+    }
+}
+
 /// Names of the functions that the stand-in has: all that are used.
 fn functions() -> Vec<&'static str> {
     let source = include_str!("../shim/fake_cuda.cpp");
@@ -261,7 +314,7 @@ fn the_report_of_auto_without_a_gpu_says_why() {
         let device = report.device.unwrap();
         assert!(device.fallback && device.kind == "cpu", "{device:?}");
         let reason = device.fallback_reason.unwrap();
-        assert!(reason.contains(why) && reason.ends_with(open::ON_THE_CPU), "{reason}");
+        assert!(reason.contains(why) && reason.ends_with(ON_THE_CPU), "{reason}");
         let said: Vec<_> =
             report.warnings.iter().filter(|it| it.code == "device_fallback").collect();
         assert!(said.len() == 1 && said[0].message == reason, "{said:?}");

@@ -11,6 +11,7 @@ use num_rational::Ratio;
 use slomod::backend::cuda::images;
 use slomod::backend::cuda::scores::COMPARED;
 use slomod::config::settings::{Device, Settings};
+use slomod::engine::trial::LEAST_DB;
 use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::ops::color::rgb_to_picture;
@@ -31,6 +32,9 @@ const LAUNCHES_OF_SCORES: usize = 1 + COMPARED * (1 + 4 * 2);
 
 /// The number that the stand-in gives its device.
 const UUID: &str = "GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff";
+
+/// A launch amid a clip, after those of the trial.
+const LOST_AT: &str = "300";
 
 /// SSIM is a mean of f32 values whose variances lose digits.
 const SSIM_TOLERANCE: f64 = 1e-5;
@@ -107,13 +111,17 @@ fn clip() {
     let gpu = engine.description().gpu.unwrap();
     assert_eq!(gpu.uuid.as_deref(), Some(UUID));
     assert_eq!(gpu.cuda.as_deref(), Some("12.2"));
+    let weights = engine.memory_gauge().unwrap()().unwrap().used_bytes;
+    assert!(gpu.memory_peak_bytes > weights, "the trial's memory is free again");
+    let tried = engine.description().psnr_from_cpu_db.unwrap();
+    assert!(tried > LEAST_DB + 10.0, "{tried}");
     let mut cpu = open::open(&settings(Device::Cpu)).unwrap();
     let found = pictures(engine.as_mut(), &frames).unwrap();
     let expected = pictures(cpu.as_mut(), &frames).unwrap();
     assert_close(&found, &expected);
-    let (peak, now) = (engine.description().gpu.unwrap().memory_peak_bytes, engine.memory_gauge());
-    assert!(peak > gpu.memory_peak_bytes, "pictures take more than weights");
-    assert!(peak >= now.unwrap()().unwrap().used_bytes);
+    let peak = engine.description().gpu.unwrap().memory_peak_bytes;
+    let with_pictures = engine.memory_gauge().unwrap()().unwrap().used_bytes;
+    assert!(peak >= with_pictures && with_pictures > weights, "{peak}, {with_pictures}, {weights}");
 }
 
 fn assert_close(found: &[Picture], expected: &[Picture]) {
@@ -213,7 +221,7 @@ fn lost() {
 #[test]
 fn a_device_that_is_lost_is_an_error_with_its_own_message() {
     if kernels_are_built() {
-        assert!(child("lost", &[("FAKE_CUDA_LOST_AT", "50")]).status.success());
+        assert!(child("lost", &[("FAKE_CUDA_LOST_AT", LOST_AT)]).status.success());
     }
 }
 
@@ -247,7 +255,7 @@ fn goes_on_without(passes: u32) {
 fn a_device_that_is_lost_in_mid_clip_hands_every_picture_to_the_cpu_on_auto() {
     if kernels_are_built() {
         for way in ["lost_on_auto", "lost_amid_passes"] {
-            assert!(child(way, &[("FAKE_CUDA_LOST_AT", "150")]).status.success(), "{way}");
+            assert!(child(way, &[("FAKE_CUDA_LOST_AT", LOST_AT)]).status.success(), "{way}");
         }
     }
 }

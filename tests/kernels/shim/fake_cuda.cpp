@@ -5,7 +5,8 @@
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
 // gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
 // FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can
-// be begun, none can be made), FAKE_CUDA_CALLS (a file that gets a line for whatever allocates, makes or waits).
+// be begun, none can be made), FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
+// whatever allocates, makes or waits).
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -194,6 +195,7 @@ API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     return put(stream, [=] {
         if (++launches == number("FAKE_CUDA_LOST_AT", -1)) lost = LAUNCH_FAILED;
         if (lost) return;
+        if (const char* skipped = getenv("FAKE_CUDA_SKIPPED"); skipped && f->name.rfind(skipped, 0) == 0) return;
         unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
         auto run = (LaunchKernel)dlsym(kernels(), "shim_launch");
         if (run(f->name.c_str(), grid, block, shared, bytes.data(), bytes.size(), 0, 0)) lost = LAUNCH_FAILED;

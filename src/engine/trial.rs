@@ -40,7 +40,7 @@ pub enum TrialError {
     /// Its pictures are others.
     #[error(
         "{device} makes other pictures than the processor: {psnr_db:.1} dB on a drawn pair, where {LEAST_DB} are the least; \
-         another version of NVIDIA's driver may help, or the card is at fault"
+         another version of NVIDIA's driver may help, or the card is at fault, or these weights want more than half precision"
     )]
     Pictures {
         /// Its name.

@@ -26,6 +26,8 @@ struct State {
     kept: Vec<Kept>,
     clock: u64,
     setback: Option<String>,
+    /// What a call that cannot fail came upon; the next one that can returns it.
+    untold: Option<DeviceError>,
 }
 
 /// A sequence that ran before.
@@ -74,6 +76,7 @@ impl Recorder {
         let mut state = self.lock();
         state.recording = false;
         let tape = std::mem::take(&mut state.tape);
+        state.tell()?;
         if tape.is_empty() {
             return Ok(());
         }
@@ -137,12 +140,21 @@ impl Recorder {
 
     /// What was written down so far starts now, so that the order of calls holds.
     fn flush(&self) -> Result<(), DeviceError> {
-        let tape = std::mem::take(&mut self.lock().tape);
+        let mut state = self.lock();
+        let tape = std::mem::take(&mut state.tape);
+        state.tell()?;
+        drop(state);
         self.play(&tape)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn tell(&mut self) -> Result<(), DeviceError> {
+        self.untold.take().map_or(Ok(()), Err)
     }
 }
 
@@ -178,8 +190,10 @@ impl Driver for Recorder {
     }
 
     fn release(&self, address: u64, bytes: usize) {
-        // Launches that were written down may use it. An error shows at the next call.
-        let _ = self.flush();
+        // Launches that were written down may use it. Not every error stays with the device until the next call.
+        if let Err(error) = self.flush() {
+            self.lock().untold = Some(error);
+        }
         self.inner.release(address, bytes);
     }
 
@@ -195,6 +209,7 @@ impl Driver for Recorder {
 
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
         let mut state = self.lock();
+        state.tell()?;
         if !state.recording {
             return self.inner.launch(launch);
         }
@@ -244,6 +259,10 @@ mod tests {
         begins: bool,
     }
 
+    fn failure(doing: &str) -> DeviceError {
+        DeviceError::Failed { device: "journal".into(), doing: doing.into(), reason: "no".into() }
+    }
+
     impl Journal {
         fn say(&self, text: String) {
             self.said.lock().unwrap().push(text);
@@ -285,6 +304,9 @@ mod tests {
         }
 
         fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+            if launch.kernel == "fails" {
+                return Err(failure("starting"));
+            }
             self.say(format!("{}{:?}", launch.kernel, launch.params));
             Ok(())
         }
@@ -295,8 +317,7 @@ mod tests {
 
         fn begin_capture(&self) -> Result<bool, DeviceError> {
             self.say("capture".into());
-            let (device, doing, reason) = ("journal".into(), "beginning".into(), "no".into());
-            if self.begins { Ok(true) } else { Err(DeviceError::Failed { device, doing, reason }) }
+            if self.begins { Ok(true) } else { Err(failure("beginning")) }
         }
 
         fn end_capture(&self) -> Result<u64, DeviceError> {
@@ -361,6 +382,38 @@ mod tests {
             assert_eq!(std::mem::take(&mut *journal.said.lock().unwrap()), expected);
         }
         assert!(recorder.setback().unwrap().contains("one by one"));
+    }
+
+    /// Without it what comes behind would be made of what was never written.
+    #[test]
+    fn a_launch_that_fails_as_memory_is_given_back_is_told_by_the_next_call() {
+        type Call = fn(&Recorder) -> Result<(), DeviceError>;
+        let next: [Call; 4] = [
+            |it| {
+                it.launch(&Launch {
+                    kernel: "b",
+                    grid: [1; 3],
+                    block: [1; 3],
+                    shared_bytes: 0,
+                    params: &[],
+                })
+            },
+            |it| it.run(),
+            |it| it.upload(256, &[0]),
+            |it| it.download_beside(0, 256, 1),
+        ];
+        for next in next {
+            let journal = journal(true);
+            let recorder = Recorder::new(Arc::clone(&journal) as Arc<dyn Driver>);
+            recorder.begin();
+            launch(&recorder, "a", &[]);
+            launch(&recorder, "fails", &[]);
+            launch(&recorder, "c", &[]);
+            recorder.release(256, 1);
+            assert_eq!(next(&recorder), Err(failure("starting")));
+            assert_eq!(*journal.said.lock().unwrap(), ["a[]", "release"], "nothing goes on");
+            assert_eq!(next(&recorder), Ok(()), "once");
+        }
     }
 
     #[test]

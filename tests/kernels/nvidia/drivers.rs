@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use slomod::backend::cuda::driver::DeviceError;
+use slomod::backend::cuda::driver::{DeviceError, Driver as _};
 use slomod::backend::cuda::images;
 use slomod::backend::cuda::nvidia::Nvidia;
 use slomod::backend::cuda::nvidia::find::{self, FindError};
@@ -200,6 +200,30 @@ fn lost_at_once() {
 fn a_device_that_is_lost_while_it_is_tried_is_said_to_be() {
     if kernels_are_built() {
         assert!(child("drivers::lost_at_once", &[("FAKE_CUDA_LOST_AT", "50")]).status.success());
+    }
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn shared_with_the_host() {
+    // The kernel's files may take all of it, and a test's machine has more than that to give.
+    assert!(Nvidia::open(0).unwrap().free_bytes().unwrap() > 64 << 20);
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn full() {
+    assert_eq!(Nvidia::open(0).unwrap().free_bytes(), Ok(1 << 20));
+}
+
+#[test]
+fn of_the_hosts_memory_what_the_kernel_would_give_counts_as_free() {
+    if kernels_are_built() {
+        // All but a MiB of 256 is in use.
+        let full = [("FAKE_CUDA_MEMORY", "268435456"), ("FAKE_CUDA_OTHERS", "267386880")];
+        assert!(child("drivers::full", &full).status.success());
+        let shared = [full[0], full[1], ("FAKE_CUDA_INTEGRATED", "1")];
+        assert!(child("drivers::shared_with_the_host", &shared).status.success());
     }
 }
 

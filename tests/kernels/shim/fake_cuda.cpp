@@ -4,8 +4,9 @@
 // work only where an event orders it before. So a missing wait, or staging memory that is overwritten too early, shows in
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
 // gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
-// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can
-// be begun, none can be made), FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
+// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_OTHERS (bytes that others use), FAKE_CUDA_INTEGRATED (1: the memory is the host's),
+// FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
+// FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
 // whatever allocates, makes or waits).
 #include <dlfcn.h>
 
@@ -98,6 +99,7 @@ API cuDeviceGetUuid(unsigned char* uuid, int) {
 API cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = 132; break;         // multiprocessors
+        case 18: *value = number("FAKE_CUDA_INTEGRATED", 0); break;
         case 36: *value = 3201000; break;     // kHz of the memory's clock
         case 37: *value = 6144; break;        // bits of its bus
         case 75: *value = number("FAKE_CUDA_CAPABILITY", 90) / 10; break;
@@ -165,7 +167,7 @@ API cuMemFree_v2(void* address) {
     free(address);
     return lost;
 }
-API cuMemGetInfo_v2(size_t* free_bytes, size_t* bytes) { return *free_bytes = total() - used, *bytes = total(), OK; }
+API cuMemGetInfo_v2(size_t* free_bytes, size_t* bytes) { return *free_bytes = total() - used - number("FAKE_CUDA_OTHERS", 0), *bytes = total(), OK; }
 API cuMemHostAlloc(void** address, size_t bytes, unsigned) { called("allocate"); return *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096), OK; }
 API cuMemFreeHost(void* address) { called("free"); return free(address), OK; }
 API cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void* stream) {

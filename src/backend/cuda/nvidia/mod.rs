@@ -20,6 +20,7 @@ use lanes::{Lane, Way};
 
 pub mod find;
 mod lanes;
+mod memory;
 
 /// Uploads up to this length go through a ring of staging buffers and do not wait.
 const SMALL_BYTES: usize = 4096;
@@ -31,6 +32,7 @@ const SMALL_LANES: usize = 16;
 pub struct Nvidia {
     description: DeviceDescription,
     device: sys::CUdevice,
+    uses_host_memory: bool,
     context: sys::CUcontext,
     launches: sys::CUstream,
     uploads: sys::CUstream,
@@ -102,6 +104,7 @@ impl Nvidia {
         let mut nvidia = Self {
             description,
             device,
+            uses_host_memory: memory::is_the_hosts(device),
             context,
             launches: std::ptr::null_mut(),
             uploads: std::ptr::null_mut(),
@@ -229,6 +232,7 @@ fn failure(device: &DeviceDescription, doing: &str, error: DriverError) -> Devic
             DeviceError::MemoryRanOut { device: name, doing: doing.to_owned(), free_bytes: free }
         }
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+        | CUresult::CUDA_ERROR_CONTAINED
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
         | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
         | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
@@ -254,8 +258,7 @@ impl Driver for Nvidia {
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {
-        let (free, _) = self.call("asking for free memory", result::mem_get_info)?;
-        Ok(free as u64)
+        self.call("asking for free memory", || memory::free_bytes(self.uses_host_memory))
     }
 
     fn allocated_bytes(&self) -> u64 {

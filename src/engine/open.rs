@@ -10,15 +10,16 @@ use crate::backend::cuda::backend::{BATCH, Cuda};
 use crate::backend::cuda::driver::Driver;
 use crate::backend::cuda::nvidia::Nvidia;
 use crate::backend::cuda::nvidia::find::{self, FindError};
+use crate::backend::cuda::shapes;
 use crate::config::settings::{Device, Scale, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::ladder::{Ladder, Limits};
 use crate::engine::passes::{self, Passes};
 use crate::engine::rife::{Origin, Rife};
 use crate::engine::steady::{Cure, Rung};
-use crate::engine::trial::{self, TrialError};
+use crate::engine::trial::{self, Expected, TrialError};
 use crate::engine::{EngineError, Interpolator};
-use crate::frame::{Picture, PictureFormat};
+use crate::frame::PictureFormat;
 use crate::models::ModelError;
 use crate::models::rife_v4::Network;
 use crate::models::weights::Weights;
@@ -135,16 +136,18 @@ impl Job {
         Ok(Box::new(Arc::new(ladder).engine(&driver, self.last_rung())?))
     }
 
-    fn trial_on_the_processor(&self) -> Result<Vec<Picture>, EngineError> {
+    fn trial_on_the_processor(&self) -> Result<Expected, EngineError> {
         let cpu = processor(self.settings.threads)?;
-        trial::pictures(&mut Rife::new(cpu, &self.network, TRIAL_SCALE, Origin::default())?)
+        let mut rife = Rife::new(cpu, &self.network, TRIAL_SCALE, Origin::default())?;
+        Ok(Expected { pictures: trial::pictures(&mut rife)?, shapes: shapes::Trial::prepare() })
     }
 
     /// How near the device's pictures are to those of the processor. What it takes of the device is free again.
-    fn trial(&self, driver: &Arc<dyn Driver>, expected: &[Picture]) -> Result<f64, NotOpened> {
+    fn trial(&self, driver: &Arc<dyn Driver>, expected: &Expected) -> Result<f64, NotOpened> {
+        trial::run_shapes(driver, &expected.shapes)?;
         let cuda = Cuda::with_batch(Arc::clone(driver), BATCH);
         let mut rife = Rife::new(cuda, &self.network, TRIAL_SCALE, Origin::default())?;
-        Ok(trial::run(&mut rife, expected)?)
+        Ok(trial::run(&mut rife, &expected.pictures)?)
     }
 
     /// What to do when a device fails in mid-clip, or its memory does not suffice for anything else.

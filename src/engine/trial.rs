@@ -1,12 +1,15 @@
 //! A drawn pair made on a device and on the processor before the device gets a clip.
 //!
 //! Drivers compile and run kernels on chips that they were never tried on, and a card's memory or clock may be at fault. A
-//! device that computes something else is told here, and not by the pictures of a clip.
+//! device that computes something else is told here, and not by the pictures of a clip. The pair is small; the shapes of
+//! kernels that larger pictures get are tried one by one ([`shapes`]).
 
 use std::sync::Arc;
 
 use num_rational::Ratio;
 
+use crate::backend::cuda::driver::Driver;
+use crate::backend::cuda::shapes;
 use crate::engine::{EngineError, Interpolator, Scorer};
 use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use crate::ops::color::{picture_to_rgb, rgb_to_picture, rgb8};
@@ -48,6 +51,17 @@ pub enum TrialError {
         /// What was found.
         psnr_db: f64,
     },
+    /// A kernel for pictures of other sizes computes otherwise.
+    #[error(
+        "{device} computes otherwise than the processor, by its kernel {kernel}; another version of NVIDIA's driver may help, or \
+         the card is at fault"
+    )]
+    Kernel {
+        /// Its name.
+        device: String,
+        /// The kernel's.
+        kernel: &'static str,
+    },
     /// What it says of pictures is otherwise.
     #[error(
         "{device} compares pictures otherwise than the processor; another version of NVIDIA's driver may help, or the card is \
@@ -57,6 +71,27 @@ pub enum TrialError {
         /// Its name.
         device: String,
     },
+}
+
+/// What a device is compared with.
+#[derive(Debug)]
+pub struct Expected {
+    /// The processor's [`pictures`].
+    pub pictures: Vec<Picture>,
+    /// What convolutions come to.
+    pub shapes: shapes::Trial,
+}
+
+/// Runs each shape of the convolutions once on a device.
+///
+/// # Errors
+/// [`TrialError::Kernel`], [`TrialError::Engine`].
+pub fn run_shapes(driver: &Arc<dyn Driver>, expected: &shapes::Trial) -> Result<(), TrialError> {
+    let device = || driver.description().name.clone();
+    match expected.run(driver).map_err(EngineError::from)? {
+        None => Ok(()),
+        Some(kernel) => Err(TrialError::Kernel { device: device(), kernel }),
+    }
 }
 
 /// PSNR in dB of the worst of the pictures that a device makes, over all its samples, where `expected`, the processor's

@@ -18,5 +18,6 @@ pub mod params;
 mod pictures;
 pub mod recorder;
 pub mod scores;
+pub mod shapes;
 pub mod tensor;
 pub mod warp;

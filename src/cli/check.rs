@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::backend::cuda::images;
 use crate::backend::cuda::nvidia::find;
 use crate::cli::CliError;
+use crate::config::apart;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
 use crate::daemon::filesystem;
@@ -125,13 +126,30 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
         }
     }
     let deadline = Instant::now() + ANSWER_TIME;
+    let overlaps = overlaps(&config);
     for look in looks {
         look.end(deadline, findings);
+    }
+    // Where a folder does not answer, that was said.
+    let left = deadline.saturating_duration_since(Instant::now());
+    for message in overlaps.recv_timeout(left).unwrap_or_default() {
+        findings.fail("folder", format!("{message} (links were followed)"), ExitCode::Config);
     }
     for watch in config.watches.iter().filter(|it| it.depth == Depth::Recursive) {
         findings.ok("folder", format!("{}: watched with all folders below", watch.path.display()));
     }
     Some(config)
+}
+
+/// What [`apart::overlaps`] finds, on a thread of its own, as in [`Look`].
+fn overlaps(config: &Config) -> Receiver<Vec<String>> {
+    let (sender, answer) = mpsc::channel();
+    let config = config.clone();
+    std::thread::spawn(move || {
+        // Nobody listens where it took too long.
+        let _ = sender.send(apart::overlaps(&config));
+    });
+    answer
 }
 
 /// Whether the history of all jobs is as it was written. A state folder without a journal is one of no daemon yet.

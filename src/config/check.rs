@@ -6,6 +6,7 @@ use std::time::Duration;
 use num_rational::Ratio;
 use toml::Spanned;
 
+use crate::config::apart::{self, Key, Places};
 use crate::config::beside::Beside;
 use crate::config::content::{Content, Mask};
 use crate::config::file::{
@@ -46,8 +47,16 @@ pub fn check(raw: RawFile) -> Checked<Config> {
     }
     let watches =
         raw.watch.iter().map(|each| watch(&daemon, each.get_ref())).collect::<Checked<Vec<_>>>()?;
+    let places: Vec<_> = watches.iter().map(Places::of).collect();
     for (index, each) in raw.watch.iter().enumerate() {
-        folders_apart(&watches, index, each.get_ref())?;
+        let Some((key, message)) = apart::overlap(&places, index) else { continue };
+        let raw = each.get_ref();
+        let at = match (key, &raw.originals) {
+            (Key::Originals, Some(at)) => at,
+            (Key::Output, _) => &raw.output,
+            _ => &raw.path,
+        };
+        return wrong(at, message);
     }
     let hooks = raw.hook.iter().map(hook).collect::<Checked<Vec<_>>>()?;
     Ok(Config { daemon, watches, hooks })
@@ -314,41 +323,6 @@ fn on_success(raw: &RawWatch) -> Checked<OnSuccess> {
         (Some(RawOnSuccess::Trash), None) => Ok(OnSuccess::Trash),
         (Some(RawOnSuccess::Keep) | None, None) => Ok(OnSuccess::Keep),
     }
-}
-
-/// No folder twice, and nothing that slomod writes lies where it would be taken for a clip.
-fn folders_apart(watches: &[Watch], index: usize, raw: &RawWatch) -> Checked<()> {
-    let this = &watches[index];
-    for (other_index, other) in watches.iter().enumerate() {
-        if other_index < index && other.path == this.path {
-            return wrong(&raw.path, format!("{} is watched twice", this.path.display()));
-        }
-        let nested = other_index != index
-            && other.depth == Depth::Recursive
-            && this.path.starts_with(&other.path);
-        if nested {
-            let message = format!(
-                "{} lies in {}, which is watched with the folders below it",
-                this.path.display(),
-                other.path.display()
-            );
-            return wrong(&raw.path, message);
-        }
-        // Also for a flat watch, which would see it as soon as somebody sets `recursive`.
-        let feeds = |folder: &Path| folder.starts_with(&other.path);
-        let message = |key: &str| {
-            format!("`{key}` lies in the watched folder {}: choose another", other.path.display())
-        };
-        if feeds(&this.output) {
-            return wrong(&raw.output, message("output"));
-        }
-        if let (OnSuccess::Move(folder), Some(at)) = (&this.on_success, &raw.originals)
-            && feeds(folder)
-        {
-            return wrong(at, message("originals"));
-        }
-    }
-    Ok(())
 }
 
 fn marker(text: &Spanned<String>) -> Checked<PathBuf> {

@@ -1,5 +1,6 @@
 //! What can be configured: the settings of one conversion, and the daemon's file around them.
 
+pub mod apart;
 pub mod beside;
 mod check;
 pub mod content;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use crate::config::apart::{self, Places};
 use crate::config::file::{OnSuccess, Watch};
 use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
@@ -50,12 +51,26 @@ pub fn move_pending(shop: &Shop, watches: &[Watch], of: &str) -> Result<(), Jour
     for claim in pending.into_iter().filter(|it| shop.moves.is_due(it.job, Instant::now())) {
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
         match place {
-            Some((watch, folder)) => move_one(shop, watch, &claim, &folder)?,
+            Some((watch, folder)) => move_one(shop, (watches, watch), &claim, &folder)?,
             // The configuration has changed and does not want it moved any more.
             None => shop.journal().original_kept(claim.job)?,
         }
     }
     Ok(())
+}
+
+/// The watched folder that would find again what is moved to `folder`, links followed: the configuration knows folders by
+/// their spelling. The trash lies in its folder and is not looked into.
+fn fed(watches: &[Watch], own: &Watch, folder: &Path) -> Option<PathBuf> {
+    if own.on_success == OnSuccess::Trash {
+        return None;
+    }
+    let folder = apart::resolved(folder);
+    // Other folders' links are not followed, as they may not answer.
+    let own_place = Places::of(own).resolved();
+    let fed = watches.iter().find(|it| Places::of(it).feeds(&folder));
+    let fed = fed.or_else(|| own_place.feeds(&folder).then_some(own));
+    fed.map(|it| it.path.clone())
 }
 
 /// Whether the watched folder is there, and is the one in which the job was queued.
@@ -85,7 +100,13 @@ fn is_worked(now: &Snapshot, worked: &Snapshot, source: &Path) -> bool {
             && keeps().is_some_and(|it| !filesystem::keeps_inodes(&it)))
 }
 
-fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<(), JournalError> {
+/// `watch` is the one of `watches` that the source lies in.
+fn move_one(
+    shop: &Shop,
+    (watches, watch): (&[Watch], &Watch),
+    claim: &Claim,
+    folder: &Path,
+) -> Result<(), JournalError> {
     let source = watch.path.join(&claim.relative);
     if let Some(link) = link_on_the_way(watch, claim, folder) {
         let message = format!("{} is a link, and may lead anywhere: remove it", link.display());
@@ -119,6 +140,11 @@ fn move_one(shop: &Shop, watch: &Watch, claim: &Claim, folder: &Path) -> Result<
             service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
             shop.journal().original_kept(claim.job)
         }
+        Ok(_) if let Some(fed) = fed(watches, watch, folder) => not_moved(&format!(
+            "{} lies in the watched folder {}, links followed: set another folder for `originals`",
+            folder.display(),
+            fed.display()
+        )),
         Ok(_) => match moving::move_to_free(&source, folder, &tag, claim.job) {
             Ok(to) => {
                 let message = format!("to {}", to.display());

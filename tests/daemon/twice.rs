@@ -57,6 +57,27 @@ fn new_content_of_an_old_name_is_a_second_job_and_leaves_the_first_output_alone(
     );
 }
 
+/// By its spelling the folder for originals lies elsewhere, so the configuration is taken.
+#[test]
+fn originals_that_would_come_back_through_a_link_stay() {
+    let mut place = Place::with("", "on_success = \"move\"\nsame_content = \"work\"");
+    let link = place.path("originals");
+    std::os::unix::fs::symlink(place.path("in"), &link).unwrap();
+    let originals = format!("on_success = \"move\"\noriginals = \"{}/kept\"", link.display());
+    set(&place, "on_success = \"move\"", &originals);
+    let check = place.command("check").output().unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    let why = format!("`originals` lies in the watched folder {}", place.path("in").display());
+    assert!(!check.status.success() && said.contains(&why), "{said}");
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.start();
+    place.wait_ended(1);
+    place.wait("a word", || place.log().contains("original not moved"));
+    assert!(place.log().contains("set another folder for `originals`"), "{}", place.log());
+    assert!(place.path("in/a.mp4").exists() && !place.path("in/kept").exists());
+    assert_eq!(place.states(), ["done"]);
+}
+
 /// W21.
 #[test]
 fn the_same_content_in_two_folders_is_worked_once_and_the_other_refers_to_it() {

@@ -97,6 +97,10 @@ pub fn on_failure(failure: &Failure, claim: &Claim) -> Verdict {
         (Consequence::Retry, ExitCode::Software) => {
             Verdict::Again { count: Count::Failure, pause_ms: pause_ms(claim.failures) }
         }
+        // By what is expected of it. A smaller clip may fit; where the reserve itself is not free, the folder waits.
+        (Consequence::Retry, ExitCode::CannotCreate) if failure.code == "no_space" => {
+            on_delay(claim)
+        }
         (Consequence::Retry, ExitCode::CannotCreate | ExitCode::Unavailable)
         | (Consequence::Stop, _) => Verdict::PauseFolder { pause_ms: pause },
         (Consequence::Retry, _) => on_delay(claim),
@@ -201,6 +205,13 @@ mod tests {
             let verdict = on_failure(&failure(consequence, exit_code, "x"), &claim(0, 0, 0));
             assert!(matches!(verdict, Verdict::PauseFolder { .. }), "{exit_code:?}");
         }
+    }
+
+    #[test]
+    fn a_clip_that_does_not_fit_waits_alone() {
+        let failure = failure(Consequence::Retry, ExitCode::CannotCreate, "no_space");
+        let verdict = on_failure(&failure, &claim(0, 0, 1000));
+        assert_eq!(verdict, Verdict::Again { count: Count::Delay, pause_ms: LONGEST_PAUSE_MS });
     }
 
     #[test]

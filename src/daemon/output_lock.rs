@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use log::Level;
@@ -190,6 +190,9 @@ fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
 pub struct OutputLocks {
     /// Never locked while a file system is asked.
     places: Mutex<BTreeMap<PathBuf, Standing>>,
+    /// All that were taken: a job keeps the lock of a folder that is none of the outputs any more, or was put elsewhere, and
+    /// the folder may come back meanwhile.
+    taken: Mutex<Vec<Weak<OutputLock>>>,
 }
 
 /// How an output folder stands.
@@ -204,6 +207,10 @@ struct Standing {
 impl OutputLocks {
     fn places(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Standing>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<Weak<OutputLock>>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the lock of `folder` if it can be had, or finds out whether it was lost. What the folder is, is kept in the
@@ -250,15 +257,20 @@ impl OutputLocks {
         let mut tries = 0;
         loop {
             let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
-            let locks: Vec<_> =
-                self.places().values().filter_map(|it| it.found.clone().ok()).collect();
-            let shared = locks.into_iter().find(|it| Some(&it.path) == path.as_ref());
-            if let Some(lock) = shared.filter(|it| it.is_ours()) {
+            let taken: Vec<_> = self.taken().iter().filter_map(Weak::upgrade).collect();
+            let mut of_it = taken.into_iter().filter(|it| Some(&it.path) == path.as_ref());
+            if let Some(lock) = of_it.find(|it| it.is_ours()) {
                 return Ok(lock);
             }
             tries += 1;
             match OutputLock::try_take(folder) {
-                Ok(lock) => return Ok(Arc::new(lock)),
+                Ok(lock) => {
+                    let lock = Arc::new(lock);
+                    let mut taken = self.taken();
+                    taken.retain(|it| it.strong_count() > 0);
+                    taken.push(Arc::downgrade(&lock));
+                    return Ok(lock);
+                }
                 // Another thread has just taken it, by another name of the folder.
                 Err(refusal) if refusal.is_own && tries < MOST_RACES => {
                     std::thread::sleep(RACE_PAUSE);
@@ -358,143 +370,4 @@ pub fn record(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_held_once_named_and_given_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = OutputLock::take(folder.path()).unwrap();
-        let mode = fs::metadata(folder.path().join(LOCK_NAME)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, FOR_ALL, "another user's daemon can lock it");
-        let refused = OutputLock::take(folder.path()).unwrap_err();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
-        drop(lock);
-        assert!(!folder.path().join(LOCK_NAME).exists());
-        assert!(OutputLock::take(folder.path()).is_ok());
-    }
-
-    #[test]
-    fn a_link_in_the_place_of_the_lock_is_refused_and_its_target_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("precious");
-        fs::write(&target, "text").unwrap();
-        std::os::unix::fs::symlink(&target, folder.path().join(LOCK_NAME)).unwrap();
-        assert!(OutputLock::take(folder.path()).unwrap_err().contains("cannot be written"));
-        assert_eq!(fs::read_to_string(&target).unwrap(), "text");
-    }
-
-    #[test]
-    fn a_lock_whose_file_was_removed_is_lost_and_its_end_leaves_the_next_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = OutputLock::take(folder.path()).unwrap();
-        fs::remove_file(folder.path().join(LOCK_NAME)).unwrap();
-        assert!(!first.is_ours());
-        let second = OutputLock::take(folder.path()).unwrap();
-        drop(first);
-        assert!(second.is_ours());
-    }
-
-    #[test]
-    fn one_daemon_shares_a_lock_between_its_folders_and_says_what_it_has_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link) = (folder.path().join("out"), folder.path().join("link"));
-        fs::create_dir(&real).unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        let locks = OutputLocks::default();
-        let journal = journal_in(folder.path());
-        for folder in [real.as_path(), &link, Path::new("/proc/none")] {
-            locks.look(folder, &journal).unwrap();
-        }
-        assert!(locks.refusal(&real).is_none() && locks.refusal(&link).is_none());
-        assert!(locks.refusal(Path::new("/proc/none")).unwrap().contains("cannot be created"));
-        assert_eq!(locks.refusals().len(), 1);
-        let other = OutputLocks::default();
-        other.look(&real, &journal).unwrap();
-        assert!(other.of(&real).is_none());
-        drop(locks);
-        other.look(&real, &journal).unwrap();
-        assert!(other.of(&real).is_some(), "taken over");
-    }
-
-    #[test]
-    fn two_names_of_a_folder_that_are_taken_at_once_share_a_lock() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().join("out");
-        fs::create_dir(&real).unwrap();
-        let names: Vec<PathBuf> = (0..4).map(|it| folder.path().join(it.to_string())).collect();
-        for name in &names {
-            std::os::unix::fs::symlink(&real, name).unwrap();
-        }
-        let (locks, journal) = (OutputLocks::default(), journal_in(folder.path()));
-        std::thread::scope(|scope| {
-            for name in &names {
-                scope.spawn(|| locks.look(name, &journal).unwrap());
-            }
-        });
-        assert_eq!(locks.refusals(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_folder_that_does_not_answer_is_refused_and_keeps_its_lock() {
-        let folder = tempfile::tempdir().unwrap();
-        let (locks, journal) = (OutputLocks::default(), journal_in(folder.path()));
-        let out = folder.path().join("out");
-        locks.hangs(&out, Some("no answer".into()));
-        assert_eq!(locks.refusal(&out).as_deref(), Some("no answer"), "from the first look on");
-        locks.look(&out, &journal).unwrap();
-        assert!(locks.of(&out).is_some() && locks.is_hung(&out), "until somebody says otherwise");
-        locks.hangs(&out, None);
-        assert_eq!((locks.refusal(&out), locks.is_hung(&out)), (None, false));
-        assert_eq!(locks.unwanted(|it| it == out).len(), 0);
-        assert_eq!(locks.unwanted(|_| false).len(), 1);
-        assert!(!out.join(LOCK_NAME).exists());
-    }
-
-    #[test]
-    fn a_lock_that_an_smb_server_refuses_is_somebody_elses() {
-        assert!(is_held(Errno::WOULDBLOCK) && is_held(Errno::ACCESS));
-        assert!(!is_held(Errno::NOLCK) && !is_held(Errno::OPNOTSUPP));
-    }
-
-    fn journal_in(folder: &Path) -> Mutex<Journal> {
-        Mutex::new(Journal::open(folder).unwrap())
-    }
-
-    #[test]
-    fn an_empty_place_below_a_share_is_refused_and_stays_empty_until_somebody_accepts_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = journal_in(folder.path());
-        let out = folder.path().join("out");
-        journal.lock().unwrap().remember_output(&out, "6969:1:2").unwrap();
-        let locks = OutputLocks::default();
-        let look = || locks.look(&out, &journal).unwrap();
-        look();
-        assert!(locks.refusal(&out).unwrap().contains("mount it"), "its place is gone with it");
-        assert!(!out.exists(), "nothing is made beside the share");
-        fs::create_dir(&out).unwrap();
-        look();
-        assert!(locks.refusal(&out).unwrap().contains("6969:1:2"));
-        assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
-        fs::write(out.join(LOCK_NAME), "").unwrap();
-        look();
-        assert!(locks.of(&out).is_some(), "accepted");
-        drop(locks);
-        let next = OutputLocks::default();
-        next.look(&out, &journal).unwrap();
-        assert!(next.of(&out).is_some(), "and kept in mind");
-    }
-
-    #[test]
-    fn an_output_folder_that_was_removed_is_made_again_on_the_same_file_system() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = journal_in(folder.path());
-        let out = folder.path().join("out");
-        let locks = OutputLocks::default();
-        let look = || locks.look(&out, &journal).unwrap();
-        look();
-        fs::remove_dir_all(&out).unwrap();
-        look();
-        assert!(locks.of(&out).is_some_and(|it| it.is_ours()));
-    }
-}
+mod tests;

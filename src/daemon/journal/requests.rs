@@ -165,7 +165,7 @@ fn unknown(job: i64) -> JournalError {
 fn requeue(which: &str) -> String {
     format!(
         "UPDATE jobs SET state = 'queued', next_try_ms = ?2, failures = 0, crashes = 0, delays = 0,
-                finished_ms = NULL
+                finished_ms = NULL, error_code = NULL, error_message = NULL
          WHERE {which}"
     )
 }
@@ -205,6 +205,8 @@ mod tests {
         assert!(journal.cancel(job, 3).unwrap_err().to_string().contains("is cancelled"));
         assert!(journal.cancel(77, 3).unwrap_err().to_string().contains("no job 77"));
         journal.retry(job, 4).unwrap();
+        let again = journal.job(job).unwrap().unwrap();
+        assert_eq!((again.error_code, again.error_message), (None, None), "that is over");
         assert_eq!(journal.claim("me", &["/in"], 9, 1).unwrap().unwrap().job, job);
         let why = journal.cancel(job, 5).unwrap_err().to_string();
         assert!(why.contains("is running"), "{why}");

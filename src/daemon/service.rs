@@ -233,14 +233,36 @@ pub fn start_log() {
         .ok()
         .and_then(|text| text.parse::<LevelFilter>().ok())
         .unwrap_or(LevelFilter::Info);
-    let in_journal = systemd_journal_logger::connected_to_journal()
-        && JournalLog::new()
-            .is_ok_and(|log| log.with_syslog_identifier("slomod".into()).install().is_ok());
-    if !in_journal {
-        // Fails only where a log was set before, which then stays.
-        let _ = log::set_logger(&TerminalLog);
-    }
+    let journal = || JournalLog::new().map(|it| it.with_syslog_identifier("slomod".into())).ok();
+    let log: Box<dyn Log> =
+        match journal().filter(|_| systemd_journal_logger::connected_to_journal()) {
+            Some(journal) => Box::new(journal),
+            None => Box::new(TerminalLog),
+        };
+    // Fails only where a log was set before, which then stays.
+    let _ = log::set_boxed_logger(Box::new(Sifted(log)));
     log::set_max_level(level);
+}
+
+/// All but what `notify` warns of: watches that end as their directory goes, which is no news. What matters of its work it
+/// returns as errors.
+struct Sifted(Box<dyn Log>);
+
+impl Log for Sifted {
+    fn enabled(&self, of: &Metadata<'_>) -> bool {
+        let is_its = of.target().split("::").next() == Some("notify");
+        (!is_its || of.level() == Level::Error) && self.0.enabled(of)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 /// Lines with a time on standard error.

@@ -43,6 +43,24 @@ fn a_hundred_trees_made_and_filled_in_one_go_are_all_found_without_a_periodic_sc
     wait_jobs(&place, 100);
 }
 
+/// A card that is cleared, folder by folder.
+#[test]
+fn folders_that_are_removed_are_no_word_in_the_log() {
+    let mut place = Place::with(NO_SCANS, "recursive = true");
+    let clip = small(&place, 0);
+    place.start();
+    place.wait_ready();
+    fs::create_dir_all(place.path("in/card/day")).unwrap();
+    place.drop_clip(&clip, "card/day/a.mp4");
+    place.wait_ended(1);
+    fs::remove_dir_all(place.path("in/card")).unwrap();
+    // What happens later is noticed later.
+    place.drop_clip(&small(&place, 90), "b.mp4");
+    place.wait_ended(2);
+    assert!(!place.log().contains("WARN"), "{}", place.log());
+    assert_eq!(place.terminate().code(), Some(0));
+}
+
 /// W07, M5: a moved-in tree gives one event.
 #[test]
 fn a_moved_in_tree_of_500_files_is_500_jobs() {
@@ -180,7 +198,7 @@ fn a_polled_folder_is_read_at_its_interval_and_its_neighbour_keeps_events() {
     place.wait_ready();
     place.wait("both ways", || {
         let log = place.log();
-        log.contains("/in: 1 directories are read every 500ms, as configured")
+        log.contains("/in: 1 directory is read every 500ms, as configured")
             && log.contains("/local: watched by change events")
     });
     fs::create_dir(place.path("in/new")).unwrap();

@@ -29,7 +29,7 @@ pub struct Folder {
     /// Why it is not there.
     pub(super) offline: Option<String>,
     /// What could not be read of it, as it was logged.
-    pub(super) problem: Option<String>,
+    pub(super) problem: Option<(PathBuf, String)>,
     pub(super) pause: Option<Pause>,
     pub(super) next_look: Instant,
     pub(super) next_scan: Instant,
@@ -110,14 +110,15 @@ impl Folder {
     /// `looking` (for the first time), `events`, `polling`, `offline`, `paused` or `hung`, and why it is not worked where it is not.
     #[must_use]
     pub fn standing(&self) -> (&'static str, Option<String>) {
+        let problem = || self.problem.as_ref().map(|it| it.1.clone());
         match (&self.root, &self.pause) {
             _ if self.hung.is_some() => ("hung", self.hung.clone()),
             (None, _) if self.offline.is_none() => ("looking", None),
             (None, _) => ("offline", self.offline.clone()),
             (_, Some(pause)) => ("paused", Some(pause.reason.clone())),
             _ if self.weights != Weights::Read => ("paused", Some(self.unread_weights())),
-            _ if !self.ways.polled.is_empty() => ("polling", self.problem.clone()),
-            _ => ("events", self.problem.clone()),
+            _ if !self.ways.polled.is_empty() => ("polling", problem()),
+            _ => ("events", problem()),
         }
     }
 
@@ -166,7 +167,8 @@ pub(super) fn changes(before: &Ways, now: &Ways, poll_interval: &str) -> Vec<(Le
         said.push((Level::Info, "watched by change events".to_owned()));
     }
     for (why, polled) in now.polled.iter().filter(|(why, _)| count(before, why) == 0) {
-        let every = format!("{polled} directories are read every {poll_interval}");
+        let directories = if *polled == 1 { "directory is" } else { "directories are" };
+        let every = format!("{polled} {directories} read every {poll_interval}");
         said.push(match why {
             Why::Configured => (Level::Info, format!("{every}, as configured")),
             Why::Network(name) => (Level::Info, format!("{every}: {name} gives no change events")),

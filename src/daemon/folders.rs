@@ -240,13 +240,13 @@ impl Folders {
         due
     }
 
-    /// A scan is over, and watched what it read. `problem` is what it could not read.
+    /// A scan is over, and watched what it read. `problem` is what it could not read, and a sentence.
     pub fn scanned(
         &mut self,
         index: usize,
         extent: &Extent,
         watches: &Watches,
-        problem: Option<String>,
+        problem: Option<(PathBuf, String)>,
     ) {
         let folder = &mut self.list[index];
         match extent {
@@ -258,15 +258,21 @@ impl Folders {
         }
         let name = folder.watch.path.to_string_lossy().into_owned();
         if problem.is_some() || *extent == Extent::Whole {
-            if let Some(problem) = problem.as_ref().filter(|_| problem != folder.problem) {
+            if let Some((_, said)) = problem.as_ref().filter(|_| problem != folder.problem) {
                 log_watch(
                     Level::Warn,
                     Kind::FolderNote,
                     &name,
-                    &format!("some of it cannot be read: {problem}"),
+                    &format!("some of it cannot be read: {said}"),
                 );
             }
             folder.problem = problem;
+        } else if let (Some((at, _)), Extent::Parts(read) | Extent::Polled(read)) =
+            (&folder.problem, extent)
+            && read.iter().any(|it| at.starts_with(it))
+        {
+            // That can be read now; whether all else can, the scan of the whole folder tells.
+            folder.next_scan = Instant::now();
         }
         let ways = watches.ways(&folder.watch.path);
         let poll_interval = humantime::format_duration(self.poll_interval).to_string();

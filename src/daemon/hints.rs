@@ -137,8 +137,11 @@ impl Watches {
                 // The scan will meet that.
                 Err(error) if watcher::is_no_directory(&error) => None,
                 Err(error) => {
-                    let limit = "fs.inotify.max_user_instances";
-                    Some(Why::Failed(format!("no change events ({error}; {limit})")))
+                    let limit = match watcher::is_no_instance_left(&error) {
+                        true => "; fs.inotify.max_user_instances",
+                        false => "",
+                    };
+                    Some(Why::Failed(format!("no change events ({error}{limit})")))
                 }
             }
         };

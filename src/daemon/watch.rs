@@ -145,8 +145,8 @@ pub fn look_for_ready(area: &Area, relative: &Path) -> io::Result<Look> {
 pub struct ScanProblems {
     /// How many folders or files.
     pub count: u64,
-    /// The first of them, and why.
-    pub first: Option<String>,
+    /// The first of them below the watched folder, and a sentence.
+    pub first: Option<(PathBuf, String)>,
 }
 
 /// Reads `below` in the area (all of it where `below` is empty) and hands the candidates out in pages, so that the
@@ -180,6 +180,8 @@ pub fn scan(
         enter(&directory);
         let entries = match fs::read_dir(&directory) {
             Err(error) if folder == below => return Err(error),
+            // It went away since it was found.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
                 problems.add(&folder, &error);
                 continue;
@@ -229,7 +231,9 @@ impl ScanProblems {
     /// Counts something that could not be looked at.
     pub fn add(&mut self, relative: &Path, error: &dyn std::fmt::Display) {
         self.count += 1;
-        self.first.get_or_insert_with(|| format!("{}: {error}", relative.display()));
+        self.first.get_or_insert_with(|| {
+            (relative.to_owned(), format!("{}: {error}", relative.display()))
+        });
     }
 
     /// Adds those of another scan.
@@ -297,7 +301,7 @@ mod tests {
         assert_eq!(names(&area), ["hard.mp4", "in.mp4", "sub/real.mp4"]);
         let problems = scan_all(&area, &mut |_| {}).unwrap();
         assert_eq!(problems.count, 1);
-        assert_eq!(problems.first.unwrap(), format!("out.mp4: {LEADS_OUT}"));
+        assert_eq!(problems.first.unwrap().1, format!("out.mp4: {LEADS_OUT}"));
         let seen = |name| look(&area, Path::new(name)).unwrap();
         assert_eq!(seen("out.mp4"), Look::Outside);
         assert_eq!(seen("dangling.mp4"), Look::Nothing);
@@ -326,7 +330,7 @@ mod tests {
         // The folder was found before it became a link.
         let mut sink = |page: Vec<Found>| panic!("{page:?}");
         let mut below = |it| scan(&area, Path::new(it), &mut |_| {}, &|_| {}, &mut sink).unwrap();
-        assert_eq!(below("d/e").first.unwrap(), format!("d/e: {LEADS_OUT}"));
+        assert_eq!(below("d/e").first.unwrap().1, format!("d/e: {LEADS_OUT}"));
         // A link that is the file itself is looked at by its target.
         assert!(!leads_out(root.path(), Path::new("d")));
     }
@@ -340,6 +344,20 @@ mod tests {
         let mut pages = Vec::new();
         scan_all(&area(root.path(), Depth::Flat), &mut |page| pages.push(page.len())).unwrap();
         assert_eq!(pages, [PAGE, PAGE, 1]);
+    }
+
+    #[test]
+    fn a_folder_that_goes_before_it_is_read_is_no_problem() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("sub")).unwrap();
+        let mut enter = |directory: &Path| {
+            if directory != root.path() {
+                fs::remove_dir(directory).unwrap();
+            }
+        };
+        let area = area(root.path(), Depth::Recursive);
+        let problems = scan(&area, Path::new(""), &mut enter, &|_| {}, &mut |_| {}).unwrap();
+        assert_eq!(problems, ScanProblems::default());
     }
 
     #[test]

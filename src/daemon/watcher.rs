@@ -10,6 +10,7 @@ use std::thread;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, MetadataKind, ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use rustix::io::Errno;
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +173,12 @@ fn serve(mut watcher: RecommendedWatcher, orders: &Receiver<Order>) {
 /// Whether `error` means that the system has no watch left.
 pub fn is_no_watch_left(error: &notify::Error) -> bool {
     matches!(error.kind, ErrorKind::MaxFilesWatch)
+}
+
+/// Whether `error` means that the user has no inotify instance left, or the process no file.
+pub fn is_no_instance_left(error: &notify::Error) -> bool {
+    let no_file = [Errno::MFILE, Errno::NFILE].map(|it| Some(it.raw_os_error()));
+    matches!(&error.kind, ErrorKind::Io(error) if no_file.contains(&error.raw_os_error()))
 }
 
 /// Whether `error` means that there is no such directory.

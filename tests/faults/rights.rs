@@ -70,15 +70,18 @@ fn w23_a_folder_without_rights_is_found_once_it_may_be_read() {
     if !inside(&RIGHTS, "rights::w23_a_folder_without_rights_is_found_once_it_may_be_read") {
         return;
     }
-    let (mut place, _, clip) = prepared("recursive = true");
+    let mut place = Place::with("grace = \"1s\"\nscan_interval = \"1h\"", "recursive = true");
+    let clip = clip(place.folder.path(), "64x48", 6, 0);
     let sub = place.path("in/sub");
     fs::create_dir(&sub).unwrap();
     fs::copy(&clip, sub.join("a.mp4")).unwrap();
     allow(&sub, 0o000);
     place.start();
-    place.wait("word of it", || place.log().contains("cannot be read"));
+    place.wait("word of it", || status_line(&place).contains("(sub: Permission denied"));
+    assert!(!place.log().contains("max_user_instances"), "another trouble: {}", place.log());
     allow(&sub, 0o755);
     place.wait_ended(1);
+    place.wait("the end of it", || !status_line(&place).contains("Permission denied"));
     allow(&place.path("in"), 0o000);
     let second = crate::place::small(&place, 90);
     place.wait("offline in the status", || status_line(&place).contains("offline"));

@@ -300,6 +300,49 @@ fn each_kind_of_failure_has_its_code_and_names_its_file() {
     assert_eq!(names(folder.path()), ["in.mp4", "text.mp4", "weights.safetensors"]);
 }
 
+/// V22. Nobody waits for the rest here, so it is refused at once, and the message helps whoever has only this.
+#[test]
+fn a_clip_without_its_end_is_refused_and_what_is_left_can_be_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let source = "testsrc2=s=160x96:r=25:d=2";
+    let ffmpeg = |args: &[&str]| {
+        let run = Command::new("ffmpeg").args(["-v", "fatal", "-y"]).args(args).status().unwrap();
+        assert!(run.success(), "{args:?}");
+    };
+    let convert = |input: &str, output: &str, more: &[&str]| {
+        let args = ["convert", input, "--output", output, "--model", "blend", "--factor", "2"];
+        slomod(&[&args[..], &["--quality-samples", "0"], more].concat())
+    };
+    let fragments = ["-g", "12", "-movflags", "frag_keyframe+empty_moov"];
+    for (name, options) in [
+        ("cut.mkv", &["-g", "12"][..]),
+        ("cut.webm", &["-c:v", "libvpx", "-g", "12"]),
+        ("cut.avi", &["-c:v", "mpeg4"]),
+        ("cut.mp4", &fragments),
+    ] {
+        let input = path(name);
+        ffmpeg(&[&["-f", "lavfi", "-i", source][..], options, &[&input]].concat());
+        let bytes = std::fs::read(&input).unwrap();
+        std::fs::write(&input, &bytes[..bytes.len() * 6 / 10]).unwrap();
+        let before = names(folder.path());
+        for (output, more) in
+            [("out.mov", &[][..]), ("out.mkv", &["--profile", "evidence"]), ("out/%04d.png", &[])]
+        {
+            let run = convert(&input, &path(output), more);
+            assert_eq!(code(&run), 65, "{name} to {output}: {}", stderr(&run));
+            let extension = name.rsplit('.').next().unwrap();
+            let advice = format!("`ffmpeg -i CLIP -c copy NEW.{extension}`");
+            assert!(stderr(&run).contains(&advice), "{}", stderr(&run));
+            assert_eq!(names(folder.path()), before, "{name} to {output}");
+        }
+        let rest = path(&format!("rest-{name}"));
+        ffmpeg(&["-i", &input, "-c", "copy", &rest]);
+        let run = convert(&rest, &path(&format!("of-{name}.mkv")), &[]);
+        assert_eq!(code(&run), 0, "{name}: {}", stderr(&run));
+    }
+}
+
 #[test]
 fn ctrl_c_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();

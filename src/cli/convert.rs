@@ -198,7 +198,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings,
     };
     let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
-    let result = paths::readable(&args.input)
+    let result = paths::whole(&args.input)
         .map_err(ConvertError::from)
         .and_then(|()| check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0)))
         .and_then(|()| work(&task, &stop, &mut display, &mut known));

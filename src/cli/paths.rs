@@ -12,7 +12,7 @@ use crate::cli::convert::ConvertArgs;
 use crate::config::settings::Container;
 use crate::daemon::names;
 use crate::error::{ExitCode, read_only_hint};
-use crate::media::MediaError;
+use crate::media::{MediaError, complete};
 use crate::pipeline::beside;
 use crate::pipeline::sequence::{Pattern, Sequence};
 
@@ -27,6 +27,15 @@ pub fn readable(path: &Path) -> Result<(), MediaError> {
         return Err(MediaError::Unusable { path: path.to_owned(), code: "not_video", reason });
     }
     fs::File::open(path).map(|_| ()).map_err(unreadable)
+}
+
+/// That `path` is a clip whose end is there, before a device is taken and while memory can still be bounded.
+///
+/// # Errors
+/// As [`readable`] and [`complete::check_end`].
+pub fn whole(path: &Path) -> Result<(), MediaError> {
+    readable(path)?;
+    complete::check_end(path)
 }
 
 /// [`readable`] for what is no clip.

@@ -191,7 +191,7 @@ impl From<MediaError> for Failure {
 impl Work<'_> {
     fn done(&self, known: &mut Known) -> Result<(), Failure> {
         if self.ends.input.is_none() {
-            paths::readable(&self.args.input)?;
+            paths::whole(&self.args.input)?;
         }
         let pictures = self.ends.input.map(|rate| Ok::<_, Failure>((self.gathered(rate)?, rate)));
         let pictures = pictures.transpose()?;

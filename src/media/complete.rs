@@ -59,11 +59,7 @@ fn missing(code: &'static str, reason: impl Into<String>) -> Result<Extent, Miss
 /// end), `truncated` (the same of other containers), `zero_tail` (its end was reserved and not filled), `hole` (a part
 /// before its end is zeros).
 pub fn check(path: &Path) -> Result<Extent, MediaError> {
-    let mut opened = budget::within(|| probe::open(path))?;
-    match extent(path, &mut opened.input).map_err(|error| read_error(path, error))? {
-        Ok(extent) => Ok(extent),
-        Err(Missing { code, reason }) => Err(unusable(path, code, reason)),
-    }
+    look(path)?.map_err(|Missing { code, reason }| unusable(path, code, reason))
 }
 
 /// The same for a clip that is not waited for any more: a hole before its end is damage like any other, which decoding
@@ -72,10 +68,28 @@ pub fn check(path: &Path) -> Result<Extent, MediaError> {
 /// # Errors
 /// As [`check`], but for `hole`.
 pub fn check_end(path: &Path) -> Result<(), MediaError> {
-    match check(path) {
-        Ok(_) | Err(MediaError::Unusable { code: "hole", .. }) => Ok(()),
-        Err(error) => Err(error),
+    match look(path)? {
+        Ok(_) | Err(Missing { code: "hole", .. }) => Ok(()),
+        Err(Missing { code, reason }) => {
+            Err(unusable(path, code, format!("{reason}; {}", what_to_do(path))))
+        }
     }
+}
+
+/// What to do about the clip at `path`, which lacks its end.
+#[must_use]
+pub fn what_to_do(path: &Path) -> String {
+    // Into the same container, as another may not take its sound or subtitles.
+    let extension = path.extension().unwrap_or("mkv".as_ref()).display();
+    format!(
+        "copy the clip again, or if this is all there is, make a whole clip of it with \
+         `ffmpeg -i CLIP -c copy NEW.{extension}`"
+    )
+}
+
+fn look(path: &Path) -> Result<Result<Extent, Missing>, MediaError> {
+    let mut opened = budget::within(|| probe::open(path))?;
+    extent(path, &mut opened.input).map_err(|error| read_error(path, error))
 }
 
 fn extent(path: &Path, input: &mut Input) -> Found {

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::frame::{Rate, Seconds};
 use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, DecodeStats, Verified};
+use crate::media::complete;
 use crate::pipeline::ConvertError;
 
 /// What was written into an output.
@@ -33,8 +34,9 @@ pub fn complete(source: &Path, info: &ClipInfo, stats: &DecodeStats) -> Result<(
         path: source.to_owned(),
         code: "truncated",
         reason: format!(
-            "the container promises {promised} frames and {} can be decoded{first}; copy the clip again",
-            stats.decoded
+            "the container promises {promised} frames and {} can be decoded{first}; {}",
+            stats.decoded,
+            complete::what_to_do(source)
         ),
     }))
 }

@@ -62,12 +62,9 @@ pub struct DemoArgs {
 /// Exit code 65 where the clip cannot be used, 70 where the daemon or the job fails, 73 where the folder cannot be
 /// written, 74 where the clip cannot be read, 75 where it was interrupted.
 pub fn run(args: &DemoArgs) -> Result<(), CliError> {
+    // A daemon waits for what does not open yet, or lacks its end; here nobody writes on.
     if let Some(own) = &args.clip {
-        paths::check_readable(own)?;
-    }
-    // A daemon waits for what does not open yet; here nobody writes on.
-    if let Some(own) = &args.clip {
-        crate::media::probe(own).map_err(|error| CliError::of(&error))?;
+        paths::whole(own).map_err(|error| CliError::of(&error))?;
     }
     let demo = folder::prepare(&args.dir)?;
     let scene = args.clip.is_none().then(Scene::new);

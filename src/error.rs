@@ -29,7 +29,7 @@ pub enum ExitCode {
     Software = 70,
     /// The output cannot be written.
     CannotCreate = 73,
-    /// The input cannot be read.
+    /// The input cannot be read, or standard output not be written.
     IoError = 74,
     /// Try again later.
     TempFail = 75,

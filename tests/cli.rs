@@ -13,12 +13,8 @@ use sha2::{Digest, Sha256};
 use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 const SLOMOD: &str = env!("CARGO_BIN_EXE_slomod");
-
-/// Longest a step may take on a loaded machine before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn slomod(args: &[&str]) -> Output {
     Command::new(SLOMOD).args(args).stdin(Stdio::null()).output().unwrap()
@@ -341,35 +337,6 @@ fn a_clip_without_its_end_is_refused_and_what_is_left_can_be_converted() {
         let run = convert(&rest, &path(&format!("of-{name}.mkv")), &[]);
         assert_eq!(code(&run), 0, "{name}: {}", stderr(&run));
     }
-}
-
-#[test]
-fn ctrl_c_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let input = clip(folder.path(), "60");
-    let output = folder.path().join("out.mp4");
-    let mut child = Command::new(SLOMOD)
-        .args([
-            "convert",
-            input.to_str().unwrap(),
-            "--output",
-            output.to_str().unwrap(),
-            "--factor",
-            "16",
-        ])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while names(folder.path()).len() < 2 {
-        assert!(start.elapsed() < PATIENCE, "the work never started");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(75));
-    assert_eq!(names(folder.path()), ["in.mp4"]);
 }
 
 #[test]

@@ -79,6 +79,20 @@ fn only_media_names_ffmpeg() {
     }
 }
 
+/// They panic where nobody reads, and a finished conversion would be lost.
+#[test]
+fn the_program_writes_to_no_standard_stream_by_macros_that_panic() {
+    let macros = ["println", "eprintln", "print", "eprint"].map(|it| format!("{it}!("));
+    for path in files("src", "rs") {
+        let text = read(&path);
+        let program = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (index, line) in program.lines().enumerate() {
+            let found = macros.iter().find(|it| code(line).contains(*it));
+            assert_eq!(found, None, "{}:{}: use cli/say", path.display(), index + 1);
+        }
+    }
+}
+
 /// What the README promises of the log: `journalctl -x` explains its lines.
 #[test]
 fn every_line_of_the_daemons_log_says_its_kind() {

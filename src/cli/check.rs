@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::backend::cuda::images;
 use crate::backend::cuda::nvidia::find;
-use crate::cli::CliError;
+use crate::cli::{CliError, say};
 use crate::config::apart;
 use crate::config::file::{self, Config, Depth, OnSuccess};
 use crate::config::settings::{Device, Settings};
@@ -92,7 +92,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     if args.json {
         let json = serde_json::to_string_pretty(&findings.list)
             .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-        println!("{json}");
+        say::line(json)?;
     } else {
         for finding in &findings.list {
             let verdict = match finding.verdict {
@@ -100,7 +100,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
                 Verdict::Warn => "warn",
                 Verdict::Fail => "FAIL",
             };
-            println!("{verdict}  {:8} {}", finding.subject, finding.message);
+            say::line(format_args!("{verdict}  {:8} {}", finding.subject, finding.message))?;
         }
     }
     findings.exit.map_or(Ok(()), |exit| Err(CliError::new(exit, "")))

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::CliError;
 use crate::cli::place::DaemonPlace;
+use crate::cli::{CliError, say};
 use crate::daemon::control::{Answer, Ask, Ended};
 use crate::daemon::job::now_ms;
 use crate::error::ExitCode;
@@ -61,8 +61,7 @@ pub fn cancel(args: &CancelArgs) -> Result<(), CliError> {
     }
     let mut journal = args.place.journal()?;
     journal.cancel(args.job, now_ms()).map_err(|error| CliError::of(&error))?;
-    println!("job {} is cancelled; its file stays where it is", args.job);
-    Ok(())
+    say::line(format_args!("job {} is cancelled; its file stays where it is", args.job))
 }
 
 /// Makes jobs wait again. Without a daemon the journal is changed, in which the next one finds it.
@@ -90,18 +89,16 @@ fn retry_in_journal(place: &DaemonPlace, ask: &Ask) -> Result<(), CliError> {
         Ask::Retry(job) => journal.retry(*job, now_ms()).map(|()| format!("job {job} is queued")),
         _ => return Ok(()),
     };
-    println!("{}", done.map_err(|error| CliError::of(&error))?);
-    Ok(())
+    say::line(done.map_err(|error| CliError::of(&error))?)
 }
 
 fn print(answer: Answer) -> Result<(), CliError> {
     match answer {
-        Answer::Done(sentence) => println!("{sentence}"),
-        Answer::Metrics(text) => print!("{text}"),
+        Answer::Done(sentence) => say::line(sentence),
+        Answer::Metrics(text) => say::print(text),
         other => {
             let message = format!("the daemon answered something else: {other:?}");
-            return Err(CliError::new(ExitCode::Software, message));
+            Err(CliError::new(ExitCode::Software, message))
         }
     }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::cli::content::ContentArgs;
 use crate::cli::paths::{self, folder_of};
 use crate::cli::pictures::{self, Ends};
 use crate::cli::progress::Display;
-use crate::cli::{CliError, signals};
+use crate::cli::{CliError, say, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
     Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Sampling, Scale,
@@ -197,6 +197,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings_sha256: identity(&settings),
         settings,
     };
+    let _temporary = Temporary(task.temporary.clone());
     let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
     let result = paths::whole(&args.input)
         .map_err(ConvertError::from)
@@ -212,16 +213,13 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
             known.failure_report(&task, error)
         }
     };
-    if args.json {
-        print(&report)?;
-    }
     if let Err(error) = result {
-        publish_failure(args, &report);
+        tell_failure(args, &report);
         return Err(CliError::of(&error));
     }
+    // Before anything is printed: that nobody reads it must not cost the work.
     let published = self::publish(args, task, &report)?;
-    say_done(&report, &published);
-    Ok(())
+    tell_done(args, &report, &published)
 }
 
 /// The hash of the settings. Weights that cannot be read are the engine's to complain about.
@@ -230,11 +228,19 @@ pub(super) fn identity(settings: &Settings) -> Option<String> {
 }
 
 /// Prints the report to standard output.
-pub(super) fn print(report: &Report) -> Result<(), CliError> {
+fn print(report: &Report) -> Result<(), CliError> {
     let json = report.to_json();
     let json = json.map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-    print!("{json}");
-    Ok(())
+    say::print(json)
+}
+
+/// The temporary output. However the command ends: what has no name of its own by then is removed.
+pub(super) struct Temporary(pub(super) PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = publish::remove_temporary(&self.0);
+    }
 }
 
 /// Gives the finished output and its report their names.
@@ -250,10 +256,7 @@ pub(super) fn publish(
         collision: collision(args),
         report: report.clone(),
     };
-    publish::publish(&publication, &mut |_| Ok(())).map_err(|error| {
-        let _ = publish::remove_temporary(&publication.temporary);
-        CliError::of(&error)
-    })
+    publish::publish(&publication, &mut |_| Ok(())).map_err(|error| CliError::of(&error))
 }
 
 /// A name that was free before the work and is taken behind it fails it: nobody asked for another name.
@@ -261,13 +264,18 @@ pub(super) fn collision(args: &ConvertArgs) -> Collision {
     if args.overwrite { Collision::Overwrite } else { Collision::Skip }
 }
 
-/// Writes the report of a failure where one was asked for, and says where. That it cannot be written is said besides: how
-/// the command ends is for the failure itself to say.
-pub(super) fn publish_failure(args: &ConvertArgs, report: &Report) {
+/// Writes and prints the report of a failure where that was asked for, and says where it is. That this cannot be done is
+/// said besides: how the command ends is for the failure itself to say.
+pub(super) fn tell_failure(args: &ConvertArgs, report: &Report) {
+    if args.json
+        && let Err(error) = print(report)
+    {
+        say::note(format_args!("slomod: {}", error.message));
+    }
     let Some(path) = &args.report else { return };
     match publish::publish_report_at(path, report, collision(args)) {
-        Ok(()) => eprintln!("report: {}", path.display()),
-        Err(error) => eprintln!("slomod: the report: {error}"),
+        Ok(()) => say::note(format_args!("report: {}", path.display())),
+        Err(error) => say::note(format_args!("slomod: the report: {error}")),
     }
 }
 
@@ -279,7 +287,7 @@ pub(super) fn work(
 ) -> Result<Report, ConvertError> {
     let mut engine = open::open(&task.settings)?;
     if let Some(reason) = engine.description().fallback_reason {
-        eprintln!("slomod: {reason}");
+        say::note(format_args!("slomod: {reason}"));
     }
     convert_knowing(task, &mut *engine, stop, &mut |progress| display.show(progress), known)
 }
@@ -298,9 +306,20 @@ pub(super) fn check_room(
     })
 }
 
-pub(super) fn say_done(report: &Report, published: &Published) {
+/// Says what was made, and prints the report where that was asked for.
+pub(super) fn tell_done(
+    args: &ConvertArgs,
+    report: &Report,
+    published: &Published,
+) -> Result<(), CliError> {
+    let printed = if args.json { print(report) } else { Ok(()) };
+    say_done(report, published);
+    printed
+}
+
+fn say_done(report: &Report, published: &Published) {
     let Some(made) = &report.output else { return };
-    eprintln!(
+    say::note(format_args!(
         "{}: {} frames ({} real, {} synthesised, {} held, {} repaired), {:.2} s at {} fps; {:.2} frames a second",
         published.output.display(),
         made.frames.total,
@@ -311,25 +330,25 @@ pub(super) fn say_done(report: &Report, published: &Published) {
         made.duration_s,
         made.fps,
         report.timing.end_to_end_fps.unwrap_or_default(),
-    );
+    ));
     if let Some(quality) = report.quality.as_ref().filter(|it| it.holdout.samples > 0) {
         let number =
             |value: Option<f64>| value.map_or("identical".into(), |it| format!("{it:.2} dB"));
         let holdout = &quality.holdout;
-        eprintln!(
+        say::note(format_args!(
             "held-out frames: {} (repeat {}, blend {}), SSIM {:.4}, {} measured",
             number(holdout.network.psnr_rgb_db),
             number(holdout.repeat.psnr_rgb_db),
             number(holdout.blend.psnr_rgb_db),
             holdout.network.ssim_y.unwrap_or_default(),
             holdout.samples,
-        );
+        ));
     }
     for sidecar in &made.sidecars {
-        eprintln!("{}: {}", sidecar.kind, sidecar.path);
+        say::note(format_args!("{}: {}", sidecar.kind, sidecar.path));
     }
     for warning in &report.warnings {
-        eprintln!("warning: {} ({})", warning.message, warning.code);
+        say::note(format_args!("warning: {} ({})", warning.message, warning.code));
     }
-    eprintln!("report: {}", published.report_path.display());
+    say::note(format_args!("report: {}", published.report_path.display()));
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
-use crate::cli::picture_file;
+use crate::cli::{CliError, picture_file, say};
 use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes};
 use crate::engine::blend::blend;
 use crate::engine::{EngineDescription, Interpolator, open};
@@ -131,11 +130,10 @@ pub fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     if args.json {
         let text = serde_json::to_string_pretty(&evaluation)
             .map_err(|error| CliError::new(ExitCode::Software, error.to_string()))?;
-        println!("{text}");
+        say::line(text)
     } else {
-        print_table(&evaluation);
+        say::print(table(&evaluation))
     }
-    Ok(())
 }
 
 /// `dir` itself, or its folders that hold any of the three pictures, by name.
@@ -210,7 +208,7 @@ fn read_three(folder: &Path) -> Result<[Arc<Picture>; 3], CliError> {
             return Err(CliError::new(ExitCode::DataError, message));
         }
         let (picture, notes) = picture_file::read(&path)?;
-        notes.iter().for_each(|note| eprintln!("slomod: {note}"));
+        notes.iter().for_each(|note| say::note(format_args!("slomod: {note}")));
         Ok(Arc::new(picture))
     };
     let pictures = [read(NAMES[0])?, read(NAMES[1])?, read(NAMES[2])?];
@@ -229,23 +227,30 @@ fn read_three(folder: &Path) -> Result<[Arc<Picture>; 3], CliError> {
     Ok(pictures)
 }
 
-fn print_table(evaluation: &Evaluation) {
+fn table(evaluation: &Evaluation) -> String {
     let engine = &evaluation.engine;
-    println!("{} on {} ({})", engine.model_name, engine.device_name, engine.precision);
-    println!();
-    println!("{:24}{:>20}{:>20}{:>20}", "PSNR dB / SSIM", "network", "repeat", "blend");
+    let mut text = format!(
+        "{} on {} ({})\n\n{:24}{:>20}{:>20}{:>20}\n",
+        engine.model_name,
+        engine.device_name,
+        engine.precision,
+        "PSNR dB / SSIM",
+        "network",
+        "repeat",
+        "blend"
+    );
     for triplet in &evaluation.triplets {
-        print_row(&triplet.name, &triplet.scores);
+        text += &row(&triplet.name, &triplet.scores);
     }
-    print_row("mean", &evaluation.mean);
+    text + &row("mean", &evaluation.mean)
 }
 
-fn print_row(name: &str, scores: &Ways<Scores>) {
+fn row(name: &str, scores: &Ways<Scores>) -> String {
     let cell = |scores: &Scores| {
         let psnr = scores.psnr_rgb_db.map_or("exact".to_owned(), |psnr| format!("{psnr:.2}"));
         let ssim = scores.ssim_rife.map_or("-".to_owned(), |ssim| format!("{ssim:.4}"));
         format!("{psnr} / {ssim}")
     };
     let [network, repeat, blend] = [&scores.network, &scores.repeat, &scores.blend].map(cell);
-    println!("{name:24}{network:>20}{repeat:>20}{blend:>20}");
+    format!("{name:24}{network:>20}{repeat:>20}{blend:>20}\n")
 }

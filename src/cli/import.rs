@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::{CliError, paths};
+use crate::cli::{CliError, paths, say};
 use crate::error::ExitCode;
 use crate::models::{ModelError, import, versions};
 
@@ -56,16 +56,16 @@ pub fn run(args: &ImportArgs) -> Result<(), CliError> {
         };
         CliError::new(exit, error.to_string())
     })?;
-    println!(
+    say::line(format_args!(
         "{}: {}, {} tensors, {} numbers, SHA-256 {}",
         summary.output.display(),
         summary.model_name,
         summary.tensors,
         summary.parameters,
         summary.sha256
-    );
+    ))?;
     for note in &summary.notes {
-        println!("note: {note}");
+        say::line(format_args!("note: {note}"))?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `slomod init`: a first configuration from a few questions, its folders, and what to do next.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::init_folders::{self, Made};
-use crate::cli::{CliError, manual};
+use crate::cli::{CliError, manual, say};
 use crate::config::file;
 use crate::config::settings::{Device, FACTOR_RANGE, Mode};
 use crate::error::ExitCode;
@@ -76,16 +76,15 @@ pub fn run(args: &InitArgs) -> Result<(), CliError> {
     folders.extend(answers.state_dir.clone());
     let made = init_folders::make(&folders)?;
     init_folders::write(&args.config, &text, replaced)?;
-    println!("{}: written", args.config.display());
+    say::line(format_args!("{}: written", args.config.display()))?;
     for folder in &made {
-        println!(
+        say::line(format_args!(
             "{}: made{}",
             folder.path.display(),
             if folder.given { ", for user slomod" } else { "" }
-        );
+        ))?;
     }
-    print!("{}", next_steps(args, &config, &made));
-    Ok(())
+    say::print(next_steps(args, &config, &made))
 }
 
 /// What is at the place of the configuration.
@@ -146,21 +145,21 @@ impl Asker {
             return read(default).map_err(usage);
         }
         loop {
-            print!("{question} [{default}] ");
+            say::print(format_args!("{question} [{default}] "))?;
             let mut line = String::new();
-            let length = std::io::stdout()
-                .flush()
-                .and_then(|()| std::io::stdin().lock().read_line(&mut line))
+            let length = std::io::stdin()
+                .lock()
+                .read_line(&mut line)
                 .map_err(|error| usage(format!("no answer: {error}")))?;
             if length == 0 {
-                println!();
+                say::line("")?;
                 let message = "no answer: say it by flags, or take the defaults with --yes";
                 return Err(usage(message.into()));
             }
             let line = line.trim();
             match read(if line.is_empty() { default } else { line }) {
                 Ok(answer) => return Ok(answer),
-                Err(problem) => println!("  {problem}"),
+                Err(problem) => say::line(format_args!("  {problem}"))?,
             }
         }
     }

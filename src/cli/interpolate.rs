@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::CliError;
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file::{self, Existing};
+use crate::cli::{CliError, say};
 use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes};
 use crate::engine::open;
 use crate::error::ExitCode;
@@ -77,7 +77,7 @@ pub fn run(args: &InterpolateArgs) -> Result<(), CliError> {
     }
     let read = |path| {
         let (picture, notes) = picture_file::read(path)?;
-        notes.iter().for_each(|note| eprintln!("slomod: {note}"));
+        notes.iter().for_each(|note| say::note(format_args!("slomod: {note}")));
         Ok::<Picture, CliError>(picture)
     };
     let (img0, img1) = (read(&args.img0)?, read(&args.img1)?);
@@ -118,7 +118,7 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
     };
     let mut engine = open::open(&settings).map_err(|error| CliError::of(&error))?;
     if let Some(reason) = engine.description().fallback_reason {
-        eprintln!("slomod: {reason}");
+        say::note(format_args!("slomod: {reason}"));
     }
     let frame = |index: u64, picture| Frame {
         index,

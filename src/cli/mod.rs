@@ -18,6 +18,7 @@ mod picture_file;
 mod pictures;
 pub mod place;
 mod progress;
+mod say;
 mod signals;
 pub mod status;
 pub mod systemd_dropin;
@@ -33,7 +34,7 @@ use crate::media;
 /// Turns videos into slow motion (or a higher frame rate) with RIFE, and says how well that went.
 ///
 /// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used or a file is not what its report says, 69 no device, 70 a fault of slomod's own,
-/// 73 cannot write, 74 read error, 75 try again later, 78 configuration or weights.
+/// 73 cannot write, 74 read error or standard output that cannot be written, 75 try again later, 78 configuration or weights.
 #[derive(Debug, Parser)]
 #[command(name = "slomod", version, max_term_width = 100)]
 pub struct Cli {
@@ -149,7 +150,7 @@ pub fn run() -> std::process::ExitCode {
         Ok(()) => exit(ExitCode::Ok),
         Err(error) => {
             if !error.message.is_empty() {
-                eprintln!("slomod: {}", error.message);
+                say::note(format_args!("slomod: {}", error.message));
             }
             exit(error.exit)
         }

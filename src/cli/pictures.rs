@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::cli::convert::{self, ConvertArgs};
+use crate::cli::convert::{self, ConvertArgs, Temporary};
 use crate::cli::paths::{self, folder_of};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
@@ -127,6 +127,7 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         settings_sha256: convert::identity(&settings),
         settings,
     };
+    let _temporary = Temporary(task.temporary.clone());
     let (room, stop, measured) = (room.path(), signals::stop_flag(), OnceCell::new());
     let work = Work { args, ends, task, parent, room, stop, measured };
     let mut known = Known::start();
@@ -212,11 +213,7 @@ impl Work<'_> {
             }
             Some(pattern) => self.pictures(pattern, &mut report)?,
         };
-        if self.args.json {
-            convert::print(&report).map_err(Failure::Cli)?;
-        }
-        convert::say_done(&report, &published);
-        Ok(())
+        convert::tell_done(self.args, &report, &published).map_err(Failure::Cli)
     }
 
     fn gathered(&self, rate: Rate) -> Result<(Sequence, (u64, String)), ConvertError> {
@@ -323,8 +320,6 @@ impl Work<'_> {
             Failure::Cli(error) => return CliError::new(error.exit, error.message.clone()),
             Failure::Convert(error) => error,
         };
-        // Where it failed behind the conversion, its output is still there.
-        let _ = publish::remove_temporary(&self.task.temporary);
         let inner = self.task.source.display().to_string();
         let outer = self.args.input.display().to_string();
         let wanted = self.args.json || self.args.report.is_some();
@@ -336,12 +331,7 @@ impl Work<'_> {
         for notice in &mut report.errors {
             notice.message = notice.message.replace(&inner, &outer);
         }
-        if self.args.json
-            && let Err(error) = convert::print(&report)
-        {
-            return error;
-        }
-        convert::publish_failure(self.args, &report);
+        convert::tell_failure(self.args, &report);
         CliError::new(error.exit_code(), error.to_string().replace(&inner, &outer))
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::say;
 use crate::pipeline::Progress;
 
 /// Time between two plain lines.
@@ -53,7 +54,7 @@ impl Display {
                     return;
                 }
                 *last = Some(Instant::now());
-                eprintln!("{}", line(progress));
+                say::note(line(progress));
             }
         }
     }

@@ -1,14 +1,14 @@
 //! `slomod status`: what the running daemon says, or the journal where none runs.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::CliError;
 use crate::cli::place::DaemonPlace;
+use crate::cli::{CliError, say};
 use crate::daemon::control::{Answer, Ask};
 use crate::daemon::job::now_ms;
 use crate::daemon::journal::history::History;
@@ -71,7 +71,7 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
             }
             Err(error) if args.watch && has_begun => {
                 if last.as_ref() != Some(&error.message) {
-                    eprintln!("slomod: {}; asked again every second", error.message);
+                    say::note(format_args!("slomod: {}; asked again every second", error.message));
                 }
                 last = Some(error.message);
                 std::thread::sleep(WATCH_EVERY);
@@ -80,13 +80,11 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
             Err(error) => return Err(error),
         };
         has_begun = true;
-        let mut out = std::io::stdout().lock();
-        let clear = if args.watch && !args.json && out.is_terminal() { CLEAR } else { "" };
-        // Whoever read it has enough where it cannot be written.
-        if write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err() || !args.watch {
+        let is_screen = args.watch && !args.json && std::io::stdout().is_terminal();
+        let clear = if is_screen { CLEAR } else { "" };
+        if !say::is_read(format_args!("{clear}{text}"))? || !args.watch {
             return Ok(());
         }
-        drop(out);
         std::thread::sleep(WATCH_EVERY);
     }
 }
@@ -107,7 +105,7 @@ fn once(args: &StatusArgs) -> Result<String, CliError> {
 fn ask(args: &StatusArgs, ask: &Ask) -> Result<Option<Answer>, CliError> {
     match args.place.ask_if_there(ask) {
         Err(error) if error.exit == ExitCode::Unavailable => {
-            eprintln!("slomod: {}; this is what the journal says", error.message);
+            say::note(format_args!("slomod: {}; this is what the journal says", error.message));
             Ok(None)
         }
         other => other,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::CliError;
+use crate::cli::{CliError, say};
 use crate::config::file;
 use crate::daemon::dropin::{self, Mounts};
 use crate::error::ExitCode;
@@ -34,6 +34,5 @@ pub fn run(args: &SystemdDropinArgs) -> Result<(), CliError> {
     let config = file::load(&args.config).map_err(|error| CliError::of(&error))?;
     let text = dropin::text(&config, &args.config, &Mounts::of_this_process())
         .map_err(|error| CliError::new(ExitCode::Config, error.to_string()))?;
-    print!("{text}");
-    Ok(())
+    say::print(text)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::{CliError, paths, signals};
+use crate::cli::{CliError, paths, say, signals};
 use crate::daemon::digest::bytes_sha256;
 use crate::daemon::names;
 use crate::error::ExitCode;
@@ -89,9 +89,9 @@ pub fn run(args: &VerifyArgs) -> Result<(), CliError> {
     if args.json {
         let view = View { ok: exit == ExitCode::Ok, reports: held };
         let json = serde_json::to_string_pretty(&view);
-        println!("{}", json.map_err(|it| CliError::new(ExitCode::Software, it.to_string()))?);
+        say::line(json.map_err(|it| CliError::new(ExitCode::Software, it.to_string()))?)?;
     } else {
-        held.iter().for_each(|it| print!("{}", it.text()));
+        say::print(held.iter().map(Held::text).collect::<String>())?;
     }
     match exit {
         ExitCode::Ok => Ok(()),

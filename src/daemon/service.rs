@@ -1,6 +1,7 @@
 //! What the daemon says of itself: the line for systemd and `slomod status`, and lines with fields in the log.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -274,7 +275,9 @@ impl Log for TerminalLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        eprintln!("{}", terminal_line(&jiff::Timestamp::now().to_string(), record));
+        let line = terminal_line(&jiff::Timestamp::now().to_string(), record) + "\n";
+        // A log that cannot be written must not end the daemon, as `eprintln!` would.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}

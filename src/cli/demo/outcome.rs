@@ -1,5 +1,6 @@
 //! What the demo says at its end.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::cli::demo::truth::TruthScores;
@@ -19,33 +20,40 @@ pub struct Outcome<'a> {
     pub sheet: Option<&'a Path>,
 }
 
-/// Prints it.
-pub fn print(outcome: &Outcome<'_>) {
+/// It, as text.
+#[must_use]
+pub fn text(outcome: &Outcome<'_>) -> String {
     let report = outcome.report;
-    println!();
+    let mut text = String::from("\n");
     if let Some(output) = &report.output {
-        print_output(output);
+        write_output(&mut text, output);
     }
-    println!("Report   {}", outcome.report_path.display());
-    match outcome.sheet {
-        Some(sheet) => println!("Sheet    {}", sheet.display()),
-        None => println!("Sheet    none: no frame was synthesised"),
-    }
+    let _ = writeln!(text, "Report   {}", outcome.report_path.display());
+    let _ = match outcome.sheet {
+        Some(sheet) => writeln!(text, "Sheet    {}", sheet.display()),
+        None => writeln!(text, "Sheet    none: no frame was synthesised"),
+    };
     if let (Some(model), Some(device)) = (&report.model, &report.device) {
         let (name, precision) = (&device.name, &device.precision);
-        println!("Network  {} on {name} ({precision}, {} threads)", model.name, device.threads);
+        let _ = writeln!(
+            text,
+            "Network  {} on {name} ({precision}, {} threads)",
+            model.name, device.threads
+        );
     }
-    print_speed(report);
-    print_scores(report, outcome.true_scores);
+    write_speed(&mut text, report);
+    write_scores(&mut text, report, outcome.true_scores);
     for warning in &report.warnings {
-        println!("Note     {}: {}", warning.code, warning.message);
+        let _ = writeln!(text, "Note     {}: {}", warning.code, warning.message);
     }
+    text
 }
 
-fn print_output(output: &Output) {
+fn write_output(text: &mut String, output: &Output) {
     let frames = output.frames;
-    println!("Video    {}", output.path);
-    println!(
+    let _ = writeln!(text, "Video    {}", output.path);
+    let _ = writeln!(
+        text,
         "         {} frames at {} fps, {:.2} s, {:.1} MB: {} real, {} synthesised, {} held",
         frames.total,
         output.fps,
@@ -57,10 +65,11 @@ fn print_output(output: &Output) {
     );
 }
 
-fn print_speed(report: &Report) {
+fn write_speed(text: &mut String, report: &Report) {
     let timing = &report.timing;
     let fps = |rate: Option<f64>| rate.map_or("-".to_owned(), |it| format!("{it:.1}"));
-    println!(
+    let _ = writeln!(
+        text,
         "Speed    {} frames a second end to end ({:.1} s); network {}, decoder {}, encoder {}",
         fps(timing.end_to_end_fps),
         timing.wall_s,
@@ -70,30 +79,30 @@ fn print_speed(report: &Report) {
     );
 }
 
-fn print_scores(report: &Report, true_scores: Option<TruthScores>) {
-    println!();
-    println!("{:46}{:>10}{:>10}{:>10}", "", "network", "repeat", "blend");
+fn write_scores(text: &mut String, report: &Report, true_scores: Option<TruthScores>) {
+    text.push('\n');
+    let _ = writeln!(text, "{:46}{:>10}{:>10}{:>10}", "", "network", "repeat", "blend");
     if let Some(quality) = report.quality.as_ref().filter(|it| it.holdout.samples > 0) {
         let holdout = &quality.holdout;
         let ways = [&holdout.network, &holdout.repeat, &holdout.blend];
-        let row = |name: &str, value: fn(&Scores) -> Option<f64>, digits: usize| {
-            print_row(name, ways.map(value), digits);
+        let _ = writeln!(text, "Held-out frames ({}; twice the real motion)", holdout.samples);
+        let mut row = |name: &str, value: fn(&Scores) -> Option<f64>, digits: usize| {
+            write_row(text, name, ways.map(value), digits);
         };
-        println!("Held-out frames ({}; twice the real motion)", holdout.samples);
         row("  PSNR, RGB, dB", |it| it.psnr_rgb_db, 2);
         row("  PSNR, luma, dB", |it| it.psnr_y_db, 2);
         row("  SSIM, luma", |it| it.ssim_y, 4);
         row("  SSIM as RIFE's benchmarks take it", |it| it.ssim_rife, 4);
     }
     if let Some(scores) = true_scores {
-        println!("Synthesised frames against the true ones ({})", scores.frames);
+        let _ = writeln!(text, "Synthesised frames against the true ones ({})", scores.frames);
         let ways = [scores.network_db, scores.repeat_db, scores.blend_db];
-        print_row("  PSNR, RGB, dB", ways.map(Some), 2);
+        write_row(text, "  PSNR, RGB, dB", ways.map(Some), 2);
     }
 }
 
-fn print_row(name: &str, values: [Option<f64>; 3], digits: usize) {
+fn write_row(text: &mut String, name: &str, values: [Option<f64>; 3], digits: usize) {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.digits$}"));
     let [network, repeat, blend] = values.map(cell);
-    println!("{name:46}{network:>10}{repeat:>10}{blend:>10}");
+    let _ = writeln!(text, "{name:46}{network:>10}{repeat:>10}{blend:>10}");
 }

@@ -12,7 +12,7 @@ use crate::cli::demo::scene::Scene;
 use crate::cli::demo::truth::{self, TruthScores};
 use crate::cli::demo::{clip, contact_sheet, outcome};
 use crate::cli::progress::Display;
-use crate::cli::{CliError, paths, signals};
+use crate::cli::{CliError, paths, say, signals};
 use crate::config::settings::Device;
 use crate::daemon::journal::Journal;
 use crate::daemon::journal::view::JobView;
@@ -73,20 +73,21 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
             let started = Instant::now();
             clip::write(scene, args.frames, &demo.clip).map_err(|error| CliError::of(&error))?;
             let seconds = started.elapsed().as_secs_f64();
-            println!("Drew {} ({} frames, {seconds:.1} s)", demo.clip.display(), args.frames);
+            let clip = demo.clip.display();
+            say::line(format_args!("Drew {clip} ({} frames, {seconds:.1} s)", args.frames))?;
             demo.clip.clone()
         }
         (own, _) => own.clone().unwrap_or_default(),
     };
     write_file(&demo.config, &configuration(args, &demo)?)?;
     let (mut daemon, journal) = DaemonProcess::start(&demo.config, &demo.state, &demo.log)?;
-    println!("Started the daemon on {}", demo.drop.display());
+    say::line(format_args!("Started the daemon on {}", demo.drop.display()))?;
     let dropped = demo.drop.join(source.file_name().unwrap_or(source.as_os_str()));
     std::fs::copy(&source, &dropped).map_err(|error| {
         let message = format!("{} to {}: {error}", source.display(), dropped.display());
         CliError::new(ExitCode::CannotCreate, message)
     })?;
-    println!("Copied {} in", dropped.display());
+    say::line(format_args!("Copied {} in", dropped.display()))?;
     let job = follow(&mut daemon, &journal)?;
     drop(journal);
     daemon.stop()?;
@@ -174,13 +175,12 @@ fn finish(demo: &DemoFolder, job: &JobView, scene: Option<&Scene>) -> Result<(),
         }
         sheet = contact_sheet::write(&demo.sheet, output, interpolation)?;
     }
-    outcome::print(&outcome::Outcome {
+    say::print(outcome::text(&outcome::Outcome {
         report: &report,
         report_path: Path::new(report_path),
         true_scores,
         sheet: sheet.then_some(demo.sheet.as_path()),
-    });
-    Ok(())
+    }))
 }
 
 fn read_report(path: &Path) -> Result<Report, CliError> {

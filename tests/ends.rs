@@ -107,10 +107,10 @@ fn whoever_closes_the_output_of_a_command_has_read_enough_and_a_full_disk_is_an_
     }
 }
 
-/// A conversion that has begun to write.
-fn begun(folder: &Path) -> Child {
-    let mut command = Command::new(SLOMOD);
-    command.args(CONVERT).current_dir(folder);
+/// A conversion that has begun to write. `option` of `env` says what becomes of the signal of a terminal that closes.
+fn begun(folder: &Path, option: &str) -> Child {
+    let mut command = Command::new("env");
+    command.args([option, SLOMOD]).args(CONVERT).current_dir(folder);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
     while names(folder).len() < 2 {
@@ -124,10 +124,21 @@ fn begun(folder: &Path) -> Child {
 fn a_conversion_that_is_stopped_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     clip(folder.path(), "120");
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut child = begun(folder.path());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut child = begun(folder.path(), "--default-signal=HUP");
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(75), "{signal:?}");
         assert_eq!(names(folder.path()), ["in.mp4"], "{signal:?}");
     }
+}
+
+/// As `nohup` has it.
+#[test]
+fn a_conversion_that_is_to_outlive_its_terminal_does() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path(), "20");
+    let mut child = begun(folder.path(), "--ignore-signal=HUP");
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(names(folder.path()), ["in.mp4", "out.mp4", "out.mp4.json"]);
 }

@@ -117,7 +117,7 @@ pub fn output(list: &Path, clip: &Path, stop: &Arc<AtomicBool>) -> Result<Frames
     Ok(found)
 }
 
-/// Decodes the source at `clip` and compares the frames that real and held ones of the list show.
+/// Decodes the source at `clip` and compares the frames that real and held ones of the list show, each once.
 ///
 /// # Errors
 /// As [`output`].
@@ -129,12 +129,17 @@ pub fn source(
 ) -> Result<Frames, ConvertError> {
     let mut list = List::open(list)?;
     let mut decoder = Decoder::open_as(clip, interlaced)?;
-    let mut shown: Option<(u64, String)> = None;
+    let (mut shown, mut last) = (None::<(u64, String)>, None);
     let mut found = Frames::default();
     while let Some([index, said]) = list.next(["source_frame", "source_sha256"])? {
         let line = found.listed;
         found.listed += 1;
         let Some(index) = index.parse::<u64>().ok().filter(|_| !said.is_empty()) else { continue };
+        let listed = (index, said);
+        // A frame that is held is one frame.
+        if last.as_ref() == Some(&listed) {
+            continue;
+        }
         while shown.as_ref().is_none_or(|it| it.0 < index) {
             if stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
@@ -142,7 +147,8 @@ pub fn source(
             let Some(frame) = decoder.next_frame()? else { break };
             shown = Some((frame.index, hex(&hash(&frame))));
         }
-        found.add(line, shown.as_ref().is_some_and(|it| *it == (index, said)));
+        found.add(line, shown.as_ref() == Some(&listed));
+        last = Some(listed);
     }
     Ok(found)
 }

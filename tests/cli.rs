@@ -116,6 +116,9 @@ fn wrong_arguments_end_with_64() {
         &["convert", input, "--output", "/tmp/out.mkv", "--codec", "ffv1", "--crf", "3"],
         &["convert", input, "--output", output, "--crf", "52"],
         &["convert", input, "--output", output, "--preset", "quick"],
+        &["convert", input, "--output", output, "--threads", "1025"],
+        &["interpolate", input, input, output, "--threads", "1025"],
+        &["evaluate", input, "--threads", "1025"],
     ] {
         let run = slomod(args);
         assert_eq!(code(&run), 64, "{args:?}: {}", stderr(&run));

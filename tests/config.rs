@@ -294,6 +294,17 @@ fn wrong_values_are_refused_at_their_column() {
 }
 
 #[test]
+fn more_threads_than_any_processor_has_are_refused() {
+    let threads = |value: &str| format!("[daemon]\nthreads = {value}\n{MINIMAL}");
+    assert_eq!(read(&threads("1024")).unwrap().daemon.threads, 1024);
+    for value in ["1025", "70000", "-1", "\"all\""] {
+        let (line, column, message) = problem(&threads(value));
+        assert_eq!((line, column), (2, 11), "{message}");
+        assert!(message.contains("`threads` is ") && message.contains("to 1024"), "{message}");
+    }
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused() {
     for (wrong, word) in [
         ("factor = 2\nspeed = 0.5", "give one"),

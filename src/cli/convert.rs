@@ -15,7 +15,7 @@ use crate::cli::{CliError, say, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
     Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Sampling, Scale,
-    Settings, Timelapse, parse_passes,
+    Settings, Timelapse, parse_passes, parse_threads,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
@@ -81,7 +81,7 @@ pub struct ConvertArgs {
     #[arg(long, default_value = "auto")]
     pub device: Device,
     /// Threads on a CPU; 0 is all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     pub threads: usize,
     /// stretch: as long as the picture, pitch kept. resample: the same, but lower. keep: as it is. drop: none.
     #[arg(long, value_enum, default_value_t = Audio::Stretch)]

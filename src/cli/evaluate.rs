@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::convert::parse_scale;
 use crate::cli::{CliError, picture_file, say};
-use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes};
+use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes, parse_threads};
 use crate::engine::blend::blend;
 use crate::engine::{EngineDescription, Interpolator, open};
 use crate::error::ExitCode;
@@ -53,7 +53,7 @@ pub struct EvaluateArgs {
     #[arg(long, default_value = "auto")]
     pub device: Device,
     /// Threads on a CPU; 0 is all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
     pub threads: usize,
 }
 

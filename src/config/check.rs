@@ -18,6 +18,7 @@ use crate::config::raw::{
 use crate::config::service::{hook, metrics};
 use crate::config::settings::{
     Codec, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings, parse_passes,
+    parse_threads,
 };
 use crate::frame::rational_text;
 
@@ -75,7 +76,7 @@ fn daemon(raw: RawDaemon) -> Checked<Daemon> {
         },
         device: raw.device.map_or(default.device, Spanned::into_inner),
         model: model(&raw.model, default.model)?,
-        threads: raw.threads.map_or(default.threads, |it| usize::from(it.into_inner())),
+        threads: threads(&raw.threads)?.unwrap_or(default.threads),
         settle: time("settle", &raw.settle, default.settle)?,
         network_settle: time("network_settle", &raw.network_settle, default.network_settle)?,
         unsized_settle: time("unsized_settle", &raw.unsized_settle, default.unsized_settle)?,
@@ -375,6 +376,14 @@ fn passes(value: &Option<Spanned<Scalar>>) -> Checked<Option<u32>> {
     match parse_passes(&at.get_ref().0) {
         Ok(passes) => Ok(Some(passes)),
         Err(message) => wrong(at, format!("`passes` is {}: {message}", at.get_ref().0)),
+    }
+}
+
+fn threads(value: &Option<Spanned<Scalar>>) -> Checked<Option<usize>> {
+    let Some(at) = value else { return Ok(None) };
+    match parse_threads(&at.get_ref().0) {
+        Ok(threads) => Ok(Some(threads)),
+        Err(message) => wrong(at, format!("`threads` is {}: {message}", at.get_ref().0)),
     }
 }
 

@@ -37,7 +37,7 @@ pub struct RawDaemon {
     pub state_dir: Option<Spanned<String>>,
     pub device: Option<Spanned<Device>>,
     pub model: Option<Spanned<String>>,
-    pub threads: Option<Spanned<u16>>,
+    pub threads: Option<Spanned<Scalar>>,
     pub settle: Option<Spanned<String>>,
     pub network_settle: Option<Spanned<String>>,
     pub unsized_settle: Option<Spanned<String>>,

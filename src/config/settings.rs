@@ -31,6 +31,18 @@ pub fn parse_passes(text: &str) -> Result<u32, String> {
     passes.ok_or_else(|| "use 1, 2 or 4".into())
 }
 
+/// Most threads that can be asked for: no processor has more, and a system stops under many times as many.
+pub const THREADS_MAX: u16 = 1024;
+
+/// Reads a number of threads, up to [`THREADS_MAX`].
+///
+/// # Errors
+/// What to write, where it is none.
+pub fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|it| *it <= usize::from(THREADS_MAX));
+    threads.ok_or_else(|| format!("use 0 (all cores) to {THREADS_MAX}"))
+}
+
 /// Fewest and most new frames for each old one.
 pub const FACTOR_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
 /// Lowest and highest output rate that can be asked for.

@@ -23,7 +23,7 @@ const DRAFT: &str = "frames.draft";
 
 /// Names of the columns. Times are in seconds; the source's are on its own clock. Of a synthesised frame both neighbors are
 /// given, of others the frame that is shown. The confidence is that of the gap that a frame lies in, where it is no real one. Hashes are SHA-256 of a frame's planes, one after the other, rows without
-/// padding, as `ffmpeg -noautorotate -i CLIP -map 0:v:0 -f framehash -hash sha256 -` gives them.
+/// padding, as `ffmpeg -noautorotate -i CLIP -map 0:v:0 -fps_mode passthrough -f framehash -hash sha256 -` gives them.
 const HEADER: &str = "frame,time_s,duration_s,kind,source_frame,source_time_s,next_source_frame,next_source_time_s,\
                       timestep,confidence,source_sha256,output_sha256";
 

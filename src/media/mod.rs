@@ -23,6 +23,7 @@ mod picture;
 pub mod pictures;
 mod planes;
 mod probe;
+mod programs;
 mod raw;
 mod raw_audio;
 mod raw_input;

@@ -18,6 +18,7 @@ use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
 use super::copied::Copied;
 use super::mux::Muxer;
 use super::probe::read_error;
+use super::programs;
 use super::raw::{self, StreamFacts};
 use super::raw_input;
 use super::raw_output;
@@ -88,14 +89,23 @@ impl Streams {
     ) -> Result<Self, MediaError> {
         let (mut tracks, mut sidecar) = (Vec::new(), None);
         let mut warnings = Vec::new();
+        let programs = programs::programs(&input);
+        let picture = source.video.stream_index;
+        let mut of_others = Vec::new();
         for stream in &source.streams {
             let facts = raw::stream_facts(&input, stream.index);
-            let (mut action, name, reason) = match &facts {
-                Some(_) if stream.index == source.video.stream_index => {
-                    (Action::Drop, "interpolated", None)
+            let other = programs::other_program(&programs, picture, stream.index);
+            let (mut action, name, reason) = match (&facts, other) {
+                (Some(_), _) if stream.index == picture => (Action::Drop, "interpolated", None),
+                (Some(_), Some(number)) => {
+                    of_others.push(stream.index.to_string());
+                    let reason = format!("it belongs to program {number}, the picture to another");
+                    (Action::Drop, "dropped", Some(reason))
                 }
-                Some(facts) => decide(&input, facts, (spec, copying), muxer)?,
-                None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
+                (Some(facts), None) => decide(&input, facts, (spec, copying), muxer)?,
+                (None, _) => {
+                    (Action::Drop, "dropped", Some("the source no longer has it".to_owned()))
+                }
             };
             match (&mut action, &facts) {
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
@@ -112,6 +122,13 @@ impl Streams {
             }
             let outcome = StreamOutcome { stream: stream.clone(), action: name, reason };
             tracks.push(Track { action, outcome });
+        }
+        if !of_others.is_empty() {
+            let message = format!(
+                "stream(s) {} belong to other programs of the transport stream than the picture, which is stream {picture}",
+                of_others.join(", ")
+            );
+            warnings.push(("programs_dropped".to_owned(), message));
         }
         warnings.extend(export_boxes(source, spec, &mut sidecar, muxer)?);
         let live = |it: &Track| !matches!(it.action, Action::Drop);

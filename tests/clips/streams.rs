@@ -1,7 +1,7 @@
 //! What lies beside picture and sound: re-timed, kept, written beside the output, or said to be dropped.
 
 use serde_json::Value;
-use slomod::config::settings::{Codec, Container, Encoding, Settings};
+use slomod::config::settings::{Audio, Codec, Container, Encoding, Settings};
 use slomod::media::sidecar::STREAMS;
 use slomod::pipeline::beside::{folder, path_beside};
 use slomod::report::Report;
@@ -200,6 +200,34 @@ fn a_track_of_measurements_is_written_beside_with_its_letters() {
             }
         }
     }
+}
+
+/// V20: of a broadcast with several programs, what was sent with the picture is kept, and the rest said to be dropped.
+#[test]
+fn only_streams_of_the_pictures_program_are_used() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=64x48:r=10:d=1 -f lavfi -i testsrc2=s=96x64:r=10:d=1 -f lavfi -i sine=d=1 -map 0 -map 2 \
+         -map 1 -map 2 -map 2 -c:v libx264 -c:a mp2 -metadata:s:a:0 language=aaa -metadata:s:a:1 language=bbb \
+         -metadata:s:a:2 language=ccc -program title=A:st=0:st=1:st=4 -program title=B:st=2:st=3:st=4 in.ts",
+    );
+    let settings = Settings { audio: Audio::Stretch, ..with(Container::Mp4, 2) };
+    let (output, report) = place.convert(&source, "out.mp4", settings);
+    let of_other = ("dropped", "it belongs to program 1, the picture to another");
+    assert_eq!([0, 1].map(|it| action(&report, it)), [of_other; 2]);
+    // The sound of both programs is numbered between theirs.
+    let used = [2, 3, 4].map(|it| action(&report, it).0);
+    assert_eq!(used, ["stretched", "interpolated", "stretched"]);
+    let said = report.warnings.iter().find(|it| it.code == "programs_dropped").unwrap();
+    assert!(said.message.starts_with("stream(s) 0, 1 belong"), "{}", said.message);
+    let probed = ffprobe(&output);
+    let tracks = probed["streams"].as_array().unwrap()[1..].iter();
+    let languages: Vec<_> = tracks.map(|it| &it["tags"]["language"]).collect();
+    assert_eq!(languages, ["ccc", "bbb"]);
+
+    let alone = place.ffmpeg("-i in.ts -map 0:3 -map 0:4 -c copy alone.ts");
+    let (_, report) = place.convert(&alone, "alone.mp4", with(Container::Mp4, 2));
+    assert!(!warns(&report, "programs_dropped"), "{:?}", report.warnings);
 }
 
 /// V20: closed captions, which frames carry, are found in them and said to be lost.

@@ -15,6 +15,7 @@ use super::damage::Losses;
 use super::probe::{self, Opened, read_error};
 use super::raw;
 use super::raw_input;
+use super::webm_alpha::AlphaDecoder;
 use crate::frame::Seconds;
 
 /// Messages about damage that are kept.
@@ -40,6 +41,8 @@ pub(super) struct Feed {
     path: PathBuf,
     input: Input,
     decoder: ffmpeg::decoder::Opened,
+    /// For transparency that lies beside the packets' pictures.
+    alpha: Option<AlphaDecoder>,
     stream: usize,
     state: State,
     promised_packets: Option<u64>,
@@ -56,11 +59,14 @@ impl Feed {
     /// From the first packet of the clip's video on.
     pub(super) fn open(path: &Path, opened: Opened) -> Result<Self, ffmpeg::Error> {
         let header = raw::container_facts(&opened.input);
+        let index = opened.facts.index;
+        let alpha = opened.alpha_beside.then(|| open_decoder(&opened.input, index, 1));
         Ok(Self {
             path: path.to_owned(),
-            decoder: open_decoder(&opened.input, opened.facts.index)?,
+            decoder: open_decoder(&opened.input, index, THREADS)?,
+            alpha: alpha.transpose()?.map(AlphaDecoder::new),
             input: opened.input,
-            stream: opened.facts.index,
+            stream: index,
             state: State::Reading,
             promised_packets: opened.indexed_frames,
             promised_end: header.duration.map(|it| it + header.start.unwrap_or_default()),
@@ -78,6 +84,10 @@ impl Feed {
             match self.decoder.receive_frame(frame) {
                 Ok(()) => {
                     self.damage_run = 0;
+                    if let Some(alpha) = &mut self.alpha {
+                        let added = alpha.add_to(frame);
+                        added.map_err(|error| read_error(&self.path, raw::io_error(error)))?;
+                    }
                     if frame.has_decode_errors() || frame.is_corrupt() {
                         self.stats.corrupt += 1;
                     }
@@ -125,6 +135,9 @@ impl Feed {
         // What an edit list hides comes out of no decoder.
         if raw::packet_flags(&packet) & ffi::AV_PKT_FLAG_DISCARD == 0 {
             self.losses.sent(packet.pts(), packet.is_corrupt());
+        }
+        if let Some(alpha) = &mut self.alpha {
+            alpha.take(&packet);
         }
         match self.decoder.send_packet(&packet) {
             Ok(()) => {}
@@ -197,10 +210,14 @@ impl Feed {
     }
 }
 
-fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
+fn open_decoder(
+    input: &Input,
+    index: usize,
+    threads: i32,
+) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
     let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
     let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), THREADS, probe::MAX_PIXELS);
+    raw::prepare_decoder(&mut context, stream.time_base(), threads, probe::MAX_PIXELS);
     let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
     context.decoder().open_as(codec)
 }

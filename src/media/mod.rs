@@ -38,6 +38,7 @@ mod unfilled;
 pub mod verify;
 mod view;
 pub mod vmaf;
+mod webm_alpha;
 pub mod write;
 
 use std::path::{Path, PathBuf};

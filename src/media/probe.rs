@@ -20,6 +20,7 @@ use super::raw::{self, StreamFacts};
 use super::raw_input;
 use super::stream_info::stream_info;
 use super::tags;
+use super::webm_alpha;
 use crate::frame::{PictureFormat, Rate};
 
 /// Demuxers that a clip may be opened with (FFmpeg's names), all others are refused. None of them opens another file.
@@ -78,6 +79,8 @@ pub(super) struct Opened {
     pub(super) info: ClipInfo,
     pub(super) facts: StreamFacts,
     pub(super) layout: Layout,
+    /// Whether frames get their transparency from what lies beside their packets.
+    pub(super) alpha_beside: bool,
     /// Frames that the container's index shows, where it has an exact one.
     pub(super) indexed_frames: Option<u64>,
 }
@@ -92,17 +95,26 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
     let chosen = choose_video(&all).ok_or_else(|| {
         unusable(path, "not_video", "it has no moving picture (sound or a still picture only)")
     })?;
-    let facts = raw::stream_facts(&input, chosen).ok_or_else(|| {
+    let mut facts = raw::stream_facts(&input, chosen).ok_or_else(|| {
         unusable(path, "not_video", "its video stream has gone while it was being opened")
     })?;
+    let mut alpha_beside = webm_alpha::is_beside(&input, &facts);
+    if alpha_beside {
+        facts.pixel = facts.pixel.map(|it| webm_alpha::with_alpha(it).unwrap_or(it));
+    }
     let (pixel, layout) = pixel_layout(path, &facts)?;
     let indexed_frames =
         if format.starts_with("mov") { exact_index(&mut input, &facts) } else { None };
-    let warnings = layout.warnings.clone();
+    let mut warnings = layout.warnings.clone();
+    if alpha_beside && !layout.alpha {
+        let message = format!("no pixel format joins its transparency to {pixel}: it is dropped");
+        warnings.push(("alpha_dropped".to_owned(), message));
+        alpha_beside = false;
+    }
     let video = video_info(&input, &facts, &layout, &pixel, indexed_frames);
     let tags = tags::tags(&input, facts.index);
     let info = ClipInfo { path: path.to_owned(), format, video, streams, tags, warnings };
-    Ok(Opened { input, info, facts, layout, indexed_frames })
+    Ok(Opened { input, info, facts, layout, alpha_beside, indexed_frames })
 }
 
 /// Opens the container alone, after the checks that keep other files and huge pictures out.

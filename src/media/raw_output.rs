@@ -171,8 +171,8 @@ fn copy_entries(
 const STALE_METADATA: &[&[u8]] =
     &[b"encoder", b"major_brand", b"minor_version", b"compatible_brands", b"timecode", b"duration"];
 
-/// Entries of a stream that would be wrong for the output: of the source's encoder, length and clock, and what a demuxer
-/// says of its container.
+/// Entries of a stream that would be wrong for the output: of the source's encoder, length and clock, what a demuxer says of
+/// its container, and where that keeps transparency.
 const STALE_STREAM_METADATA: &[&[u8]] = &[
     b"encoder",
     b"duration",
@@ -184,6 +184,7 @@ const STALE_STREAM_METADATA: &[&[u8]] = &[
     b"number_of_bytes",
     b"reel_name",
     b"variant_bitrate",
+    b"alpha_mode",
 ];
 
 /// Beginnings of such entries: Matroska's statistics.

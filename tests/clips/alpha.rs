@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use slomod::config::beside::Beside;
-use slomod::config::settings::{Codec, Encoding, Settings};
+use slomod::config::settings::{Codec, Container, Encoding, Settings};
 
-use crate::{Place, decoded, skip, slow, warns};
+use crate::{Place, decoded, ffprobe, skip, slow, warns};
 
 /// Four frames whose transparency is `step` more in each, and grows from left to right.
 fn source(place: &Place, pixels: &str, step: u32, options: &str) -> std::path::PathBuf {
@@ -22,8 +22,15 @@ fn source(place: &Place, pixels: &str, step: u32, options: &str) -> std::path::P
 
 /// The transparency of every frame as FFmpeg's command line reads it.
 fn alphas(clip: &Path, pixels: &str) -> Vec<Vec<u16>> {
+    alphas_by(&[], clip, pixels)
+}
+
+/// [`alphas`], with options for the input.
+fn alphas_by(options: &[&str], clip: &Path, pixels: &str) -> Vec<Vec<u16>> {
     let run = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-i"])
+        .args(["-v", "error", "-nostdin"])
+        .args(options)
+        .arg("-i")
         .arg(clip)
         .args(["-vf", &format!("alphaextract,format={pixels}"), "-f", "rawvideo", "-"])
         .output()
@@ -207,6 +214,72 @@ fn in_pixels(place: &Place, pixels: &str) -> Option<std::path::PathBuf> {
 fn listed(factor: u32) -> Settings {
     let beside = Beside { frame_list: true, ..Beside::default() };
     Settings { beside, ..slow(factor) }
+}
+
+/// The encoders of WebM that write transparency, and FFmpeg's decoders that read it.
+const WEBM: [(&str, &str); 2] =
+    [("-c:v libvpx-vp9", "libvpx-vp9"), ("-c:v libvpx -auto-alt-ref 0", "libvpx")];
+
+/// V17: WebM keeps the transparency of VP8 and VP9 beside their pictures.
+#[test]
+fn transparency_of_webm_is_kept_or_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    for (encoder, decoder) in WEBM {
+        let options = format!("-pix_fmt yuva420p {encoder} in.webm");
+        let source = source(&place, "yuva", 24, &options);
+        let (out, report) = place.convert(&source, "out.mkv", slow(2));
+        assert_eq!(report.source.pixel_format.as_deref(), Some("yuva420p"));
+        assert_eq!(report.output.as_ref().unwrap().pixel_format, "yuva420p");
+        assert!(warns(&report, "alpha_blended"), "{decoder}: {:?}", report.warnings);
+        assert!(!warns(&report, "alpha_dropped"), "{decoder}: {:?}", report.warnings);
+        assert_eq!(report.source.frames.corrupt, 0, "{decoder}");
+        let (before, after) =
+            (alphas_by(&["-c:v", decoder], &source, "gray"), alphas(&out, "gray"));
+        assert_eq!((before.len(), after.len()), (4, 8), "{decoder}");
+        assert!(before[0] != before[1], "{decoder}: the source's changes");
+        assert!(before.iter().eq(after.iter().step_by(2)), "{decoder}");
+
+        // What has none does not say that it has.
+        let (codec, container) = (Codec::H264, Some(Container::Mkv));
+        let encoding = Encoding { codec, container, ..Encoding::default() };
+        let (out, report) = place.convert(&source, "plain.mkv", Settings { encoding, ..slow(2) });
+        assert!(warns(&report, "alpha_dropped"), "{decoder}: {:?}", report.warnings);
+        assert!(!ffprobe(&out).to_string().to_lowercase().contains("alpha_mode"), "{decoder}");
+    }
+}
+
+/// V17: packets of WebM that have no transparency beside them are seen whole, and where it is damaged that is said.
+#[test]
+fn transparency_that_webm_lacks_in_places_costs_no_frame() {
+    let Some(place) = Place::new() else { return };
+    // A key frame in two, one packet a frame.
+    let options = "-c:v libvpx-vp9 -g 2 -lag-in-frames 0 -deadline realtime -cpu-used 8";
+    let seen = source(&place, "yuva", 24, &format!("-pix_fmt yuva420p {options} seen.webm"));
+    place.ffmpeg(&format!(
+        "-f lavfi -i testsrc2=s=64x48:r=10:d=0.4 -pix_fmt yuv420p {options} whole.webm"
+    ));
+    std::fs::write(place.path("list.txt"), "file seen.webm\nfile whole.webm\n").unwrap();
+    let mixed = place.ffmpeg("-f concat -i list.txt -c copy -metadata:s:v alpha_mode=1 mixed.webm");
+    let (out, report) = place.convert(&mixed, "out.mkv", slow(2));
+    assert_eq!(report.source.frames.corrupt, 0);
+    let (before, after) = (alphas_by(&["-c:v", "libvpx-vp9"], &seen, "gray"), alphas(&out, "gray"));
+    assert_eq!((before.len(), after.len()), (4, 16));
+    assert!(before.iter().eq(after[..8].iter().step_by(2)));
+    assert!(after[8..].iter().flatten().all(|it| *it == 255));
+
+    // Each key frame has a word by which it is known; the fourth is that of the second one's transparency.
+    const KEY: [u8; 3] = [0x49, 0x83, 0x42];
+    let mut bytes = std::fs::read(&seen).unwrap();
+    let keys: Vec<_> = bytes.windows(3).enumerate().filter(|it| *it.1 == KEY).collect();
+    let at = keys[3].0;
+    bytes[at..at + 3].fill(0);
+    std::fs::write(place.path("damaged.webm"), bytes).unwrap();
+    let (out, report) = place.convert(&place.path("damaged.webm"), "again.mkv", slow(2));
+    assert!(report.source.frames.corrupt > 0);
+    assert!(warns(&report, "barriers"), "{:?}", report.warnings);
+    let found = alphas(&out, "gray");
+    assert_eq!(found.len(), 8);
+    assert!(before[0] == found[0] && before[1] == found[2]);
 }
 
 /// V17: a frame that differs in nothing but its transparency is no repeated one.

@@ -14,6 +14,7 @@ mod deinterlace;
 mod encoder;
 mod feed;
 mod hdr;
+mod labels;
 mod mux;
 mod open_encoder;
 mod options;

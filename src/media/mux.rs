@@ -113,6 +113,9 @@ impl Muxer {
     /// Writes the header. No stream can be added after it.
     pub(super) fn start(&mut self) -> Result<(), MediaError> {
         let mut options = ffmpeg::Dictionary::new();
+        if self.container == Container::Mov {
+            raw_output::name_languages_for_mov(&mut self.output);
+        }
         if self.container != Container::Mkv {
             // Entries that its own list has no place for go into a list of keys, which takes the place of the other.
             let keyed = raw_output::has_other_metadata(&self.output, self.container);

@@ -1,6 +1,6 @@
 //! Safe wrappers for what ffmpeg-next lacks on outputs: files by bytes of a path, streams, metadata, chapters.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr;
 
 use ffmpeg_next as ffmpeg;
@@ -10,6 +10,7 @@ use ffmpeg::format::context::{Input, Output};
 use num_rational::Ratio;
 
 use super::clip::Hdr;
+use super::labels;
 use super::raw::{check, ticks, time_base};
 use crate::config::settings::Container;
 use crate::frame::Seconds;
@@ -278,6 +279,22 @@ pub(super) fn copy_stream_metadata(input: &Input, from: usize, output: &mut Outp
     // SAFETY: both streams belong to contexts that are alive and distinct.
     let (from, to) = unsafe { ((*from.as_ptr()).metadata, &mut (*to.as_mut_ptr()).metadata) };
     copy_entries(from, to, |key| !is_stale_of_stream(key));
+}
+
+/// Gives the languages of all streams the codes by which MOV takes them.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+pub(super) fn name_languages_for_mov(output: &mut Output) {
+    for index in 0..output.streams().count() {
+        let Some(mut stream) = output.stream_mut(index) else { continue };
+        let metadata = stream.metadata();
+        let language = metadata.get("language").map(labels::language_in_mov).map(CString::new);
+        let Some(Ok(language)) = language else { continue };
+        // SAFETY: the stream belongs to the open context, which is borrowed; both texts are copied.
+        unsafe {
+            let metadata = &raw mut (*stream.as_mut_ptr()).metadata;
+            ffi::av_dict_set(metadata, c"language".as_ptr(), language.as_ptr(), 0);
+        }
+    }
 }
 
 /// Copies chapters, moved by `-origin` and stretched; those that end before 0 are left out. How many those are.

@@ -18,6 +18,7 @@ use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
 use super::encoder::{self, Exporter, Header, Plan};
 use super::hdr;
+use super::labels;
 use super::mux::{Muxer, write_error};
 use super::open_encoder::VideoEncoder;
 use super::packets::{Kept, PacketReader, PacketWriter};
@@ -316,6 +317,11 @@ impl Writer {
         let lost: Vec<_> = self.wanted_metadata.iter().filter(lost).cloned().collect();
         if !lost.is_empty() {
             let message = format!("the container does not take these entries: {}", lost.join(", "));
+            self.summary.warnings.push(("metadata_dropped".to_owned(), message));
+        }
+        let lost = labels::lost(&self.summary.streams, &output);
+        if !lost.is_empty() {
+            let message = format!("the container does not take of its tracks: {}", lost.join(", "));
             self.summary.warnings.push(("metadata_dropped".to_owned(), message));
         }
         Ok(self.summary)

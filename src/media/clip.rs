@@ -200,8 +200,8 @@ pub struct WriteSummary {
 pub struct Verified {
     /// Video frames decoded.
     pub frames: u64,
-    /// From the first frame's time to the end of the last.
-    pub duration: Seconds,
+    /// From the first frame's time to that of the last.
+    pub last: Seconds,
     /// Frames decoded with errors.
     pub corrupt: u64,
     /// What its pictures are.

@@ -42,7 +42,7 @@ impl Clock {
     }
 
     /// What a frame lasts where nothing says: the nominal duration, else a tick.
-    pub(super) fn frame_duration(&self) -> Seconds {
+    fn frame_duration(&self) -> Seconds {
         self.nominal.unwrap_or(self.tick)
     }
 

@@ -338,47 +338,43 @@ impl Decoder {
     }
 
     /// Decodes to the end, or until `each` (told the number of frames so far) breaks off, without copying pictures:
-    /// first time and end of the last frame.
+    /// times of the first and of the last frame.
     pub(super) fn run_through(
         &mut self,
         each: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Option<(Seconds, Seconds)>, MediaError> {
-        let nominal = self.clock.frame_duration();
-        let end_of = |pts: Seconds, duration: Option<Seconds>| pts + duration.unwrap_or(nominal);
         let Some(first) = self.first.take() else { return Ok(None) };
-        let (start, mut end) = (first.pts, end_of(first.pts, first.duration));
-        while let Some((pts, duration)) = self.next_times()? {
+        let mut last = first.pts;
+        while let Some((pts, _)) = self.next_times()? {
             self.index += 1;
-            end = end_of(pts, duration);
+            last = pts;
             if each(self.index).is_break() {
                 break;
             }
         }
-        Ok(Some((start, end)))
+        Ok(Some((first.pts, last)))
     }
 
     /// Decodes to the end, or until `each` breaks off, which is told the number of every frame and sees those that `wants`
-    /// asks for: first time and end of the last frame.
+    /// asks for: times of the first and of the last frame.
     pub(super) fn run_through_pictures(
         &mut self,
         wants: &dyn Fn(u64) -> bool,
         each: &mut dyn FnMut(u64, Option<&Frame>) -> ControlFlow<()>,
     ) -> Result<Option<(Seconds, Seconds)>, MediaError> {
-        let nominal = self.clock.frame_duration();
         let mut span: Option<(Seconds, Seconds)> = None;
         loop {
-            let (pts, duration, number, frame) = match self.first.take() {
-                Some(first) => (first.pts, first.duration, 0, Some(first)),
+            let (pts, number, frame) = match self.first.take() {
+                Some(first) => (first.pts, 0, Some(first)),
                 None => {
                     let Some((pts, duration)) = self.next_times()? else { break };
                     let number = self.index;
                     let frame = wants(number).then(|| self.copied(pts, duration)).transpose()?;
                     self.index += u64::from(frame.is_none());
-                    (pts, duration, number, frame)
+                    (pts, number, frame)
                 }
             };
-            let end = pts + duration.unwrap_or(nominal);
-            span = Some((span.map_or(pts, |it| it.0), end));
+            span = Some((span.map_or(pts, |it| it.0), pts));
             if each(number, frame.as_ref().filter(|_| wants(number))).is_break() {
                 break;
             }

@@ -47,7 +47,7 @@ fn verified(decoder: &Decoder, span: Option<(Seconds, Seconds)>) -> Verified {
     let stats = decoder.stats();
     Verified {
         frames: stats.decoded,
-        duration: span.map_or_else(Seconds::default, |(start, end)| end - start),
+        last: span.map_or_else(Seconds::default, |(first, last)| last - first),
         corrupt: stats.corrupt + u64::from(stats.truncated),
         picture: Some(decoder.info().video.picture),
         alpha: decoder.info().video.alpha,

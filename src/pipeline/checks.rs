@@ -12,12 +12,11 @@ use crate::pipeline::ConvertError;
 pub struct Written {
     /// Video frames.
     pub frames: u64,
-    /// From the first frame to the end of the last.
-    pub duration: Seconds,
-    /// Nominal rate; the duration may be off by two of its frames.
+    /// From the first frame's time to that of the last. Where the last ends is no measure: packets do not say that (never in
+    /// Matroska, not behind B-frames in MP4).
+    pub last: Seconds,
+    /// Nominal rate; the last frame may be off by two of its frames.
     pub rate: Rate,
-    /// How long the last frame is shown.
-    pub shown: Seconds,
 }
 
 /// A clip that falls short of what its container promises is not passed off as whole.
@@ -53,18 +52,37 @@ pub fn verified(path: &Path, written: &Written, found: &Verified) -> Result<(), 
             written.frames, found.frames, found.corrupt
         )));
     }
-    let (expected, lasts) = (written.duration, found.duration);
-    let off = if expected > lasts { expected - lasts } else { lasts - expected };
-    // Packets do not say how long the last frame is shown (never in Matroska, not behind B-frames in MP4).
-    let usual = written.rate.recip();
-    let unsaid = if written.shown > usual { written.shown - usual } else { Seconds::default() };
-    if off > usual * 2 + unsaid {
+    let (expected, shown) = (written.last, found.last);
+    let off = if expected > shown { expected - shown } else { shown - expected };
+    if off > written.rate.recip() * 2 {
         let seconds = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
         return Err(fault(format!(
-            "it should last {:.4} s and lasts {:.4} s",
+            "its last frame should be shown at {:.4} s and is at {:.4} s",
             seconds(expected),
-            seconds(lasts)
+            seconds(shown)
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_are_lost_doubled_or_shifted_are_noticed() {
+        let of = |count: i128| Seconds::new(count, 25);
+        let written = Written { frames: 100, last: of(99), rate: Rate::from_integer(25) };
+        let found = |frames, last| {
+            let found = Verified { frames, last, corrupt: 0, picture: None, alpha: false };
+            verified(Path::new("out.mp4"), &written, &found)
+        };
+        assert!(found(100, of(99)).is_ok());
+        for (frames, last) in [(99, of(99)), (101, of(99)), (100, of(96)), (100, of(102))] {
+            assert!(found(frames, last).is_err(), "{frames} {last}");
+        }
+        let damaged =
+            Verified { frames: 100, last: of(99), corrupt: 1, picture: None, alpha: false };
+        assert!(verified(Path::new("out.mp4"), &written, &damaged).is_err());
+    }
 }

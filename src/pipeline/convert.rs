@@ -151,7 +151,7 @@ fn run(
         laid_out: 0,
         tally: Tally::default(),
         scoring: Scoring::new(&task.settings, info.video.frames_promised),
-        shown: Seconds::default(),
+        newest: None,
         ledger: None,
         listed: cut_list::read(&task.settings, &task.source)?,
         masks: Masks::find(task, info.video.picture, stop)?,
@@ -238,8 +238,8 @@ pub(super) struct Session<'a> {
     pub(super) laid_out: u64,
     pub(super) tally: Tally,
     pub(super) scoring: Scoring,
-    /// How long the newest output frame is shown.
-    pub(super) shown: Seconds,
+    /// The newest output frame.
+    pub(super) newest: Option<Place>,
     /// The list of frames, where it is asked for.
     pub(super) ledger: Option<Ledger>,
     /// Listed cuts.

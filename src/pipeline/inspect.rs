@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::config::settings::Codec;
-use crate::frame::{Chroma, Frame, Picture, PictureFormat};
+use crate::frame::{Chroma, Frame, Picture, PictureFormat, Seconds};
 use crate::media::clip::Verified;
 use crate::media::verify;
 use crate::pipeline::ConvertError;
@@ -22,6 +22,8 @@ pub struct Inspected {
     pub real_frames: Option<RealFrames>,
     /// How many real frames were compared with the source's, and what the encoder did to them.
     pub encode: Option<(u64, Pooled)>,
+    /// From the first frame to the end of the last: as written, and verified but for how long the last is shown.
+    pub duration: Seconds,
 }
 
 impl Session<'_> {
@@ -60,13 +62,13 @@ impl Session<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
-        let duration = self.tally.source_end.unwrap_or_default() * self.plan.stretch;
-        let (frames, rate, shown) = (self.tally.total(), self.plan.rate, self.shown);
-        let written = Written { frames, duration, rate, shown };
+        let (last, duration) =
+            self.newest.map_or_else(Default::default, |it| (it.pts, it.pts + it.duration));
+        let written = Written { frames: self.tally.total(), last, rate: self.plan.rate };
         checks::verified(path, &written, &verified)?;
         let real_frames = list.map(|it| it.close()).transpose()?;
         self.untouched(&verified, real_frames)?;
-        Ok(Inspected { verified, real_frames, encode: encode.finish() })
+        Ok(Inspected { verified, real_frames, encode: encode.finish(), duration })
     }
 
     /// A lossless encoder that was given the source's own format keeps every real frame.

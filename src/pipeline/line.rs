@@ -69,7 +69,7 @@ impl Session<'_> {
                 };
                 let alpha = self.masks.alpha(place.shown, first, second);
                 let Place { shown, pts, duration } = *place;
-                self.shown = duration;
+                self.newest = Some(*place);
                 let output = InLine::Output { picture, shown, nearest, alpha, pts, duration };
                 self.line.push_back(output);
             }

@@ -20,6 +20,11 @@ fn fast_h264() -> Encoding {
     }
 }
 
+/// With B-frames, behind which packets do not say how long the last frame is shown.
+fn reordered() -> Encoding {
+    Encoding { preset: Some("medium".into()), ..fast_h264() }
+}
+
 /// Where the last packet of a stream ends, in seconds.
 fn end_s(path: &Path, stream: &str) -> f64 {
     let run = Command::new("ffprobe")
@@ -195,6 +200,30 @@ fn frames_that_were_not_recorded_are_a_barrier_with_its_range() {
         let kinds = crate::kinds(&report);
         let last = kinds.iter().rposition(|it| *it == "synthesised").unwrap();
         assert!(!kinds[..last].contains(&"held"), "none is held but the tail");
+    }
+}
+
+/// V04: a gap far longer than a frame, in containers whose headers make a low average rate of it.
+#[test]
+fn a_gap_of_seconds_is_held_from_any_container() {
+    let Some(place) = Place::new() else { return };
+    for name in ["gap.ts", "gap.mkv", "gap.flv"] {
+        let source = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=64x48:r=25:d=4 -vf setpts=PTS+if(gte(N\\,50)\\,13/TB\\,0) -fps_mode vfr -c:v libx264 -bf 2 {name}"
+        ));
+        for (mode, stretch) in [(Mode::Slow, 2.0), (Mode::Smooth, 1.0)] {
+            let settings = Settings { mode, encoding: reordered(), ..slow(2) };
+            let (output, report) = place.convert(&source, "out.mp4", settings);
+            let name = format!("{} {mode:?}", source.display());
+            assert_eq!(report.source.frames.gaps.len(), 1, "{name}");
+            let times: Vec<Seconds> = decoded(&output).iter().map(|it| it.pts).collect();
+            assert_eq!(times.len(), 200, "{name}");
+            let last = *times[199].numer() as f64 / *times[199].denom() as f64;
+            // Half a frame of the source before its end, at 17 s.
+            assert!((last - (17.0 - 0.02) * stretch).abs() < 2e-3, "{name}: {last}");
+            let lasts = report.output.unwrap().duration_s;
+            assert!((lasts - 17.0 * stretch).abs() < 2e-3, "{name}: {lasts}");
+        }
     }
 }
 

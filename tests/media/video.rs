@@ -93,7 +93,7 @@ fn every_output_holds_every_frame_at_its_time() {
         assert_eq!(summary.frames, 25);
         let verified = verify(&out).unwrap();
         assert_eq!((verified.frames, verified.corrupt), (25, 0), "{codec:?} {container:?}");
-        assert_eq!(verified.duration, Ratio::from_integer(1), "{codec:?} {container:?}");
+        assert_eq!(verified.last, Ratio::new(24, 25), "{codec:?} {container:?}");
         let times: Vec<_> = frames(&out).iter().map(|frame| frame.pts).collect();
         let exact: Vec<_> = (0..25).map(|index| Ratio::new(index, 25)).collect();
         assert_eq!(times, exact, "{codec:?} {container:?}");
@@ -249,7 +249,7 @@ fn exact_rates_survive_over_many_frames() {
         let times: Vec<Seconds> = frames(&out).iter().map(|frame| frame.pts).collect();
         let exact: Vec<Seconds> = (0..240).map(|index| Ratio::from_integer(index) / rate).collect();
         assert_eq!(times, exact, "{rate}");
-        assert_eq!(verify(&out).unwrap().duration, Ratio::from_integer(240) / rate, "{rate}");
+        assert_eq!(verify(&out).unwrap().last, Ratio::from_integer(239) / rate, "{rate}");
     }
 }
 

@@ -135,6 +135,8 @@ pub struct WriteSpec {
     pub container: Container,
     /// Nominal output rate, for the encoder and the header; frames carry their own times.
     pub rate: Rate,
+    /// Whether all times are whole frames of that rate.
+    pub constant: bool,
     /// Output seconds for each source second: 4 for four times slower, 1 where the duration is kept.
     pub stretch: Seconds,
     /// Source time that becomes 0 in the output: the first frame's.

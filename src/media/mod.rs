@@ -35,6 +35,7 @@ mod streams;
 mod stretch;
 pub mod synth;
 mod tags;
+mod ticks;
 mod unfilled;
 pub mod verify;
 mod view;

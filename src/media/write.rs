@@ -1,6 +1,6 @@
 //! Encodes pictures at exact times into a file, beside the sound and the other streams of the source.
 //!
-//! The video's clock ticks so that every time of the job is whole ([`time_base`]); Matroska rounds to a millisecond.
+//! The video's clock ticks so that every time of the job is whole ([`super::ticks`]); Matroska rounds to a millisecond.
 //!
 //! The video may consist of segments ([`Writer::cut`]). Each has an encoder of its own that counts time from 0, so that
 //! its packets depend on its own pictures alone. They can be kept in a file beside ([`Writer::keep`]), and another writer
@@ -11,8 +11,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ffmpeg_next as ffmpeg;
-
-use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
@@ -26,15 +24,10 @@ use super::probe;
 use super::raw;
 use super::raw_output;
 use super::streams::{Copying, Streams};
+use super::ticks;
 use super::view;
 use crate::config::settings::{Codec, Container, Encoding};
-use crate::frame::{Picture, Rate, Seconds};
-
-/// Most ticks a second: a gap of seven minutes between frames still fits MP4's 32 bits.
-const MAX_TICKS: i128 = 10_000_000;
-
-/// Fewest ticks a second where times cannot all be whole.
-const MIN_ROUNDED_TICKS: i128 = 90_000;
+use crate::frame::{Picture, Seconds};
 
 /// Writes one output file. It is removed unless [`Self::finish`] succeeds.
 pub struct Writer {
@@ -105,8 +98,7 @@ impl Writer {
             plan.keep_alpha(spec.encoding.codec, format);
         }
         let mut muxer = Muxer::create(temporary, spec.container)?;
-        let ticks = time_base(spec.rate, spec.stretch, facts.time_base);
-        let time_base = ffmpeg::Rational::new(1, i32::try_from(ticks).unwrap_or(i32::MAX));
+        let time_base = ticks::time_base(spec, facts.time_base);
         let header = Header {
             tags: encoder::output_tags(&plan, format, facts.tags),
             sample_aspect_ratio: facts.sample_aspect_ratio,
@@ -149,7 +141,7 @@ impl Writer {
         muxer.start()?;
         let extradata = raw::extradata(&parameters);
         let identity = format!(
-            "{} {} {options} {ticks} {}x{} {:?} {extradata:02x?}",
+            "{} {} {options} {time_base} {}x{} {:?} {extradata:02x?}",
             muxer.format(),
             plan.encoder,
             plan.width,
@@ -173,7 +165,7 @@ impl Writer {
             encoder: Some(encoder),
             exporter,
             streams,
-            tick: Ratio::new(1, i128::from(time_base.denominator())),
+            tick: raw::time_base(time_base),
             video,
             durations: BTreeMap::new(),
             last: None,
@@ -413,38 +405,9 @@ pub(super) fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {
     raw::pixel_facts(pixel.into()).map(|it| it.name).unwrap_or_default()
 }
 
-/// Ticks a second such that frames at the nominal rate, and source times stretched, are whole ticks. Where that takes
-/// more than [`MAX_TICKS`], a multiple of the rate alone that rounds to [`MIN_ROUNDED_TICKS`] or finer (each time is
-/// rounded by itself: errors do not add up).
-fn time_base(rate: Rate, stretch: Seconds, source_tick: Seconds) -> i128 {
-    let frames = *rate.numer();
-    let stretched = *(source_tick * stretch).denom();
-    let exact = frames / gcd(frames, stretched) * stretched;
-    if exact <= MAX_TICKS {
-        return exact;
-    }
-    if frames > MAX_TICKS { MAX_TICKS } else { frames * (MIN_ROUNDED_TICKS / frames + 1) }
-}
-
-fn gcd(a: i128, b: i128) -> i128 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_of_the_job_are_whole_ticks() {
-        let r = Ratio::new;
-        let one = r(1, 1);
-        assert_eq!(time_base(r(24000, 1001), one, r(1, 90_000)), 360_000);
-        assert_eq!(time_base(r(25, 1), one, r(1, 12_800)), 12_800);
-        assert_eq!(time_base(r(25, 2), r(4, 1), r(1, 1000)), 250);
-        assert_eq!(time_base(r(30, 1), r(10, 3), r(1, 1000)), 300);
-        let rounded = time_base(r(30_011, 1), one, r(1, 1_000_003));
-        assert!((MIN_ROUNDED_TICKS..=MAX_TICKS).contains(&rounded) && rounded % 30_011 == 0);
-    }
 
     #[test]
     fn refusals_are_told_from_errors_of_writing_and_have_a_reason() {

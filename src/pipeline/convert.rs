@@ -30,7 +30,7 @@ use crate::pipeline::looking::{Decoded, Looker};
 use crate::pipeline::masking::Masks;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::parts::{self, Parts, State};
-use crate::pipeline::plan::{self, Plan};
+use crate::pipeline::plan::{self, Plan, Sampling};
 use crate::pipeline::repeatable;
 use crate::pipeline::resume::Resumed;
 use crate::pipeline::scoring::Scoring;
@@ -318,6 +318,7 @@ impl Session<'_> {
             encoding: self.task.settings.encoding.clone(),
             container: self.container,
             rate: self.plan.rate,
+            constant: matches!(self.plan.sampling, Sampling::Grid(_)),
             stretch: self.plan.stretch,
             origin,
             audio: self.task.settings.audio,

@@ -9,7 +9,7 @@ use slomod::frame::{Seconds, rational_text};
 use slomod::media::MediaError;
 use slomod::pipeline::ConvertError;
 
-use crate::{Place, decoded, kinds, run, slow, warns};
+use crate::{Place, decoded, ffprobe, kinds, run, slow, warns};
 
 fn fast_h264() -> Encoding {
     Encoding {
@@ -225,6 +225,34 @@ fn a_gap_of_seconds_is_held_from_any_container() {
             assert!((lasts - 17.0 * stretch).abs() < 2e-3, "{name}: {lasts}");
         }
     }
+}
+
+/// V01, V03: length and rate in the report are the file's, and so is the last frame of what is worked again.
+#[test]
+fn the_report_says_how_long_the_output_lasts_and_at_which_rate() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=25:d=1 -c:v libx264 in.mkv");
+    let twice = Settings { encoding: reordered(), ..slow(2) };
+    let smooth = Settings { mode: Mode::Smooth, ..twice.clone() };
+    let on_grid =
+        Settings { fps: Some(Ratio::from_integer(10)), factor: Some(16), ..twice.clone() };
+    let check = |source: &Path, name: &str, settings: Settings, rate: &str, length: f64| {
+        let (file, report) = place.convert(source, name, settings);
+        let output = report.output.unwrap();
+        assert_eq!((output.fps.as_str(), output.duration_s), (rate, length), "{name}");
+        let probed = ffprobe(&file);
+        let lasts: f64 = probed["streams"][0]["duration"].as_str().unwrap().parse().unwrap();
+        assert!((lasts - length).abs() < 1e-5, "{name}: {lasts}");
+        assert_eq!(probed["streams"][0]["avg_frame_rate"], format!("{rate}/1"), "{name}");
+        file
+    };
+    let slower = check(&source, "slower.mp4", twice, "25", 2.0);
+    check(&slower, "smoother.mp4", smooth, "50", 2.0);
+    // 16 s of which a frame is shown every tenth of a second.
+    let gridded = check(&source, "gridded.mp4", on_grid, "10", 16.0);
+    // The stream alone names the rate as well, where it is constant.
+    let bare = place.ffmpeg(&format!("-i {} -c copy bare.h264", gridded.display()));
+    assert_eq!(ffprobe(&bare)["streams"][0]["r_frame_rate"], "10/1");
 }
 
 /// V30: by its name, and by pictures that have little in common.

@@ -86,6 +86,7 @@ fn spec(codec: Codec, container: Container) -> WriteSpec {
         encoding: Encoding { codec, crf: None, preset, container: Some(container) },
         container,
         rate: Ratio::from_integer(25),
+        constant: false,
         stretch: Ratio::from_integer(1),
         origin: Seconds::default(),
         audio: Audio::Keep,

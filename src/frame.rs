@@ -232,7 +232,8 @@ pub struct Frame {
     pub index: u64,
     /// Presentation time in the stream's own clock (its first frame need not be at 0).
     pub pts: Seconds,
-    /// How long the container says it is shown, if it says.
+    /// How long the container says it is shown, if it says; where it says how long the clip is, up to the end of that, which
+    /// is right of the last frame alone.
     pub duration: Option<Seconds>,
     /// The samples.
     pub picture: Arc<Picture>,

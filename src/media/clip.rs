@@ -55,6 +55,8 @@ pub struct VideoInfo {
     pub frames_promised: Option<u64>,
     /// Duration by the header.
     pub duration: Option<Seconds>,
+    /// Where its last frame ends by the header, in the stream's own clock, if that says so of no other stream with it.
+    pub end: Option<Seconds>,
 }
 
 /// HDR10's static metadata, in FFmpeg's structures as bytes.

@@ -46,6 +46,11 @@ impl Clock {
         self.nominal.unwrap_or(self.tick)
     }
 
+    /// Whether frames are at other times now than the container has, as it started its count again or jumped.
+    pub(super) fn is_moved(&self) -> bool {
+        self.shift != Seconds::default()
+    }
+
     /// How many times were missing or out of order.
     pub(super) fn repaired(&self) -> u64 {
         self.repaired
@@ -128,6 +133,7 @@ mod tests {
         let given = [5000, 5040, 0, 40, 90];
         let placed: Vec<_> = given.iter().map(|it| clock.place(Some(ms(*it)))).collect();
         assert_eq!(placed, [5000, 5040, 5080, 5120, 5170].map(ms));
+        assert!(clock.is_moved());
         assert_eq!(clock.repaired(), 1);
     }
 
@@ -137,6 +143,7 @@ mod tests {
         let given = [0, 40, 95_443_717, 120, 160];
         let placed: Vec<_> = given.iter().map(|it| clock.place(Some(ms(*it)))).collect();
         assert_eq!(placed, [0, 40, 80, 120, 160].map(ms));
+        assert!(!clock.is_moved());
         assert_eq!(clock.repaired(), 2);
     }
 

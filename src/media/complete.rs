@@ -30,6 +30,10 @@ const ZERO_TAIL_OF_ASF: u64 = 128 << 10;
 const MOST_BOXES: usize = 100_000;
 /// Boxes that hold pictures, sound and their index.
 const ESSENTIAL: [&[u8; 4]; 3] = [b"mdat", b"moof", b"moov"];
+/// Elements of Matroska behind the last block that are followed.
+const MOST_BEHIND: usize = 256;
+/// Names of those that pictures and sound are in: clusters, groups of blocks, blocks, and encrypted ones.
+const BLOCKS: [[u8; 4]; 4] = [unfilled::CLUSTER, [0, 0, 0, 0xA0], [0, 0, 0, 0xA3], [0, 0, 0, 0xAF]];
 /// Whether a container says how much belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -193,6 +197,23 @@ fn segment_end(file: &File) -> io::Result<Option<u64>> {
     };
     let segment = element(start, at, &[0x18, 0x53, 0x80, 0x67]);
     Ok(segment.and_then(|(size, content_at)| size?.checked_add(content_at as u64)))
+}
+
+/// Whether the block of Matroska that ends at `block_end` is the last: up to the end of the segment, which is all there, follow
+/// an index and tags alone.
+pub(super) fn is_last_block(path: &Path, block_end: u64) -> io::Result<bool> {
+    let file = original::open(path)?;
+    let length = file.metadata()?.len();
+    let Some(end) = segment_end(&file)?.filter(|it| *it <= length) else { return Ok(false) };
+    let mut at = block_end;
+    for _ in 0..MOST_BEHIND {
+        match unfilled::element_at(&file, at)? {
+            _ if at >= end => break,
+            Some((id, content)) if !BLOCKS.contains(&id) => at = content.end(),
+            _ => return Ok(false),
+        }
+    }
+    Ok(at == end)
 }
 
 /// Size (`None` where it is left open) and place of the content of an EBML element that is `id`.

@@ -176,6 +176,12 @@ impl Decoder {
         let time = time.map(seconds);
         self.take_damage(time);
         let pts = self.clock.place(time);
+        // What the header says is in the container's times.
+        let end = self.info.video.end.filter(|_| !self.clock.is_moved());
+        let to_end = time.and_then(|time| Some(end? - time));
+        if let Some(to_end) = to_end.filter(|it| *it > Seconds::default()) {
+            return Ok(Some((pts, Some(self.clock.regular_duration(to_end)))));
+        }
         let duration = self.frame.packet().duration;
         let duration = (duration > 0).then(|| {
             let duration = self.clock.regular_duration(self.clock.tick() * i128::from(duration));

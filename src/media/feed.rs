@@ -11,6 +11,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::DecodeStats;
+use super::complete;
 use super::damage::Losses;
 use super::probe::{self, Opened, read_error};
 use super::raw;
@@ -26,6 +27,9 @@ const MAX_DAMAGE_RUN: u32 = 10_000;
 
 /// Threads of a decoder: each holds a frame, so few of them.
 const THREADS: i32 = 2;
+
+/// Bytes of a block of Matroska before its picture: number of the track, time, flags.
+const BLOCK_HEADER: u64 = 4;
 
 /// How much earlier than its header says a clip may end before it counts as truncated, in seconds.
 const END_TOLERANCE_S: i128 = 1;
@@ -50,6 +54,8 @@ pub(super) struct Feed {
     packets: u64,
     /// Latest end of a packet of any stream.
     reach: Option<Seconds>,
+    /// Where the furthest packet ends in the file, if it is Matroska.
+    block_end: Option<u64>,
     damage_run: u32,
     pub(super) losses: Losses,
     pub(super) stats: DecodeStats,
@@ -72,6 +78,7 @@ impl Feed {
             promised_end: header.duration.map(|it| it + header.start.unwrap_or_default()),
             packets: 0,
             reach: None,
+            block_end: None,
             damage_run: 0,
             losses: Losses::default(),
             stats: DecodeStats::default(),
@@ -124,6 +131,7 @@ impl Feed {
             Err(error) => return Err(read_error(&self.path, raw::io_error(error))),
         }
         self.note_reach(&packet);
+        self.note_place(&packet);
         if packet.stream() != self.stream {
             return Ok(());
         }
@@ -163,6 +171,23 @@ impl Feed {
         self.reach = self.reach.max(Some(end));
     }
 
+    fn note_place(&mut self, packet: &ffmpeg::Packet) {
+        let at = u64::try_from(packet.position()).ok();
+        let end = at.map(|at| at + BLOCK_HEADER + packet.size() as u64);
+        if self.input.format().name().contains("matroska") {
+            self.block_end = self.block_end.max(end);
+        }
+    }
+
+    /// Whether the furthest packet is the last that the file should have, by its size.
+    fn is_at_last_block(&self) -> Result<bool, MediaError> {
+        let is_last = self.block_end.map(|end| complete::is_last_block(&self.path, end));
+        is_last
+            .transpose()
+            .map(Option::unwrap_or_default)
+            .map_err(|error| read_error(&self.path, error))
+    }
+
     /// The end of the file: was it where the header says?
     fn end(&mut self) -> Result<(), MediaError> {
         if let Some(error) = raw_input::latched_error(&self.input) {
@@ -182,7 +207,11 @@ impl Feed {
         }
         let reach = self.reach.unwrap_or_default();
         let tolerance = Ratio::from_integer(END_TOLERANCE_S);
-        if let Some(promised) = self.promised_end.filter(|it| *it - reach > tolerance) {
+        let promised = self.promised_end.filter(|it| *it - reach > tolerance);
+        // How long the last frame is shown is in the header alone here as well.
+        if let Some(promised) = promised
+            && !self.is_at_last_block()?
+        {
             let number = |it: Seconds| *it.numer() as f64 / *it.denom() as f64;
             let (reach, promised) = (number(reach), number(promised));
             self.truncated(format!("the file ends at {reach:.3} s of {promised:.3} s"));

@@ -21,7 +21,7 @@ use super::raw_input;
 use super::stream_info::stream_info;
 use super::tags;
 use super::webm_alpha;
-use crate::frame::{PictureFormat, Rate};
+use crate::frame::{PictureFormat, Rate, Seconds};
 
 /// Demuxers that a clip may be opened with (FFmpeg's names), all others are refused. None of them opens another file.
 /// First those of the extensions that a configuration takes by default, then plain streams and two formats of studios.
@@ -314,6 +314,21 @@ fn video_info(
         rate,
         frames_promised: indexed_frames.or(facts.frames).or_else(estimate),
         duration,
+        end: end(input, facts, indexed_frames),
+    }
+}
+
+/// Where the last frame ends by the header. Packets say that in no container where frames are stored in another order than
+/// they are shown, and never in Matroska, whose header knows the end of all streams together.
+fn end(input: &Input, facts: &StreamFacts, indexed_frames: Option<u64>) -> Option<Seconds> {
+    let is_alone = || input.streams().count() == 1 && container_name(input).contains("matroska");
+    match indexed_frames {
+        Some(_) => Some(facts.start? + facts.duration?),
+        // Makers of files that begin later do not agree on whether it counts from there.
+        None if is_alone() && facts.start == Some(Seconds::default()) => {
+            raw::container_facts(input).duration
+        }
+        None => None,
     }
 }
 

@@ -128,6 +128,8 @@ pub(super) struct StreamFacts {
     pub(super) used_up: bool,
     /// Seconds a tick.
     pub(super) time_base: Seconds,
+    /// Of the first frame shown.
+    pub(super) start: Option<Seconds>,
     pub(super) duration: Option<Seconds>,
     /// Frames by the header.
     pub(super) frames: Option<u64>,
@@ -163,6 +165,7 @@ pub(super) fn stream_facts(input: &Input, index: usize) -> Option<StreamFacts> {
         tag: tag_text(parameters.codec_tag),
         used_up: raw.discard == ffi::AVDiscard::AVDISCARD_ALL,
         time_base: tick,
+        start: (raw.start_time != ffi::AV_NOPTS_VALUE).then(|| tick * i128::from(raw.start_time)),
         duration: (raw.duration > 0).then(|| tick * i128::from(raw.duration)),
         frames: u64::try_from(raw.nb_frames).ok().filter(|it| *it > 0),
         average_rate: raw.avg_frame_rate.into(),

@@ -55,7 +55,7 @@ const OTHER_SOUND: [&str; 2] = ["opus", "vorbis"];
 /// What a chunk of AVI has before its sample: name and size.
 const CHUNK_HEADER: u64 = 8;
 /// Name of a cluster of Matroska.
-const CLUSTER: [u8; 4] = [0x1F, 0x43, 0xB6, 0x75];
+pub(super) const CLUSTER: [u8; 4] = [0x1F, 0x43, 0xB6, 0x75];
 /// Elements that are followed from the last known cluster on.
 const MOST_ELEMENTS: usize = 1024;
 
@@ -192,7 +192,7 @@ pub(super) fn clusters(file: &File, segment_end: u64, input: &mut Input) -> Foun
 }
 
 /// Name and content of the element of Matroska at `at`; `None` where there is none of known size.
-fn element_at(file: &File, at: u64) -> io::Result<Option<([u8; 4], Extent)>> {
+pub(super) fn element_at(file: &File, at: u64) -> io::Result<Option<([u8; 4], Extent)>> {
     let mut header = [0; 12];
     let read = read_some(file, &mut header, at)?;
     let width = header[0].leading_zeros() as usize + 1;

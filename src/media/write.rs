@@ -47,6 +47,12 @@ pub struct Writer {
     /// Time of the last picture.
     last: Option<i64>,
     last_dts: Option<i64>,
+    /// Decoding time of the first packet.
+    first_dts: Option<i64>,
+    /// Where the last frame ends.
+    end: i64,
+    /// The newest packet, which is not written yet: it may turn out to be the last.
+    newest: Option<ffmpeg::Packet>,
     /// Time of the open segment's first picture; `None` before it.
     base: Option<i64>,
     /// Where the packets of the open segment go as well.
@@ -170,6 +176,9 @@ impl Writer {
             durations: BTreeMap::new(),
             last: None,
             last_dts: None,
+            first_dts: None,
+            end: 0,
+            newest: None,
             base: None,
             keeping: None,
             identity,
@@ -287,6 +296,10 @@ impl Writer {
     /// As [`Self::write`]; the file is removed then.
     pub fn finish(mut self) -> Result<WriteSummary, MediaError> {
         self.close_encoder()?;
+        if let Some(last) = self.newest.take() {
+            let last = self.lasting(last);
+            self.put(last)?;
+        }
         let ended = self.streams.finish(&mut self.muxer)?;
         self.muxer.finish()?;
         self.summary.streams = ended.outcomes;
@@ -354,8 +367,33 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes a packet whose times are in the encoder's ticks, and writes the one before.
+    fn mux(&mut self, packet: ffmpeg::Packet) -> Result<(), MediaError> {
+        self.first_dts = self.first_dts.or(packet.dts());
+        self.end = self.end.max(packet.pts().unwrap_or_default() + packet.duration());
+        match self.newest.replace(packet) {
+            Some(before) => self.put(before),
+            None => Ok(()),
+        }
+    }
+
+    /// The last packet, decoded as late as the track's length takes. MP4 counts that in the order of decoding, where frames
+    /// come earlier than they are shown, and players show nothing beyond it.
+    fn lasting(&self, mut packet: ffmpeg::Packet) -> ffmpeg::Packet {
+        let times = (self.first_dts, packet.dts(), packet.pts());
+        let (Some(first), Some(dts), Some(pts)) = times else { return packet };
+        let missing = self.end - (dts + packet.duration() - first);
+        if missing > 0 {
+            let later = missing.min(pts - dts).max(0);
+            packet.set_dts(Some(dts + later));
+            let duration = packet.duration() + missing - later;
+            packet.set_duration(duration.min(self.end - pts));
+        }
+        packet
+    }
+
     /// Writes a packet whose times are in the encoder's ticks, and the other streams up to there.
-    fn mux(&mut self, mut packet: ffmpeg::Packet) -> Result<(), MediaError> {
+    fn put(&mut self, mut packet: ffmpeg::Packet) -> Result<(), MediaError> {
         let time = packet.pts().unwrap_or_default();
         self.streams.pump(self.tick * i128::from(time), &mut self.muxer)?;
         let tick = self.muxer.tick(self.video);

@@ -227,6 +227,39 @@ fn a_gap_of_seconds_is_held_from_any_container() {
     }
 }
 
+/// V03: a picture that stands still at the end, as screens are recorded: in every container, and to each.
+#[test]
+fn a_last_frame_is_shown_as_long_as_in_the_source() {
+    let Some(place) = Place::new() else { return };
+    place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=25:d=2 -c:v libx264 -bf 0 plain.mp4");
+    place.ffmpeg(
+        "-i plain.mp4 -c copy -bsf:v setts=duration=if(eq(N\\,49)\\,3/TB\\,DURATION) still.mp4",
+    );
+    let sources = [
+        (place.path("still.mp4"), 4.96),
+        (place.ffmpeg("-i still.mp4 -c copy still.mkv"), 4.96),
+        (place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=1/2:d=12 -c:v libx264 rare.mkv"), 12.0),
+    ];
+    for (source, length) in sources {
+        for output in ["out.mkv", "out.mp4", "out.mov"] {
+            for (mode, stretch) in [(Mode::Slow, 2.0), (Mode::Smooth, 1.0)] {
+                let settings = Settings { mode, encoding: reordered(), ..slow(2) };
+                let (output, report) = place.convert(&source, output, settings);
+                let name = format!("{} to {} {mode:?}", source.display(), output.display());
+                let said = report.output.unwrap().duration_s;
+                assert!((said - length * stretch).abs() < 2e-3, "{name}: {said}");
+                let probed = ffprobe(&output);
+                // Matroska has it of the whole alone.
+                let of_stream = probed["streams"][0]["duration"].as_str();
+                for lasts in of_stream.into_iter().chain(probed["format"]["duration"].as_str()) {
+                    let lasts: f64 = lasts.parse().unwrap();
+                    assert!((lasts - said).abs() < 2e-3, "{name}: {lasts} instead of {said}");
+                }
+            }
+        }
+    }
+}
+
 /// V01, V03: length and rate in the report are the file's, and so is the last frame of what is worked again.
 #[test]
 fn the_report_says_how_long_the_output_lasts_and_at_which_rate() {

@@ -250,6 +250,8 @@ fn exact_rates_survive_over_many_frames() {
         let exact: Vec<Seconds> = (0..240).map(|index| Ratio::from_integer(index) / rate).collect();
         assert_eq!(times, exact, "{rate}");
         assert_eq!(verify(&out).unwrap().last, Ratio::from_integer(239) / rate, "{rate}");
+        let video = Decoder::open(&out).unwrap().info().video.clone();
+        assert_eq!(video.end, Some(Ratio::from_integer(240) / rate), "{rate}");
     }
 }
 

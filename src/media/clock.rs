@@ -75,7 +75,8 @@ impl Clock {
         placed
     }
 
-    fn is_jump(last: Seconds, time: Seconds) -> bool {
+    /// Whether time starts anew, or is wrong, between two frames.
+    pub(super) fn is_jump(last: Seconds, time: Seconds) -> bool {
         last - time > Ratio::from_integer(Self::BACK_S)
             || time - last > Ratio::from_integer(Self::AHEAD_S)
     }

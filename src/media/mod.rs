@@ -30,6 +30,7 @@ mod raw_audio;
 mod raw_input;
 mod raw_output;
 pub mod sidecar;
+mod splices;
 mod stream_info;
 mod streams;
 mod stretch;

@@ -23,6 +23,7 @@ use super::raw::{self, StreamFacts};
 use super::raw_input;
 use super::raw_output;
 use super::sidecar::{Described, Sample, SidecarWriter};
+use super::splices::{Course, Splices};
 use crate::config::settings::{Audio, Container};
 use crate::frame::Seconds;
 
@@ -66,6 +67,7 @@ pub(super) struct Ended {
 pub(super) struct Streams {
     path: PathBuf,
     input: Input,
+    splices: Splices,
     tracks: Vec<Track>,
     sidecar: Option<SidecarWriter>,
     /// What is known from the beginning.
@@ -88,6 +90,7 @@ impl Streams {
         muxer: &mut Muxer,
     ) -> Result<Self, MediaError> {
         let (mut tracks, mut sidecar) = (Vec::new(), None);
+        let splices = splices(&input, source);
         let mut warnings = Vec::new();
         let programs = programs::programs(&input);
         let picture = source.video.stream_index;
@@ -107,7 +110,10 @@ impl Streams {
                     (Action::Drop, "dropped", Some("the source no longer has it".to_owned()))
                 }
             };
+            let is_worked = stream.index == source.video.stream_index;
             match (&mut action, &facts) {
+                // Where the picture's times may jump, its packets say so.
+                (Action::Drop, _) if is_worked && !is_mov(source) => {}
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
                 (Action::Transcode(it), _) => warnings.extend(channels_reduced(stream, it)),
                 (Action::Export(exported), Some(facts)) => {
@@ -136,6 +142,7 @@ impl Streams {
             path: source.path.clone(),
             ended: !tracks.iter().any(live),
             input,
+            splices,
             tracks,
             sidecar,
             warnings,
@@ -192,20 +199,38 @@ impl Streams {
         Ok(Ended { outcomes, sidecar, warnings })
     }
 
-    /// Reads one packet and hands it on.
+    /// Reads one packet and hands on what is known to be at its time.
     fn step(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
         let mut packet = ffmpeg::Packet::empty();
         match packet.read(&mut self.input) {
             Ok(()) => self.damage_run = 0,
-            Err(ffmpeg::Error::Eof) => return self.end(),
+            Err(ffmpeg::Error::Eof) => return self.end(muxer),
             Err(ffmpeg::Error::InvalidData) => {
                 self.damaged += 1;
                 self.damage_run += 1;
-                return if self.damage_run > MAX_DAMAGE_RUN { self.end() } else { Ok(()) };
+                return if self.damage_run > MAX_DAMAGE_RUN { self.end(muxer) } else { Ok(()) };
             }
             Err(ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => return Ok(()),
             Err(error) => return Err(read_error(&self.path, raw::io_error(error))),
         }
+        self.splices.take(packet);
+        self.hand_on(muxer)
+    }
+
+    fn hand_on(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
+        while let Some((packet, moved)) = self.splices.next() {
+            self.hand(packet, moved, muxer)?;
+        }
+        Ok(())
+    }
+
+    /// Hands on a packet that was moved by so many ticks.
+    fn hand(
+        &mut self,
+        packet: ffmpeg::Packet,
+        moved: i64,
+        muxer: &mut Muxer,
+    ) -> Result<(), MediaError> {
         let Some(track) = self.tracks.get_mut(packet.stream()) else { return Ok(()) };
         match &mut track.action {
             Action::Drop => {}
@@ -226,8 +251,9 @@ impl Streams {
                     return Ok(());
                 }
                 let seconds = |ticks: i64| exported.tick * i128::from(ticks);
-                let source = packet.pts().or(packet.dts()).map(seconds);
-                let output = source.map(|it| (it - self.origin) * self.stretch);
+                let time = packet.pts().or(packet.dts()).map(seconds);
+                let source = time.map(|it| it - seconds(moved));
+                let output = time.map(|it| (it - self.origin) * self.stretch);
                 let sample = Sample {
                     stream: packet.stream(),
                     data: packet.data().unwrap_or_default(),
@@ -245,13 +271,32 @@ impl Streams {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), MediaError> {
+    fn end(&mut self, muxer: &mut Muxer) -> Result<(), MediaError> {
         if let Some(error) = raw_input::latched_error(&self.input) {
             return Err(read_error(&self.path, raw::io_error(error)));
         }
         self.ended = true;
-        Ok(())
+        self.splices.end();
+        self.hand_on(muxer)
     }
+}
+
+/// Follows the jumps of the worked picture.
+fn splices(input: &Input, source: &ClipInfo) -> Splices {
+    let course = |index| {
+        let facts = raw::stream_facts(input, index)?;
+        Some(Course::new(facts.time_base, facts.kind == Type::Audio))
+    };
+    let courses: Vec<_> = (0..input.streams().count()).filter_map(course).collect();
+    let picture = source.video.stream_index;
+    let tick = courses.get(picture).map(|it| it.tick).unwrap_or_default();
+    let nominal = source.video.claimed_rate.map_or(tick, |rate| rate.recip());
+    Splices::new(picture, nominal, courses)
+}
+
+/// Whether its index gives every packet a time, from the first on.
+fn is_mov(source: &ClipInfo) -> bool {
+    source.format.split(',').any(|it| it == "mov")
 }
 
 /// Whether packets may be copied.
@@ -384,7 +429,7 @@ fn export_boxes(
     sidecar: &mut Option<SidecarWriter>,
     muxer: &Muxer,
 ) -> Result<Option<Warning>, MediaError> {
-    if !source.format.split(',').any(|it| it == "mov") {
+    if !is_mov(source) {
         return Ok(None);
     }
     let (original, boxes) = Boxes::find(&source.path)?;

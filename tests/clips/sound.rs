@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use slomod::config::settings::{Audio, Codec, Container, Encoding, Settings};
+use slomod::config::settings::{Audio, Codec, Container, Encoding, Mode, Settings};
 use slomod::frame::Frame;
 
 use crate::{Place, decoded, ffprobe, slow, warns};
@@ -56,15 +56,19 @@ fn bright_at(path: &Path) -> f64 {
     frames.iter().map(|it| light(it) * seconds(it)).sum::<f64>() / total
 }
 
+/// Frames 12 to 17 are white, and it beeps as long as they are shown.
+fn white_and_beep() -> String {
+    let white = "color=black:s=64x64:r=25:d=1.2,drawbox=c=white:t=fill:enable=between(n\\,12\\,17)";
+    // It swells and fades: what AAC does to the level of a sudden beep, twice, would be taken for a time.
+    let beep = "aevalsrc=sin(1760*2*PI*t)*pow(sin(PI*(t-0.48)/0.24)\\,2)*between(t\\,0.48\\,0.72):s=48000:d=1.2";
+    format!("-f lavfi -i {white} -f lavfi -i {beep} -c:a aac -b:a 192k")
+}
+
 /// V05, V19: slower sound stays with the picture, within 5 ms, whatever the source begins with.
 #[test]
 fn slower_sound_stays_in_step_with_the_picture_from_any_start() {
     let Some(place) = Place::new() else { return };
-    // Frames 12 to 17 are white, and it beeps as long as they are shown.
-    let white = "color=black:s=64x64:r=25:d=1.2,drawbox=c=white:t=fill:enable=between(n\\,12\\,17)";
-    // It swells and fades: what AAC does to the level of a sudden beep, twice, would be taken for a time.
-    let beep = "aevalsrc=sin(1760*2*PI*t)*pow(sin(PI*(t-0.48)/0.24)\\,2)*between(t\\,0.48\\,0.72):s=48000:d=1.2";
-    let inputs = format!("-f lavfi -i {white} -f lavfi -i {beep} -c:a aac -b:a 192k");
+    let inputs = white_and_beep();
     let plain = place.ffmpeg(&format!("{inputs} -c:v libx264 -crf 10 -g 5 plain.mp4"));
     let sources = [
         plain.clone(),
@@ -90,6 +94,63 @@ fn slower_sound_stays_in_step_with_the_picture_from_any_start() {
                 let least = length - f64::from(factor) * padding;
                 assert!(sound > least - 0.010, "{name}: {sound} s of {least} s");
             }
+        }
+    }
+}
+
+/// The latest time of a packet of a stream, in seconds.
+fn last_time(path: &Path, stream: &str) -> f64 {
+    let run = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", stream, "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pts_time"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let time = |line: &str| line.trim_end_matches(',').parse::<f64>().ok();
+    text.lines().filter_map(time).fold(0.0, f64::max)
+}
+
+/// V05: recordings put behind each other, each with a clock of its own: it starts again, or jumps.
+#[test]
+fn sound_stays_in_step_where_the_clock_starts_again_or_jumps() {
+    let Some(place) = Place::new() else { return };
+    let inputs = white_and_beep();
+    let first = place.ffmpeg(&format!("{inputs} -c:v libx264 -crf 10 -bf 2 first.ts"));
+    let later = place.ffmpeg("-i first.ts -c copy -output_ts_offset 1000 later.ts");
+    let sound_behind_picture = last_time(&first, "a:0") - last_time(&first, "v:0");
+    let [first, later] = [first, later].map(|it| std::fs::read(it).unwrap());
+    let joined = [
+        ("again.ts", [&first, &first]),
+        ("ahead.ts", [&first, &later]),
+        ("back.ts", [&later, &first]),
+    ];
+    for (source, parts) in joined {
+        let source = {
+            let path = place.path(source);
+            std::fs::write(&path, parts.map(Vec::as_slice).concat()).unwrap();
+            path
+        };
+        let slower = with(Audio::Stretch, Container::Mp4, 2);
+        let kept = with(Audio::Keep, Container::Mkv, 2);
+        let kept = Settings { mode: Mode::Smooth, ..kept };
+        for (name, settings, stretch) in [("out.mp4", slower, 2.0), ("out.mkv", kept, 1.0)] {
+            let (output, report) = place.convert(&source, name, settings);
+            let name = format!("{} {name}", source.display());
+            let length = report.output.unwrap().duration_s;
+            assert!((length - 2.4 * stretch).abs() < 1e-3, "{name}: {length} s");
+            let sound = samples(&output).len() as f64 / RATE;
+            assert!((sound - length).abs() < 0.1, "{name}: {sound} s of sound to {length}");
+            if stretch == 1.0 {
+                // Where the parts overlap, packets that are kept overlap as well, and are played one after the other.
+                let last = last_time(&output, "a:0") - (2.4 - 0.04);
+                let apart = last - sound_behind_picture;
+                assert!(apart.abs() < 0.005, "{name}: {apart} s apart");
+                continue;
+            }
+            // Frames of the output begin half a frame before their own middle.
+            let apart = loud_at(&output) - bright_at(&output) - 0.02;
+            assert!(apart.abs() < 0.005, "{name}: {apart} s apart");
         }
     }
 }

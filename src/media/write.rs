@@ -27,7 +27,10 @@ use super::streams::{Copying, Streams};
 use super::ticks;
 use super::view;
 use crate::config::settings::{Codec, Container, Encoding};
-use crate::frame::{Picture, Seconds};
+use crate::frame::{Picture, Rate, Seconds};
+
+/// Most frames a second of Matroska.
+const MKV_MAX_RATE: i128 = 1_000;
 
 /// Writes one output file. It is removed unless [`Self::finish`] succeeds.
 pub struct Writer {
@@ -94,6 +97,7 @@ impl Writer {
         copying: Copying,
     ) -> Result<Self, MediaError> {
         check_container(spec)?;
+        check_rate(spec)?;
         let input = probe::open_container(&source.path)?;
         let facts = raw::stream_facts(&input, source.video.stream_index).ok_or_else(|| {
             probe::unusable(&source.path, "not_video", "its video stream has gone")
@@ -437,6 +441,19 @@ fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
         _ => return Ok(()),
     };
     Err(MediaError::Encoder { encoder: encoder.to_owned(), reason: reason.to_owned() })
+}
+
+/// Refuses frames closer than Matroska can tell them apart: its clock ticks once a millisecond.
+fn check_rate(spec: &WriteSpec) -> Result<(), MediaError> {
+    if spec.container != Container::Mkv || spec.rate <= Rate::from_integer(MKV_MAX_RATE) {
+        return Ok(());
+    }
+    let reason = format!(
+        "{:.0} frames a second are more than the {MKV_MAX_RATE} that MKV can hold; use mp4 or mov, or a lower rate",
+        *spec.rate.numer() as f64 / *spec.rate.denom() as f64
+    );
+    let encoder = encoder::encoder_name(spec.encoding.codec).to_owned();
+    Err(MediaError::Unencodable { encoder, reason })
 }
 
 pub(super) fn pixel_name(pixel: ffmpeg::format::Pixel) -> String {

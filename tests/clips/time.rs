@@ -358,6 +358,22 @@ fn seconds_that_a_camera_did_not_record_are_said() {
     assert!(found.len() == 1 && found[0].contains("2026_0302_081520_0003R.mp4"), "{found:?}");
 }
 
+/// V28: where no frame could be told from the next by its time.
+#[test]
+fn a_rate_that_the_container_cannot_hold_is_refused_before_the_work() {
+    let Some(place) = Place::new() else { return };
+    let source = place
+        .ffmpeg("-f lavfi -i testsrc2=s=64x48:r=1000:d=0.02 -c:v libx264 -preset ultrafast in.mp4");
+    let settings = Settings { mode: Mode::Smooth, encoding: fast_h264(), ..slow(2) };
+    let task = place.task(&source, "out.mkv", settings.clone());
+    let error = run(&task).unwrap_err();
+    assert_eq!(error.code(), "not_encodable");
+    assert!(error.to_string().contains("use mp4"), "{error}");
+    assert!(!task.temporary.exists());
+    let (_, report) = place.convert(&source, "out.mp4", settings);
+    assert_eq!(report.output.unwrap().frames.total, 40);
+}
+
 /// V28: and an output that few devices play.
 #[test]
 fn rates_that_few_devices_play_are_said() {

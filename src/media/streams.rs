@@ -110,10 +110,9 @@ impl Streams {
                     (Action::Drop, "dropped", Some("the source no longer has it".to_owned()))
                 }
             };
-            let is_worked = stream.index == source.video.stream_index;
             match (&mut action, &facts) {
                 // Where the picture's times may jump, its packets say so.
-                (Action::Drop, _) if is_worked && !is_mov(source) => {}
+                (Action::Drop, _) if stream.index == picture && !is_mov(source) => {}
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
                 (Action::Transcode(it), _) => warnings.extend(channels_reduced(stream, it)),
                 (Action::Export(exported), Some(facts)) => {
@@ -130,9 +129,9 @@ impl Streams {
             tracks.push(Track { action, outcome });
         }
         if !of_others.is_empty() {
+            let others = of_others.join(", ");
             let message = format!(
-                "stream(s) {} belong to other programs of the transport stream than the picture, which is stream {picture}",
-                of_others.join(", ")
+                "stream(s) {others} belong to other programs than the picture, stream {picture}"
             );
             warnings.push(("programs_dropped".to_owned(), message));
         }

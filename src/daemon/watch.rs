@@ -180,10 +180,8 @@ pub fn scan(
         enter(&directory);
         let entries = match fs::read_dir(&directory) {
             Err(error) if folder == below => return Err(error),
-            // It went away since it was found.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                problems.add(&folder, &error);
+                problems.add_unread(&folder, &error);
                 continue;
             }
             Ok(entries) => entries,
@@ -234,6 +232,13 @@ impl ScanProblems {
         self.first.get_or_insert_with(|| {
             (relative.to_owned(), format!("{}: {error}", relative.display()))
         });
+    }
+
+    /// Counts a folder that could not be read. One that went away since it was found is none.
+    fn add_unread(&mut self, folder: &Path, error: &io::Error) {
+        if error.kind() != io::ErrorKind::NotFound {
+            self.add(folder, error);
+        }
     }
 
     /// Adds those of another scan.

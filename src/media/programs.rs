@@ -40,6 +40,15 @@ pub(super) fn other_program(programs: &[Program], picture: usize, stream: usize)
     other.map(|it| it.number)
 }
 
+/// The warning of streams that are left out, as the picture is of another program.
+pub(super) fn dropped(streams: &[usize], picture: usize) -> Option<(String, String)> {
+    let others: Vec<_> = streams.iter().map(usize::to_string).collect();
+    let others = others.join(", ");
+    let message =
+        format!("stream(s) {others} belong to other programs than the picture, stream {picture}");
+    (!streams.is_empty()).then(|| ("programs_dropped".to_owned(), message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

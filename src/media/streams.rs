@@ -101,7 +101,7 @@ impl Streams {
             let (mut action, name, reason) = match (&facts, other) {
                 (Some(_), _) if stream.index == picture => (Action::Drop, "interpolated", None),
                 (Some(_), Some(number)) => {
-                    of_others.push(stream.index.to_string());
+                    of_others.push(stream.index);
                     let reason = format!("it belongs to program {number}, the picture to another");
                     (Action::Drop, "dropped", Some(reason))
                 }
@@ -128,13 +128,7 @@ impl Streams {
             let outcome = StreamOutcome { stream: stream.clone(), action: name, reason };
             tracks.push(Track { action, outcome });
         }
-        if !of_others.is_empty() {
-            let others = of_others.join(", ");
-            let message = format!(
-                "stream(s) {others} belong to other programs than the picture, stream {picture}"
-            );
-            warnings.push(("programs_dropped".to_owned(), message));
-        }
+        warnings.extend(programs::dropped(&of_others, picture));
         warnings.extend(export_boxes(source, spec, &mut sidecar, muxer)?);
         let live = |it: &Track| !matches!(it.action, Action::Drop);
         Ok(Self {

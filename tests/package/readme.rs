@@ -104,7 +104,7 @@ fn the_symptoms_in_the_readme_are_sentences_of_the_program() {
         ("works with this output folder", "works with this output folder"),
         ("needed with the reserve", "needed with the reserve"),
         ("no inotify watches left", "no inotify watches left"),
-        ("no change events (", "no change events ("),
+        ("fs.inotify.max_user_instances", "fs.inotify.max_user_instances"),
     ] {
         for page in PAGES {
             let text = fs::read_to_string(root().join(page)).unwrap();

@@ -54,7 +54,7 @@ enum Packed {
 }
 
 impl Trial {
-    /// Computes what has to come out, by the definitions: some hundredths of a second.
+    /// Computes what has to come out, by the definitions.
     #[must_use]
     pub fn prepare() -> Self {
         let (one, two) = (Stride::One, Stride::Two);

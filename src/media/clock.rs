@@ -29,7 +29,7 @@ impl Clock {
     /// Steps back longer than this many seconds start a new count.
     const BACK_S: i128 = 1;
     /// Steps ahead longer than this many seconds do too.
-    const AHEAD_S: i128 = 600;
+    pub(super) const AHEAD_S: i128 = 600;
 
     /// `nominal` is the duration of a frame by the header's rate.
     pub(super) fn new(tick: Seconds, nominal: Option<Seconds>) -> Self {

@@ -83,6 +83,10 @@ pub(super) fn close_output(output: &mut Output) -> Result<(), ffmpeg::Error> {
     check(unsafe { ffi::avio_closep(io) }).map(|_| ())
 }
 
+/// MP4's name of HEVC whose headers stand in the container alone, as here. FFmpeg's own choice is `hev1`, which
+/// allows them in the stream as well, and which Apple's players do not take.
+const HVC1: u32 = u32::from_le_bytes(*b"hvc1");
+
 /// Adds a stream with a copy of `parameters`, the container's own tag, and a wish for its clock.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn add_stream(
@@ -90,13 +94,17 @@ pub(super) fn add_stream(
     parameters: &ffmpeg::codec::Parameters,
     time_base: ffmpeg::Rational,
 ) -> Result<usize, ffmpeg::Error> {
+    let is_mov_family = matches!(output.format().name(), "mp4" | "mov");
     // SAFETY: the context is alive; a null codec is allowed.
     let stream = unsafe { ffi::avformat_new_stream(output.as_mut_ptr(), ptr::null()).as_mut() };
     let stream = stream.ok_or(ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM })?;
     // SAFETY: both sets of parameters are alive; every stream has one.
     check(unsafe { ffi::avcodec_parameters_copy(stream.codecpar, parameters.as_ptr()) })?;
-    // SAFETY: as above. Tags of other containers would be refused.
-    unsafe { (*stream.codecpar).codec_tag = 0 };
+    // SAFETY: as above.
+    let parameters = unsafe { &mut *stream.codecpar };
+    let is_hevc = parameters.codec_id == ffi::AVCodecID::AV_CODEC_ID_HEVC;
+    // Tags of other containers would be refused.
+    parameters.codec_tag = if is_hevc && is_mov_family { HVC1 } else { 0 };
     stream.time_base = time_base.into();
     usize::try_from(stream.index).map_err(|_| ffmpeg::Error::Bug)
 }

@@ -18,6 +18,10 @@ use crate::frame::Seconds;
 /// Ticks a second of MP4's movie clock, in which the start of a track is written.
 const MOVIE_TIMESCALE: &str = "90000";
 
+/// How long, in microseconds, packets of one stream wait for those of another where pictures are large and none is held back by
+/// the encoder. FFmpeg's own 10 s of FFV1 at 3840x2160 are gigabytes, as soon as a track of subtitles pauses.
+const SHORT_WAIT_US: &str = "1000000";
+
 /// FFmpeg's name of a container's muxer.
 fn muxer_name(container: Container) -> &'static std::ffi::CStr {
     match container {
@@ -113,6 +117,9 @@ impl Muxer {
     /// Writes the header. No stream can be added after it.
     pub(super) fn start(&mut self) -> Result<(), MediaError> {
         let mut options = ffmpeg::Dictionary::new();
+        if self.output.streams().any(|it| it.parameters().id() == ffmpeg::codec::Id::FFV1) {
+            options.set("max_interleave_delta", SHORT_WAIT_US);
+        }
         if self.container == Container::Mov {
             raw_output::name_languages_for_mov(&mut self.output);
         }

@@ -132,6 +132,23 @@ impl Outside {
     }
 }
 
+/// Whether an MP4 or MOV file has fragments: its index does not give every packet a time, and where files were put behind each
+/// other, times start again. One that cannot be read has some.
+pub(super) fn has_fragments(path: &Path) -> bool {
+    let look = || {
+        let file = original::open(path)?;
+        let (mut at, end) = (0, file.metadata()?.len());
+        while let Some(part) = part_at(&file, at, end)? {
+            if part.kind == *b"moof" {
+                return Ok(true);
+            }
+            at = part.end;
+        }
+        Ok::<_, io::Error>(false)
+    };
+    look().unwrap_or(true)
+}
+
 /// Names of boxes, each once, for a report.
 pub(super) fn name_once(names: &mut Vec<String>, name: &str) {
     if names.len() < MOST_NAMED && !names.iter().any(|it| it == name) {

@@ -81,6 +81,48 @@ impl Clock {
             || time - last > Ratio::from_integer(Self::AHEAD_S)
     }
 
+    /// Whether a time behind `last` may be wrong by itself, which the next one tells ([`Self::comes_back`]): it goes back, or
+    /// further ahead than frames are apart that last `nominal`.
+    pub(super) fn is_doubtful(last: Seconds, time: Seconds, nominal: Seconds) -> bool {
+        Self::is_jump(last, time) || time - last > Self::step(nominal)
+    }
+
+    /// Whether a time that follows a doubtful one goes on behind `last`, the one before that, so that the doubtful one is wrong.
+    pub(super) fn comes_back(last: Seconds, next: Seconds, nominal: Seconds) -> bool {
+        next > last && next - last <= Self::step(nominal)
+    }
+
+    /// The longest step between two frames that is not looked at more closely.
+    fn step(nominal: Seconds) -> Seconds {
+        (nominal * 4).max(Ratio::from_integer(Self::BACK_S))
+    }
+
+    /// Whether the next frame's time decides what this one's is.
+    pub(super) fn doubts(&self, time: Option<Seconds>) -> bool {
+        let time = time.map(|it| it + self.shift);
+        let both = self.last.zip(time);
+        both.is_some_and(|(last, time)| Self::is_doubtful(last, time, self.frame_duration()))
+    }
+
+    /// [`Self::place`] of a frame whose time is in [doubt](Self::doubts), given that of the next frame: whether it was wrong, and
+    /// where it is.
+    pub(super) fn place_before(
+        &mut self,
+        time: Option<Seconds>,
+        next: Option<Seconds>,
+    ) -> (bool, Seconds) {
+        let (nominal, next) = (self.frame_duration(), next.map(|it| it + self.shift));
+        match self.last.zip(next) {
+            Some((last, next)) if Self::comes_back(last, next, nominal) => {
+                let between = (last + nominal).min((last + next) / 2);
+                let placed = self.repair(between);
+                self.last = Some(placed);
+                (true, placed)
+            }
+            _ => (false, self.place(time)),
+        }
+    }
+
     /// The container's duration of a frame, made exact as times are.
     pub(super) fn regular_duration(&self, duration: Seconds) -> Seconds {
         match self.coarse_nominal() {
@@ -146,6 +188,39 @@ mod tests {
         assert_eq!(placed, [0, 40, 80, 120, 160].map(ms));
         assert!(!clock.is_moved());
         assert_eq!(clock.repaired(), 2);
+    }
+
+    #[test]
+    fn a_wrong_time_is_told_by_the_next_one() {
+        for wrong in [373_000, 95_443_717, -373_000] {
+            let mut clock = Clock::new(ms(1), Some(ms(40)));
+            for time in [0, 40] {
+                assert!(!clock.doubts(Some(ms(time))));
+                clock.place(Some(ms(time)));
+            }
+            assert!(clock.doubts(Some(ms(wrong))));
+            assert_eq!(clock.place_before(Some(ms(wrong)), Some(ms(120))), (true, ms(80)));
+            assert_eq!(clock.place(Some(ms(120))), ms(120));
+            assert!(!clock.is_moved());
+            assert_eq!(clock.repaired(), 1);
+        }
+        // A pause, and a count that starts again, go on where they are.
+        for (time, placed) in [(373_000, 373_000), (5_000_000, 80), (-50_000, 80)] {
+            let mut clock = Clock::new(ms(1), Some(ms(40)));
+            clock.place(Some(ms(0)));
+            clock.place(Some(ms(40)));
+            let found = clock.place_before(Some(ms(time)), Some(ms(time + 40)));
+            assert_eq!(found, (false, ms(placed)));
+            assert_eq!(clock.place(Some(ms(time + 40))), ms(placed + 40));
+        }
+    }
+
+    #[test]
+    fn slow_pictures_are_in_no_doubt() {
+        let mut clock = Clock::new(ms(1), Some(ms(5_000)));
+        clock.place(Some(ms(0)));
+        assert!(!clock.doubts(Some(ms(5_000))) && !clock.doubts(None));
+        assert!(clock.doubts(Some(ms(30_000))));
     }
 
     #[test]

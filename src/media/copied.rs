@@ -25,6 +25,8 @@ pub(super) struct Copied {
     pub(super) kind: Type,
     /// Subtitles that end before the first picture.
     pub(super) left_out: u64,
+    /// Packets that were left out because their time was over when they came.
+    pub(super) late: u64,
 }
 
 impl Copied {
@@ -68,8 +70,12 @@ impl Copied {
         let dts =
             packet.dts().map_or(pts, |it| raw::ticks((seconds(it) - origin) * self.stretch, tick));
         let dts = dts.min(pts);
-        let dts = self.last_dts.map_or(dts, |last| dts.max(last + 1));
+        // Matroska's clock is coarse, and it takes packets of one time: texts that are shown together, parts of a picture of
+        // subtitles, frames of TrueHD, which last less than a tick.
+        let apart = i64::from(muxer.container() != Container::Mkv);
+        let dts = self.last_dts.map_or(dts, |last| dts.max(last + apart));
         if dts > pts.saturating_add(raw::ticks(length, tick).max(1)) {
+            self.late += 1;
             return Ok(Some(start));
         }
         self.last_dts = Some(dts);

@@ -35,6 +35,8 @@ pub struct Decoder {
     clock: Clock,
     fields: Fields,
     frame: Video,
+    /// The picture behind `frame`, where it was needed to tell the time of that.
+    ahead: Option<Video>,
     /// Frames that came out of the decoder.
     taken: u64,
     /// Whether the filter was told that no more frames come.
@@ -95,6 +97,7 @@ impl Decoder {
             clock,
             fields,
             frame: Video::empty(),
+            ahead: None,
             taken: 0,
             drained: false,
             first: None,
@@ -161,21 +164,25 @@ impl Decoder {
 
     /// Decodes the next frame into `self.frame` without copying its samples, and says when it is shown.
     fn next_times(&mut self) -> Result<Option<(Seconds, Option<Seconds>)>, MediaError> {
-        if !self.next_picture()? {
-            self.shown = Damage { lost: self.feed.losses.end(), marred: false };
-            return Ok(None);
+        match self.ahead.take() {
+            Some(ahead) => self.frame = ahead,
+            None if self.next_picture()? => {}
+            None => {
+                self.shown = Damage { lost: self.feed.losses.end(), marred: false };
+                return Ok(None);
+            }
         }
-        let filter = self.fields.filter.as_ref();
-        let tick = filter.map_or(self.clock.tick(), Deinterlacer::tick);
-        let seconds = |count: i64| tick * i128::from(count);
-        let time = match filter {
-            // The other time is that of the frame that went in.
-            Some(_) => self.frame.pts(),
-            None => self.frame.timestamp().or(self.frame.pts()),
+        let time = self.time();
+        let (wrong, pts) = match self.clock.doubts(time) {
+            true => self.clock_with_next(time)?,
+            false => (false, self.clock.place(time)),
         };
-        let time = time.map(seconds);
-        self.take_damage(time);
-        let pts = self.clock.place(time);
+        let time = time.filter(|_| !wrong);
+        match wrong {
+            // Its time says nothing of the frames around it.
+            true => self.shown = self.damage.pop_front().map(|it| it.1).unwrap_or_default(),
+            false => self.take_damage(time),
+        }
         // What the header says is in the container's times.
         let end = self.info.video.end.filter(|_| !self.clock.is_moved());
         let to_end = time.and_then(|time| Some(end? - time));
@@ -188,6 +195,28 @@ impl Decoder {
             self.fields.filter.as_ref().map_or(duration, |it| it.duration(duration))
         });
         Ok(Some((pts, duration)))
+    }
+
+    /// The time of `self.frame` by the container.
+    fn time(&self) -> Option<Seconds> {
+        let (filter, frame) = (self.fields.filter.as_ref(), &self.frame);
+        let tick = filter.map_or(self.clock.tick(), Deinterlacer::tick);
+        let time = match filter {
+            // The other time is that of the frame that went in.
+            Some(_) => frame.pts(),
+            None => frame.timestamp().or(frame.pts()),
+        };
+        time.map(|count| tick * i128::from(count))
+    }
+
+    /// Where `self.frame` is, whose time is in doubt: the picture behind it tells, and waits in `self.ahead`.
+    fn clock_with_next(&mut self, time: Option<Seconds>) -> Result<(bool, Seconds), MediaError> {
+        let this = std::mem::replace(&mut self.frame, Video::empty());
+        let is_more = self.next_picture()?;
+        let next = self.time().filter(|_| is_more);
+        let ahead = std::mem::replace(&mut self.frame, this);
+        self.ahead = is_more.then_some(ahead);
+        Ok(self.clock.place_before(time, next))
     }
 
     /// The next whole picture into `self.frame`; false at the end.

@@ -5,11 +5,15 @@
 //! The jumps are the picture's, in the order of the file. There packets of one moment lie apart by up to seconds, so every
 //! stream passes a jump by itself: sound where its own times jump, and what comes seldom where that brings it nearer to the
 //! picture. A packet that fits to no jump so far waits a little for the picture's.
+//!
+//! A time that is wrong is no jump: where times come back to where they were, the picture's does not count, and sound in between
+//! is put where it belongs.
 
 use std::collections::VecDeque;
 
 use ffmpeg_next as ffmpeg;
 
+use ffmpeg::ffi;
 use num_rational::Ratio;
 
 use super::clock::Clock;
@@ -24,6 +28,10 @@ const MOST_WAITING: usize = 512;
 const LONGEST_WAIT_S: i128 = 2;
 /// Sound that is no further from where it was, in seconds, goes on.
 const GOES_ON_S: i128 = 1;
+/// Packets of sound in a row whose times may be wrong together, as those within one packet of a transport stream are.
+const MOST_WRONG: usize = 64;
+/// How much later than it is decoded, in seconds, a picture may be shown.
+const LONGEST_DELAY_S: i128 = 10;
 
 /// A stream beside the picture.
 #[derive(Clone, Copy)]
@@ -35,13 +43,21 @@ pub(super) struct Course {
     /// Number of the jump that it passed last, and what is added to its times since.
     passed: u64,
     shift: Seconds,
-    /// Where it is, moved.
+    /// Where it is, moved, and how long its newest packet lasts.
     at: Option<Seconds>,
+    lasts: Seconds,
 }
 
 impl Course {
     pub(super) fn new(tick: Seconds, is_sound: bool) -> Self {
-        Self { tick, is_sound, passed: 0, shift: Seconds::default(), at: None }
+        Self {
+            tick,
+            is_sound,
+            passed: 0,
+            shift: Seconds::default(),
+            at: None,
+            lasts: Seconds::default(),
+        }
     }
 }
 
@@ -57,6 +73,10 @@ pub(super) struct Splices {
     /// Time of decoding of the picture's newest packet, and its latest time shown, moved.
     decoded: Option<Seconds>,
     shown: Option<Seconds>,
+    /// Times of decoding and showing of a packet of the picture that may be wrong.
+    doubtful: Option<(Seconds, Seconds)>,
+    /// Packets of sound at wrong times.
+    wrong: u64,
     queue: VecDeque<ffmpeg::Packet>,
     /// Jumps and place of the picture when the first of the queue began to wait.
     since: Option<(u64, Option<Seconds>)>,
@@ -73,6 +93,8 @@ impl Splices {
             jumps: VecDeque::from([(0, Seconds::default())]),
             decoded: None,
             shown: None,
+            doubtful: None,
+            wrong: 0,
             queue: VecDeque::new(),
             since: None,
             ended: false,
@@ -82,15 +104,28 @@ impl Splices {
     /// Takes the next packet of the file.
     pub(super) fn take(&mut self, packet: ffmpeg::Packet) {
         match packet.stream() {
-            number if number == self.picture => self.follow(&packet),
+            // What the container says not to show is decoded, and gives no picture a time.
+            number if number == self.picture => {
+                if raw::packet_flags(&packet) & ffi::AV_PKT_FLAG_DISCARD == 0 {
+                    self.follow(&packet);
+                }
+            }
             number if number < self.streams.len() => self.queue.push_back(packet),
             // One that the header did not name.
             _ => {}
         }
     }
 
+    /// How many packets of sound were at wrong times so far.
+    pub(super) fn wrong(&self) -> u64 {
+        self.wrong
+    }
+
     /// That no packet comes any more.
     pub(super) fn end(&mut self) {
+        if let Some((dts, pts)) = self.doubtful.take() {
+            self.reach(dts, pts);
+        }
         self.ended = true;
     }
 
@@ -105,6 +140,9 @@ impl Splices {
         };
         self.since = None;
         let mut packet = self.queue.pop_front()?;
+        if let Some(course) = self.streams.get_mut(stream) {
+            course.lasts = course.tick * i128::from(packet.duration().max(0));
+        }
         let ticks = raw::ticks(shift, course.tick);
         packet.set_pts(packet.pts().map(|it| it.saturating_add(ticks)));
         packet.set_dts(packet.dts().map(|it| it.saturating_add(ticks)));
@@ -120,6 +158,23 @@ impl Splices {
             return;
         };
         let pts = shown.unwrap_or(dts);
+        if let Some((wrong, shown)) = self.doubtful.take()
+            && !self
+                .decoded
+                .is_some_and(|at| Clock::comes_back(at, dts + self.newest().1, self.nominal))
+        {
+            self.reach(wrong, shown);
+        }
+        match self.decoded {
+            Some(at) if Clock::is_doubtful(at, dts + self.newest().1, self.nominal) => {
+                self.doubtful = Some((dts, pts));
+            }
+            _ => self.reach(dts, pts),
+        }
+    }
+
+    /// The picture is at these times of decoding and showing.
+    fn reach(&mut self, dts: Seconds, pts: Seconds) {
         let (number, mut shift) = self.newest();
         if let (Some(decoded), Some(shown)) = (self.decoded, self.shown)
             && Clock::is_jump(decoded, dts + shift)
@@ -131,7 +186,9 @@ impl Splices {
             }
         }
         self.decoded = Some(dts + shift);
-        self.shown = self.shown.max(Some(pts + shift));
+        if pts - dts <= Ratio::from_integer(LONGEST_DELAY_S) {
+            self.shown = self.shown.max(Some(pts + shift));
+        }
     }
 
     fn newest(&self) -> (u64, Seconds) {
@@ -143,8 +200,8 @@ impl Splices {
         let apart = |a: Seconds, b: Seconds| if a > b { a - b } else { b - a };
         let mut found = (course.passed, course.shift);
         let own = course.at.filter(|_| course.is_sound);
-        let goes_on =
-            own.is_some_and(|at| apart(at, time + found.1) <= Ratio::from_integer(GOES_ON_S));
+        let near = Ratio::from_integer(GOES_ON_S);
+        let goes_on = own.is_some_and(|at| apart(at, time + found.1) <= near);
         if let Some(now) = self.decoded.filter(|_| !goes_on) {
             for later in self.jumps.iter().filter(|it| it.0 > course.passed) {
                 if apart(now, time + later.1) < apart(now, time + found.1) {
@@ -152,7 +209,19 @@ impl Splices {
                 }
             }
             let newest = self.newest().0;
-            let waits = found.0 == newest && Clock::is_jump(own.unwrap_or(now), time + found.1);
+            let is_far =
+                own.filter(|at| found.0 == course.passed && apart(*at, time + found.1) > near);
+            let returns = is_far.and_then(|at| self.returns(stream, at, found.1));
+            if let (Some(at), Some(true)) = (is_far, returns) {
+                found.1 = at + course.lasts - time;
+                self.wrong += 1;
+                if let Some(course) = self.streams.get_mut(stream) {
+                    course.at = Some(at + course.lasts);
+                }
+                return Some(found.1);
+            }
+            let jumps = found.0 == newest && Clock::is_jump(own.unwrap_or(now), time + found.1);
+            let waits = jumps || is_far.is_some() && returns.is_none();
             if waits && !self.has_waited() {
                 self.since.get_or_insert((newest, self.decoded));
                 return None;
@@ -162,6 +231,25 @@ impl Splices {
             (course.passed, course.shift, course.at) = (found.0, found.1, Some(time + found.1));
         }
         Some(found.1)
+    }
+
+    /// Whether sound that was at `at` comes back there behind the first of the queue, moved by `shift`; `None` where that cannot
+    /// be said yet.
+    fn returns(&self, stream: usize, at: Seconds, shift: Seconds) -> Option<bool> {
+        let tick = self.streams.get(stream)?.tick;
+        let seconds = |it: i64| tick * i128::from(it);
+        let (mut seen, mut expected) = (0, at);
+        for packet in self.queue.iter().filter(|it| it.stream() == stream) {
+            if let Some(time) = packet.dts().or(packet.pts()).filter(|_| seen > 0) {
+                let off = seconds(time) + shift - expected;
+                if off <= Ratio::from_integer(GOES_ON_S) && -off <= Ratio::from_integer(GOES_ON_S) {
+                    return Some(true);
+                }
+            }
+            expected += seconds(packet.duration().max(0));
+            seen += 1;
+        }
+        (seen > MOST_WRONG).then_some(false)
     }
 
     /// Whether the first of the queue has waited long enough for the picture.
@@ -243,6 +331,32 @@ mod tests {
         // Sound that jumps by itself, with a wrong time in between, and a text that is late.
         let sound = [0, 20, 5_000, 2_000, 2_020, 9_000_000, 2_040].map(|time| (1, time));
         file.splice(100..100, sound.into_iter().chain([(2, 1_000)]));
+        let mut others: Vec<_> = file.iter().copied().filter(|it| it.0 != 0).collect();
+        // Packets without a duration last no time.
+        others[5].1 = 2_020;
+        assert_eq!(placed(&file), others);
+    }
+
+    #[test]
+    fn sound_at_wrong_times_is_put_where_it_belongs() {
+        for wrong in [746_000, -746_000, 95_443_717] {
+            let mut file: Vec<_> = part(0, 0);
+            file.sort_by_key(|it| it.0);
+            let mut file: Vec<_> = file.into_iter().map(|it| it.1).collect();
+            let mut expected: Vec<_> = file.iter().copied().filter(|it| it.0 != 0).collect();
+            let sound = |(stream, time): &(usize, i64)| *stream == 1 && (600..720).contains(time);
+            file.iter_mut().filter(|it| sound(it)).for_each(|it| it.1 += wrong);
+            expected.iter_mut().filter(|it| sound(it)).for_each(|it| it.1 = 580);
+            assert_eq!(placed(&file), expected, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pause_of_the_sound_stays() {
+        let picture = (0..500).map(|it| (0, it * 40));
+        let sound = (0..400).map(|it| (1, it * 20 + if it < 100 { 0 } else { 12_000 }));
+        let mut file: Vec<_> = picture.chain(sound).collect();
+        file.sort_by_key(|it| it.1);
         let others: Vec<_> = file.iter().copied().filter(|it| it.0 != 0).collect();
         assert_eq!(placed(&file), others);
     }
@@ -252,9 +366,11 @@ mod tests {
         let mut file: Vec<_> = part(0, 0);
         file.sort_by_key(|it| it.0);
         let mut file: Vec<_> = file.into_iter().map(|it| it.1).collect();
-        let wrong = file.iter().position(|it| *it == (0, 800)).unwrap();
-        file[wrong].1 = 95_443_717;
-        let others: Vec<_> = file.iter().copied().filter(|it| it.0 != 0).collect();
-        assert_eq!(placed(&file), others);
+        let at = file.iter().position(|it| *it == (0, 800)).unwrap();
+        for wrong in [95_443_717, 373_000, -373_000] {
+            file[at].1 = wrong;
+            let others: Vec<_> = file.iter().copied().filter(|it| it.0 != 0).collect();
+            assert_eq!(placed(&file), others, "{wrong}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::audio::Transcoder;
-use super::boxes::Boxes;
+use super::boxes::{self, Boxes};
 use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
 use super::copied::Copied;
 use super::mux::Muxer;
@@ -91,6 +91,7 @@ impl Streams {
     ) -> Result<Self, MediaError> {
         let (mut tracks, mut sidecar) = (Vec::new(), None);
         let splices = splices(&input, source);
+        let has_one_index = is_mov(source) && !boxes::has_fragments(&source.path);
         let mut warnings = Vec::new();
         let programs = programs::programs(&input);
         let picture = source.video.stream_index;
@@ -112,7 +113,7 @@ impl Streams {
             };
             match (&mut action, &facts) {
                 // Where the picture's times may jump, its packets say so.
-                (Action::Drop, _) if stream.index == picture && !is_mov(source) => {}
+                (Action::Drop, _) if stream.index == picture && !has_one_index => {}
                 (Action::Drop, _) => raw::discard_stream(&mut input, stream.index),
                 (Action::Transcode(it), _) => warnings.extend(channels_reduced(stream, it)),
                 (Action::Export(exported), Some(facts)) => {
@@ -166,6 +167,7 @@ impl Streams {
                     transcoder.finish(muxer)?;
                     self.damaged += transcoder.damaged;
                 }
+                Action::Copy(copied) => self.damaged += copied.late,
                 Action::Export(exported) if exported.samples == 0 => {
                     track.outcome.action = "dropped";
                     track.outcome.reason = Some("it has no content".to_owned());
@@ -183,9 +185,10 @@ impl Streams {
             let message = format!("{early} subtitles end before the first picture");
             warnings.push(("subtitles_dropped".to_owned(), message));
         }
+        self.damaged += self.splices.wrong();
         if self.damaged > 0 {
-            let message = format!("{} packets of sound or subtitles are damaged", self.damaged);
-            warnings.push(("sound_damaged".to_owned(), message));
+            let what = "packets of sound or subtitles are damaged, or at a wrong time";
+            warnings.push(("sound_damaged".to_owned(), format!("{} {what}", self.damaged)));
         }
         let sidecar = self.sidecar.map(SidecarWriter::finish).transpose()?.flatten();
         let outcomes = self.tracks.into_iter().map(|it| it.outcome).collect();
@@ -287,7 +290,6 @@ fn splices(input: &Input, source: &ClipInfo) -> Splices {
     Splices::new(picture, nominal, courses)
 }
 
-/// Whether its index gives every packet a time, from the first on.
 fn is_mov(source: &ClipInfo) -> bool {
     source.format.split(',').any(|it| it == "mov")
 }
@@ -470,6 +472,7 @@ fn copy(
         cover,
         kind: facts.kind,
         left_out: 0,
+        late: 0,
     };
     Ok((Action::Copy(copied), name, None))
 }

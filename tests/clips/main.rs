@@ -18,6 +18,7 @@ mod skip;
 mod sound;
 mod streams;
 mod time;
+mod wrong_times;
 
 use skip::skip;
 use std::path::{Path, PathBuf};

@@ -40,7 +40,7 @@ fn shown_length(path: &Path) -> f64 {
 }
 
 /// Mean time at which the sound of a clip is loud, in seconds.
-fn loud_at(path: &Path) -> f64 {
+pub(crate) fn loud_at(path: &Path) -> f64 {
     let found = samples(path);
     let energy = |it: &f32| f64::from(*it).powi(2);
     let total: f64 = found.iter().map(energy).sum();
@@ -48,7 +48,7 @@ fn loud_at(path: &Path) -> f64 {
 }
 
 /// Mean time at which frames of a clip begin that are bright, in seconds.
-fn bright_at(path: &Path) -> f64 {
+pub(crate) fn bright_at(path: &Path) -> f64 {
     let frames = decoded(path);
     let light = |frame: &Frame| f64::from(frame.picture.planes[0][0].saturating_sub(30));
     let seconds = |frame: &Frame| *frame.pts.numer() as f64 / *frame.pts.denom() as f64;
@@ -57,7 +57,7 @@ fn bright_at(path: &Path) -> f64 {
 }
 
 /// Frames 12 to 17 are white, and it beeps as long as they are shown.
-fn white_and_beep() -> String {
+pub(crate) fn white_and_beep() -> String {
     let white = "color=black:s=64x64:r=25:d=1.2,drawbox=c=white:t=fill:enable=between(n\\,12\\,17)";
     // It swells and fades: what AAC does to the level of a sudden beep, twice, would be taken for a time.
     let beep = "aevalsrc=sin(1760*2*PI*t)*pow(sin(PI*(t-0.48)/0.24)\\,2)*between(t\\,0.48\\,0.72):s=48000:d=1.2";

@@ -26,7 +26,7 @@ use crate::quality::holdout::Holdout;
 use crate::report::timing::Resumption;
 
 /// Layout of the files; another one is not taken up.
-const LAYOUT: &str = "segment 2";
+const LAYOUT: &str = "segment 3";
 /// File with the list of resumptions.
 const RESUMPTIONS_NAME: &str = "resumed.json";
 /// Resumptions that are listed at the most: the oldest are dropped.
@@ -47,12 +47,27 @@ pub struct State {
     pub steps: Vec<String>,
 }
 
-/// The description beside the packets.
+/// The description beside the packets. Its map of frames goes on behind that of the segment before: with all of it in each,
+/// an hour of a variable rate on a grid would take gigabytes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     identity: String,
     packets: Kept,
+    /// Sections of the map that stand in earlier descriptions.
+    sections_before: usize,
     state: State,
+}
+
+impl Description {
+    /// The state with all of its map, given that behind the segment before.
+    fn whole(self, earlier: Option<&State>) -> Option<State> {
+        let (mut state, count) = (self.state, self.sections_before);
+        let is_whole = match earlier {
+            Some(earlier) => state.tally.put_before(&earlier.tally, count),
+            None => count == 0,
+        };
+        is_whole.then_some(state)
+    }
 }
 
 /// What a folder of segments had.
@@ -70,6 +85,8 @@ pub struct Parts {
     folder: PathBuf,
     identity: String,
     count: usize,
+    /// Sections of the map behind the newest segment.
+    sections: usize,
 }
 
 /// SHA-256, in hex, of everything that decides what a segment is: the clip, what is done with it, and by what.
@@ -114,7 +131,7 @@ impl Parts {
             // A link could lead to files that are not slomod's.
             return Err(unwritable(folder, io::ErrorKind::NotADirectory.into()));
         }
-        let mut parts = Self { folder: folder.to_owned(), identity, count: 0 };
+        let mut parts = Self { folder: folder.to_owned(), identity, count: 0, sections: 0 };
         let mut taken = TakenUp { packets: Vec::new(), state: None };
         let mut before = 0;
         while let Some(description) = parts.description(parts.count + 1) {
@@ -127,9 +144,11 @@ impl Parts {
                 Err(ConvertError::Interrupted) => return Err(ConvertError::Interrupted),
                 _ => break,
             }
+            let Some(state) = description.whole(taken.state.as_ref()) else { break };
             parts.count += 1;
+            parts.sections = state.tally.sections();
             taken.packets.push(packets);
-            taken.state = Some(description.state);
+            taken.state = Some(state);
         }
         parts.remove_others().map_err(|error| unwritable(folder, error))?;
         Ok((parts, taken))
@@ -145,11 +164,15 @@ impl Parts {
     ///
     /// # Errors
     /// [`MediaError::Write`].
-    pub fn add(&mut self, packets: Kept, state: State) -> Result<(), MediaError> {
-        let description = Description { identity: self.identity.clone(), packets, state };
+    pub fn add(&mut self, packets: Kept, mut state: State) -> Result<(), MediaError> {
+        let (sections, sections_before) = (state.tally.sections(), self.sections.saturating_sub(1));
+        state.tally.leave_out(sections_before);
+        let identity = self.identity.clone();
+        let description = Description { identity, packets, sections_before, state };
         let path = self.folder.join(format!("{:04}.json", self.count + 1));
         write_json(&path, &description).map_err(|error| write_error(&path, error))?;
         self.count += 1;
+        self.sections = sections;
         Ok(())
     }
 

@@ -156,6 +156,24 @@ impl Tally {
         std::mem::take(&mut self.map)
     }
 
+    /// Sections of the map so far. Of all but the last nothing changes any more.
+    #[must_use]
+    pub fn sections(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Leaves the first `count` sections out of the map.
+    pub fn leave_out(&mut self, count: usize) {
+        self.map.drain(..count.min(self.map.len()));
+    }
+
+    /// Puts the first `count` sections of the map of `earlier` before its own; false where there are fewer.
+    pub fn put_before(&mut self, earlier: &Self, count: usize) -> bool {
+        let Some(sections) = earlier.map.get(..count) else { return false };
+        self.map.splice(..0, sections.iter().cloned());
+        true
+    }
+
     /// Ends a section before one that begins with source frame `next`.
     fn close_section(&mut self, next: u64) {
         let runs = std::mem::take(&mut self.section);

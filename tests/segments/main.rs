@@ -126,6 +126,40 @@ fn variable_rates_and_grids_go_on_at_the_right_instant() {
     }
 }
 
+/// V27: what lies beside the segments grows with the clip, not with its square.
+#[test]
+fn descriptions_of_segments_do_not_repeat_the_map_of_frames() {
+    let place = Place::new();
+    let source = place.clip(
+        "irregular.mkv",
+        &[
+            &["-f", "lavfi", "-i", "testsrc2=s=64x48:r=100:d=12,select='gt(mod(n*n,11),2)'"],
+            &["-fps_mode", "passthrough", "-c:v", "ffv1", "-pix_fmt", "yuv420p"][..],
+        ]
+        .concat(),
+    );
+    let smooth = Settings {
+        mode: Mode::Smooth,
+        factor: None,
+        fps: Some(Ratio::from_integer(144)),
+        audio: Audio::Drop,
+        ..settings(Codec::Ffv1, Container::Mkv)
+    };
+    let mut task = place.task(&source, "a.mkv", smooth);
+    task.segments = Rule { least: 20, most: 25 };
+    run(&task).unwrap();
+    let folder = task.parts.as_ref().unwrap();
+    let map = |number: usize| {
+        let text = std::fs::read(folder.join(format!("{number:04}.json"))).unwrap();
+        let described: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        described["state"]["tally"]["map"].to_string().len()
+    };
+    let count = ends(&task).len();
+    assert!(count > 20, "{count}");
+    let (early, late) = (map(3), map(count - 1));
+    assert!(0 < early && late < 3 * early, "{early} bytes at first, {late} in the end");
+}
+
 #[test]
 fn a_clip_interrupted_at_any_moment_is_the_same() {
     let place = Place::new();

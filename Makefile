@@ -21,6 +21,8 @@ help: ## list the targets
 build test demo gpu-bundle deb tarball: export SLOMOD_REQUIRE_KERNELS = 1
 # The distribution's PyTorch or PyPI's: the recipe in training/ and `slomod import` are tested with it.
 test: export SLOMOD_REQUIRE_TORCH = 1
+# Many tests wait for a daemon: on few cores more of them run at a time.
+test: export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 4 ? 5 : n)))
 
 setup: ## install what building needs: system packages (Debian 12, Ubuntu 24.04), the compiler of the CUDA kernels
 	@.ci/setup build

@@ -12,6 +12,7 @@ use ffmpeg::frame::Audio;
 use num_rational::Ratio;
 
 use super::MediaError;
+use super::left_out::Lack;
 use super::mux::Muxer;
 use super::raw::{self, StreamFacts};
 use super::raw_audio::{self, AudioShape};
@@ -70,6 +71,8 @@ pub(super) struct Transcoder {
     /// Stretched samples of each channel that are not encoded yet.
     waiting: Vec<Vec<f32>>,
     encoded: i64,
+    /// Seconds of the source that lie before the origin.
+    early: Seconds,
     /// Where the sound ends, in encoded samples, once that is known.
     end: Option<i64>,
     /// Packets and frames that could not be used.
@@ -115,6 +118,7 @@ impl Transcoder {
             placed: 0,
             padding: 0,
             encoded: 0,
+            early: Seconds::default(),
             end: None,
             damaged: 0,
         }))
@@ -137,6 +141,11 @@ impl Transcoder {
     pub(super) fn reduced(&self) -> Option<(usize, usize)> {
         let (from, to) = (self.source_shape.channels, self.encoder_shape.channels);
         (to < from).then_some((to, from))
+    }
+
+    /// What is missing of it in the end.
+    pub(super) fn lack(&self) -> Lack {
+        Lack { sound: self.early, all: self.encoded == 0, ..Lack::default() }
     }
 
     /// Number of the output stream.
@@ -234,6 +243,9 @@ impl Transcoder {
             self.fill(off, &shape, muxer)?;
         }
         let skip = if off < -jitter { (-off).min(length) } else { 0 };
+        if self.placed == 0 {
+            self.early += Ratio::new(i128::from(skip), i128::from(rate));
+        }
         if skip == length {
             return Ok(());
         }

@@ -2,9 +2,11 @@
 
 use ffmpeg_next as ffmpeg;
 
+use ffmpeg::ffi;
 use ffmpeg::media::Type;
 
 use super::MediaError;
+use super::left_out::Lack;
 use super::mux::Muxer;
 use super::raw;
 use crate::config::settings::Container;
@@ -23,13 +25,29 @@ pub(super) struct Copied {
     /// Whether it is a picture for the whole clip, which has no time.
     pub(super) cover: bool,
     pub(super) kind: Type,
-    /// Subtitles that end before the first picture.
-    pub(super) left_out: u64,
+    /// What lies before the first picture.
+    pub(super) early: Lack,
     /// Packets that were left out because their time was over when they came.
     pub(super) late: u64,
 }
 
 impl Copied {
+    /// What is missing of it in the end.
+    pub(super) fn lack(&self) -> Lack {
+        // Attachments are in the header, and a cover has no time.
+        let has_packets = !self.cover && self.kind != Type::Attachment;
+        Lack { all: has_packets && self.last_dts.is_none(), ..self.early }
+    }
+
+    /// Counts sound that is left out, by its output times.
+    fn note_early(&mut self, packet: &ffmpeg::Packet, start: Seconds, length: Seconds) {
+        // What an edit list hides is no part of the clip.
+        let is_hidden = raw::packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0;
+        if self.kind == Type::Audio && !is_hidden {
+            self.early.sound += length.min(-start) / self.stretch;
+        }
+    }
+
     /// Writes the packet moved by `-origin`; its output time. What would start before 0 is left out, except where the
     /// container hides it (MP4's edit list), as an audio decoder needs the packet before the first it plays. Of a subtitle
     /// that is still shown at 0 the rest is kept.
@@ -52,7 +70,7 @@ impl Copied {
         let zero = Seconds::default();
         if self.kind == Type::Subtitle && start < zero {
             if start + length <= zero {
-                self.left_out += u64::from(packet.size() > EMPTY_TEXT);
+                self.early.subtitles += u64::from(packet.size() > EMPTY_TEXT);
                 return Ok(Some(start));
             }
             (start, length) = (zero, start + length);
@@ -63,6 +81,7 @@ impl Copied {
             Container::Mp4 | Container::Mov => start + length * 2 <= zero,
         };
         if before {
+            self.note_early(&packet, start, length);
             return Ok(Some(start));
         }
         let tick = muxer.tick(self.out);

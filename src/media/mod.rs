@@ -15,6 +15,7 @@ mod encoder;
 mod feed;
 mod hdr;
 mod labels;
+mod left_out;
 mod mux;
 mod open_encoder;
 mod options;

@@ -16,6 +16,7 @@ use super::audio::Transcoder;
 use super::boxes::{self, Boxes};
 use super::clip::{ClipInfo, Sidecar, StreamInfo, StreamOutcome, WriteSpec};
 use super::copied::Copied;
+use super::left_out::{Lack, LeftOut};
 use super::mux::Muxer;
 use super::probe::read_error;
 use super::programs;
@@ -58,6 +59,8 @@ struct Track {
 /// What became of all streams.
 pub(super) struct Ended {
     pub(super) outcomes: Vec<StreamOutcome>,
+    /// The same by what is in the file: a track without a packet can be one of it.
+    pub(super) in_file: Vec<StreamOutcome>,
     /// What lies beside the output.
     pub(super) sidecar: Option<Sidecar>,
     pub(super) warnings: Vec<Warning>,
@@ -161,38 +164,33 @@ impl Streams {
         while !self.ended {
             self.step(muxer)?;
         }
-        for track in &mut self.tracks {
-            match &mut track.action {
-                Action::Transcode(transcoder) => {
+        let mut left_out = LeftOut::default();
+        for track in self.tracks {
+            let lack = match track.action {
+                Action::Drop => Lack::default(),
+                Action::Copy(copied) => {
+                    self.damaged += copied.late;
+                    copied.lack()
+                }
+                Action::Transcode(mut transcoder) => {
                     transcoder.finish(muxer)?;
                     self.damaged += transcoder.damaged;
+                    transcoder.lack()
                 }
-                Action::Copy(copied) => self.damaged += copied.late,
-                Action::Export(exported) if exported.samples == 0 => {
-                    track.outcome.action = "dropped";
-                    track.outcome.reason = Some("it has no content".to_owned());
-                }
-                _ => {}
-            }
+                Action::Export(exported) => Lack { all: exported.samples == 0, ..Lack::default() },
+            };
+            left_out.add(track.outcome, lack, muxer.container());
         }
         let mut warnings = self.warnings;
-        let left_out = |it: &Track| match &it.action {
-            Action::Copy(copied) => copied.left_out,
-            _ => 0,
-        };
-        let early: u64 = self.tracks.iter().map(left_out).sum();
-        if early > 0 {
-            let message = format!("{early} subtitles end before the first picture");
-            warnings.push(("subtitles_dropped".to_owned(), message));
-        }
+        warnings.extend(left_out.warnings());
         self.damaged += self.splices.wrong();
         if self.damaged > 0 {
             let what = "packets of sound or subtitles are damaged, or at a wrong time";
             warnings.push(("sound_damaged".to_owned(), format!("{} {what}", self.damaged)));
         }
         let sidecar = self.sidecar.map(SidecarWriter::finish).transpose()?.flatten();
-        let outcomes = self.tracks.into_iter().map(|it| it.outcome).collect();
-        Ok(Ended { outcomes, sidecar, warnings })
+        let LeftOut { outcomes, in_file, .. } = left_out;
+        Ok(Ended { outcomes, in_file, sidecar, warnings })
     }
 
     /// Reads one packet and hands on what is known to be at its time.
@@ -471,7 +469,7 @@ fn copy(
         last_dts: None,
         cover,
         kind: facts.kind,
-        left_out: 0,
+        early: Lack::default(),
         late: 0,
     };
     Ok((Action::Copy(copied), name, None))

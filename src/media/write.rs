@@ -328,7 +328,7 @@ impl Writer {
             let message = format!("the container does not take these entries: {}", lost.join(", "));
             self.summary.warnings.push(("metadata_dropped".to_owned(), message));
         }
-        let lost = labels::lost(&self.summary.streams, &output);
+        let lost = labels::lost(&ended.in_file, &output);
         if !lost.is_empty() {
             let message = format!("the container does not take of its tracks: {}", lost.join(", "));
             self.summary.warnings.push(("metadata_dropped".to_owned(), message));

@@ -251,3 +251,46 @@ fn what_a_container_does_not_take_of_tracks_is_said() {
         }
     }
 }
+
+/// V18: sound before the first picture is said to be lost, and a track of nothing else to be dropped; a lead-in is not worth a
+/// word.
+#[test]
+fn sound_before_the_first_picture_is_said_to_be_lost() {
+    let Some(place) = Place::new() else { return };
+    let inputs = "-f lavfi -i sine=d=1 -f lavfi -i sine=f=880:d=3";
+    let made = "-f lavfi -i testsrc2=s=64x64:r=10:d=1 -map 2 -map 0 -map 1 -fps_mode passthrough -c:v libx264 -c:a aac \
+                -metadata:s:a:0 language=kor -metadata:s:a:1 language=deu";
+    for (offset, name) in [("2", "in.mkv"), ("2", "in.mp4"), ("0.05", "in.mkv")] {
+        let source = place.ffmpeg(&format!("{inputs} -itsoffset {offset} {made} {name}"));
+        let lost = offset == "2";
+        for (audio, container) in [
+            (Audio::Stretch, Container::Mp4),
+            (Audio::Stretch, Container::Mkv),
+            (Audio::Keep, Container::Mp4),
+            (Audio::Keep, Container::Mkv),
+        ] {
+            let name = format!("{name} by {offset} s {audio:?} {container:?}");
+            let output = format!("out.{}", container.extension());
+            let (output, report) = place.convert(&source, &output, with(audio, container, 2));
+            let said = report.warnings.iter().find(|it| it.code == "sound_dropped");
+            assert_eq!(said.is_some(), lost, "{name}: {:?}", report.warnings);
+            assert!(!warns(&report, "metadata_dropped"), "{name}: {:?}", report.warnings);
+            let kept = if audio == Audio::Keep { "copied" } else { "stretched" };
+            let streams = &report.output.as_ref().unwrap().streams;
+            let actions: Vec<_> = streams[1..].iter().map(|it| it.action.as_str()).collect();
+            assert_eq!(actions, [if lost { "dropped" } else { kept }, kept], "{name}");
+            if let Some(said) = said {
+                // Of packets that are copied one before the picture may be kept, behind an edit list.
+                let of = |start: &str| said.message.contains(start);
+                let (first, second) = (of(": 1.0") || of(": 0.9"), of(", 2.0") || of(", 1.9"));
+                assert!(
+                    first && second && said.message.ends_with("of stream 2"),
+                    "{name}: {said:?}"
+                );
+                let tracks = ffprobe(&output)["streams"].clone();
+                let last = tracks.as_array().unwrap().last().unwrap().clone();
+                assert_eq!(last["tags"]["language"], "deu", "{name}");
+            }
+        }
+    }
+}

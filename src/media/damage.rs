@@ -2,7 +2,9 @@
 //!
 //! A packet without a picture alone is no loss: two fields are two packets and one picture, and some codecs have packets
 //! that show nothing. It is one where the decoder complained near it, or right behind another loss, as where a damaged
-//! key frame takes all pictures up to the next one with it.
+//! key frame takes all pictures up to the next one with it. Of what comes before the first picture that a decoder can begin
+//! with it says nothing, as in a recording cut out of a broadcast: all that was sent before that picture is lost. What is
+//! sent behind it and shown before it (an open group of pictures) belongs to what was there before the clip, and is no loss.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,6 +35,10 @@ pub(super) struct Losses {
     timeless: u64,
     /// Whether the last packet passed over was lost.
     in_loss: bool,
+    /// Whether a picture came out.
+    begun: bool,
+    /// Lost frames that the decoder did not complain of, which are not asked for yet.
+    unsaid: u64,
 }
 
 impl Losses {
@@ -66,7 +72,9 @@ impl Losses {
         let own = self.awaited.remove(&time);
         let later = self.awaited.split_off(&time);
         let passed = std::mem::replace(&mut self.awaited, later);
-        let lost = self.lost_of(passed) + if own.is_none() { timeless } else { 0 };
+        let begins = !std::mem::replace(&mut self.begun, true);
+        let first = own.filter(|_| begins).map_or(0, |(number, _)| number);
+        let lost = self.lost_of(passed, first) + if own.is_none() { timeless } else { 0 };
         self.in_loss = false;
         Damage { lost, marred: own.is_some_and(|(_, damaged)| damaged) }
     }
@@ -74,15 +82,23 @@ impl Losses {
     /// Frames that are lost behind the last picture.
     pub(super) fn end(&mut self) -> u64 {
         let passed = std::mem::take(&mut self.awaited);
-        self.lost_of(passed)
+        self.lost_of(passed, 0)
     }
 
-    fn lost_of(&mut self, passed: BTreeMap<i64, (u64, bool)>) -> u64 {
+    /// Lost frames since the last call that the decoder did not complain of.
+    pub(super) fn take_unsaid(&mut self) -> u64 {
+        std::mem::take(&mut self.unsaid)
+    }
+
+    /// How many of these are lost: all that were sent before packet `first`, with which the decoder began.
+    fn lost_of(&mut self, passed: BTreeMap<i64, (u64, bool)>, first: u64) -> u64 {
         let mut lost = 0;
         for (number, _) in passed.into_values() {
             let near = |complaint: &u64| complaint.abs_diff(number) <= NEAR_PACKETS;
             self.in_loss = self.in_loss || self.complaints.iter().any(near);
-            lost += u64::from(self.in_loss);
+            let unsaid = !self.in_loss && number < first;
+            self.unsaid += u64::from(unsaid);
+            lost += u64::from(self.in_loss || unsaid);
         }
         while self.complaints.front().is_some_and(|it| it + 2 * NEAR_PACKETS < self.packets) {
             self.complaints.pop_front();
@@ -129,6 +145,20 @@ mod tests {
         losses.sent(Some(400), false);
         losses.sent(Some(401), false);
         assert_eq!(losses.shown(Some(401)).lost, 0, "the complaint is long past");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_first_picture_is_lost_and_an_open_group_is_not() {
+        let mut losses = Losses::default();
+        // Three pictures that lack their key frame, then one with two that are shown before it.
+        for time in [0, 2, 1, 5, 3, 4, 6] {
+            losses.sent(Some(time), false);
+        }
+        assert_eq!(losses.shown(Some(5)).lost, 3);
+        assert_eq!((losses.take_unsaid(), losses.take_unsaid()), (3, 0));
+        losses.sent(Some(8), false);
+        losses.sent(Some(7), false);
+        assert_eq!(losses.shown(Some(8)).lost, 0, "not the first");
     }
 
     #[test]

@@ -271,7 +271,8 @@ impl Decoder {
         self.feed.stats.frame_data.extend(raw::frame_data(&self.frame));
         let time = self.frame.timestamp().or(self.frame.pts());
         let mut damage = self.feed.losses.shown(self.frame.pts().or(time));
-        damage.marred |= self.frame.has_decode_errors() || self.frame.is_corrupt();
+        self.feed.count_unsaid();
+        damage.marred |= self.feed.marred;
         self.damage.push_back((time.map(|it| self.clock.tick() * i128::from(it)), damage));
         Ok(true)
     }

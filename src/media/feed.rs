@@ -7,6 +7,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg::ffi;
 use ffmpeg::format::context::Input;
 use ffmpeg::frame::Video;
+use ffmpeg::picture;
 use num_rational::Ratio;
 
 use super::MediaError;
@@ -24,6 +25,10 @@ const MAX_ERRORS: usize = 8;
 
 /// Damaged packets in a row after which the rest is given up.
 const MAX_DAMAGE_RUN: u32 = 10_000;
+
+/// Frames that are mistrusted at the most where a clip begins between key frames: some streams have none at all, and are whole
+/// after a while.
+const LONGEST_GROUP: u64 = 300;
 
 /// Threads of a decoder: each holds a frame, so few of them.
 const THREADS: i32 = 2;
@@ -57,6 +62,10 @@ pub(super) struct Feed {
     /// Where the furthest packet ends in the file, if it is Matroska.
     block_end: Option<u64>,
     damage_run: u32,
+    /// Frames that are mistrusted from here on, as the clip begins between key frames and none came yet.
+    mistrusted: u64,
+    /// Whether the frame that came last was decoded with errors.
+    pub(super) marred: bool,
     pub(super) losses: Losses,
     pub(super) stats: DecodeStats,
 }
@@ -80,6 +89,8 @@ impl Feed {
             reach: None,
             block_end: None,
             damage_run: 0,
+            mistrusted: 0,
+            marred: false,
             losses: Losses::default(),
             stats: DecodeStats::default(),
         })
@@ -95,9 +106,7 @@ impl Feed {
                         let added = alpha.add_to(frame);
                         added.map_err(|error| read_error(&self.path, raw::io_error(error)))?;
                     }
-                    if frame.has_decode_errors() || frame.is_corrupt() {
-                        self.stats.corrupt += 1;
-                    }
+                    self.mar(frame);
                     return Ok(true);
                 }
                 Err(ffmpeg::Error::Eof) => return Ok(false),
@@ -136,6 +145,9 @@ impl Feed {
             return Ok(());
         }
         self.packets += 1;
+        if self.packets == 1 && !packet.is_key() {
+            self.mistrusted = LONGEST_GROUP;
+        }
         let time = packet.pts().or(packet.dts()).map(|it| self.tick() * i128::from(it));
         if packet.is_corrupt() {
             self.damaged("a packet", time, ffmpeg::Error::InvalidData);
@@ -217,6 +229,28 @@ impl Feed {
             self.truncated(format!("the file ends at {reach:.3} s of {promised:.3} s"));
         }
         Ok(())
+    }
+
+    /// Counts a frame that was decoded with errors, or of others that are not there.
+    fn mar(&mut self, frame: &Video) {
+        // Some streams mark no picture as a key frame, and begin anew with one that needs no other all the same.
+        let is_whole = frame.is_key() || frame.kind() == picture::Type::I;
+        self.mistrusted = if is_whole { 0 } else { self.mistrusted };
+        self.marred = frame.has_decode_errors() || frame.is_corrupt() || self.mistrusted > 0;
+        self.stats.corrupt += u64::from(self.marred);
+        if self.mistrusted == LONGEST_GROUP {
+            self.note("the clip begins with pictures that need earlier ones".to_owned());
+        }
+        self.mistrusted = self.mistrusted.saturating_sub(1);
+    }
+
+    /// Counts frames that were lost though the decoder did not complain.
+    pub(super) fn count_unsaid(&mut self) {
+        let count = self.losses.take_unsaid();
+        self.stats.corrupt += count;
+        if count > 0 {
+            self.note(format!("{count} pictures lie before the first that needs no other"));
+        }
     }
 
     fn truncated(&mut self, message: String) {

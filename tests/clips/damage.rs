@@ -124,6 +124,65 @@ fn damage_at_either_end_is_a_barrier_as_well() {
     }
 }
 
+/// Where the packets of the picture lie in a file, and whether it can begin there.
+fn packets(path: &Path) -> Vec<(usize, bool)> {
+    let run = std::process::Command::new("ffprobe")
+        .args(["-v", "quiet", "-select_streams", "v:0", "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pos,flags"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let packet = |line: &str| {
+        let (pos, flags) = line.split_once(',')?;
+        Some((pos.parse().ok()?, flags.starts_with('K')))
+    };
+    text.lines().filter_map(packet).collect()
+}
+
+/// V22: a recording that begins between key frames, as one cut out of a broadcast, and one that begins with an open group of
+/// pictures, which lacks nothing of its own.
+#[test]
+fn pictures_before_the_first_key_frame_are_lost_and_said_to_be() {
+    let Some(place) = Place::new() else { return };
+    let drawn = "-f lavfi -i testsrc2=s=160x90:r=25:d=4";
+    for codec in [
+        "libx264 -bf 2 -g 25 -x264-params open-gop=1",
+        "libx265 -x265-params log-level=none:keyint=25:open-gop=1",
+        "mpeg2video -bf 2 -g 25",
+    ] {
+        let whole = place.ffmpeg(&format!("{drawn} -c:v {codec} whole.ts"));
+        let bytes = fs::read(&whole).unwrap();
+        let at = packets(&whole);
+        let (key, _) = *at.iter().filter(|it| it.1).nth(1).unwrap();
+        // The tables of the transport stream are its first three packets.
+        let tables = &bytes[..3 * 188];
+        let source = place.path("cut.ts");
+        for (from, lost) in [(at[10].0, true), (key, false)] {
+            let name = format!("{codec} from {from}");
+            fs::write(&source, [tables, &bytes[from..]].concat()).unwrap();
+            let (output, report) = place.convert(&source, "out.mkv", slow(2));
+            let barriers = &report.interpolation.as_ref().unwrap().barriers;
+            assert_eq!(warns(&report, "source_damaged"), lost, "{name}: {:?}", report.warnings);
+            let left = decoded(&source).len() as u64;
+            assert_eq!(decoded(&output).len() as u64, 2 * left, "{name}");
+            if lost {
+                let sent = at.iter().filter(|it| it.0 >= from).count() as u64;
+                let frames = &report.source.frames;
+                // Some decoders show pictures of which a part is missing, and others none.
+                let first = &barriers[0];
+                assert!(first.frame == 0 || first.pts_from_s < 2.0, "{name}: {first:?}");
+                assert!(first.lost + first.marred >= 10, "{name}: {first:?}");
+                assert!(frames.corrupt >= 10, "{name}: {frames:?}");
+                // Of the open group those that are shown before its key frame are no loss of their own.
+                assert!(sent.abs_diff(left + first.lost) <= 3, "{name}: {first:?}");
+            } else {
+                assert!(barriers.is_empty(), "{name}: {barriers:?}");
+            }
+        }
+    }
+}
+
 /// V22: sound clips have none.
 #[test]
 fn a_whole_clip_has_no_barrier() {

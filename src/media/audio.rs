@@ -12,6 +12,7 @@ use ffmpeg::frame::Audio;
 use num_rational::Ratio;
 
 use super::MediaError;
+use super::audio_graph;
 use super::left_out::Lack;
 use super::mux::Muxer;
 use super::raw::{self, StreamFacts};
@@ -73,6 +74,8 @@ pub(super) struct Transcoder {
     encoded: i64,
     /// Seconds of the source that lie before the origin.
     early: Seconds,
+    /// Where its channels first became others: seconds behind the origin, the layouts before and from there on.
+    mixed: Option<(Seconds, String, String)>,
     /// Where the sound ends, in encoded samples, once that is known.
     end: Option<i64>,
     /// Packets and frames that could not be used.
@@ -119,6 +122,7 @@ impl Transcoder {
             padding: 0,
             encoded: 0,
             early: Seconds::default(),
+            mixed: None,
             end: None,
             damaged: 0,
         }))
@@ -141,6 +145,17 @@ impl Transcoder {
     pub(super) fn reduced(&self) -> Option<(usize, usize)> {
         let (from, to) = (self.source_shape.channels, self.encoder_shape.channels);
         (to < from).then_some((to, from))
+    }
+
+    /// That its channels become others on the way, which stream `index` of the output cannot.
+    pub(super) fn channels_change(&self, index: usize) -> Option<(String, String)> {
+        let (at, before, after) = self.mixed.as_ref()?;
+        let message = format!(
+            "the channels of stream {index} change from {before} to {after} {:.3} s behind the first picture: all of it is {} in the output; cut the clip there to keep both",
+            *at.numer() as f64 / *at.denom() as f64,
+            self.encoder_shape.layout
+        );
+        Some(("channels_change".to_owned(), message))
     }
 
     /// What is missing of it in the end.
@@ -173,12 +188,9 @@ impl Transcoder {
             self.damaged += 1;
         }
         self.decode(muxer)?;
-        if let Some((graph, shape)) = &mut self.graph {
-            if flush(graph).is_err() {
-                self.damaged += 1;
-            }
+        if let Some((_, shape)) = &self.graph {
             let rate = shape.rate;
-            self.pull()?;
+            self.empty_graph()?;
             if let Some(stretcher) = &mut self.stretcher {
                 stretcher.finish(&mut self.waiting);
             }
@@ -215,14 +227,16 @@ impl Transcoder {
     fn place(&mut self, frame: &mut Audio, muxer: &mut Muxer) -> Result<(), MediaError> {
         let Some(shape) = raw_audio::frame_shape(frame) else { return Ok(()) };
         match &self.graph {
-            Some((_, first)) if *first != shape => {
-                // Silence takes its place, so that the rest stays in step.
-                self.damaged += 1;
-                return Ok(());
+            Some((_, before)) if *before != shape => {
+                if !self.turn_to(&shape)? {
+                    // Silence takes its place, so that the rest stays in step.
+                    self.damaged += 1;
+                    return Ok(());
+                }
             }
             Some(_) => {}
             None => {
-                let graph = build_graph(&shape, &self.encoder_shape, self.slowdown);
+                let graph = audio_graph::build(&shape, &self.encoder_shape, self.slowdown);
                 self.graph = Some((graph.map_err(refused)?, shape.clone()));
             }
         }
@@ -254,6 +268,34 @@ impl Transcoder {
             return self.feed(rest, muxer);
         }
         self.feed(std::mem::replace(frame, Audio::empty()), muxer)
+    }
+
+    /// Goes on with sound of another shape; false where it cannot be made what the encoder takes.
+    fn turn_to(&mut self, shape: &AudioShape) -> Result<bool, MediaError> {
+        let Ok(graph) = audio_graph::build(shape, &self.encoder_shape, self.slowdown) else {
+            return Ok(false);
+        };
+        self.empty_graph()?;
+        let Some((_, before)) = self.graph.replace((graph, shape.clone())) else { return Ok(true) };
+        let seconds = |samples: i64| Ratio::new(i128::from(samples), i128::from(before.rate));
+        if before.layout != shape.layout && self.mixed.is_none() {
+            self.mixed = Some((seconds(self.placed), before.layout, shape.layout.clone()));
+        }
+        // From here on samples are counted at the new rate.
+        let tick = Ratio::new(1, i128::from(shape.rate));
+        self.placed = raw::ticks(seconds(self.placed), tick);
+        self.padding = raw::ticks(seconds(self.padding), tick);
+        Ok(true)
+    }
+
+    /// Takes what the graph still holds; it takes nothing any more.
+    fn empty_graph(&mut self) -> Result<(), MediaError> {
+        if let Some((graph, _)) = &mut self.graph
+            && audio_graph::flush(graph).is_err()
+        {
+            self.damaged += 1;
+        }
+        self.pull()
     }
 
     /// Feeds silence, a bounded piece at a time.
@@ -397,7 +439,7 @@ fn open_encoder(
     let mut refusal = ffmpeg::Error::EncoderNotFound;
     for to in std::iter::once(wanted.clone()).chain(others) {
         // Channels that nobody has named cannot be mixed into others.
-        let mixed = build_graph(shape, &to, Ratio::from_integer(1));
+        let mixed = audio_graph::build(shape, &to, Ratio::from_integer(1));
         match mixed.and_then(|_| try_encoder(&to, global)) {
             Ok(encoder) => return Ok((encoder, to)),
             Err(error) => refusal = error,
@@ -430,52 +472,4 @@ pub(super) fn encoder_problem() -> Option<String> {
         channels: 2,
     };
     try_encoder(&shape, true).err().map(|error| refused(error).to_string())
-}
-
-/// Source, conversion, and a sink in the encoder's format.
-///
-/// Where samples are played slower, they are resampled to that many times the rate, and then said to have the rate itself.
-fn build_graph(
-    from: &AudioShape,
-    to: &AudioShape,
-    slowdown: Seconds,
-) -> Result<Graph, ffmpeg::Error> {
-    let filter = |name| ffmpeg::filter::find(name).ok_or(ffmpeg::Error::FilterNotFound);
-    let mut graph = Graph::new();
-    let (rate, format, layout) = (from.rate, from.format.name(), &from.layout);
-    let source = format!(
-        "time_base=1/{rate}:sample_rate={rate}:sample_fmt={format}:channel_layout={layout}"
-    );
-    graph.add(&filter("abuffer")?, "in", &source)?;
-    graph.add(&filter("abuffersink")?, "out", "")?;
-    let (format, rate, layout) = (to.format.name(), to.rate, &to.layout);
-    let convert = if slowdown == Ratio::from_integer(1) {
-        format!("aformat=sample_fmts={format}:sample_rates={rate}:channel_layouts={layout}")
-    } else {
-        let (claimed, resampled) = slowed_rates(from.rate, rate, slowdown);
-        format!(
-            "asetrate={claimed},aresample={resampled},asetrate={rate},aformat=sample_fmts={format}:sample_rates={rate}:channel_layouts={layout}"
-        )
-    };
-    graph.output("in", 0)?.input("out", 0)?.parse(&convert)?;
-    graph.validate()?;
-    Ok(graph)
-}
-
-/// Two rates whose quotient is `to` / `from` times `slowdown`: exactly, where they fit, else within a millionth.
-fn slowed_rates(from: i32, to: i32, slowdown: Seconds) -> (i32, i32) {
-    const MOST: i128 = 1 << 24;
-    let wanted = Ratio::new(i128::from(to), i128::from(from)) * slowdown;
-    let million = Ratio::new((wanted * 1_000_000).round().to_integer(), 1_000_000);
-    let fits = |it: &Seconds| *it.numer() <= MOST && *it.denom() <= MOST;
-    let near = if fits(&wanted) { wanted } else { million };
-    // Rates as such, not a handful of samples a second.
-    let scale = (i128::from(from) / near.denom()).max(1);
-    let whole = |it: &i128| i32::try_from(it * scale).unwrap_or(i32::MAX);
-    (whole(near.denom()), whole(near.numer()))
-}
-
-fn flush(graph: &mut Graph) -> Result<(), ffmpeg::Error> {
-    let mut source = graph.get("in").ok_or(ffmpeg::Error::Bug)?;
-    source.source().flush()
 }

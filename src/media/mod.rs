@@ -2,6 +2,7 @@
 
 mod alpha;
 mod audio;
+mod audio_graph;
 mod boxes;
 mod budget;
 pub mod clip;

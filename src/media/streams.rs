@@ -164,7 +164,7 @@ impl Streams {
         while !self.ended {
             self.step(muxer)?;
         }
-        let mut left_out = LeftOut::default();
+        let (mut left_out, mut warnings) = (LeftOut::default(), self.warnings);
         for track in self.tracks {
             let lack = match track.action {
                 Action::Drop => Lack::default(),
@@ -175,13 +175,13 @@ impl Streams {
                 Action::Transcode(mut transcoder) => {
                     transcoder.finish(muxer)?;
                     self.damaged += transcoder.damaged;
+                    warnings.extend(transcoder.channels_change(track.outcome.stream.index));
                     transcoder.lack()
                 }
                 Action::Export(exported) => Lack { all: exported.samples == 0, ..Lack::default() },
             };
             left_out.add(track.outcome, lack, muxer.container());
         }
-        let mut warnings = self.warnings;
         warnings.extend(left_out.warnings());
         self.damaged += self.splices.wrong();
         if self.damaged > 0 {

@@ -294,3 +294,51 @@ fn sound_before_the_first_picture_is_said_to_be_lost() {
         }
     }
 }
+
+/// V18, V19: sound goes on, in step, where its channels or its rate become others, as between programs of a broadcast.
+#[test]
+fn sound_goes_on_where_its_channels_or_its_rate_change() {
+    let Some(place) = Place::new() else { return };
+    let inputs = white_and_beep();
+    let surround = "pan=5.1|FL=c0|FR=c0|FC=c0|LFE=c0|BL=c0|BR=c0";
+    let part = |offset: &str, sound: &str, name: &str| {
+        place.ffmpeg(&format!(
+            "{inputs} -c:v libx264 -c:a ac3 {sound} -output_ts_offset {offset} {name}"
+        ))
+    };
+    let first = part("10", "-ac 2 -ar 48000", "first.ts");
+    for (sound, mixed) in [
+        (format!("-af {surround} -ar 48000"), true),
+        ("-ac 2 -ar 32000".to_owned(), false),
+        (format!("-af {surround} -ar 44100"), true),
+    ] {
+        let second = part("11.2", &sound, "second.ts");
+        let source = place.path("joined.ts");
+        let both = [&first, &second].map(|it| std::fs::read(it).unwrap());
+        std::fs::write(&source, both.concat()).unwrap();
+        for audio in [Audio::Stretch, Audio::Resample] {
+            let name = format!("{sound} {audio:?}");
+            let (output, report) =
+                place.convert(&source, "out.mp4", with(audio, Container::Mp4, 2));
+            assert!(!warns(&report, "sound_damaged"), "{name}: {:?}", report.warnings);
+            let said = report.warnings.iter().find(|it| it.code == "channels_change");
+            assert_eq!(said.is_some(), mixed, "{name}: {:?}", report.warnings);
+            if let Some(said) = said {
+                let change = "of stream 1 change from stereo to 5.1(side) 1.";
+                assert!(said.message.contains(change), "{said:?}");
+            }
+            // Each part beeps in its middle.
+            let found = samples(&output);
+            let half = (2.4 * RATE) as usize;
+            for (part, middle) in [(&found[..half], 1.2), (&found[half..], 1.2)] {
+                let energy = |it: &f32| f64::from(*it).powi(2);
+                let total: f64 = part.iter().map(energy).sum();
+                let at: f64 = part.iter().enumerate().map(|(at, it)| at as f64 * energy(it)).sum();
+                let apart = at / total / RATE - middle;
+                assert!(total > 10.0 && apart.abs() < 0.005, "{name}: {total}, {apart} s apart");
+            }
+            let length = found.len() as f64 / RATE;
+            assert!((length - 4.8).abs() < 0.15, "{name}: {length} s");
+        }
+    }
+}

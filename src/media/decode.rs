@@ -21,6 +21,7 @@ use super::feed::Feed;
 use super::picture::Importer;
 use super::probe::{self, unusable};
 use super::raw::{self, FieldOrder};
+use super::shown_as::ShownAs;
 use crate::config::settings::Interlaced;
 use crate::frame::{Frame, Seconds};
 
@@ -34,6 +35,7 @@ pub struct Decoder {
     importer: Importer,
     clock: Clock,
     fields: Fields,
+    shown_as: ShownAs,
     frame: Video,
     /// The picture behind `frame`, where it was needed to tell the time of that.
     ahead: Option<Video>,
@@ -96,6 +98,7 @@ impl Decoder {
             importer,
             clock,
             fields,
+            shown_as: ShownAs::default(),
             frame: Video::empty(),
             ahead: None,
             taken: 0,
@@ -273,7 +276,14 @@ impl Decoder {
         let mut damage = self.feed.losses.shown(self.frame.pts().or(time));
         self.feed.count_unsaid();
         damage.marred |= self.feed.marred;
-        self.damage.push_back((time.map(|it| self.clock.tick() * i128::from(it)), damage));
+        let time = time.map(|it| self.clock.tick() * i128::from(it));
+        let stats = &mut self.feed.stats;
+        // What a damaged frame says of itself is not believed.
+        if stats.shown_otherwise.is_none() && !damage.marred {
+            let otherwise = self.shown_as.take(&self.frame);
+            stats.shown_otherwise = otherwise.map(|it| (self.taken - 1, time, it));
+        }
+        self.damage.push_back((time, damage));
         Ok(true)
     }
 

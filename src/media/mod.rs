@@ -31,6 +31,7 @@ mod raw;
 mod raw_audio;
 mod raw_input;
 mod raw_output;
+mod shown_as;
 pub mod sidecar;
 mod splices;
 mod stream_info;

@@ -1,6 +1,7 @@
 //! What a reader of the report should know of the source.
 
 use crate::config::settings::Settings;
+use crate::media::clip::DecodeStats;
 use crate::pipeline::comparison::LARGEST_BYTES;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{
@@ -67,6 +68,22 @@ pub fn of_source(
         let count = decode.stats.repaired_times;
         let message = format!("{count} frames of the source had no time, or one out of order");
         warn("times_repaired", message);
+    }
+    warnings.extend(of_changes(&decode.stats));
+    warnings
+}
+
+/// What becomes other on the way.
+fn of_changes(stats: &DecodeStats) -> Vec<Notice> {
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message| warnings.push(Notice { code: code.into(), message });
+    if let Some((frame, at, what)) = &stats.shown_otherwise {
+        let at = at.map(|it| *it.numer() as f64 / *it.denom() as f64);
+        let at = at.map(|it| format!(", at {it:.3} s of its clock,")).unwrap_or_default();
+        let message = format!(
+            "from frame {frame}{at} on the source is to be shown otherwise: {what}; the output says of all pictures what the first ones do: cut the clip there to keep both"
+        );
+        warn("tags_change", message);
     }
     warnings
 }
@@ -156,7 +173,6 @@ mod tests {
 
     use super::*;
     use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
-    use crate::media::clip::DecodeStats;
     use crate::media::damage::Damage;
     use crate::pipeline::bars::Bars;
     use crate::pipeline::changes::{Change, Kind as ChangeKind};

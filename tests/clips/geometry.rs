@@ -82,3 +82,43 @@ fn mirrored_and_turned_clips_stay_so() {
         }
     }
 }
+
+/// V11, V13: recordings put behind each other of which the second is to be shown otherwise. An output says it once.
+#[test]
+fn a_change_of_pixel_shape_or_color_in_mid_clip_is_said() {
+    let Some(place) = Place::new() else { return };
+    let part = |aspect: &str, tags: &str, at: u32| {
+        let made = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=64x64:r=25:d=1,setsar={aspect} -c:v libx264 -bf 0 {tags} -output_ts_offset {at} part.ts"
+        ));
+        std::fs::read(made).unwrap()
+    };
+    let tagged =
+        |name: &str| format!("-colorspace {name} -color_primaries {name} -color_trc {name}");
+    let (hd, sd) = (tagged("bt709"), tagged("smpte170m"));
+    for (first, second, said) in [
+        (("16/11", ""), ("1/1", ""), Some("pixels 1:1 instead of 16:11;")),
+        (
+            ("1/1", &*hd),
+            ("1/1", &*sd),
+            Some(
+                "matrix smpte170m instead of bt709, primaries smpte170m instead of bt709, transfer smpte170m instead of bt709;",
+            ),
+        ),
+        (("16/11", ""), ("16/11", ""), None),
+        (("16/11", &*hd), ("0", ""), None),
+        (("0", ""), ("16/11", &*hd), None),
+    ] {
+        let source = place.path("joined.ts");
+        let joined = [part(first.0, first.1, 0), part(second.0, second.1, 1)].concat();
+        std::fs::write(&source, joined).unwrap();
+        let (_, report) = place.convert(&source, "out.mkv", slow(2));
+        let found = report.warnings.iter().find(|it| it.code == "tags_change");
+        assert_eq!(found.is_some(), said.is_some(), "{first:?} {second:?}: {:?}", report.warnings);
+        if let (Some(found), Some(said)) = (found, said) {
+            assert!(found.message.contains(said), "{found:?}");
+            // A start of 1.4 s is the container's own.
+            assert!(found.message.starts_with("from frame 25, at 2.4"), "{found:?}");
+        }
+    }
+}

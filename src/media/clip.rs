@@ -124,6 +124,8 @@ pub struct DecodeStats {
     pub interlaced: u64,
     /// The first interlaced frame, counted as stored from 0, where frames before it are not.
     pub interlaced_from: Option<u64>,
+    /// Streams that begin where the headers were read already, so that nothing was decided on them.
+    pub late_streams: Vec<StreamInfo>,
     /// Where pictures first say otherwise how they are to be shown than those before: number of the frame as stored from 0,
     /// its time in the source, and what they say.
     pub shown_otherwise: Option<(u64, Option<Seconds>, String)>,

@@ -17,6 +17,7 @@ use super::damage::Losses;
 use super::probe::{self, Opened, read_error};
 use super::raw;
 use super::raw_input;
+use super::stream_info::stream_info;
 use super::webm_alpha::AlphaDecoder;
 use crate::frame::Seconds;
 
@@ -53,6 +54,8 @@ pub(super) struct Feed {
     /// For transparency that lies beside the packets' pictures.
     alpha: Option<AlphaDecoder>,
     stream: usize,
+    /// How many streams the headers named.
+    streams: usize,
     state: State,
     promised_packets: Option<u64>,
     promised_end: Option<Seconds>,
@@ -80,6 +83,7 @@ impl Feed {
             path: path.to_owned(),
             decoder: open_decoder(&opened.input, index, THREADS)?,
             alpha: alpha.transpose()?.map(AlphaDecoder::new),
+            streams: opened.input.streams().count(),
             input: opened.input,
             stream: index,
             state: State::Reading,
@@ -142,6 +146,7 @@ impl Feed {
         self.note_reach(&packet);
         self.note_place(&packet);
         if packet.stream() != self.stream {
+            self.note_stream(packet.stream());
             return Ok(());
         }
         self.packets += 1;
@@ -181,6 +186,16 @@ impl Feed {
         let ticks = i128::from(time) + i128::from(packet.duration().max(0));
         let end = raw::time_base(stream.time_base()) * ticks;
         self.reach = self.reach.max(Some(end));
+    }
+
+    /// Notes a stream that the headers did not name.
+    fn note_stream(&mut self, index: usize) {
+        let late = &self.stats.late_streams;
+        if index < self.streams || late.iter().any(|it| it.index == index) {
+            return;
+        }
+        let facts = raw::stream_facts(&self.input, index);
+        self.stats.late_streams.extend(facts.map(|it| stream_info(&self.input, &it)));
     }
 
     fn note_place(&mut self, packet: &ffmpeg::Packet) {

@@ -111,7 +111,7 @@ impl Splices {
                 }
             }
             number if number < self.streams.len() => self.queue.push_back(packet),
-            // One that the header did not name.
+            // One that the header did not name; the decoder's own reader says so.
             _ => {}
         }
     }

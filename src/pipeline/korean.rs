@@ -76,7 +76,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ("sound_damaged", "소리의 일부가 손상되었습니다."),
     ("sound_dropped", "첫 화면보다 앞선 소리는 결과에 없습니다."),
     ("source_damaged", "원본에 손상된 프레임이 있습니다."),
-    ("stream_dropped", "그림에는 담을 수 없는 스트림이 빠졌습니다."),
+    ("stream_dropped", "결과에 담지 못한 스트림이 빠졌습니다."),
     ("subtitles_dropped", "첫 화면보다 앞서 끝나는 자막은 빠졌습니다."),
     (
         "tags_change",

@@ -1,7 +1,7 @@
 //! What a reader of the report should know of the source.
 
 use crate::config::settings::Settings;
-use crate::media::clip::DecodeStats;
+use crate::media::clip::{DecodeStats, StreamInfo};
 use crate::pipeline::comparison::LARGEST_BYTES;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{
@@ -77,6 +77,15 @@ pub fn of_source(
 fn of_changes(stats: &DecodeStats) -> Vec<Notice> {
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message| warnings.push(Notice { code: code.into(), message });
+    if !stats.late_streams.is_empty() {
+        let of = |it: &StreamInfo| format!("{} ({}, {})", it.index, it.kind, it.codec);
+        let all: Vec<_> = stats.late_streams.iter().map(of).collect();
+        let message = format!(
+            "stream(s) that begin in mid-clip, where the headers were read already, are not in the output: {}; cut the clip where they begin to keep them",
+            all.join(", ")
+        );
+        warn("stream_dropped", message);
+    }
     if let Some((frame, at, what)) = &stats.shown_otherwise {
         let at = at.map(|it| *it.numer() as f64 / *it.denom() as f64);
         let at = at.map(|it| format!(", at {it:.3} s of its clock,")).unwrap_or_default();

@@ -447,3 +447,28 @@ fn nothing_is_dropped_without_a_word() {
     let (what, why) = action(&report, 1);
     assert!(what == "dropped" && why.contains("10:00:00:00"), "{what}: {why}");
 }
+
+/// V20: sound that begins where the headers were read already, as in a broadcast's program stream.
+#[test]
+fn a_stream_that_begins_in_mid_clip_is_said_to_be_dropped() {
+    let Some(place) = Place::new() else { return };
+    let drawn = "-f lavfi -i testsrc2=s=64x64:r=25";
+    let silent = |at: u32, name: &str| {
+        place.ffmpeg(&format!(
+            "{drawn}:d=12 -c:v mpeg2video -b:v 300k -output_ts_offset {at} -f mpeg {name}"
+        ))
+    };
+    let with_sound = place.ffmpeg(&format!(
+        "{drawn}:d=2 -f lavfi -i sine=d=2 -c:v mpeg2video -c:a mp2 -output_ts_offset 12 -f mpeg with.mpg"
+    ));
+    let parts = [silent(0, "before.mpg"), with_sound, silent(14, "after.mpg")];
+    let parts = parts.map(|it| std::fs::read(it).unwrap());
+    let source = place.path("late.mpg");
+    for (content, said) in [(parts.concat(), true), (parts[0].clone(), false)] {
+        std::fs::write(&source, content).unwrap();
+        let (_, report) = place.convert(&source, "out.mp4", with(Container::Mp4, 2));
+        let found = report.warnings.iter().find(|it| it.code == "stream_dropped");
+        assert_eq!(found.is_some(), said, "{:?}", report.warnings);
+        assert!(found.is_none_or(|it| it.message.contains(": 1 (audio, mp2);")), "{found:?}");
+    }
+}

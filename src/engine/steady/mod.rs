@@ -147,8 +147,10 @@ impl Steady {
         let need = (room.wants)(format);
         self.planned = Some((format, need));
         let Some(need) = need else { return Ok(()) };
+        // What the engine has counts as free for it: no more than it was ever to take, of which it may have less so far.
+        let has_bytes = before.unwrap_or(need.weights_bytes).min((room.allocated)());
         let free_bytes = match (room.free)() {
-            Ok(bytes) => bytes.saturating_add(before.unwrap_or(need.weights_bytes)),
+            Ok(bytes) => bytes.saturating_add(has_bytes),
             Err(error) => return self.step_down(error.into()),
         };
         let PictureFormat { width_px, height_px, .. } = format;

@@ -234,6 +234,25 @@ fn what_does_not_fit_is_not_tried() {
     assert_eq!(engine.rungs.len(), 0);
 }
 
+/// A clip whose second format comes while little was allocated for the first.
+#[test]
+fn a_former_format_that_took_less_than_was_planned_for_it_frees_no_more() {
+    // Ten bytes of either format, of which the engine has two: eight more and the reserve must be free.
+    for (free_bytes, steps) in [(9, 0), (8, 1)] {
+        let mut engine = within(9, &[4]);
+        pictures(&mut engine).unwrap();
+        engine.room.as_mut().unwrap().free = Box::new(move || Ok(free_bytes));
+        let mut pair = [frames()[0].clone(), frames()[1].clone()];
+        for frame in &mut pair {
+            let format = PictureFormat { width_px: 1, ..frame.picture.format };
+            frame.picture = Arc::new(Picture { format, planes: vec![vec![7]] });
+        }
+        engine.submit(&pair[0], &pair[1], &[0.5]).unwrap();
+        engine.collect().unwrap();
+        assert_eq!(engine.description().steps.len(), steps, "{free_bytes} bytes");
+    }
+}
+
 #[test]
 fn where_nothing_fits_the_error_says_what_is_wanted() {
     let error = pictures(&mut within(3, &[8, 4])).unwrap_err().to_string();

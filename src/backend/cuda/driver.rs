@@ -70,7 +70,8 @@ impl DeviceError {
 pub struct DeviceDescription {
     /// As the driver names it.
     pub name: String,
-    /// Its own number, as `GPU-` and 32 hex digits in five groups; absent where the driver does not tell it.
+    /// Its own number, as `GPU-` (or `MIG-`, of an instance of a device that is divided) and 32 hex digits in five groups;
+    /// absent where the driver does not tell it.
     pub uuid: Option<String>,
     /// Compute capability: major, minor.
     pub capability: (u32, u32),

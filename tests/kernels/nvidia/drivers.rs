@@ -76,6 +76,18 @@ fn a_device_is_listed_with_its_own_number() {
 
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn instance() {
+    let (devices, _) = find::devices().unwrap();
+    assert_eq!(devices[0].uuid.as_deref(), Some(UUID.replace("GPU-f0", "MIG-01").as_str()));
+}
+
+#[test]
+fn an_instance_of_a_divided_device_is_listed_with_the_instances_own_number() {
+    assert!(child("drivers::instance", &[("FAKE_CUDA_MIG", "1")]).status.success());
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn unstarted() {
     let (found, said) = refused(0);
     assert!(

@@ -5,7 +5,7 @@
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
 // gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
 // FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_OTHERS (bytes that others use), FAKE_CUDA_INTEGRATED (1: the memory is the host's),
-// FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
+// FAKE_CUDA_MIG (1: it is an instance of a device that is divided), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
 // FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
 // whatever allocates, makes or waits).
 #include <dlfcn.h>
@@ -94,6 +94,11 @@ API cuDeviceGet(int* device, int index) { return *device = index, index < number
 API cuDeviceGetName(char* name, int length, int) { return strncpy(name, "Stand-in", length), OK; }
 API cuDeviceGetUuid(unsigned char* uuid, int) {
     for (int i = 0; i < 16; i++) uuid[i] = 0xf0 + i;
+    return OK;
+}
+API cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
+    cuDeviceGetUuid(uuid, device);
+    if (number("FAKE_CUDA_MIG", 0)) uuid[0] = 1;
     return OK;
 }
 API cuDeviceGetAttribute(int* value, int attribute, int) {

@@ -14,13 +14,14 @@ pub const MINIMUM_CAPABILITY: (u32, u32) = (7, 5);
 
 /// Every function of the driver's library that this program calls. All are looked for before a device is opened: the binding
 /// looks for each at its first call, and panics there, which may be amid a clip.
-pub const FUNCTIONS: [&str; 40] = [
+pub const FUNCTIONS: [&str; 41] = [
     "cuCtxSetCurrent",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
     "cuDeviceGetCount",
     "cuDeviceGetName",
     "cuDeviceGetUuid",
+    "cuDeviceGetUuid_v2",
     "cuDevicePrimaryCtxRelease_v2",
     "cuDevicePrimaryCtxRetain",
     "cuDeviceTotalMem_v2",
@@ -222,13 +223,27 @@ pub(super) fn attribute(
     Ok(u32::try_from(value).unwrap_or_default())
 }
 
+/// As NVIDIA's tools print it: `GPU-` or, of an instance of a device that is divided (MIG), `MIG-`, and 32 hex digits in five
+/// groups.
 fn uuid(device: sys::CUdevice) -> Option<String> {
-    let bytes = result::device::get_uuid(device).ok()?.bytes;
-    let digits: String =
-        bytes.iter().map(|byte| format!("{:02x}", byte.to_ne_bytes()[0])).collect();
+    let own = uuid_by(sys::cuDeviceGetUuid_v2, device)?;
+    // The older function gives the number of the whole device where the newer one gives the instance's.
+    let whole = uuid_by(sys::cuDeviceGetUuid, device);
+    let kind = if whole.is_some_and(|whole| whole != own) { "MIG" } else { "GPU" };
+    let digits: String = own.iter().map(|byte| format!("{byte:02x}")).collect();
     let group = |range: std::ops::Range<usize>| &digits[range];
     let groups = [group(0..8), group(8..12), group(12..16), group(16..20), group(20..32)];
-    Some(format!("GPU-{}", groups.join("-")))
+    Some(format!("{kind}-{}", groups.join("-")))
+}
+
+fn uuid_by(
+    ask: unsafe fn(*mut sys::CUuuid, sys::CUdevice) -> sys::CUresult,
+    device: sys::CUdevice,
+) -> Option<[u8; 16]> {
+    let mut uuid = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: the device comes from the driver, which writes 16 bytes.
+    unsafe { ask(&raw mut uuid, device) }.result().ok()?;
+    Some(uuid.bytes.map(|byte| byte.to_ne_bytes()[0]))
 }
 
 pub(super) fn refused(error: DriverError) -> FindError {

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::cli::CliError;
 use crate::config::settings::Settings;
-use crate::daemon::protocol::{EngineNow, Failure, Message, Request};
+use crate::daemon::protocol::{DEVICE_BUSY, EngineNow, Failure, Message, Request};
 use crate::engine::{EngineDescription, MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
@@ -142,7 +142,10 @@ fn probe(path: &Path) -> Message {
 fn open_engine(settings: &Settings) -> Message {
     match open::open(settings) {
         Ok(engine) => Message::Opened(Box::new(engine.description())),
-        Err(error) => Message::Failed(Box::new(failure(&error, "engine"))),
+        Err(error) => {
+            let code = if error.is_busy() { DEVICE_BUSY } else { "engine" };
+            Message::Failed(Box::new(failure(&error, code)))
+        }
     }
 }
 

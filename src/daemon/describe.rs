@@ -68,9 +68,10 @@ impl Daemon {
         let (events, stop) = (self.events.clone(), self.stop.subscribe());
         tokio::spawn(async move {
             let limits = shop.rules().limits;
-            let opened = engines::open(&config, &[], &shop.command, limits, stop).await;
+            let opened = engines::open(&config, &[], &shop.command, limits, stop, false).await;
+            let descriptions = opened.map(|it| it.descriptions);
             // The receiver is gone only where the daemon ends.
-            let _ = events.send(Event::Probed(opened)).await;
+            let _ = events.send(Event::Probed(descriptions)).await;
         });
     }
 

@@ -9,7 +9,8 @@ use crate::config::file::{Config, Watch};
 use crate::config::settings::{Device, Sampling, Scale};
 use crate::daemon::DaemonError;
 use crate::daemon::notifier;
-use crate::daemon::protocol::Request;
+use crate::daemon::protocol::{DEVICE_BUSY, Request};
+use crate::daemon::service;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::engine::EngineDescription;
 use crate::error::{Consequence, ExitCode};
@@ -56,9 +57,19 @@ pub fn keys(config: &Config) -> Vec<EngineKey> {
     keys
 }
 
+/// What came of opening engines.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// What was opened.
+    pub descriptions: Vec<EngineDescription>,
+    /// Why devices could not be had beside a clip; the weights are right.
+    pub busy: Vec<String>,
+}
+
 /// Opens every engine of `config` that is not among `opened`, so that what is wrong with one shows before a clip is at
-/// stake. Meanwhile the service manager is asked for patience; one that hangs is ended after `limits.stall`. Returns what
-/// was opened.
+/// stake. Meanwhile the service manager is asked for patience; one that hangs is ended after `limits.stall`. Where a clip has
+/// a device meanwhile (`beside_a_clip`), one that cannot be had beside it is no error, and does not count as missed where
+/// `auto` does without it: the next clip finds it free.
 ///
 /// # Errors
 /// [`DaemonError::Engine`].
@@ -68,8 +79,9 @@ pub async fn open(
     command: &WorkerCommand,
     limits: Limits,
     stop: watch::Receiver<bool>,
-) -> Result<Vec<EngineDescription>, DaemonError> {
-    let mut descriptions = Vec::new();
+    beside_a_clip: bool,
+) -> Result<Opened, DaemonError> {
+    let mut found = Opened::default();
     for key_to_open in keys(config).iter().filter(|it| !opened.contains(it)) {
         let Some(watch) = config.watches.iter().find(|it| key(it) == *key_to_open) else {
             continue;
@@ -85,9 +97,23 @@ pub async fn open(
                 () = tokio::time::sleep(TELL_EVERY) => notifier::extend_timeout(EXTENSION),
             }
         };
-        descriptions.push(result(ended)?);
+        match busy(&ended).filter(|_| beside_a_clip) {
+            Some(why) => found.busy.push(why),
+            None => found.descriptions.push(result(ended)?),
+        }
     }
-    Ok(descriptions)
+    Ok(found)
+}
+
+/// Why the device could not be had, where that is because others have it or its memory.
+fn busy(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Opened(it) if it.device_busy => {
+            it.fallback_reason.as_deref().map(|why| service::why_on_cpu(why).to_owned())
+        }
+        Ended::Failed(failure) if failure.code == DEVICE_BUSY => Some(failure.message.clone()),
+        _ => None,
+    }
 }
 
 fn result(ended: Ended) -> Result<EngineDescription, DaemonError> {

@@ -67,6 +67,9 @@ pub enum News {
     Progress(Progress),
 }
 
+/// [`Failure::code`] where other programs have the device, or its memory.
+pub const DEVICE_BUSY: &str = "device_busy";
+
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {

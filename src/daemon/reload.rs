@@ -11,13 +11,24 @@ use crate::config::file::{self, Config};
 use crate::daemon::DaemonError;
 use crate::daemon::asked::not_reloaded;
 use crate::daemon::control::Answer;
-use crate::daemon::engines::{self, EngineKey};
+use crate::daemon::engines::{self, EngineKey, Opened};
 use crate::daemon::events::Kind;
 use crate::daemon::job::{Rules, Shop};
 use crate::daemon::run::{Daemon, Event, Running};
 use crate::daemon::service;
 use crate::daemon::weights::{self, Unread, Weights};
-use crate::engine::EngineDescription;
+
+/// What is said of a device that cannot be had beside the clip that is worked.
+const UNTRIED: &str = "a network was not tried on its device, where a clip is worked, and will be with its first clip";
+
+/// What there is when a reload begins.
+struct Current {
+    config: Config,
+    /// Engines that need not be tried.
+    opened: Vec<EngineKey>,
+    /// Whether a clip has a device.
+    clip: bool,
+}
 
 /// How reloading stands.
 #[derive(Debug)]
@@ -60,7 +71,7 @@ impl Reload {
 pub(super) struct Prepared {
     config: Config,
     /// What was opened for it.
-    engines: Vec<EngineDescription>,
+    engines: Opened,
     /// The settings of each folder as the journal keeps them.
     settings: BTreeMap<String, (String, String)>,
 }
@@ -82,14 +93,17 @@ impl Daemon {
         self.reload.under_way = true;
         self.notifier.reloading();
         log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "reading {} again", service::plain(&self.reload.path.to_string_lossy()));
-        let (path, current) = (self.reload.path.clone(), self.config.clone());
+        let path = self.reload.path.clone();
         // A device that was lost is looked for again.
         let missed = self.device.as_ref().is_some_and(|it| it.fallback_reason.is_some());
         let opened = if missed { Vec::new() } else { engines::keys(&self.config) };
+        let works = self.running.is_some() || !self.set_aside.is_empty();
+        let on_a_device = self.device.as_ref().is_some_and(|it| it.device_kind == "cuda");
+        let current = Current { config: self.config.clone(), opened, clip: works && on_a_device };
         let (shop, events, stop) =
             (Arc::clone(&self.shop), self.events.clone(), self.stop.subscribe());
         tokio::spawn(async move {
-            let result = prepare(path, &current, &opened, &shop, stop).await;
+            let result = prepare(path, &current, &shop, stop).await;
             // The receiver is gone only where the daemon ends.
             let _ = events.send(Event::Reloaded(Box::new(result))).await;
         });
@@ -146,7 +160,8 @@ impl Daemon {
         self.folders.list.iter_mut().for_each(|it| it.weights = Weights::Read);
         self.shop.errands.set_limit(config.daemon.poll_interval);
         self.next_locks = now;
-        if let Some(found) = engines::foremost(engines) {
+        let Opened { descriptions, busy } = engines;
+        if let Some(found) = engines::foremost(descriptions) {
             self.device_is(found);
         }
         self.reload.settings = settings;
@@ -170,7 +185,11 @@ impl Daemon {
         if parts.is_empty() {
             parts.push("the folders are as before".to_owned());
         }
-        Ok(parts.join(", "))
+        let untried = busy.iter().map(|why| {
+            log::warn!(MESSAGE_ID = Kind::DaemonNote.id(); "{UNTRIED}: {}", service::plain(why));
+            format!("; {UNTRIED}: {why}")
+        });
+        Ok(format!("{}{}", parts.join(", "), untried.collect::<String>()))
     }
 
     /// A job that began before a reload and waits again has the settings of its folder as they are now.
@@ -191,14 +210,13 @@ impl Daemon {
 /// Reads the file and opens what it needs that is not open yet.
 async fn prepare(
     path: PathBuf,
-    current: &Config,
-    opened: &[EngineKey],
+    current: &Current,
     shop: &Shop,
     stop: watch::Receiver<bool>,
 ) -> Result<Prepared, String> {
     let read = tokio::task::spawn_blocking(move || file::load(&path)).await;
     let config = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let (old, new) = (&current.daemon, &config.daemon);
+    let (old, new) = (&current.config.daemon, &config.daemon);
     let fixed = [
         ("state_dir", old.state_dir != new.state_dir),
         ("control", old.control != new.control),
@@ -214,7 +232,8 @@ async fn prepare(
         return Err(why);
     }
     let limits = Rules::of(&config.daemon).limits;
-    let engines = engines::open(&config, opened, &shop.command, limits, stop)
+    let (opened, command) = (&current.opened, &shop.command);
+    let engines = engines::open(&config, opened, command, limits, stop, current.clip)
         .await
         .map_err(|error| error.to_string())?;
     Ok(Prepared { config, engines, settings: settings.map_err(Unread::text)? })

@@ -222,9 +222,9 @@ async fn serve(
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let open = async {
         let known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
-        let silent = known.silent(&config);
-        let opened = engines::open(&config, &silent, &shop.command, rules.limits, stopped).await?;
-        Ok::<_, DaemonError>((known, opened))
+        let (silent, limits) = (known.silent(&config), rules.limits);
+        let opened = engines::open(&config, &silent, &shop.command, limits, stopped, false).await?;
+        Ok::<_, DaemonError>((known, opened.descriptions))
     };
     let (known, opened) = tokio::select! {
         result = open => result?,

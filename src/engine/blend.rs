@@ -50,6 +50,7 @@ impl Interpolator for Blend {
             instructions: String::new(),
             threads: 1,
             fallback_reason: None,
+            device_busy: false,
             model_name: "blend".into(),
             model_sha256: None,
             scale: 1.0,

@@ -56,6 +56,14 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineError> {
     open::open(settings)
 }
 
+impl EngineError {
+    /// Whether a device may work as it is once other programs need less of it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Device(error) if error.is_busy())
+    }
+}
+
 impl Classify for EngineError {
     fn consequence(&self) -> Consequence {
         match self {
@@ -203,6 +211,9 @@ pub struct EngineDescription {
     pub threads: usize,
     /// Set where `auto` did not get a GPU: why.
     pub fallback_reason: Option<String>,
+    /// Whether that is because other programs had the GPU, or its memory, when it was opened.
+    #[serde(default)]
+    pub device_busy: bool,
     /// Layout of the network, such as `rife v4.26`; `blend` for the trivial engine.
     pub model_name: String,
     /// SHA-256 of the weights file in hex; absent for the trivial engine.

@@ -70,22 +70,25 @@ fn open_network(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineErro
     };
     let job = Arc::new(Job { settings: settings.clone(), network, origin });
     match settings.device {
-        Device::Cpu => job.on_the_processor(None),
+        Device::Cpu => job.on_the_processor(Origin::default()),
         Device::Cuda(index) => job.on_a_device(index).map_err(|error| match error {
             NotOpened::Engine(error) | NotOpened::Trial(TrialError::Engine(error)) => error,
+            NotOpened::Find(FindError::Device(error)) if error.is_busy() => error.into(),
             error => EngineError::NoDevice {
                 device: settings.device.to_string(),
                 reason: format!("{error}, or use `auto` or `cpu`"),
             },
         }),
         Device::Auto => {
-            let reason = match job.on_the_first_device() {
+            let error = match job.on_the_first_device() {
                 Ok(engine) => return Ok(engine),
                 Err(NotOpened::Engine(error @ EngineError::Scale(_))) => return Err(error),
-                Err(error) => format!("{error}{ON_THE_CPU}"),
+                Err(error) => error,
             };
+            let (reason, device_busy) = (format!("{error}{ON_THE_CPU}"), error.is_busy());
             log::info!("{reason}");
-            job.on_the_processor(Some(reason))
+            let why = Origin { fallback_reason: Some(reason), device_busy, ..Origin::default() };
+            job.on_the_processor(why)
         }
     }
 }
@@ -101,6 +104,17 @@ enum NotOpened {
     Trial(#[from] TrialError),
 }
 
+impl NotOpened {
+    /// Whether the device may work as it is once other programs need less of it.
+    fn is_busy(&self) -> bool {
+        match self {
+            Self::Find(FindError::Device(error)) => error.is_busy(),
+            Self::Engine(error) | Self::Trial(TrialError::Engine(error)) => error.is_busy(),
+            _ => false,
+        }
+    }
+}
+
 /// What an engine is made from.
 struct Job {
     settings: Settings,
@@ -109,12 +123,10 @@ struct Job {
 }
 
 impl Job {
-    fn on_the_processor(
-        &self,
-        fallback_reason: Option<String>,
-    ) -> Result<Box<dyn Interpolator>, EngineError> {
-        let device_name = processor_name();
-        let origin = Origin { device_name, fallback_reason, ..self.origin.clone() };
+    /// `why`: what it says of a device that was wanted.
+    fn on_the_processor(&self, why: Origin) -> Result<Box<dyn Interpolator>, EngineError> {
+        let (device_name, Origin { fallback_reason, device_busy, .. }) = (processor_name(), why);
+        let origin = Origin { device_name, fallback_reason, device_busy, ..self.origin.clone() };
         let cpu = processor(self.settings.threads)?;
         let rife = Rife::new(cpu, &self.network, self.settings.scale, origin)?;
         let turned = self.settings.passes as usize == passes::RECORDS;
@@ -154,20 +166,22 @@ impl Job {
     fn last_rung(self: &Arc<Self>) -> Option<Rung> {
         let job = Arc::clone(self);
         let make = move |error: &EngineError, _: PictureFormat| {
-            job.on_the_processor(Some(format!("{error}{GOES_ON_ON_THE_CPU}")))
+            let fallback_reason = Some(format!("{error}{GOES_ON_ON_THE_CPU}"));
+            job.on_the_processor(Origin { fallback_reason, ..Origin::default() })
         };
         let step = "the network goes on on the CPU";
         let rung = || Rung { cure: Cure::Any, step, wants: None, make: Box::new(make) };
         (self.settings.device == Device::Auto).then(rung)
     }
 
-    /// The first device that works; where none does, what is wrong with the last.
+    /// The first device that works; where none does, what is wrong with the last, or with one that others have.
     fn on_the_first_device(self: &Arc<Self>) -> Result<Box<dyn Interpolator>, NotOpened> {
         let (devices, _) = find::devices()?;
         let mut failure = NotOpened::Find(FindError::NoDevice);
         for device in devices {
             match self.on_a_device(device.index) {
                 Ok(engine) => return Ok(engine),
+                Err(_) if failure.is_busy() => {}
                 Err(error) => failure = error,
             }
         }

@@ -92,7 +92,7 @@ impl Troubled {
 
 fn ran_out(doing: &str) -> DeviceError {
     let (device, doing) = ("gpu".to_owned(), doing.to_owned());
-    DeviceError::MemoryRanOut { device, doing, free_bytes: 0 }
+    DeviceError::MemoryRanOut { device, doing, free_bytes: None }
 }
 
 impl Driver for Troubled {

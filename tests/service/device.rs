@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 use slomod::config::file::load;
 use slomod::daemon::events::Kind;
 use slomod::daemon::late::LateDriver;
-use slomod::daemon::protocol::{EngineNow, Failure, Message};
+use slomod::daemon::protocol::{DEVICE_BUSY, EngineNow, Failure, Message};
 use slomod::daemon::worker::WorkerCommand;
 use slomod::daemon::{DaemonError, run};
 use slomod::engine::open::{GOES_ON_ON_THE_CPU, ON_THE_CPU};
@@ -18,7 +18,7 @@ use slomod::error::{Classify as _, Consequence, ExitCode};
 use slomod::media::complete::Extent;
 
 use crate::place::{Place, small};
-use crate::{ok, status};
+use crate::{fails, ok, status};
 
 /// The tests have their daemon in this process, and SIGTERM is for all of it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -65,6 +65,7 @@ fn described(kind: &str, name: &str, fallback_reason: Option<&str>) -> EngineDes
         instructions: "sm_90".into(),
         threads: 0,
         fallback_reason: fallback_reason.map(str::to_owned),
+        device_busy: false,
         model_name: "rife v4.26".into(),
         model_sha256: None,
         scale: 1.0,
@@ -271,6 +272,57 @@ fn a_gpu_that_is_lost_in_a_clip_or_missed_after_a_reload_is_said_at_once() {
     assert_eq!(logged(Kind::DeviceFallback)[1..], ["the network runs on the CPU: gpu 0 was lost"]);
     fs::write(place.path("two"), "").unwrap();
     place.wait("the GPU again", || logged(Kind::DeviceBack).len() == 2);
+    end(daemon);
+}
+
+/// S03. The clip has the device, which lets one program in at a time.
+#[test]
+fn a_device_that_the_running_clip_has_refuses_no_reload_and_is_not_missed() {
+    let _alone = alone();
+    let place = Place::new();
+    take_any_device(&place);
+    let why = "NVIDIA H100: another program has the device";
+    let taken = described("cpu", "a processor", Some(&format!("{why}{ON_THE_CPU}")));
+    let taken = line(&Message::Opened(Box::new(EngineDescription { device_busy: true, ..taken })));
+    let failed = line(&Message::Failed(Box::new(Failure {
+        consequence: Consequence::Retry,
+        exit_code: ExitCode::TempFail,
+        code: DEVICE_BUSY.into(),
+        message: why.into(),
+        report: None,
+    })));
+    let open = format!(
+        "case $request in\n\
+         *'\"refine\":false'*) echo '{taken}' ;;\n\
+         *'\"device\":{{\"cuda\"'*|*'\"device\":\"cuda'*) echo '{failed}' ;;\n\
+         *) echo '{}' ;;\n\
+         esac",
+        opened("cuda", "NVIDIA H100", None),
+    );
+    let description = described("cuda", "NVIDIA H100", None);
+    let engine = line(&Message::Engine(Box::new(EngineNow { description, memory: None })));
+    let work = format!("echo '{engine}'; {}; echo '{}'", until(&place, "one"), refused());
+    let daemon = start(&place, script(&open, &work));
+    let path = place.path("slomod.toml");
+    let as_it_was = fs::read_to_string(&path).unwrap();
+    let on_a_gpu = as_it_was.replace("\"auto\"", "\"cuda\"");
+    let unrefined = as_it_was.replace("[[watch]]", "[[watch]]\nrefine = false");
+    place.drop_clip(&small(&place, 0), "a.mp4");
+    place.wait("clip", || status(&place)["live"]["device"]["device_kind"] == "cuda");
+    place.wait("clip at work", || place.states() == ["running"]);
+    for text in [&on_a_gpu, &unrefined] {
+        fs::write(&path, text).unwrap();
+        let said = ok(&place, "reload", &[]);
+        assert!(said.contains("was reloaded: 1 folder changed; "), "{said}");
+        assert!(said.contains("not tried on its device") && said.contains(why), "{said}");
+        assert_eq!(status(&place)["live"]["degraded"], serde_json::json!([]));
+    }
+    assert!(logged(Kind::DeviceFallback).is_empty(), "the clip runs on it");
+    // Without a clip it is another program that has the device.
+    fs::write(place.path("one"), "").unwrap();
+    place.wait_ended(1);
+    fs::write(&path, &on_a_gpu).unwrap();
+    assert!(fails(&place, "reload", &[], 78).contains(why));
     end(daemon);
 }
 

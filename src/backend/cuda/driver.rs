@@ -24,16 +24,33 @@ pub enum DeviceError {
     },
     /// Not enough memory for something whose need the driver does not tell: a graph, a kernel's own memory, staging.
     #[error(
-        "{device}: memory ran out while {doing}, and {free_bytes} bytes of the device's are free; use a lower flow scale, \
-         a smaller picture, or free the device of other programs"
+        "{device}: memory ran out while {doing}{}; use a lower flow scale, a smaller picture, or free the device of other \
+         programs", and_free(*free_bytes)
     )]
     MemoryRanOut {
         /// Name of the device.
         device: String,
         /// What it was asked to do.
         doing: String,
-        /// Bytes free at that time.
-        free_bytes: u64,
+        /// Bytes free at that time, where that is known.
+        free_bytes: Option<u64>,
+    },
+    /// Not enough memory for this program to begin anything on the device.
+    #[error(
+        "{device}: no memory of the device is left for even this program's context, some hundreds of MB; free it of other \
+         programs"
+    )]
+    Full {
+        /// Name of the device.
+        device: String,
+    },
+    /// The device is another program's.
+    #[error("{device}: {reason}")]
+    Taken {
+        /// Name of the device.
+        device: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// The device does not answer any more; a new process may find it again.
     #[error("{device}: the device was lost while {doing}: {reason}")]
@@ -63,6 +80,16 @@ impl DeviceError {
     pub fn is_of_memory(&self) -> bool {
         matches!(self, Self::OutOfMemory { .. } | Self::MemoryRanOut { .. })
     }
+
+    /// Whether the device may work as it is once other programs need less of it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.is_of_memory() || matches!(self, Self::Full { .. } | Self::Taken { .. })
+    }
+}
+
+fn and_free(free_bytes: Option<u64>) -> String {
+    free_bytes.map_or_else(String::new, |it| format!(", and {it} bytes of the device's are free"))
 }
 
 /// What a device is and what a block of threads may use on it.

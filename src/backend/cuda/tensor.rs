@@ -60,7 +60,7 @@ impl Tensor {
             return Err(DeviceError::MemoryRanOut {
                 device: driver.description().name.clone(),
                 doing: format!("making a tensor of {w}x{h} with {stored} channels, 4 GiB or more"),
-                free_bytes: driver.free_bytes()?,
+                free_bytes: Some(driver.free_bytes()?),
             });
         }
         (self.n, self.h, self.w, self.c, self.stored) = (n, h, w, c, stored);

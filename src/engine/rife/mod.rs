@@ -43,6 +43,8 @@ pub struct Origin {
     pub device_name: String,
     /// Why `auto` did not get a GPU.
     pub fallback_reason: Option<String>,
+    /// Whether others had it.
+    pub device_busy: bool,
     /// What is done otherwise than the network's authors do it.
     pub model_notes: Vec<String>,
     /// How near a device's pictures were to the processor's in its [trial](crate::engine::trial).
@@ -313,6 +315,7 @@ impl<B: Backend> Interpolator for Rife<B> {
             instructions: backend.instructions,
             threads: backend.threads,
             fallback_reason: self.origin.fallback_reason.clone(),
+            device_busy: self.origin.device_busy,
             model_name: self.network.plan.name.clone(),
             model_sha256: self.origin.model_sha256.clone(),
             scale: self.scale_in_use,

@@ -228,6 +228,40 @@ fn a_device_that_is_lost_while_it_is_tried_is_said_to_be() {
     }
 }
 
+/// What opening a device gives, its compute mode, what is said of that, and whether it may pass by itself.
+const UNOPENED: [([&str; 2], &str, bool); 5] = [
+    (["46", "3"], "another program has the device, whose compute mode (EXCLUSIVE_PROCESS)", true),
+    (["46", "2"], "its compute mode (PROHIBITED) lets no program in", false),
+    (["46", "0"], "another program may have it to itself", true),
+    (["2", "0"], "no memory of the device is left for even this program's context", true),
+    (["719", "0"], "lost while opening the device", false),
+];
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn unopened() {
+    let expected = std::env::var("SAID").unwrap();
+    let passes = std::env::var_os("PASSES").is_some();
+    let (_, said) = refused(0);
+    assert!(said.contains(&expected) && !said.contains("bytes"), "{said}");
+    let Err(error) = open::open(&settings(Device::Cuda(0))) else { panic!("opened") };
+    assert_eq!(error.is_busy(), passes, "{error:?}");
+    let engine = open::open(&settings(Device::Auto)).unwrap().description();
+    assert_eq!(engine.device_busy, passes);
+}
+
+#[test]
+fn a_device_that_others_have_is_not_said_to_be_lost() {
+    if kernels_are_built() {
+        for ([retain, mode], said, passes) in UNOPENED {
+            let mut environment =
+                vec![("FAKE_CUDA_RETAIN", retain), ("FAKE_CUDA_MODE", mode), ("SAID", said)];
+            environment.extend(passes.then_some(("PASSES", "")));
+            assert!(child("drivers::unopened", &environment).status.success(), "{said}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn shared_with_the_host() {

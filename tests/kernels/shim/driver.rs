@@ -223,7 +223,7 @@ impl Driver for ShimDriver {
         if self.allocated_bytes() > self.memory_bytes() {
             let doing = format!("starting {}", launch.kernel);
             let device = self.description.name.clone();
-            return Err(DeviceError::MemoryRanOut { device, doing, free_bytes: 0 });
+            return Err(DeviceError::MemoryRanOut { device, doing, free_bytes: Some(0) });
         }
         // What every device refuses.
         let [x, y, z] = launch.grid;

@@ -5,7 +5,7 @@
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
 // gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
 // FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_OTHERS (bytes that others use), FAKE_CUDA_INTEGRATED (1: the memory is the host's),
-// FAKE_CUDA_MIG (1: it is an instance of a device that is divided), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
+// FAKE_CUDA_RETAIN (what opening a device gives), FAKE_CUDA_MODE (its compute mode), FAKE_CUDA_MIG (1: it is an instance of a device that is divided), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
 // FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
 // whatever allocates, makes or waits).
 #include <dlfcn.h>
@@ -105,6 +105,7 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
         case 16: *value = 132; break;         // multiprocessors
         case 18: *value = number("FAKE_CUDA_INTEGRATED", 0); break;
+        case 20: *value = number("FAKE_CUDA_MODE", 0); break;
         case 36: *value = 3201000; break;     // kHz of the memory's clock
         case 37: *value = 6144; break;        // bits of its bus
         case 75: *value = number("FAKE_CUDA_CAPABILITY", 90) / 10; break;
@@ -115,7 +116,7 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     return OK;
 }
 API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = total(), OK; }
-API cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, OK; }
+API cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, number("FAKE_CUDA_RETAIN", OK); }
 API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 API cuCtxSetCurrent(void* context) { return context == (void*)1 ? OK : INVALID; }
 API cuGetErrorName(int error, const char** text) {

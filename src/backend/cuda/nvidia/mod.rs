@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
 use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
 use super::images;
-use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start, words};
+use failure::{failure, not_opened};
+use find::{FindError, MINIMUM_CAPABILITY, attribute, found, guarded, refused, start};
 use lanes::{Lane, Way};
 
+mod failure;
 pub mod find;
 mod lanes;
 mod memory;
@@ -100,7 +102,7 @@ impl Nvidia {
         };
         // SAFETY: the device comes from the driver; the context is released in `drop`.
         let context = unsafe { result::primary_ctx::retain(device) }
-            .map_err(|error| failure(&description, "opening the device", error))?;
+            .map_err(|error| not_opened(&description, device, error))?;
         let mut nvidia = Self {
             description,
             device,
@@ -223,35 +225,6 @@ fn follow(stream: sys::CUstream, event: sys::CUevent) -> Result<(), DriverError>
     unsafe { result::stream::wait_event(stream, event, flags) }
 }
 
-/// What an error of the driver means.
-fn failure(device: &DeviceDescription, doing: &str, error: DriverError) -> DeviceError {
-    let name = device.name.clone();
-    match error.0 {
-        CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-            let free = result::mem_get_info().map_or(0, |(free, _)| free as u64);
-            DeviceError::MemoryRanOut { device: name, doing: doing.to_owned(), free_bytes: free }
-        }
-        CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-        | CUresult::CUDA_ERROR_CONTAINED
-        | CUresult::CUDA_ERROR_LAUNCH_FAILED
-        | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
-        | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
-        | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
-        | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | CUresult::CUDA_ERROR_INVALID_PC
-        | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
-        | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
-        | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | CUresult::CUDA_ERROR_NO_DEVICE
-        | CUresult::CUDA_ERROR_UNKNOWN => {
-            DeviceError::Lost { device: name, doing: doing.to_owned(), reason: words(error) }
-        }
-        _ => DeviceError::Failed { device: name, doing: doing.to_owned(), reason: words(error) },
-    }
-}
-
 impl Driver for Nvidia {
     fn description(&self) -> &DeviceDescription {
         &self.description
@@ -273,7 +246,7 @@ impl Driver for Nvidia {
         // SAFETY: the memory is given back once, in `release`. No memory at all is not asked for.
         let allocate = || unsafe { result::malloc_sync(bytes.max(1)) };
         let allocated = self.call("allocating memory", allocate).map_err(|error| match error {
-            DeviceError::MemoryRanOut { device, free_bytes, .. } => {
+            DeviceError::MemoryRanOut { device, free_bytes: Some(free_bytes), .. } => {
                 DeviceError::OutOfMemory { device, wanted_bytes: bytes as u64, free_bytes }
             }
             other => other,

@@ -10,7 +10,7 @@ use crate::backend::cuda::backend::{BATCH, Cuda};
 use crate::backend::cuda::driver::Driver;
 use crate::backend::cuda::nvidia::Nvidia;
 use crate::backend::cuda::nvidia::find::{self, FindError};
-use crate::backend::cuda::shapes;
+use crate::backend::cuda::{formats, shapes};
 use crate::config::settings::{Device, Scale, Settings};
 use crate::engine::blend::Blend;
 use crate::engine::ladder::{Ladder, Limits};
@@ -26,9 +26,6 @@ use crate::models::weights::Weights;
 
 /// The starter weights: a narrow v4.26 trained by this project; see `models/README.md` in the repository.
 static STARTER: &[u8] = include_bytes!("../../models/starter.safetensors");
-
-/// What the trial of a device is made at, whatever a clip is: its pictures are small.
-const TRIAL_SCALE: Scale = Scale::Fixed(1.0);
 
 /// Name of the starter weights in messages.
 pub const STARTER_NAME: &str = "built-in starter weights";
@@ -149,17 +146,32 @@ impl Job {
     }
 
     fn trial_on_the_processor(&self) -> Result<Expected, EngineError> {
-        let cpu = processor(self.settings.threads)?;
-        let mut rife = Rife::new(cpu, &self.network, TRIAL_SCALE, Origin::default())?;
-        Ok(Expected { pictures: trial::pictures(&mut rife)?, shapes: shapes::Trial::prepare() })
+        let pictures = |scale| {
+            let cpu = processor(self.settings.threads)?;
+            let scaled = Scale::Fixed(scale);
+            let mut rife = Rife::new(cpu, &self.network, scaled, Origin::default())?;
+            Ok((scale, trial::pictures(&mut rife)?))
+        };
+        let scales = trial::scales(self.settings.scale).into_iter();
+        Ok(Expected {
+            pictures: scales.map(pictures).collect::<Result<_, EngineError>>()?,
+            shapes: shapes::Trial::prepare(),
+            formats: formats::Trial::prepare(),
+        })
     }
 
     /// How near the device's pictures are to those of the processor. What it takes of the device is free again.
     fn trial(&self, driver: &Arc<dyn Driver>, expected: &Expected) -> Result<f64, NotOpened> {
-        trial::run_shapes(driver, &expected.shapes)?;
-        let cuda = Cuda::with_batch(Arc::clone(driver), BATCH);
-        let mut rife = Rife::new(cuda, &self.network, TRIAL_SCALE, Origin::default())?;
-        Ok(trial::run(&mut rife, &expected.pictures)?)
+        trial::run_kernels(driver, expected)?;
+        let mut psnr_db = f64::INFINITY;
+        for (number, (scale, pictures)) in expected.pictures.iter().enumerate() {
+            let cuda = Cuda::with_batch(Arc::clone(driver), BATCH);
+            let scale = Scale::Fixed(*scale);
+            let mut rife = Rife::new(cuda, &self.network, scale, Origin::default())?;
+            let run = if number == 0 { trial::run } else { trial::run_once };
+            psnr_db = psnr_db.min(run(&mut rife, pictures)?);
+        }
+        Ok(psnr_db)
     }
 
     /// What to do when a device fails in mid-clip, or its memory does not suffice for anything else.

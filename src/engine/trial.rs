@@ -2,14 +2,16 @@
 //!
 //! Drivers compile and run kernels on chips that they were never tried on, and a card's memory or clock may be at fault. A
 //! device that computes something else is told here, and not by the pictures of a clip. The pair is small; the shapes of
-//! kernels that larger pictures get are tried one by one ([`shapes`]).
+//! kernels that larger pictures get, and the kernels of other formats, are tried one by one ([`shapes`], [`formats`]).
 
 use std::sync::Arc;
 
 use num_rational::Ratio;
 
 use crate::backend::cuda::driver::Driver;
-use crate::backend::cuda::shapes;
+use crate::backend::cuda::{formats, shapes};
+use crate::config::settings::Scale;
+use crate::engine::rife::{SCALES, scale_for};
 use crate::engine::{EngineError, Interpolator, Scorer};
 use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use crate::ops::color::{picture_to_rgb, rgb_to_picture, rgb8};
@@ -51,7 +53,7 @@ pub enum TrialError {
         /// What was found.
         psnr_db: f64,
     },
-    /// A kernel for pictures of other sizes computes otherwise.
+    /// A kernel for pictures of other sizes or formats computes otherwise.
     #[error(
         "{device} computes otherwise than the processor, by its kernel {kernel}; another version of NVIDIA's driver may help, or \
          the card is at fault"
@@ -60,7 +62,7 @@ pub enum TrialError {
         /// Its name.
         device: String,
         /// The kernel's.
-        kernel: &'static str,
+        kernel: String,
     },
     /// What it says of pictures is otherwise.
     #[error(
@@ -76,22 +78,36 @@ pub enum TrialError {
 /// What a device is compared with.
 #[derive(Debug)]
 pub struct Expected {
-    /// The processor's [`pictures`].
-    pub pictures: Vec<Picture>,
+    /// The processor's [`pictures`], by flow scale.
+    pub pictures: Vec<(f32, Vec<Picture>)>,
     /// What convolutions come to.
     pub shapes: shapes::Trial,
+    /// What comes of pictures of all formats.
+    pub formats: formats::Trial,
 }
 
-/// Runs each shape of the convolutions once on a device.
+/// Flow scales that the pair is made at: that of small pictures, and half of it, which `auto` takes for larger ones and any
+/// clip where memory is short. It decides which blocks are at full size and half of it, which have kernels of their own, and
+/// whether the end of the network is.
+#[must_use]
+pub fn scales(choice: Scale) -> Vec<f32> {
+    let first = scale_for(choice, SIZE.0, SIZE.1);
+    let half = Some(0.5 * first).filter(|half| SCALES.contains(half));
+    [first].into_iter().chain(half).collect()
+}
+
+/// Runs each shape of the convolutions and each kernel of pictures' formats once on a device.
 ///
 /// # Errors
 /// [`TrialError::Kernel`], [`TrialError::Engine`].
-pub fn run_shapes(driver: &Arc<dyn Driver>, expected: &shapes::Trial) -> Result<(), TrialError> {
+pub fn run_kernels(driver: &Arc<dyn Driver>, expected: &Expected) -> Result<(), TrialError> {
     let device = || driver.description().name.clone();
-    match expected.run(driver).map_err(EngineError::from)? {
-        None => Ok(()),
-        Some(kernel) => Err(TrialError::Kernel { device: device(), kernel }),
-    }
+    let by_shape = expected.shapes.run(driver).map_err(EngineError::from)?.map(str::to_owned);
+    let wrong = match by_shape {
+        Some(kernel) => Some(kernel),
+        None => expected.formats.run(driver).map_err(EngineError::from)?,
+    };
+    wrong.map_or(Ok(()), |kernel| Err(TrialError::Kernel { device: device(), kernel }))
 }
 
 /// PSNR in dB of the worst of the pictures that a device makes, over all its samples, where `expected`, the processor's
@@ -100,20 +116,37 @@ pub fn run_shapes(driver: &Arc<dyn Driver>, expected: &shapes::Trial) -> Result<
 /// # Errors
 /// [`TrialError`].
 pub fn run(on_device: &mut dyn Interpolator, expected: &[Picture]) -> Result<f64, TrialError> {
+    let psnr_db = run_rounds(on_device, expected, ROUNDS)?;
+    if let Some(scorer) = on_device.scorer()
+        && scores_differ(scorer)?
+    {
+        return Err(TrialError::Scores { device: on_device.description().device_name });
+    }
+    Ok(psnr_db)
+}
+
+/// The same at another flow scale: the pictures once, and no scores.
+///
+/// # Errors
+/// [`TrialError`].
+pub fn run_once(on_device: &mut dyn Interpolator, expected: &[Picture]) -> Result<f64, TrialError> {
+    run_rounds(on_device, expected, 1)
+}
+
+fn run_rounds(
+    on_device: &mut dyn Interpolator,
+    expected: &[Picture],
+    rounds: usize,
+) -> Result<f64, TrialError> {
     let mut psnr_db = f64::INFINITY;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (found, expected) in pictures(on_device)?.iter().zip(expected) {
             psnr_db = psnr_db.min(psnr_between(found, expected));
         }
     }
-    let device = on_device.description().device_name;
     if psnr_db < LEAST_DB {
+        let device = on_device.description().device_name;
         return Err(TrialError::Pictures { device, psnr_db });
-    }
-    if let Some(scorer) = on_device.scorer()
-        && scores_differ(scorer)?
-    {
-        return Err(TrialError::Scores { device });
     }
     Ok(psnr_db)
 }
@@ -235,6 +268,26 @@ mod tests {
         let samples = 75 * 53 + 2 * 38 * 27;
         let expected = 10.0 * (255.0 * 255.0 * f64::from(samples)).log10();
         assert!((found - expected).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
+    fn scales_are_those_of_small_clips_and_half_of_that() {
+        assert_eq!(scales(Scale::Auto), [1.0, 0.5]);
+        assert_eq!(scales(Scale::Fixed(2.0)), [2.0, 1.0]);
+        assert_eq!(scales(Scale::Fixed(0.25)), [0.25], "the least there is");
+        assert_eq!(scales(Scale::Fixed(3.0)), [3.0], "refused by the network");
+    }
+
+    /// Motion is found at each of them, so that a device that finds none shows.
+    #[test]
+    fn an_engine_without_motion_passes_at_no_scale() {
+        for scale in SCALES {
+            let settings = Settings { scale: Scale::Fixed(scale), ..on_processor() };
+            let mut engine = open(&settings).unwrap();
+            let made = pictures(engine.as_mut()).unwrap();
+            let found = run_once(&mut Blend, &made);
+            assert!(matches!(found, Err(TrialError::Pictures { .. })), "{scale}: {found:?}");
+        }
     }
 
     /// The pair is one that shows what is left out, of the network or of its last step alone.

@@ -107,7 +107,8 @@ impl PlaneLayout {
         }
     }
 
-    fn kernel_part(&self) -> String {
+    /// The part of a kernel's name that tells a format.
+    pub(super) fn kernel_part(&self) -> String {
         let chroma = match self.format.chroma {
             Chroma::Gray => "gray",
             Chroma::C420 => "yuv420",

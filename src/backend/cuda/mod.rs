@@ -7,6 +7,7 @@ pub mod counter;
 pub mod deconv;
 pub mod driver;
 pub mod flow;
+pub mod formats;
 pub mod fusion;
 pub mod head;
 pub mod images;

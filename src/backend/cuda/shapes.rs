@@ -1,7 +1,9 @@
 //! Every compiled shape of the convolutions, run once and compared with the definition.
 //!
 //! A clip's size decides which of them it gets, so that pictures of one size try few. The other kernels are the same for all
-//! sizes of one flow scale.
+//! sizes of one flow scale; those of a clip's format are tried in [`formats`](super::formats). What no trial runs: a block's
+//! first convolution together with its gathering, and the end of the network, at other flow scales than that of the drawn pair
+//! and half of it, where they differ.
 
 use std::sync::Arc;
 
@@ -212,7 +214,7 @@ const WEIGHT: f32 = 1.0 / 16.0;
 const BIAS: f32 = 0.5;
 
 /// As many values up to `largest`, 255 different ones, in an order that repeats nowhere.
-fn values(count: usize, largest: f32) -> Vec<f32> {
+pub(super) fn values(count: usize, largest: f32) -> Vec<f32> {
     let mut state = 1_u32;
     let mut next = || {
         // The constants of Numerical Recipes; the high bits are the good ones.

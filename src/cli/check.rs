@@ -303,7 +303,7 @@ fn check_devices(findings: &mut Findings) {
     let minimum = images::MINIMUM_DRIVER;
     match find::devices() {
         Err(error) => findings.warn("gpu", error.to_string()),
-        Ok((devices, version)) => {
+        Ok(find::Listing { devices, silent, driver_version: version }) => {
             let (major, minor) = (version / 1000, version % 1000 / 10);
             findings
                 .ok("gpu", format!("driver for CUDA {major}.{minor} (minimum: driver {minimum})"));
@@ -318,6 +318,7 @@ fn check_devices(findings: &mut Findings) {
                     findings.ok("gpu", message);
                 }
             }
+            silent.iter().for_each(|error| findings.warn("gpu", error.to_string()));
         }
     }
     match images::built() {

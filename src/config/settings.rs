@@ -104,7 +104,8 @@ pub enum Timelapse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
-    /// The first GPU that works, else the CPU (and the report says so).
+    /// The first GPU that works and has half its memory free, or of those that work the one with the most; else the CPU (and
+    /// the report says so).
     Auto,
     /// That GPU or none.
     Cuda(u32),

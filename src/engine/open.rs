@@ -77,7 +77,7 @@ fn open_network(settings: &Settings) -> Result<Box<dyn Interpolator>, EngineErro
             },
         }),
         Device::Auto => {
-            let error = match job.on_the_first_device() {
+            let error = match job.on_any_device() {
                 Ok(engine) => return Ok(engine),
                 Err(NotOpened::Engine(error @ EngineError::Scale(_))) => return Err(error),
                 Err(error) => error,
@@ -186,18 +186,32 @@ impl Job {
         (self.settings.device == Device::Auto).then(rung)
     }
 
-    /// The first device that works; where none does, what is wrong with the last, or with one that others have.
-    fn on_the_first_device(self: &Arc<Self>) -> Result<Box<dyn Interpolator>, NotOpened> {
-        let (devices, _) = find::devices()?;
+    /// The first device that works and has half its memory or more free; else, of those that work, the one with the most. Only
+    /// an open device tells what is free, so that no further one is opened where the first will do. Where none works, what is
+    /// wrong with the last, or with one that others have.
+    fn on_any_device(self: &Arc<Self>) -> Result<Box<dyn Interpolator>, NotOpened> {
+        let find::Listing { devices, silent, .. } = find::devices()?;
+        silent.iter().for_each(|error| log::warn!("{error}"));
         let mut failure = NotOpened::Find(FindError::NoDevice);
+        let mut crowded: Option<(u64, Box<dyn Interpolator>)> = None;
         for device in devices {
             match self.on_a_device(device.index) {
-                Ok(engine) => return Ok(engine),
+                Ok(engine) => {
+                    let memory = engine.memory_gauge().and_then(|gauge| gauge());
+                    let Some(memory) = memory else { return Ok(engine) };
+                    let free_bytes = memory.free_bytes + memory.used_bytes;
+                    if free_bytes >= memory.total_bytes / 2 {
+                        return Ok(engine);
+                    }
+                    if crowded.as_ref().is_none_or(|(most, _)| free_bytes > *most) {
+                        crowded = Some((free_bytes, engine));
+                    }
+                }
                 Err(_) if failure.is_busy() => {}
                 Err(error) => failure = error,
             }
         }
-        Err(failure)
+        crowded.map(|(_, engine)| engine).ok_or(failure)
     }
 }
 

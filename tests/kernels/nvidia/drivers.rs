@@ -64,7 +64,7 @@ fn a_driver_without_a_device_says_so() {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn listed() {
-    let (devices, version) = find::devices().unwrap();
+    let find::Listing { devices, driver_version: version, .. } = find::devices().unwrap();
     let names: Vec<_> = devices.iter().map(|it| (it.name.as_str(), it.uuid.as_deref())).collect();
     assert_eq!((names, version), (vec![("Stand-in", Some(UUID))], 12_020));
 }
@@ -77,7 +77,7 @@ fn a_device_is_listed_with_its_own_number() {
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn instance() {
-    let (devices, _) = find::devices().unwrap();
+    let devices = find::devices().unwrap().devices;
     assert_eq!(devices[0].uuid.as_deref(), Some(UUID.replace("GPU-f0", "MIG-01").as_str()));
 }
 
@@ -116,6 +116,42 @@ fn beyond() {
 fn a_device_that_is_not_there_is_said_with_how_many_are() {
     if kernels_are_built() {
         assert!(child("drivers::beyond", &[("FAKE_CUDA_DEVICES", "2")]).status.success());
+    }
+}
+
+/// The numbers of three devices, by which they are told apart.
+fn numbers() -> [String; 3] {
+    ["ff", "fe", "fd"].map(|last| format!("{}{last}", &UUID[..UUID.len() - 2]))
+}
+
+#[test]
+#[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
+fn several() {
+    let engine = open::open(&settings(Device::Auto)).unwrap().description();
+    let taken: usize = std::env::var("TAKEN").unwrap().parse().unwrap();
+    assert_eq!(engine.gpu.unwrap().uuid.as_ref(), numbers().get(taken));
+    if let Ok(silent) = std::env::var("FAKE_CUDA_SILENT") {
+        let listing = find::devices().unwrap();
+        assert_eq!(listing.devices.len(), 2);
+        let said = listing.silent[0].to_string();
+        assert!(said.contains(&format!("cuda:{silent}:")) && said.contains("nvidia-smi"), "{said}");
+    }
+}
+
+#[test]
+fn of_several_devices_auto_takes_the_first_with_room_and_leaves_out_one_that_says_nothing() {
+    if kernels_are_built() {
+        let most = ("FAKE_CUDA_OTHERS", "3000000000");
+        for (environment, taken) in [
+            (&[][..], "0"),
+            (&[most], "1"),
+            (&[most, ("FAKE_CUDA_CROWDED", "1")], "2"),
+            (&[most, ("FAKE_CUDA_CROWDED", "2")], "0"),
+            (&[("FAKE_CUDA_SILENT", "0")], "1"),
+        ] {
+            let environment = [environment, &[("FAKE_CUDA_DEVICES", "3"), ("TAKEN", taken)]];
+            assert!(child("drivers::several", &environment.concat()).status.success(), "{taken}");
+        }
     }
 }
 

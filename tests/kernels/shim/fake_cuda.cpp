@@ -4,7 +4,8 @@
 // work only where an event orders it before. So a missing wait, or staging memory that is overwritten too early, shows in
 // the picture. Environment: FAKE_CUDA_KERNELS (the library of kernels), FAKE_CUDA_VERSION, FAKE_CUDA_INIT (what cuInit
 // gives), FAKE_CUDA_DEVICES, FAKE_CUDA_CAPABILITY (10 times major and minor), FAKE_CUDA_IMAGES (0: none is taken),
-// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_OTHERS (bytes that others use), FAKE_CUDA_INTEGRATED (1: the memory is the host's),
+// FAKE_CUDA_MEMORY (bytes), FAKE_CUDA_OTHERS (bytes that others use, of the first device or up to number FAKE_CUDA_CROWDED), FAKE_CUDA_SILENT (the
+// device that nothing is said of), FAKE_CUDA_INTEGRATED (1: the memory is the host's),
 // FAKE_CUDA_RETAIN (what opening a device gives), FAKE_CUDA_MODE (its compute mode), FAKE_CUDA_MIG (1: it is an instance of a device that is divided), FAKE_CUDA_LOST_AT (the launch that fails), FAKE_CUDA_CAPTURE and FAKE_CUDA_GRAPHS (0: none can be begun, none can be made),
 // FAKE_CUDA_SKIPPED (what the names of kernels begin with that do nothing), FAKE_CUDA_CALLS (a file that gets a line for
 // whatever allocates, makes or waits).
@@ -48,6 +49,8 @@ std::map<Stream*, size_t> asked, done;
 std::map<void*, size_t> memory;
 size_t used = 0;
 int lost = 0, launches = 0;
+// The device whose context is current.
+thread_local long current = -1;
 
 long number(const char* name, long otherwise) { return getenv(name) ? atol(getenv(name)) : otherwise; }
 size_t total() { return number("FAKE_CUDA_MEMORY", 4l << 30); }
@@ -92,16 +95,17 @@ API cuInit(unsigned) { return number("FAKE_CUDA_INIT", OK); }
 API cuDeviceGetCount(int* count) { return *count = number("FAKE_CUDA_DEVICES", 1), OK; }
 API cuDeviceGet(int* device, int index) { return *device = index, index < number("FAKE_CUDA_DEVICES", 1) ? OK : 101; }
 API cuDeviceGetName(char* name, int length, int) { return strncpy(name, "Stand-in", length), OK; }
-API cuDeviceGetUuid(unsigned char* uuid, int) {
+API cuDeviceGetUuid(unsigned char* uuid, int device) {
     for (int i = 0; i < 16; i++) uuid[i] = 0xf0 + i;
-    return OK;
+    return uuid[15] -= device, OK;
 }
 API cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
     cuDeviceGetUuid(uuid, device);
     if (number("FAKE_CUDA_MIG", 0)) uuid[0] = 1;
     return OK;
 }
-API cuDeviceGetAttribute(int* value, int attribute, int) {
+API cuDeviceGetAttribute(int* value, int attribute, int device) {
+    if (device == number("FAKE_CUDA_SILENT", -1)) return 999;
     switch (attribute) {
         case 16: *value = 132; break;         // multiprocessors
         case 18: *value = number("FAKE_CUDA_INTEGRATED", 0); break;
@@ -116,9 +120,9 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     return OK;
 }
 API cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = total(), OK; }
-API cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, number("FAKE_CUDA_RETAIN", OK); }
+API cuDevicePrimaryCtxRetain(void** context, int device) { return *context = (void*)(device + 1l), number("FAKE_CUDA_RETAIN", OK); }
 API cuDevicePrimaryCtxRelease_v2(int) { return OK; }
-API cuCtxSetCurrent(void* context) { return context == (void*)1 ? OK : INVALID; }
+API cuCtxSetCurrent(void* context) { return current = (long)context - 1, context ? OK : INVALID; }
 API cuGetErrorName(int error, const char** text) {
     return *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == LAUNCH_FAILED ? "CUDA_ERROR_LAUNCH_FAILED" : "CUDA_ERROR", OK;
 }
@@ -173,7 +177,7 @@ API cuMemFree_v2(void* address) {
     free(address);
     return lost;
 }
-API cuMemGetInfo_v2(size_t* free_bytes, size_t* bytes) { return *free_bytes = total() - used - number("FAKE_CUDA_OTHERS", 0), *bytes = total(), OK; }
+API cuMemGetInfo_v2(size_t* free_bytes, size_t* bytes) { return *free_bytes = total() - used - (current <= number("FAKE_CUDA_CROWDED", 0) ? number("FAKE_CUDA_OTHERS", 0) : 0), *bytes = total(), OK; }
 API cuMemHostAlloc(void** address, size_t bytes, unsigned) { called("allocate"); return *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096), OK; }
 API cuMemFreeHost(void* address) { called("free"); return free(address), OK; }
 API cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void* stream) {

@@ -94,6 +94,16 @@ pub enum FindError {
     /// A driver, and no device.
     #[error("the NVIDIA driver finds no device; see whether `nvidia-smi` lists one")]
     NoDevice,
+    /// One that is left out.
+    #[error(
+        "cuda:{index}: the NVIDIA driver does not say what it is: {reason}; see whether `nvidia-smi` lists it"
+    )]
+    Silent {
+        /// Its number.
+        index: u32,
+        /// The driver's own words.
+        reason: String,
+    },
     /// Not that many.
     #[error("there is no device {index}: the driver finds {count}, numbered from 0")]
     NoSuchDevice {
@@ -144,17 +154,39 @@ pub struct Found {
     pub memory_bytes: u64,
 }
 
-/// All devices and the driver's version as `cuDriverGetVersion` gives it. Never panics, whatever is installed.
+/// What the driver lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The devices; at least one.
+    pub devices: Vec<Found>,
+    /// Those of which it does not say what they are: [`FindError::Silent`].
+    pub silent: Vec<FindError>,
+    /// Its version as `cuDriverGetVersion` gives it.
+    pub driver_version: u32,
+}
+
+/// All devices. Never panics, whatever is installed.
 ///
 /// # Errors
-/// [`FindError`], but those of one device.
-pub fn devices() -> Result<(Vec<Found>, u32), FindError> {
+/// [`FindError`]; of one device only where there is no other.
+pub fn devices() -> Result<Listing, FindError> {
     guarded(|| {
-        let version = start()?;
+        let driver_version = start()?;
         let count = result::device::get_count().map_err(refused)?;
-        let one = |index: i32| found(u32::try_from(index).unwrap_or_default());
-        let devices = (0..count).map(one).collect::<Result<Vec<_>, _>>()?;
-        if devices.is_empty() { Err(FindError::NoDevice) } else { Ok((devices, version)) }
+        let (mut devices, mut silent) = (vec![], vec![]);
+        for index in 0..u32::try_from(count).unwrap_or_default() {
+            match found(index) {
+                Ok(device) => devices.push(device),
+                Err(FindError::Start { reason }) => {
+                    silent.push(FindError::Silent { index, reason })
+                }
+                Err(error) => silent.push(error),
+            }
+        }
+        if devices.is_empty() {
+            return Err(silent.into_iter().next().unwrap_or(FindError::NoDevice));
+        }
+        Ok(Listing { devices, silent, driver_version })
     })
 }
 

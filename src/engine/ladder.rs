@@ -131,12 +131,16 @@ impl Ladder {
         };
         let rungs = PLANS[1..].iter().map(rung).chain(last).collect();
         let (device, same) = (Arc::clone(driver), Arc::clone(driver));
+        let uses_host_memory = driver.description().uses_host_memory;
         let room = Room {
             device: driver.description().name.clone(),
             free: Box::new(move || device.free_bytes()),
             allocated: Box::new(move || same.allocated_bytes()),
             wants: self.wants(driver, PLANS[0]),
-            scores: Box::new(scores::need_bytes),
+            scores: Box::new(move |format| {
+                let lanes = if uses_host_memory { scores::lanes_bytes(format) } else { 0 };
+                scores::need_bytes(format) + lanes
+            }),
             reserve_bytes: self.limits.reserve_bytes,
         };
         Ok(Steady::new(Box::new(rife), rungs).within(room).gauged(gauge(driver)))
@@ -257,6 +261,7 @@ mod tests {
             multiprocessors: 132,
             shared_bytes: 227 << 10,
             memory_bytes: 1 << 30,
+            uses_host_memory: false,
             driver_version: 12_020,
         }));
         let driver: Arc<dyn Driver> = device.clone();

@@ -125,6 +125,29 @@ fn what_is_predicted_is_what_is_allocated() {
     }
 }
 
+/// Three lanes of frames and, of three batches of four, twelve of pictures. A smaller plan has fewer, and the memory of the
+/// others is free again.
+#[test]
+fn where_a_device_uses_the_hosts_memory_lanes_of_copies_count_as_its() {
+    let (format, ladder) = (format(130, 66), ladder(network(&ALL[12]), Scale::Auto, SMALL));
+    let host = DeviceDescription { uses_host_memory: true, ..h200() };
+    let lane = PlaneLayout::of(format).bytes().next_multiple_of(4096) as u64;
+    for (plan, lanes) in [(&PLANS[0], 3 + 12), (&PLANS[2], 3 + 3)] {
+        // What was counted of the other device would be taken for this one's.
+        let own = ladder.need(&h200(), plan, format).unwrap();
+        let ladder = self::ladder(network(&ALL[12]), Scale::Auto, SMALL);
+        let with_lanes = ladder.need(&host, plan, format).unwrap();
+        assert_eq!(with_lanes.peak_bytes - own.peak_bytes, lanes * lane);
+        assert_eq!(with_lanes.weights_bytes, own.weights_bytes);
+    }
+    let counter = Arc::new(Counter::of(host));
+    let driver: Arc<dyn Driver> = counter.clone();
+    let mut engine = ladder.planned(&driver, &PLANS[0], format).unwrap();
+    run(engine.as_mut(), &blank(9, format), |_| {});
+    drop(engine);
+    assert_eq!(counter.allocated_bytes(), 0);
+}
+
 /// Frames that nothing is to be seen in.
 fn blank(count: u64, format: PictureFormat) -> Vec<Frame> {
     let picture = Arc::new(Picture::zeroed(format));

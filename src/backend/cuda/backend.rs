@@ -163,6 +163,13 @@ impl Cuda {
     }
 }
 
+impl Drop for Cuda {
+    /// The next one on the device, for other pictures or smaller batches, has its own lanes.
+    fn drop(&mut self) {
+        self.driver.empty_lanes();
+    }
+}
+
 impl Backend for Cuda {
     type Tensor = Tensor;
     type Image = Tensor;

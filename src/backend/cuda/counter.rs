@@ -1,8 +1,9 @@
 //! A device that has no memory and runs nothing, but counts: what an engine would take is what it takes of this.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::driver::{DeviceDescription, DeviceError, Driver, Launch};
+use super::driver::{DeviceDescription, DeviceError, Driver, Launch, staging_bytes};
 
 /// Addresses are multiples of this, as a device's are.
 const ALIGNMENT: u64 = 256;
@@ -20,6 +21,14 @@ struct State {
     next_address: u64,
     in_use_bytes: u64,
     peak_bytes: u64,
+    /// Bytes of lanes, of uploads and downloads.
+    lanes: BTreeMap<(Way, usize), u64>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    In,
+    Out,
 }
 
 impl Counter {
@@ -29,8 +38,27 @@ impl Counter {
         Self { description, state: Mutex::default() }
     }
 
+    /// A lane is used for so many bytes.
+    fn stage(&self, way: Way, lane: usize, bytes: usize) {
+        if !self.description.uses_host_memory {
+            return;
+        }
+        let (mut state, bytes) = (self.lock(), staging_bytes(bytes) as u64);
+        let held = state.lanes.entry((way, lane)).or_default();
+        let more = bytes.saturating_sub(*held);
+        *held += more;
+        state.take(more);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, bytes: u64) {
+        self.in_use_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.in_use_bytes);
     }
 }
 
@@ -56,8 +84,7 @@ impl Driver for Counter {
         let bytes = bytes as u64;
         let address = state.next_address.max(ALIGNMENT);
         state.next_address = (address + bytes.max(1)).next_multiple_of(ALIGNMENT);
-        state.in_use_bytes += bytes;
-        state.peak_bytes = state.peak_bytes.max(state.in_use_bytes);
+        state.take(bytes);
         Ok(address)
     }
 
@@ -80,6 +107,22 @@ impl Driver for Counter {
 
     fn synchronize(&self) -> Result<(), DeviceError> {
         Ok(())
+    }
+
+    fn upload_beside(&self, lane: usize, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+        self.stage(Way::In, lane, parts.iter().map(|(_, bytes)| bytes.len()).sum());
+        Ok(())
+    }
+
+    fn download_beside(&self, lane: usize, _: u64, bytes: usize) -> Result<(), DeviceError> {
+        self.stage(Way::Out, lane, bytes);
+        Ok(())
+    }
+
+    fn empty_lanes(&self) {
+        let mut state = self.lock();
+        let held: u64 = std::mem::take(&mut state.lanes).into_values().sum();
+        state.in_use_bytes -= held;
     }
 
     fn collect(
@@ -108,6 +151,7 @@ mod tests {
             multiprocessors: 1,
             shared_bytes: 0,
             memory_bytes: 0,
+            uses_host_memory: false,
             driver_version: 0,
         };
         let counter = Arc::new(Counter::of(description));

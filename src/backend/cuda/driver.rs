@@ -108,6 +108,8 @@ pub struct DeviceDescription {
     pub shared_bytes: u32,
     /// Device memory, in bytes.
     pub memory_bytes: u64,
+    /// Whether that is the host's, of which staging memory takes as well.
+    pub uses_host_memory: bool,
     /// Version of the driver's CUDA interface, major times 1000 and minor times 10; 0 where there is no driver.
     pub driver_version: u32,
 }
@@ -190,6 +192,13 @@ pub trait Parameters: Copy {
     }
 }
 
+/// Bytes of the host's memory that a lane takes for a copy of that many.
+#[must_use]
+pub fn staging_bytes(bytes: usize) -> usize {
+    // So that small changes of size cost nothing.
+    bytes.next_multiple_of(4096)
+}
+
 /// A machine with kernels. Everything happens in the order of the calls.
 pub trait Driver: Debug + Send + Sync {
     /// What it is.
@@ -201,7 +210,8 @@ pub trait Driver: Debug + Send + Sync {
     /// What the driver says.
     fn free_bytes(&self) -> Result<u64, DeviceError>;
 
-    /// Bytes that [`allocate`](Self::allocate) gave and [`release`](Self::release) has not taken back.
+    /// Bytes that [`allocate`](Self::allocate) gave and [`release`](Self::release) has not taken back; and those of lanes, where
+    /// the device uses the host's memory.
     fn allocated_bytes(&self) -> u64;
 
     /// The most bytes that were [`allocated_bytes`](Self::allocated_bytes) at a time since the device was opened.
@@ -285,6 +295,9 @@ pub trait Driver: Debug + Send + Sync {
     ) -> Result<(), DeviceError> {
         parts.iter_mut().try_for_each(|(from, bytes)| self.download(*from, bytes))
     }
+
+    /// Gives back the memory of all lanes, once their copies are done. What was not collected is lost.
+    fn empty_lanes(&self) {}
 
     /// From now on launches are collected into a graph, not started, where this gives true.
     ///

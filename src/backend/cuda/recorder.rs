@@ -227,6 +227,10 @@ impl Driver for Recorder {
         self.inner.upload_beside(lane, parts)
     }
 
+    fn empty_lanes(&self) {
+        self.inner.empty_lanes();
+    }
+
     fn consumed(&self, lane: usize) -> Result<(), DeviceError> {
         self.flush()?;
         self.inner.consumed(lane)
@@ -339,6 +343,7 @@ mod tests {
             multiprocessors: 1,
             shared_bytes: 0,
             memory_bytes: 0,
+            uses_host_memory: false,
             driver_version: 0,
         };
         Arc::new(Journal { description, said: Mutex::default(), begins })

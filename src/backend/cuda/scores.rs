@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::color::PlaneLayout;
-use super::driver::{Buffer, DeviceError, Driver};
+use super::driver::{Buffer, DeviceError, Driver, staging_bytes};
 use super::metrics::{PictureMeasures, TOTALS_BYTES};
 use super::pictures::{Downloads, Lane, UPLOAD_LANES};
 use crate::frame::{Picture, PictureFormat};
@@ -28,6 +28,12 @@ pub fn need_bytes(format: PictureFormat) -> u64 {
     let planes = PlaneLayout::of(format).bytes();
     let lane = planes.max(COMPARED * TOTALS_BYTES);
     ((1 + COMPARED) * planes + PictureMeasures::bytes(format) + lane) as u64
+}
+
+/// Bytes of the host's memory that copies of pictures for comparisons take: those of a device that uses it as well.
+#[must_use]
+pub fn lanes_bytes(format: PictureFormat) -> u64 {
+    ((1 + COMPARED) * staging_bytes(PlaneLayout::of(format).bytes())) as u64
 }
 
 /// Memory for comparisons: had for the first picture of a format, and used again for the others.

@@ -140,6 +140,7 @@ mod tests {
             multiprocessors: 132,
             shared_bytes: 227 << 10,
             memory_bytes: 64 << 30,
+            uses_host_memory: false,
             driver_version: 0,
         }));
         let mut tensor = Tensor::default();

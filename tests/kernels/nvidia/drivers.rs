@@ -252,6 +252,10 @@ fn a_device_that_computes_something_else_gets_no_clip() {
             let skipped = [("FAKE_CUDA_SKIPPED", kernel), ("SAID", said)];
             assert!(child("drivers::wrong", &skipped).status.success(), "{kernel}");
         }
+        // At half the flow scale alone, as at the whole one this network's end is another kernel.
+        let said = "makes other pictures than the processor";
+        let half = [("FAKE_CUDA_SKIPPED", "fusion_cubic"), ("UNREFINED", ""), ("SAID", said)];
+        assert!(child("drivers::wrong", &half).status.success());
     }
 }
 
@@ -303,24 +307,36 @@ fn a_device_that_others_have_is_not_said_to_be_lost() {
             environment.extend(passes.then_some(("PASSES", "")));
             assert!(child("drivers::unopened", &environment).status.success(), "{said}");
         }
-        // At half the flow scale alone, as at the whole one this network's end is another kernel.
-        let said = "makes other pictures than the processor";
-        let half = [("FAKE_CUDA_SKIPPED", "fusion_cubic"), ("UNREFINED", ""), ("SAID", said)];
-        assert!(child("drivers::wrong", &half).status.success());
     }
+}
+
+/// What copies up and down beside the network count as, of memory of 8192 bytes that stays.
+fn staged(device: &Nvidia) -> u64 {
+    let address = device.allocate(8192).unwrap();
+    device.upload_beside(0, &[(address, &[1; 100])]).unwrap();
+    device.consumed(0).unwrap();
+    device.download_beside(2, address, 5000).unwrap();
+    device.allocated_bytes() - 8192
 }
 
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn shared_with_the_host() {
     // The kernel's files may take all of it, and a test's machine has more than that to give.
-    assert!(Nvidia::open(0).unwrap().free_bytes().unwrap() > 64 << 20);
+    let device = Nvidia::open(0).unwrap();
+    assert!(device.free_bytes().unwrap() > 64 << 20);
+    assert_eq!(staged(&device), 4096 + 8192);
+    device.empty_lanes();
+    assert_eq!(device.allocated_bytes(), 8192, "the lanes' are given back");
+    assert_eq!(device.peak_bytes(), 8192 + 4096 + 8192);
 }
 
 #[test]
 #[ignore = "needs a libcuda that is put on the library path: the test below starts it in a process of its own"]
 fn full() {
-    assert_eq!(Nvidia::open(0).unwrap().free_bytes(), Ok(1 << 20));
+    let device = Nvidia::open(0).unwrap();
+    assert_eq!(device.free_bytes(), Ok(1 << 20));
+    assert_eq!(staged(&device), 0);
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub fn h200() -> DeviceDescription {
         multiprocessors: 132,
         shared_bytes: 227 << 10,
         memory_bytes: 4 << 30,
+        uses_host_memory: false,
         driver_version: 12_020,
     }
 }

@@ -6,8 +6,7 @@ use std::ptr;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-/// Bytes of one staging buffer are a multiple of this, so that small changes of size cost nothing.
-const GRANULE: usize = 4096;
+use crate::backend::cuda::driver::staging_bytes;
 
 /// Which way a lane's copies go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +44,11 @@ impl Lane {
         })
     }
 
+    /// Bytes of its memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Waits until the last copy is done; at once where there was none.
     pub(super) fn wait(&self) -> Result<(), DriverError> {
         // SAFETY: the event lives as long as the lane.
@@ -55,7 +59,7 @@ impl Lane {
     pub(super) fn reserve(&mut self, bytes: usize) -> Result<&mut [u8], DriverError> {
         if self.bytes < bytes {
             self.free();
-            let wanted = bytes.next_multiple_of(GRANULE);
+            let wanted = staging_bytes(bytes);
             let flags = match self.way {
                 Way::In => sys::CU_MEMHOSTALLOC_WRITECOMBINED,
                 Way::Out => 0,
@@ -82,6 +86,13 @@ impl Lane {
         unsafe { std::slice::from_raw_parts_mut(self.memory, bytes) }
     }
 
+    /// Gives the memory back, once the last copy is done.
+    pub(super) fn empty(&mut self) -> Result<(), DriverError> {
+        self.wait()?;
+        self.free();
+        Ok(())
+    }
+
     fn free(&mut self) {
         if !self.memory.is_null() {
             // SAFETY: it came from `malloc_host`, and no copy is under way. An error leaves it to the context's end.
@@ -93,9 +104,7 @@ impl Lane {
     /// Gives everything back, once the last copy is done.
     pub(super) fn close(&mut self) {
         // A lost device does not answer; its context's end frees all.
-        if self.wait().is_ok() {
-            self.free();
-        }
+        let _ = self.empty();
         for event in [self.copied, self.used] {
             // SAFETY: the event was made in `new`, and the lane is not used again.
             let _ = unsafe { result::event::destroy(event) };

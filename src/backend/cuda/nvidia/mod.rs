@@ -34,7 +34,6 @@ const SMALL_LANES: usize = 16;
 pub struct Nvidia {
     description: DeviceDescription,
     device: sys::CUdevice,
-    uses_host_memory: bool,
     context: sys::CUcontext,
     launches: sys::CUstream,
     uploads: sys::CUstream,
@@ -52,6 +51,8 @@ struct State {
     small_next: usize,
     up: Vec<Lane>,
     down: Vec<Lane>,
+    /// Bytes of both that are counted as the device's.
+    staged_bytes: u64,
     graphs: HashMap<u64, sys::CUgraphExec>,
     graphs_made: u64,
 }
@@ -98,6 +99,7 @@ impl Nvidia {
             multiprocessors,
             shared_bytes,
             memory_bytes: it.memory_bytes,
+            uses_host_memory: memory::is_the_hosts(device),
             driver_version,
         };
         // SAFETY: the device comes from the driver; the context is released in `drop`.
@@ -106,7 +108,6 @@ impl Nvidia {
         let mut nvidia = Self {
             description,
             device,
-            uses_host_memory: memory::is_the_hosts(device),
             context,
             launches: std::ptr::null_mut(),
             uploads: std::ptr::null_mut(),
@@ -178,6 +179,23 @@ impl Nvidia {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts the lanes' memory where it is the device's as well.
+    fn count_lanes(&self, state: &mut State) {
+        if !self.description.uses_host_memory {
+            return;
+        }
+        let bytes = state.up.iter().chain(&state.down).map(|lane| lane.bytes() as u64).sum();
+        let before = std::mem::replace(&mut state.staged_bytes, bytes);
+        self.count(bytes.saturating_sub(before));
+        self.allocated_bytes.fetch_sub(before.saturating_sub(bytes), Ordering::Relaxed);
+    }
+
+    /// Counts more memory.
+    fn count(&self, bytes: u64) {
+        let before = self.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.peak_bytes.fetch_max(before + bytes, Ordering::Relaxed);
+    }
+
     /// Waits for all three streams.
     fn wait_for_all(&self) -> Result<(), DriverError> {
         for stream in [self.uploads, self.launches, self.downloads] {
@@ -231,7 +249,9 @@ impl Driver for Nvidia {
     }
 
     fn free_bytes(&self) -> Result<u64, DeviceError> {
-        self.call("asking for free memory", || memory::free_bytes(self.uses_host_memory))
+        self.call("asking for free memory", || {
+            memory::free_bytes(self.description.uses_host_memory)
+        })
     }
 
     fn allocated_bytes(&self) -> u64 {
@@ -252,9 +272,7 @@ impl Driver for Nvidia {
             other => other,
         });
         if allocated.is_ok() {
-            let bytes = bytes as u64;
-            let before = self.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.peak_bytes.fetch_max(before + bytes, Ordering::Relaxed);
+            self.count(bytes as u64);
         }
         allocated
     }
@@ -320,7 +338,7 @@ impl Driver for Nvidia {
 
     fn upload_beside(&self, index: usize, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
         let mut state = self.lock();
-        self.call("copying a frame to the device", || {
+        let copied = self.call("copying a frame to the device", || {
             let lane = lane(&mut state.up, index, Way::In)?;
             lane.wait()?;
             let (copied, used) = (lane.copied, lane.used);
@@ -335,7 +353,9 @@ impl Driver for Nvidia {
             }
             record(copied, self.uploads)?;
             follow(self.launches, copied)
-        })
+        });
+        self.count_lanes(&mut state);
+        copied
     }
 
     fn consumed(&self, index: usize) -> Result<(), DeviceError> {
@@ -347,7 +367,7 @@ impl Driver for Nvidia {
 
     fn download_beside(&self, index: usize, address: u64, bytes: usize) -> Result<(), DeviceError> {
         let mut state = self.lock();
-        self.call("copying a picture from the device", || {
+        let begun = self.call("copying a picture from the device", || {
             let lane = lane(&mut state.down, index, Way::Out)?;
             // A picture that nobody collected may still be on its way.
             lane.wait()?;
@@ -358,7 +378,9 @@ impl Driver for Nvidia {
             // SAFETY: the device's memory is that long; the lane is not read before `copied`.
             unsafe { result::memcpy_dtoh_async(staged, address, self.downloads) }?;
             record(copied, self.downloads)
-        })
+        });
+        self.count_lanes(&mut state);
+        begun
     }
 
     fn collect(
@@ -377,6 +399,19 @@ impl Driver for Nvidia {
             }
             Ok(())
         })
+    }
+
+    fn empty_lanes(&self) {
+        let mut state = self.lock();
+        let emptied = self.call("giving staging memory back", || {
+            self.wait_for_all()?;
+            let State { up, down, .. } = &mut *state;
+            up.iter_mut().chain(down).try_for_each(Lane::empty)
+        });
+        self.count_lanes(&mut state);
+        if let Err(error) = emptied {
+            log::debug!("{error}");
+        }
     }
 
     fn begin_capture(&self) -> Result<bool, DeviceError> {

@@ -68,7 +68,7 @@ pub struct Hdr {
     pub content_light: Option<Vec<u8>>,
 }
 
-/// Colour tags by FFmpeg's names.
+/// Color tags by FFmpeg's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColorTags {
     /// Matrix coefficients.

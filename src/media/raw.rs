@@ -77,7 +77,7 @@ pub(super) fn container_facts(input: &Input) -> ContainerFacts {
     }
 }
 
-/// Colour tags in FFmpeg's own values.
+/// Color tags in FFmpeg's own values.
 #[derive(Clone, Copy)]
 pub(super) struct Tags {
     pub(super) matrix: ffi::AVColorSpace,
@@ -386,7 +386,7 @@ pub(super) fn codec_name(id: ffi::AVCodecID) -> String {
     if name == "none" || name.is_empty() { "unknown".to_owned() } else { name }
 }
 
-/// FFmpeg's names of colour tags: matrix, primaries, transfer, range; `unknown` where untagged.
+/// FFmpeg's names of color tags: matrix, primaries, transfer, range; `unknown` where untagged.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn tag_names(tags: &Tags) -> [String; 4] {
     // SAFETY: each takes any value of its enum and returns null or a static string.

@@ -1,4 +1,4 @@
-//! What pictures say of how they are to be shown: the shape of their pixels and what their colours mean. An output says it once
+//! What pictures say of how they are to be shown: the shape of their pixels and what their colors mean. An output says it once
 //! for all of them.
 
 use ffmpeg_next as ffmpeg;

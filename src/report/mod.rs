@@ -157,7 +157,7 @@ pub struct Source {
     pub mirrored: Option<bool>,
     /// `num:den`.
     pub sample_aspect_ratio: Option<String>,
-    /// Colour tags as found.
+    /// Color tags as found.
     pub color: Option<Color>,
     /// Measured from timestamps, `num/den`.
     pub fps: Option<String>,
@@ -181,7 +181,7 @@ pub struct Source {
     pub capture: Capture,
 }
 
-/// Colour tags (FFmpeg's names; `unknown` where untagged).
+/// Color tags (FFmpeg's names; `unknown` where untagged).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Color {
     /// Matrix coefficients.

@@ -306,7 +306,7 @@ fn start_offsets_and_edit_lists_are_honoured() {
 }
 
 #[test]
-fn colour_tags_are_copied_as_found() {
+fn color_tags_are_copied_as_found() {
     let Some(dir) = workshop() else { return };
     let keys = ["color_range", "color_space", "color_transfer", "color_primaries"];
     for (tags, matrix, range) in [

@@ -1,4 +1,4 @@
-//! RIFE v4 over a backend: padding, colour, one record a frame kept for the next pair, blocks coarse to fine, in batches.
+//! RIFE v4 over a backend: padding, color, one record a frame kept for the next pair, blocks coarse to fine, in batches.
 
 use std::collections::VecDeque;
 

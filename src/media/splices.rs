@@ -104,12 +104,7 @@ impl Splices {
     /// Takes the next packet of the file.
     pub(super) fn take(&mut self, packet: ffmpeg::Packet) {
         match packet.stream() {
-            // What the container says not to show is decoded, and gives no picture a time.
-            number if number == self.picture => {
-                if raw::packet_flags(&packet) & ffi::AV_PKT_FLAG_DISCARD == 0 {
-                    self.follow(&packet);
-                }
-            }
+            number if number == self.picture => self.follow(&packet),
             number if number < self.streams.len() => self.queue.push_back(packet),
             // One that the header did not name; the decoder's own reader says so.
             _ => {}
@@ -152,6 +147,10 @@ impl Splices {
     /// Follows the picture, which jumps where the decoder's clock finds it to jump.
     fn follow(&mut self, packet: &ffmpeg::Packet) {
         let Some(tick) = self.streams.get(self.picture).map(|it| it.tick) else { return };
+        // What the container says not to show is decoded, and gives no picture a time.
+        if raw::packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0 {
+            return;
+        }
         let seconds = |it: i64| tick * i128::from(it);
         // Times shown go to and fro where frames are stored in another order.
         let (Some(dts), shown) = (packet.dts().map(seconds), packet.pts().map(seconds)) else {

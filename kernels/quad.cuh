@@ -121,8 +121,7 @@ template <bool EVEN, int MAX> __device__ __forceinline__ bool regular(const Earl
 }
 
 // motion_at of four pixels of the picture: rows y[0] and y[1], columns x[0] and x[1]. Whether the outputs are regular.
-// EVEN: y[0] and x[0] are even, the others next to them; else they are the center of a cell of `factor` pixels, where it
-// is XX
+// EVEN: y[0] and x[0] are even, the others next to them; else the four are the middle of a cell of `factor` pixels a side.
 template <bool EVEN, int MAX>
 __device__ __forceinline__ bool motions_at(Motion (&sum)[4], const Earlier (&earlier)[MAX], int count, int first_mask,
                                            int picture, const int (&y)[2], const int (&x)[2], float factor) {

@@ -111,7 +111,7 @@ __device__ __forceinline__ float4 cubic_half4(const __half* values, int quads, C
     for (int i = 0; i < 4; i++) {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            // The largest picture has 2^27 pixels of 5 quads at the most: 32 bits count them.
+            // The largest picture has 2^27 pixels of 6 quads at the most: 31 bits count them.
             unsigned at = (unsigned)((row.at[i] * w + column.at[j]) * quads);
             float4 v = unpack_half4(__ldg((const uint2*)values + at));
             float weight = row.weight[i] * column.weight[j];

@@ -25,6 +25,8 @@ pub struct Ledger {
     pub frames: BTreeMap<String, u64>,
     /// Outputs by identity of the file: hash and frames.
     known: BTreeMap<(u64, u64, i64), (String, u64)>,
+    /// Hashes of sources whose output may be overwritten at any time from now on.
+    doomed: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -40,10 +42,12 @@ impl Ledger {
         self.sources.remove(name);
     }
 
-    /// The output of that source may be overwritten: nothing is expected any more of any file with its content.
+    /// The output of that source may be overwritten: nothing is expected any more of any file with its content, also of one that
+    /// comes later and is known as a duplicate before.
     pub fn overwritten(&mut self, name: &str) {
         if let Some(hash) = self.sources.remove(name) {
             self.sources.retain(|_, it| *it != hash);
+            self.doomed.insert(hash);
         }
     }
 
@@ -155,7 +159,7 @@ impl Ledger {
         let is_made = |it: &String| !it.starts_with('.') && !it.ends_with(".json");
         let made: BTreeSet<String> = place.listing().into_iter().filter(is_made).collect();
         assert_eq!(made, reported, "an output without report\n{}", context());
-        for (name, hash) in &self.sources {
+        for (name, hash) in self.sources.iter().filter(|it| !self.doomed.contains(it.1)) {
             let has_output = outputs.contains_key(hash);
             let expected = self.frames.get(hash).is_some_and(|it| *it > 0);
             let of_it = jobs.iter().filter(|it| it.sha256 == *hash);

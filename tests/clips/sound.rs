@@ -11,7 +11,7 @@ use crate::{Place, decoded, ffprobe, slow, warns};
 /// Samples a second that sound is looked at with.
 const RATE: f64 = 48_000.0;
 
-fn with(audio: Audio, container: Container, factor: u32) -> Settings {
+pub(crate) fn with(audio: Audio, container: Container, factor: u32) -> Settings {
     let encoding = Encoding {
         codec: Codec::H264,
         preset: Some("ultrafast".into()),
@@ -98,8 +98,8 @@ fn slower_sound_stays_in_step_with_the_picture_from_any_start() {
     }
 }
 
-/// The latest time of a packet of a stream, in seconds.
-fn last_time(path: &Path, stream: &str) -> f64 {
+/// Times of the packets of a stream, in seconds.
+pub(crate) fn times(path: &Path, stream: &str) -> Vec<f64> {
     let run = Command::new("ffprobe")
         .args(["-v", "error", "-select_streams", stream, "-of", "csv=p=0"])
         .args(["-show_entries", "packet=pts_time"])
@@ -107,8 +107,12 @@ fn last_time(path: &Path, stream: &str) -> f64 {
         .output()
         .unwrap();
     let text = String::from_utf8(run.stdout).unwrap();
-    let time = |line: &str| line.trim_end_matches(',').parse::<f64>().ok();
-    text.lines().filter_map(time).fold(0.0, f64::max)
+    text.lines().filter_map(|it| it.trim_end_matches(',').parse().ok()).collect()
+}
+
+/// The latest time of a packet of a stream, in seconds.
+fn last_time(path: &Path, stream: &str) -> f64 {
+    times(path, stream).into_iter().fold(0.0, f64::max)
 }
 
 /// V05: recordings put behind each other, each with a clock of its own: it starts again, or jumps.

@@ -4,22 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use slomod::config::settings::{Audio, Codec, Container, Encoding, Mode, Settings};
+use slomod::config::settings::{Audio, Container, Mode, Settings};
 
-use crate::sound::{bright_at, loud_at, white_and_beep};
-use crate::{Place, ffprobe, slow, warns};
+use crate::sound::{self, bright_at, loud_at, times, white_and_beep};
+use crate::{Place, ffprobe, warns};
 
 /// Bytes of a packet of a transport stream.
 const PACKET: usize = 188;
 
 fn with(mode: Mode, audio: Audio, container: Container) -> Settings {
-    let encoding = Encoding {
-        codec: Codec::H264,
-        preset: Some("ultrafast".into()),
-        container: Some(container),
-        ..Encoding::default()
-    };
-    Settings { mode, audio, encoding, ..slow(2) }
+    Settings { mode, ..sound::with(audio, container, 2) }
 }
 
 /// The transport stream at `from` with bit `bit` of the time of the `nth` picture (`kind` 0xE0) or packet of sound (0xC0)
@@ -44,18 +38,6 @@ fn with_wrong_time(from: &Path, kind: u8, nth: usize, bit: usize) -> PathBuf {
     let to = from.with_file_name(format!("wrong-{kind}-{nth}-{bit}.ts"));
     fs::write(&to, bytes).unwrap();
     to
-}
-
-/// Times of the packets of a stream, in seconds.
-fn times(path: &Path, stream: &str) -> Vec<f64> {
-    let run = Command::new("ffprobe")
-        .args(["-v", "error", "-select_streams", stream, "-of", "csv=p=0"])
-        .args(["-show_entries", "packet=pts_time"])
-        .arg(path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(run.stdout).unwrap();
-    text.lines().filter_map(|it| it.trim_end_matches(',').parse().ok()).collect()
 }
 
 /// How loud the sound is in each second, from 0.

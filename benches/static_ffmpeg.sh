@@ -27,10 +27,11 @@ cd ffmpeg-*/
 join() { local IFS=,; echo "$*"; }
 ./configure --prefix="$prefix" --enable-static --disable-shared --enable-pic --disable-programs --disable-doc \
     --disable-debug --disable-autodetect --disable-network --disable-everything --enable-gpl --enable-libx264 \
+    --enable-ffnvcodec --enable-nvenc \
     --enable-protocol=file,pipe \
     --enable-demuxer="$(join mov matroska mpegts avi wav)" --enable-muxer="$(join mov mp4 matroska)" \
     --enable-decoder="$(join h264 hevc mpeg4 mjpeg ffv1 aac pcm_s16le)" --enable-parser="$(join h264 hevc mpeg4video aac)" \
-    --enable-encoder="$(join libx264 ffv1 aac pcm_s16le)" \
+    --enable-encoder="$(join libx264 h264_nvenc hevc_nvenc ffv1 aac pcm_s16le)" \
     --enable-bsf="$(join h264_mp4toannexb hevc_mp4toannexb aac_adtstoasc extract_extradata)" \
     --enable-filter="$(join abuffer abuffersink aformat aresample anull buffer buffersink format scale null)" \
     --enable-avfilter --enable-swscale --enable-swresample >configure.log

@@ -11,7 +11,9 @@ mod values;
 use num_rational::Ratio;
 use serde_json::{Value, json};
 use slomod::config::content::{Content, Rectangle};
-use slomod::config::settings::{Codec, Container, Device as DeviceChoice, Encoding, Scale};
+use slomod::config::settings::{
+    Codec, Container, Device as DeviceChoice, EncodeOn, Encoding, Scale,
+};
 use slomod::config::settings::{Mode, Settings};
 use slomod::report::content::{Change, Confidence, Cut, Gap, Masked, Point};
 use slomod::report::findings::{Barrier, Bars, Unrecorded};
@@ -202,6 +204,7 @@ fn full_settings() -> Settings {
         device: DeviceChoice::Cuda(1),
         encoding: Encoding {
             codec: Codec::H265,
+            encode_on: EncodeOn::Gpu,
             crf: Some(20),
             preset: Some("slow".into()),
             container: Some(Container::Mkv),

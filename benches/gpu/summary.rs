@@ -180,7 +180,7 @@ fn print_clip(all: &Map<String, Value>) {
             row["psnr_worst_db"]
         );
     }
-    if let Some(report) = all.get("convert") {
+    for report in ["convert", "encode-on-gpu"].into_iter().filter_map(|it| all.get(it)) {
         println!(
             "file to file with {}: {} frames a second; network {}, encoder {}",
             plain(&report["output"]["encoder"]),

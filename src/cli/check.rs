@@ -375,7 +375,7 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
 fn check_encoders(config: Option<&Config>, findings: &mut Findings) {
     let used: Vec<&str> = config.map_or_else(
         || vec!["libx264"],
-        |config| config.watches.iter().map(|it| it.settings.encoding.codec.encoder()).collect(),
+        |config| config.watches.iter().map(|it| it.settings.encoding.encoder()).collect(),
     );
     for encoder in media::encoders() {
         match encoder.problem {
@@ -388,6 +388,8 @@ fn check_encoders(config: Option<&Config>, findings: &mut Findings) {
                 ),
                 ExitCode::Config,
             ),
+            // Most machines have none, and who does not ask for one need not know why.
+            Some(_) if encoder.on_gpu => {}
             Some(problem) => findings.warn("encoder", format!("{}: {problem}", encoder.name)),
         }
     }

@@ -14,8 +14,8 @@ use crate::cli::progress::Display;
 use crate::cli::{CliError, say, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
-    Audio, Codec, Container, Device, Encoding, Interlaced, Mode, Profile, Sampling, Scale,
-    Settings, Timelapse, parse_passes, parse_threads,
+    Audio, Codec, Container, Device, EncodeOn, Encoding, Interlaced, Mode, Profile, Sampling,
+    Scale, Settings, Timelapse, parse_passes, parse_threads,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
@@ -100,10 +100,13 @@ pub struct ConvertArgs {
     /// Encoder. [default: h264; ffv1 in profile evidence]
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
-    /// Quality as the encoder's own CRF; lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
+    /// cpu: the best picture for its size. gpu: by the encoder of an NVIDIA GPU (NVENC), which is faster.
+    #[arg(long, value_enum, default_value_t)]
+    pub encode_on: EncodeOn,
+    /// Quality in the encoder's own scale (CRF; on a GPU, CQ); lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
     #[arg(long, value_name = "N")]
     pub crf: Option<u8>,
-    /// Preset by the encoder's own name. [default: medium, SVT-AV1: 8]
+    /// Preset by the encoder's own name. [default: medium, SVT-AV1: 8, on a GPU: p5]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Container, where the output's extension does not say.
@@ -164,6 +167,7 @@ impl ConvertArgs {
             timelapse: self.timelapse,
             encoding: Encoding {
                 codec: self.codec.unwrap_or(default.encoding.codec),
+                encode_on: self.encode_on,
                 crf: self.crf,
                 preset: self.preset.clone(),
                 container: self.container,

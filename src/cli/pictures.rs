@@ -14,7 +14,7 @@ use crate::cli::paths::{self, folder_of};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, signals};
 use crate::config::beside::Beside;
-use crate::config::settings::{Audio, Codec, Container, Encoding, Settings};
+use crate::config::settings::{Audio, Codec, Container, EncodeOn, Encoding, Settings};
 use crate::daemon::names;
 use crate::daemon::publish::{self, Published};
 use crate::error::{Classify, ExitCode};
@@ -69,10 +69,13 @@ impl Ends {
         if input.is_none() && output.is_none() {
             return Ok(None);
         }
-        let encoder = args.codec.is_some() || args.crf.is_some() || args.preset.is_some();
+        let encoder = args.codec.is_some()
+            || args.crf.is_some()
+            || args.preset.is_some()
+            || args.encode_on != EncodeOn::Cpu;
         if output.is_some() && (encoder || args.container.is_some()) {
             return usage(
-                "pictures are written as PNG: leave codec, crf, preset and container out".into(),
+                "pictures are written as PNG: leave codec, encode-on, crf, preset and container out".into(),
             );
         }
         if output.is_some() && args.overwrite {
@@ -154,7 +157,7 @@ fn check_free(pattern: &Pattern, settings: &mut Settings) -> Result<(), CliError
         return Err(CliError::new(ExitCode::CannotCreate, message));
     }
     let (codec, container) = (Codec::Ffv1, Some(Container::Mov));
-    settings.encoding = Encoding { codec, crf: None, preset: None, container };
+    settings.encoding = Encoding { codec, container, ..Encoding::default() };
     settings.audio = Audio::Drop;
     Ok(())
 }

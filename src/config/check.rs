@@ -17,8 +17,8 @@ use crate::config::raw::{
 };
 use crate::config::service::{hook, metrics};
 use crate::config::settings::{
-    Codec, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings, parse_passes,
-    parse_threads,
+    Codec, EncodeOn, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
+    parse_passes, parse_threads,
 };
 use crate::frame::rational_text;
 
@@ -286,21 +286,24 @@ fn encoding(default: Codec, raw: &RawWatch) -> Checked<Encoding> {
         OrAuto::Auto => None,
         OrAuto::Value(value) => Some(*value),
     });
-    let crf = match unless_auto(&raw.crf) {
+    let encode_on = raw.encode_on.as_ref().map_or(EncodeOn::default(), |it| *it.get_ref());
+    let preset = unless_auto(&raw.preset).map(|(_, text)| text.to_owned());
+    let mut encoding = Encoding { codec, encode_on, crf: None, preset, container };
+    encoding.crf = match unless_auto(&raw.crf) {
         None => None,
         Some((at, text)) => match text.parse() {
             Ok(value) => Some(value),
             Err(_) => {
-                let range = codec.crf_max().map_or_else(String::new, |it| format!(" or 0 to {it}"));
+                let range = encoding.crf_range();
+                let range = range.map_or_else(String::new, |(a, b)| format!(" or {a} to {b}"));
                 return wrong(at, format!("`crf` is {text}: use auto{range}"));
             }
         },
     };
-    let preset = unless_auto(&raw.preset).map(|(_, text)| text.to_owned());
-    let encoding = Encoding { codec, crf, preset, container };
     let Some(found) = encoding.contradiction(container) else { return Ok(encoding) };
     let at = match found.setting {
         "container" => raw.container.as_ref().map(|at| at.span().start),
+        "encode_on" => raw.encode_on.as_ref().map(|at| at.span().start),
         "crf" => raw.crf.as_ref().map(|at| at.span().start),
         _ => raw.preset.as_ref().map(|at| at.span().start),
     };

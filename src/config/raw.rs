@@ -8,7 +8,7 @@ use crate::config::beside::Comparison;
 use crate::config::content::{Duplicates, Mark, Overlays};
 use crate::config::file::{HookState, Ready, SameContent, WatchBy};
 use crate::config::settings::{
-    Audio, Codec, Container, Device, Interlaced, Mode, Profile, Sampling, Timelapse,
+    Audio, Codec, Container, Device, EncodeOn, Interlaced, Mode, Profile, Sampling, Timelapse,
 };
 
 /// The whole file.
@@ -89,6 +89,7 @@ pub struct RawWatch {
     pub interlaced: Option<Spanned<Interlaced>>,
     pub timelapse: Option<Spanned<Timelapse>>,
     pub codec: Option<Spanned<Codec>>,
+    pub encode_on: Option<Spanned<EncodeOn>>,
     pub container: Option<Spanned<OrAuto<Container>>>,
     pub crf: Option<Spanned<Scalar>>,
     pub preset: Option<Spanned<Scalar>>,

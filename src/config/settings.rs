@@ -191,17 +191,6 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// FFmpeg's name of the encoder.
-    #[must_use]
-    pub fn encoder(self) -> &'static str {
-        match self {
-            Self::H264 => "libx264",
-            Self::H265 => "libx265",
-            Self::Av1 => "libsvtav1",
-            Self::Ffv1 => "ffv1",
-        }
-    }
-
     /// FFmpeg's name of what it makes.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -212,6 +201,17 @@ impl Codec {
             Self::Ffv1 => "ffv1",
         }
     }
+}
+
+/// Where the output is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodeOn {
+    /// The processor: the best picture for its size.
+    #[default]
+    Cpu,
+    /// The encoder of an NVIDIA GPU (NVENC): faster.
+    Gpu,
 }
 
 /// Output container.
@@ -254,9 +254,13 @@ impl Container {
 pub struct Encoding {
     /// Which encoder.
     pub codec: Codec,
-    /// Constant rate factor in the encoder's own scale; `None` takes 18 (H.264), 20 (H.265), 24 (AV1). FFV1 has none.
+    /// On the processor, or on a GPU. Left out where it is the processor, as reports and journals of earlier versions do.
+    #[serde(default, skip_serializing_if = "Encoding::is_usual_place")]
+    pub encode_on: EncodeOn,
+    /// Constant rate factor in the encoder's own scale, or what a GPU's encoder aims at in its own; `None` takes 18 (H.264),
+    /// 20 (H.265), 24 (AV1). FFV1 has none.
     pub crf: Option<u8>,
-    /// Preset by the encoder's own name; `None` takes `medium` (x264, x265) or `8` (SVT-AV1).
+    /// Preset by the encoder's own name; `None` takes `medium` (x264, x265), `8` (SVT-AV1) or `p5` (on a GPU).
     pub preset: Option<String>,
     /// Container; if absent by the output's extension, or [`Settings::usual_container`].
     pub container: Option<Container>,
@@ -264,7 +268,28 @@ pub struct Encoding {
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { codec: Codec::H264, crf: None, preset: None, container: None }
+        let (codec, encode_on) = (Codec::H264, EncodeOn::Cpu);
+        Self { codec, encode_on, crf: None, preset: None, container: None }
+    }
+}
+
+impl Encoding {
+    /// FFmpeg's name of the encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &'static str {
+        match (self.codec, self.encode_on) {
+            (Codec::H264, EncodeOn::Cpu) => "libx264",
+            (Codec::H265, EncodeOn::Cpu) => "libx265",
+            (Codec::Av1, EncodeOn::Cpu) => "libsvtav1",
+            (Codec::H264, EncodeOn::Gpu) => "h264_nvenc",
+            (Codec::H265, EncodeOn::Gpu) => "hevc_nvenc",
+            (Codec::Av1, EncodeOn::Gpu) => "av1_nvenc",
+            (Codec::Ffv1, _) => "ffv1",
+        }
+    }
+
+    fn is_usual_place(place: &EncodeOn) -> bool {
+        *place == EncodeOn::default()
     }
 }
 

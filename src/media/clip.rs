@@ -152,6 +152,8 @@ pub struct WriteSpec {
     pub audio: Audio,
     /// Threads of an encoder whose result depends on their number (x264, x265); `None` is by the processor's cores.
     pub encoder_threads: Option<u32>,
+    /// Number of the GPU that encodes, where one does; `None` is the first that can.
+    pub encoder_gpu: Option<u32>,
 }
 
 /// What became of a stream of the source.
@@ -224,6 +226,8 @@ pub struct Verified {
 pub struct EncoderStatus {
     /// FFmpeg's name, such as `libx264`.
     pub name: &'static str,
+    /// Whether it is of a GPU.
+    pub on_gpu: bool,
     /// Why it cannot be used; `None` where it opened.
     pub problem: Option<String>,
 }

@@ -1,27 +1,18 @@
-//! Video encoders: which one takes a picture as it is, what must be changed where none does, and their settings.
+//! Video encoders: which one takes a picture as it is, and what must be changed where none does.
 
 use ffmpeg_next as ffmpeg;
 
 use ffmpeg::ffi;
 use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
-use num_rational::Ratio;
 
 use super::MediaError;
-use super::clip::EncoderStatus;
-use super::open_encoder::VideoEncoder;
-use super::options::{fixed_options, options};
+use super::nvenc;
 use super::picture::{self, Levels, Scaler, copy_plane_in, side};
 use super::planes;
-use super::raw::{self, Tags};
-use crate::config::settings::{Codec, Encoding};
-use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range, Rate};
-
-/// Smallest picture side that SVT-AV1 takes.
-const AV1_MIN_SIDE_PX: usize = 64;
-
-/// Highest rate that SVT-AV1 takes as a hint; frames carry their own times anyway.
-const AV1_MAX_RATE: i128 = 240;
+use super::raw::Tags;
+use crate::config::settings::{Codec, EncodeOn, Encoding};
+use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// Bytes B, G, R, unused: FFmpeg's `bgr0`.
 const BGR0: Pixel = Pixel::BGRZ;
@@ -37,14 +28,17 @@ enum Fit {
     Packed,
     /// Luma and transparency in one plane (`ya8`): same samples.
     PackedGray,
-    /// Last column and row repeated to an even size, and converted to 4:2:0.
-    Even420,
+    /// Last column and row repeated to an even size, and converted to the plan's chroma.
+    Even,
 }
 
 /// The encoder and frame format for a clip.
 pub(super) struct Plan {
     pub(super) encoder: &'static str,
-    pub(super) pixel: Pixel,
+    /// Planes that pictures are brought to.
+    pixel: Pixel,
+    /// What the encoder takes: those planes, or what they are last turned into.
+    pub(super) taken: Pixel,
     /// Bits that the pictures are brought to first.
     depth: Depth,
     pub(super) width: u32,
@@ -58,19 +52,9 @@ pub(super) struct Plan {
     wide: bool,
 }
 
-/// FFmpeg's name of the encoder for a codec.
-pub(super) fn encoder_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::H264 => "libx264",
-        Codec::H265 => "libx265",
-        Codec::Av1 => "libsvtav1",
-        Codec::Ffv1 => "ffv1",
-    }
-}
-
 /// Chooses the encoder and the least harmful frame format for pictures of `format`.
-pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaError> {
-    let encoder = encoder_name(codec);
+pub(super) fn plan(encoding: &Encoding, format: PictureFormat) -> Result<Plan, MediaError> {
+    let (codec, encoder) = (encoding.codec, encoding.encoder());
     let failed = |error: ffmpeg::Error| MediaError::Encoder {
         encoder: encoder.to_owned(),
         reason: error.to_string(),
@@ -80,6 +64,7 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
     let mut plan = Plan {
         encoder,
         pixel: picture::pixel(format.chroma, format.depth),
+        taken: picture::pixel(format.chroma, format.depth),
         depth: format.depth,
         width,
         height,
@@ -93,8 +78,9 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
         Chroma::C422 => width % 2 > 0,
         _ => false,
     };
-    plan.fit_depth(codec, format);
+    plan.fit_depth(encoding, format);
     match codec {
+        _ if encoding.encode_on == EncodeOn::Gpu => plan.on_gpu(codec, format),
         Codec::Ffv1 if format.chroma == Chroma::Gbr && plan.depth == Depth::Eight => {
             (plan.pixel, plan.fit) = (BGR0, Fit::Packed);
         }
@@ -113,7 +99,10 @@ pub(super) fn plan(codec: Codec, format: PictureFormat) -> Result<Plan, MediaErr
             plan.warn("chroma_444", &message);
         }
         Codec::H264 | Codec::H265 => {}
-        Codec::Av1 => plan.av1(format),
+        Codec::Av1 => plan.even(Chroma::C420, format),
+    }
+    if encoding.encode_on == EncodeOn::Cpu {
+        plan.taken = plan.pixel;
     }
     Ok(plan)
 }
@@ -128,7 +117,7 @@ impl Plan {
         let pixel = picture::alpha_pixel(format.chroma, self.depth);
         match codec == Codec::Ffv1 && takes(self.encoder, pixel) {
             true => {
-                (self.pixel, self.alpha) = (pixel, true);
+                (self.pixel, self.taken, self.alpha) = (pixel, pixel, true);
                 if pixel == Pixel::YA8 {
                     self.fit = Fit::PackedGray;
                 }
@@ -164,7 +153,8 @@ impl Plan {
     }
 
     /// The most bits, up to those of the pictures, that the encoder takes.
-    fn fit_depth(&mut self, codec: Codec, format: PictureFormat) {
+    fn fit_depth(&mut self, encoding: &Encoding, format: PictureFormat) {
+        let codec = encoding.codec;
         let chroma = match codec {
             Codec::Av1 => Chroma::C420,
             _ => format.chroma,
@@ -172,7 +162,10 @@ impl Plan {
         let taken = |depth: &Depth| {
             let rgb_h264 = codec == Codec::H264 && chroma == Chroma::Gbr;
             let pixel = picture::pixel(chroma, *depth);
-            *depth == Depth::Eight || !rgb_h264 && takes(self.encoder, pixel)
+            match encoding.encode_on {
+                EncodeOn::Gpu => depth.bits() <= nvenc::depth(codec).bits(),
+                EncodeOn::Cpu => *depth == Depth::Eight || !rgb_h264 && takes(self.encoder, pixel),
+            }
         };
         let depths = [Depth::Twelve, Depth::Ten, Depth::Eight];
         let fitting = depths.into_iter().filter(|it| it.bits() <= format.depth.bits()).find(taken);
@@ -186,28 +179,36 @@ impl Plan {
         }
     }
 
-    /// SVT-AV1 takes 4:2:0 of even size alone.
-    fn av1(&mut self, format: PictureFormat) {
+    /// What NVENC takes of pictures of `format`.
+    fn on_gpu(&mut self, codec: Codec, format: PictureFormat) {
+        let chroma = nvenc::chroma(codec, format.chroma);
+        self.even(chroma, format);
+        self.taken = nvenc::pixel(chroma, self.depth);
+    }
+
+    /// For an encoder that takes even sizes alone, and of these pictures `chroma`: 4:2:0, or what they have.
+    fn even(&mut self, chroma: Chroma, format: PictureFormat) {
         let (width, height) = (self.width, self.height);
-        if format.chroma != Chroma::C420 {
+        if format.chroma != chroma {
             let name = match format.chroma {
                 Chroma::Gray => "gray becomes 4:2:0 with neutral chroma",
                 Chroma::Gbr => "RGB becomes 4:2:0",
                 _ => "chroma is reduced to 4:2:0",
             };
-            self.warn("chroma_reduced", &format!("{name}: libsvtav1 takes nothing else"));
+            let message = format!("{name}: {} takes no such pictures", self.encoder);
+            self.warn("chroma_reduced", &message);
         }
         (self.width, self.height) = (width.next_multiple_of(2), height.next_multiple_of(2));
         if (self.width, self.height) != (width, height) {
             let message = format!(
-                "{width}x{height} becomes {}x{} by repeating the last column or row: libsvtav1 takes even sizes only",
-                self.width, self.height
+                "{width}x{height} becomes {}x{} by repeating the last column or row: {} takes even sizes only",
+                self.width, self.height, self.encoder
             );
             self.warn("size_padded", &message);
         }
-        if format.chroma != Chroma::C420 || (self.width, self.height) != (width, height) {
-            self.pixel = picture::pixel(Chroma::C420, self.depth);
-            self.fit = Fit::Even420;
+        if format.chroma != chroma || (self.width, self.height) != (width, height) {
+            self.pixel = picture::pixel(chroma, self.depth);
+            self.fit = Fit::Even;
         }
     }
 }
@@ -222,6 +223,8 @@ fn takes(encoder: &str, pixel: Pixel) -> bool {
 pub(super) struct Exporter {
     plan_size: (u32, u32),
     pixel: Pixel,
+    /// Turns those planes into what the encoder takes, where that is something else.
+    last: Option<Scaler>,
     fit: Fit,
     format: PictureFormat,
     depth: Depth,
@@ -234,22 +237,38 @@ impl Exporter {
     /// For pictures of `format` under `plan`.
     pub(super) fn new(plan: &Plan, format: PictureFormat) -> Result<Self, ffmpeg::Error> {
         let size = (plan.width, plan.height);
-        let scaler = if plan.fit == Fit::Even420 && format.chroma != Chroma::C420 {
+        let from = picture::pixel(format.chroma, plan.depth);
+        let scaler = if plan.fit == Fit::Even && from != plan.pixel {
             let levels = match format.chroma {
                 Chroma::Gbr => Levels::RgbToLimited(format.matrix),
                 _ => Levels::Kept,
             };
-            let from = picture::pixel(format.chroma, plan.depth);
             Some(Scaler::new(from, plan.pixel, size, levels)?)
         } else {
             None
         };
+        let last = match plan.taken == plan.pixel {
+            true => None,
+            false => Some(Scaler::new(plan.pixel, plan.taken, size, Levels::Kept)?),
+        };
         let Plan { pixel, fit, depth, alpha, wide, .. } = *plan;
-        Ok(Self { plan_size: size, pixel, fit, format, depth, alpha, wide, scaler })
+        Ok(Self { plan_size: size, pixel, last, fit, format, depth, alpha, wide, scaler })
     }
 
     /// A new frame with the picture's samples, and where it is written, its transparency; none given is all seen.
     pub(super) fn export(
+        &mut self,
+        picture: &Picture,
+        alpha: Option<&Picture>,
+    ) -> Result<Video, ffmpeg::Error> {
+        let planes = self.planes(picture, alpha)?;
+        match &mut self.last {
+            Some(last) => Ok(last.run(&planes)?.clone()),
+            None => Ok(planes),
+        }
+    }
+
+    fn planes(
         &mut self,
         picture: &Picture,
         alpha: Option<&Picture>,
@@ -289,7 +308,7 @@ impl Exporter {
             }
             Fit::Packed => Ok(self.packed_in(&planes::pack(picture, alpha.as_ref()), 4)),
             Fit::PackedGray => Ok(self.packed_in(&planes::pack_gray(picture, alpha.as_ref()), 2)),
-            Fit::Even420 => {
+            Fit::Even => {
                 let even = planes::pad(picture, width as usize, height as usize);
                 let pixel = picture::pixel(self.format.chroma, self.depth);
                 let frame = planes_in(&even, pixel, (width, height));
@@ -317,19 +336,6 @@ fn planes_in(picture: &Picture, pixel: Pixel, (width, height): (u32, u32)) -> Vi
     frame
 }
 
-/// What the header of the output says of its pictures.
-pub(super) struct Header {
-    pub(super) tags: Tags,
-    pub(super) sample_aspect_ratio: ffmpeg::Rational,
-    pub(super) rate: Rate,
-    pub(super) time_base: ffmpeg::Rational,
-    pub(super) global: bool,
-    /// HDR10's metadata as x265 takes it; empty where there is none.
-    pub(super) hdr: String,
-    /// Threads of the encoder ([`super::clip::WriteSpec::encoder_threads`]).
-    pub(super) threads: Option<u32>,
-}
-
 /// The tags of the output: those of the source, except where the pictures had to become another family.
 pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> Tags {
     if plan.fit == Fit::In444 && format.chroma == Chroma::Gray {
@@ -340,7 +346,7 @@ pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> T
         };
         return Tags { range, ..source };
     }
-    if plan.fit != Fit::Even420 || format.chroma != Chroma::Gbr {
+    if plan.fit != Fit::Even || format.chroma != Chroma::Gbr {
         return source;
     }
     let matrix = match format.matrix {
@@ -349,115 +355,4 @@ pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> T
         Matrix::Bt2020 => ffi::AVColorSpace::AVCOL_SPC_BT2020_NCL,
     };
     Tags { matrix, range: ffi::AVColorRange::AVCOL_RANGE_MPEG, ..source }
-}
-
-/// Opens the encoder; also the options given to it, as `crf=18 preset=medium`.
-///
-/// # Errors
-/// [`MediaError::Unencodable`] where it opens with these settings for other pictures, otherwise [`MediaError::Encoder`].
-pub(super) fn open(
-    plan: &Plan,
-    encoding: &Encoding,
-    header: &Header,
-) -> Result<(VideoEncoder, String), MediaError> {
-    open_for(plan, encoding, header).map_err(|error| match error {
-        MediaError::Encoder { encoder, reason } if open_for_usual(encoding).is_ok() => {
-            MediaError::Unencodable { encoder, reason }
-        }
-        other => other,
-    })
-}
-
-/// Opens it for pictures that every encoder takes: the smallest of AV1.
-fn open_for_usual(encoding: &Encoding) -> Result<(), MediaError> {
-    let format = PictureFormat {
-        width_px: AV1_MIN_SIDE_PX,
-        height_px: AV1_MIN_SIDE_PX,
-        chroma: Chroma::C420,
-        matrix: Matrix::Bt709,
-        range: Range::Limited,
-        depth: Depth::Eight,
-    };
-    let header = Header {
-        tags: Tags::UNKNOWN,
-        sample_aspect_ratio: ffmpeg::Rational::new(1, 1),
-        rate: Ratio::from_integer(25),
-        time_base: ffmpeg::Rational::new(1, 25),
-        global: true,
-        hdr: String::new(),
-        threads: None,
-    };
-    open_for(&plan(encoding.codec, format)?, encoding, &header).map(|_| ())
-}
-
-fn open_for(
-    plan: &Plan,
-    encoding: &Encoding,
-    header: &Header,
-) -> Result<(VideoEncoder, String), MediaError> {
-    let failed = |reason: String| MediaError::Encoder { encoder: plan.encoder.to_owned(), reason };
-    let codec = ffmpeg::encoder::find_by_name(plan.encoder)
-        .ok_or_else(|| failed("is not part of this FFmpeg; install one that has it".to_owned()))?;
-    let mut video = ffmpeg::codec::Context::new_with_codec(codec)
-        .encoder()
-        .video()
-        .map_err(|error| failed(error.to_string()))?;
-    video.set_width(plan.width);
-    video.set_height(plan.height);
-    video.set_format(plan.pixel);
-    video.set_time_base(header.time_base);
-    video.set_frame_rate(Some(rate_hint(plan, header.rate)));
-    video.set_aspect_ratio(header.sample_aspect_ratio);
-    raw::prepare_encoder(&mut video, &header.tags, header.global);
-    let options = options(encoding, plan.width.min(plan.height));
-    let mut dictionary = ffmpeg::Dictionary::new();
-    let fixed = fixed_options(encoding.codec, header.threads, &header.hdr);
-    for (key, value) in options.iter().chain(&fixed) {
-        if value.contains('\0') {
-            return Err(failed(format!("`{key}` holds a zero byte")));
-        }
-        dictionary.set(key, value);
-    }
-    let shown: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let shown = shown.join(" ");
-    let encoder = video.open_as_with(codec, dictionary).map_err(|error| {
-        let (width, height) = (plan.width, plan.height);
-        let hint = if encoding.codec == Codec::Av1 && width.min(height) < AV1_MIN_SIDE_PX as u32 {
-            format!("; its pictures have {AV1_MIN_SIDE_PX} pixels a side at least")
-        } else {
-            String::new()
-        };
-        failed(format!("does not open for {width}x{height} with `{shown}`: {error}{hint}"))
-    })?;
-    Ok((VideoEncoder::new(encoder), shown))
-}
-
-/// The nominal rate as FFmpeg holds it, nearest where it does not fit.
-fn rate_hint(plan: &Plan, rate: Rate) -> ffmpeg::Rational {
-    let most = if plan.encoder == "libsvtav1" { AV1_MAX_RATE } else { 1_000_000 };
-    let rate = rate.clamp(Ratio::new(1, 1_000), Ratio::from_integer(most));
-    rational(rate)
-}
-
-/// The rational as FFmpeg holds it, nearest within a millionth where it does not fit.
-pub(super) fn rational(value: Ratio<i128>) -> ffmpeg::Rational {
-    let exact = |it: Ratio<i128>| {
-        let (n, d) = (i32::try_from(*it.numer()).ok()?, i32::try_from(*it.denom()).ok()?);
-        Some(ffmpeg::Rational::new(n, d))
-    };
-    let million = Ratio::from_integer(1_000_000);
-    let near = Ratio::new((value * million).round().to_integer(), 1_000_000);
-    exact(value).or_else(|| exact(near)).unwrap_or_else(|| ffmpeg::Rational::new(25, 1))
-}
-
-/// Opens each encoder for a small picture to see which can be used.
-pub(super) fn statuses() -> Vec<EncoderStatus> {
-    let problem = |codec: Codec| {
-        let encoding = Encoding { codec, ..Encoding::default() };
-        open_for_usual(&encoding).err().map(|error| error.to_string())
-    };
-    [Codec::H264, Codec::H265, Codec::Av1, Codec::Ffv1]
-        .into_iter()
-        .map(|codec| EncoderStatus { name: encoder_name(codec), problem: problem(codec) })
-        .collect()
 }

@@ -18,6 +18,7 @@ mod hdr;
 mod labels;
 mod left_out;
 mod mux;
+mod nvenc;
 mod open_encoder;
 mod options;
 pub mod original;
@@ -104,8 +105,8 @@ pub fn probe_untrusted(path: &Path) -> Result<ClipInfo, MediaError> {
 #[must_use]
 pub fn encoders() -> Vec<EncoderStatus> {
     quiet();
-    let mut all = encoder::statuses();
-    all.push(EncoderStatus { name: "aac", problem: audio::encoder_problem() });
+    let mut all = open_encoder::statuses();
+    all.push(EncoderStatus { name: "aac", on_gpu: false, problem: audio::encoder_problem() });
     all
 }
 

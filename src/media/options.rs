@@ -2,7 +2,8 @@
 
 use ffmpeg_next::ffi;
 
-use crate::config::settings::{Codec, Encoding};
+use super::nvenc;
+use crate::config::settings::{Codec, EncodeOn, Encoding};
 
 /// Shortest side of a picture that FFV1 cuts into slices.
 const FFV1_SLICED_SIDE_PX: u32 = 16;
@@ -10,6 +11,9 @@ const FFV1_SLICED_SIDE_PX: u32 = 16;
 /// The options of an encoder, as configured or by default.
 pub(super) fn options(encoding: &Encoding, short_side: u32) -> Vec<(&'static str, String)> {
     let (crf, preset) = match encoding.codec {
+        Codec::H264 | Codec::H265 | Codec::Av1 if encoding.encode_on == EncodeOn::Gpu => {
+            return nvenc::options(encoding);
+        }
         Codec::H264 => (18, "medium"),
         Codec::H265 => (20, "medium"),
         Codec::Av1 => (24, "8"),
@@ -33,8 +37,8 @@ const H265_FRAMES: u32 = 2;
 /// where it looks ahead with AVX-512. Both decide otherwise with another number of threads, so that `threads`, where given,
 /// stands for that of the processor's cores; of SVT-AV1 and FFV1 the result does not depend on it.
 pub(super) fn fixed_options(
-    codec: Codec,
-    threads: Option<u32>,
+    encoding: &Encoding,
+    (threads, gpu): (Option<u32>, Option<u32>),
     hdr: &str,
 ) -> Vec<(&'static str, String)> {
     #[cfg(target_arch = "x86_64")]
@@ -42,7 +46,13 @@ pub(super) fn fixed_options(
     #[cfg(not(target_arch = "x86_64"))]
     let avx512 = false;
     let mut options = Vec::new();
-    match codec {
+    match encoding.codec {
+        _ if encoding.encode_on == EncodeOn::Gpu => {
+            options.extend(gpu.map(|it| ("gpu", it.to_string())));
+            // With reordered pictures FFmpeg (5.1) gives packets times of decoding that are right only where a tick is a
+            // frame.
+            options.push(("bf", "0".to_owned()));
+        }
         Codec::H264 => {
             options.extend(threads.map(|it| ("threads", it.to_string())));
             // Only where there is more: named instructions are used whether a processor has them or not.

@@ -9,12 +9,13 @@ use ffmpeg::format::Sample;
 use ffmpeg::format::sample::Type;
 
 use super::MediaError;
-use super::encoder::{self, Exporter, Header};
+use super::encoder::{self, Exporter};
 use super::mux::Muxer;
 use super::open_encoder::VideoEncoder;
+use super::open_encoder::{self, Header};
 use super::raw::{self, Tags};
 use super::raw_output;
-use crate::config::settings::{Codec, Container, Encoding};
+use crate::config::settings::{Container, Encoding};
 use crate::frame::{Matrix, Picture, Range, Rate, Seconds};
 
 /// Samples of sound a second.
@@ -92,8 +93,8 @@ struct VideoTrack {
 impl VideoTrack {
     fn open(first: &Picture, rate: Rate, crf: u8, muxer: &mut Muxer) -> Result<Self, MediaError> {
         let encoding = Encoding { crf: Some(crf), ..Encoding::default() };
-        let plan = encoder::plan(Codec::H264, first.format)?;
-        let time_base = encoder::rational(rate.recip());
+        let plan = encoder::plan(&Encoding::default(), first.format)?;
+        let time_base = open_encoder::rational(rate.recip());
         let header = Header {
             tags: tags(first),
             sample_aspect_ratio: ffmpeg::Rational::new(1, 1),
@@ -102,10 +103,11 @@ impl VideoTrack {
             global: muxer.wants_global_header(),
             hdr: String::new(),
             threads: None,
+            gpu: None,
         };
-        let (encoder, _) = encoder::open(&plan, &encoding, &header)?;
+        let (encoder, _) = open_encoder::open(&plan, &encoding, &header)?;
         let stream = muxer.add_stream(&encoder.parameters(), time_base)?;
-        let shown = Some((encoder::rational(rate), header.sample_aspect_ratio));
+        let shown = Some((open_encoder::rational(rate), header.sample_aspect_ratio));
         raw_output::set_stream(muxer.output(), stream, ffi::AV_DISPOSITION_DEFAULT, shown);
         let exporter = Exporter::new(&plan, first.format).map_err(video_failed)?;
         Ok(Self { encoder, exporter, stream, tick: rate.recip() })

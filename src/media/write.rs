@@ -14,11 +14,11 @@ use ffmpeg_next as ffmpeg;
 
 use super::MediaError;
 use super::clip::{ClipInfo, WriteSpec, WriteSummary};
-use super::encoder::{self, Exporter, Header, Plan};
+use super::encoder::{self, Exporter, Plan};
 use super::hdr;
 use super::labels;
 use super::mux::{Muxer, write_error};
-use super::open_encoder::VideoEncoder;
+use super::open_encoder::{self, Header, VideoEncoder};
 use super::packets::{Kept, PacketReader, PacketWriter};
 use super::probe;
 use super::raw;
@@ -103,7 +103,7 @@ impl Writer {
             probe::unusable(&source.path, "not_video", "its video stream has gone")
         })?;
         let format = source.video.picture;
-        let mut plan = encoder::plan(spec.encoding.codec, format)?;
+        let mut plan = encoder::plan(&spec.encoding, format)?;
         if source.video.alpha {
             plan.keep_alpha(spec.encoding.codec, format);
         }
@@ -117,11 +117,12 @@ impl Writer {
             global: muxer.wants_global_header(),
             hdr: hdr::x265_params(&source.video.hdr),
             threads: spec.encoder_threads,
+            gpu: spec.encoder_gpu,
         };
-        let (encoder, options) = encoder::open(&plan, &spec.encoding, &header)?;
+        let (encoder, options) = open_encoder::open(&plan, &spec.encoding, &header)?;
         let parameters = encoder.parameters();
         let video = muxer.add_stream(&parameters, time_base)?;
-        let rate = encoder::rational(spec.rate);
+        let rate = open_encoder::rational(spec.rate);
         let shown = Some((rate, facts.sample_aspect_ratio));
         raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
         raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
@@ -156,13 +157,13 @@ impl Writer {
             plan.encoder,
             plan.width,
             plan.height,
-            plan.pixel
+            plan.taken
         );
         let summary = WriteSummary {
             format: muxer.format(),
             encoder: plan.encoder.to_owned(),
             options,
-            pixel_format: pixel_name(plan.pixel),
+            pixel_format: pixel_name(plan.taken),
             frames: 0,
             streams: Vec::new(),
             sidecar: None,
@@ -237,7 +238,7 @@ impl Writer {
         frame.set_pts(Some(time - *self.base.get_or_insert(time)));
         if self.encoder.is_none() {
             let (plan, encoding, header) = &self.recipe;
-            self.encoder = Some(encoder::open(plan, encoding, header)?.0);
+            self.encoder = Some(open_encoder::open(plan, encoding, header)?.0);
         }
         let sent = self.encoder.as_mut().map_or(Ok(()), |encoder| encoder.send(&frame));
         sent.map_err(|error| self.refused(error))?;
@@ -435,12 +436,13 @@ fn is_refusal(error: &MediaError) -> bool {
 
 /// Pairs of encoder and container that FFmpeg cannot write.
 fn check_container(spec: &WriteSpec) -> Result<(), MediaError> {
-    let (encoder, reason) = match (spec.encoding.codec, spec.container) {
-        (Codec::Ffv1, Container::Mp4) => ("ffv1", "MP4 cannot carry FFV1; use mkv or mov"),
-        (Codec::Av1, Container::Mov) => ("libsvtav1", "MOV cannot carry AV1; use mp4 or mkv"),
+    let reason = match (spec.encoding.codec, spec.container) {
+        (Codec::Ffv1, Container::Mp4) => "MP4 cannot carry FFV1; use mkv or mov",
+        (Codec::Av1, Container::Mov) => "MOV cannot carry AV1; use mp4 or mkv",
         _ => return Ok(()),
     };
-    Err(MediaError::Encoder { encoder: encoder.to_owned(), reason: reason.to_owned() })
+    let encoder = spec.encoding.encoder().to_owned();
+    Err(MediaError::Encoder { encoder, reason: reason.to_owned() })
 }
 
 /// Refuses frames closer than Matroska can tell them apart: its clock ticks once a millisecond.
@@ -452,7 +454,7 @@ fn check_rate(spec: &WriteSpec) -> Result<(), MediaError> {
         "{:.0} frames a second are more than the {MKV_MAX_RATE} that MKV can hold; use mp4 or mov, or a lower rate",
         *spec.rate.numer() as f64 / *spec.rate.denom() as f64
     );
-    let encoder = encoder::encoder_name(spec.encoding.codec).to_owned();
+    let encoder = spec.encoding.encoder().to_owned();
     Err(MediaError::Unencodable { encoder, reason })
 }
 

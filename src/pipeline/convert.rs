@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use num_rational::Ratio;
 
-use crate::config::settings::{Container, Settings};
+use crate::config::settings::{Container, Device, Settings};
 use crate::engine::Interpolator;
 use crate::frame::{Frame, Rate, Seconds};
 use crate::media;
@@ -323,6 +323,10 @@ impl Session<'_> {
             origin,
             audio: self.task.settings.audio,
             encoder_threads: repeatable::encoder_threads(&self.task.settings),
+            encoder_gpu: match self.task.settings.device {
+                Device::Cuda(number) => Some(number),
+                Device::Auto | Device::Cpu => None,
+            },
         };
         let mut writer = Writer::create(&self.task.temporary, self.info, &spec)?;
         let (parts, state) = self.take_up(&mut writer)?;

@@ -103,7 +103,7 @@ fn summary(report: &Report) -> String {
 fn encoded_again(report: &Report) -> String {
     let is_lossy = report.output.as_ref().is_some_and(|output| match output.real_frames {
         Some(real) => real.identical < real.compared,
-        None => output.encoder != Codec::Ffv1.encoder(),
+        None => output.encoder != Codec::Ffv1.name(),
     });
     let note = both(
         "Real frames are the source's, encoded again with loss: near to it, not equal. How near, the row of the encoder alone \

@@ -5,7 +5,7 @@
 //! otherwise with another number of threads, SVT-AV1 does not, and FFV1 loses nothing anyway. What a decoder
 //! mends of a damaged clip depends on its threads.
 
-use crate::config::settings::{Codec, Profile, Settings};
+use crate::config::settings::{Codec, EncodeOn, Profile, Settings};
 use crate::engine::EngineDescription;
 use crate::media;
 use crate::media::clip::DecodeStats;
@@ -49,7 +49,8 @@ pub fn of(
             conditions.push(given("network_threads", engine.threads.to_string()));
         }
     }
-    let by_threads = matches!(settings.encoding.codec, Codec::H264 | Codec::H265);
+    let on_gpu = settings.encoding.encode_on == EncodeOn::Gpu;
+    let by_threads = !on_gpu && matches!(settings.encoding.codec, Codec::H264 | Codec::H265);
     if by_threads && encoder_threads(settings).is_none() {
         conditions.push(given("encoder_cores", media::cores().to_string()));
     }
@@ -61,6 +62,12 @@ pub fn of(
         because(
             "source_damaged",
             "frames of the source are damaged, and what the decoder mends of them may differ from run to run",
+        );
+    }
+    if on_gpu {
+        because(
+            "encoder_on_gpu",
+            "a GPU's encoder made the output; whether it makes the same of the same pictures again is not known",
         );
     }
     if !engine.steps.is_empty() {

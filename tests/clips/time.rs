@@ -16,7 +16,7 @@ fn fast_h264() -> Encoding {
         codec: Codec::H264,
         preset: Some("ultrafast".into()),
         crf: Some(40),
-        container: None,
+        ..Encoding::default()
     }
 }
 

@@ -83,7 +83,7 @@ fn spec(codec: Codec, container: Container) -> WriteSpec {
         Codec::Ffv1 => None,
     };
     WriteSpec {
-        encoding: Encoding { codec, crf: None, preset, container: Some(container) },
+        encoding: Encoding { codec, preset, container: Some(container), ..Encoding::default() },
         container,
         rate: Ratio::from_integer(25),
         constant: false,
@@ -91,6 +91,7 @@ fn spec(codec: Codec, container: Container) -> WriteSpec {
         origin: Seconds::default(),
         audio: Audio::Keep,
         encoder_threads: None,
+        encoder_gpu: None,
     }
 }
 

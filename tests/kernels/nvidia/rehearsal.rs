@@ -19,6 +19,9 @@ use crate::shim::machine::skipped_on_gpu;
 const STEPS: [&str; 7] =
     ["check", "ops", "network", "kernels", "large", "pipeline", "file-to-file"];
 
+/// The step that the stand-in, which has no encoder, passes over.
+const NO_ENCODER: &str = "encode-on-gpu";
+
 /// In the benchmark's place: it is in this program, and `slomod` is one of its own.
 const GPU: &str = r#"#!/bin/sh
 [ -z "${BENCH_AS_SLOMOD-}" ] || exec "$REHEARSED_SLOMOD" "$@"
@@ -77,7 +80,8 @@ fn gpu_check_runs_to_its_end_and_writes_all_of_its_results() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (results, said) = rehearse(folder.path(), &STEPS.join(" "));
+    let steps = [&STEPS[..], &[NO_ENCODER]].concat().join(" ");
+    let (results, said) = rehearse(folder.path(), &steps);
     let ended = |name: &str| {
         let steps = results["steps"].as_array().unwrap();
         steps.iter().find(|it| it["step"] == name).map(|it| it["ended"].clone())
@@ -86,6 +90,9 @@ fn gpu_check_runs_to_its_end_and_writes_all_of_its_results() {
         assert_eq!(ended(step), Some(json!("0")), "{step}");
         assert!(said.contains(&format!("| {step} | ok |")), "{step}");
     }
+    let skipped = ended(NO_ENCODER).unwrap();
+    assert!(skipped.as_str().unwrap().starts_with("skipped"), "{skipped}");
+    assert!(results.get(NO_ENCODER).is_none(), "no report of what was not made");
     let rows = |table: &str| results[table]["rows"].as_array().unwrap().clone();
     assert_eq!(rows("network").len(), 3, "one size of each network");
     assert!(rows("network").iter().all(|it| it["device_batched_fps"].as_f64().unwrap() > 0.0));

@@ -7,7 +7,7 @@ use crate::pipeline::plan::{Plan, Sampling};
 
 /// A grid point this close to a real frame shows the real frame (containers such as Matroska round to 1 ms).
 const SNAP: Ratio<i128> = Ratio::new_raw(1, 1000);
-/// But never more than this part of the gap.
+/// But never more than this part of the gap, nor half a step of the grid: a real frame is shown once.
 const SNAP_PART: Ratio<i128> = Ratio::new_raw(1, 20);
 
 /// A source frame as the timeline sees it.
@@ -164,7 +164,8 @@ impl Timeline {
         rate: Seconds,
     ) -> Vec<Instant> {
         let length = end - first.pts;
-        let snap = SNAP.min(length * SNAP_PART);
+        let half_step = (rate * self.plan.stretch * 2).recip();
+        let snap = SNAP.min(length * SNAP_PART).min(half_step);
         let mut instants = Vec::new();
         loop {
             let pts = Ratio::from_integer(self.next) / rate;
@@ -174,7 +175,10 @@ impl Timeline {
             }
             let shown = match second {
                 _ if offset <= snap => Shown::Real(first.index),
-                Some(second) if length - offset <= snap => Shown::Real(second.index),
+                // Not as near as half a step: then the next point is as near, and shows it.
+                Some(second) if length - offset <= snap && length - offset < half_step => {
+                    Shown::Real(second.index)
+                }
                 _ => shown(first, offset / length, passage),
             };
             instants.push(Instant { shown, pts, duration: rate.recip() });
@@ -360,6 +364,35 @@ mod tests {
                 shown,
                 [Shown::Real(0), between(1), instead(2), between(3), instead(4), between(5)]
             );
+        }
+    }
+
+    #[test]
+    fn a_fine_grid_shows_each_real_frame_once() {
+        for (from, to, stretch) in [
+            ((30, 1), (120, 1), (16, 1)),
+            ((30_000, 1001), (60, 1), (16, 1)),
+            ((30, 1), (320, 1), (16, 1)),
+            ((25, 1), (119_880, 1000), (7, 1)),
+        ] {
+            let ratio = |it: (i128, i128)| Ratio::new(it.0, it.1);
+            let (from, rate, stretch) = (ratio(from), ratio(to), ratio(stretch));
+            let plan = Plan { stretch, rate, sampling: Sampling::Grid(rate) };
+            // As a container that counts milliseconds has them.
+            let rounded = |it: &Seconds| Ratio::new((it * 1000).round().to_integer(), 1000);
+            let times: Vec<_> = constant(from, 40, Ratio::from_integer(0));
+            for times in [times.iter().map(rounded).collect(), times] {
+                let instants = lay_out(plan, &times, from.recip(), &[]);
+                contiguous(&instants);
+                let real = instants.iter().filter_map(|it| match it.shown {
+                    Shown::Real(index) => Some(index),
+                    _ => None,
+                });
+                let real: Vec<_> = real.collect();
+                let mut once = real.clone();
+                once.dedup();
+                assert_eq!(real, once, "{from} to {rate}, {stretch} times as long");
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use skip::skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
@@ -21,7 +21,8 @@ use slomod::config::settings::{Mode, Settings};
 use slomod::frame::Frame;
 use slomod::ops::color::picture_to_rgb;
 use slomod::pipeline::comparison::{self, Compared};
-use slomod::pipeline::{Task, beside, plan, room};
+use slomod::pipeline::pace::Beat;
+use slomod::pipeline::{ConvertError, Task, beside, plan, room};
 use slomod::report::content::{Change, Cut, Gap, Point};
 use slomod::report::findings::Barrier;
 use slomod::report::measured::HeldOutFrame;
@@ -165,8 +166,13 @@ fn a_comparison_that_is_too_large_is_made_again_at_half_the_size() {
         layout: Comparison::Side,
     };
     let (path, stop) = (place.path("compare.mp4"), Arc::new(AtomicBool::new(false)));
-    let made = |largest: u64| {
-        let size = comparison::write(&path, &compared, largest, &stop).unwrap();
+    let (mut steps, mut wanted) = (0, 0);
+    let mut made = |largest: u64| {
+        let mut advanced = || steps += 1;
+        let mut beat = Beat { stop: &stop, advanced: &mut advanced };
+        let size = comparison::write(&path, &compared, largest, &mut beat).unwrap();
+        wanted += 20 + 10;
+        assert!(steps >= wanted, "each frame that is read is told: {steps} of {wanted}");
         assert_eq!(size, std::fs::metadata(&path).unwrap().len());
         (size, decoded(&path)[0].picture.format.width_px)
     };
@@ -176,6 +182,10 @@ fn a_comparison_that_is_too_large_is_made_again_at_half_the_size() {
     assert!(width == 644 && least < whole, "{width} {least} {whole}");
     let (fits, width) = made(least);
     assert!(width == 644 && fits <= least, "{width} {fits} {least}");
+    stop.store(true, Ordering::Relaxed);
+    let mut beat = Beat { stop: &stop, advanced: &mut || {} };
+    let stopped = comparison::write(&path, &compared, 1, &mut beat);
+    assert!(matches!(stopped, Err(ConvertError::Interrupted)), "{stopped:?}");
 }
 
 #[test]

@@ -8,8 +8,6 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::config::beside::{Beside, Comparison, Still};
 use crate::frame::Seconds;
@@ -19,6 +17,7 @@ use crate::media::sidecar::{STREAMS, folder_beside};
 use crate::pipeline::comparison::{self, Compared};
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::ledger;
+use crate::pipeline::pace::Beat;
 use crate::pipeline::page;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::stills;
@@ -99,12 +98,12 @@ pub fn taken(output: &Path, wanted: &Beside) -> io::Result<Vec<PathBuf>> {
 /// Makes what is asked for beside the finished output, and lists all of it in the report.
 ///
 /// # Errors
-/// Those of reading and writing; [`ConvertError::Interrupted`] where `stop` is set.
+/// Those of reading and writing; [`ConvertError::Interrupted`] where it is to stop.
 pub fn make(
     task: &Task,
     clip: &Clip<'_>,
     report: &mut Report,
-    stop: &Arc<AtomicBool>,
+    beat: &mut Beat<'_>,
 ) -> Result<(), ConvertError> {
     let wanted = &task.settings.beside;
     let strongest = report.interpolation.as_ref().map(|it| &it.confidence);
@@ -118,7 +117,7 @@ pub fn make(
             Still::At(time) => *time,
         };
         let instants = wanted.stills.iter().map(instant).collect();
-        stills::write(task, &clip.info.video, instants, stop)?;
+        stills::write(task, &clip.info.video, instants, beat)?;
     }
     let mut comparison = None;
     if wanted.comparison != Comparison::Off {
@@ -132,7 +131,7 @@ pub fn make(
             length: clip.length,
             layout: wanted.comparison,
         };
-        let size = comparison::write(&path, &compared, comparison::LARGEST_BYTES, stop)?;
+        let size = comparison::write(&path, &compared, comparison::LARGEST_BYTES, beat)?;
         report.warnings.extend(warnings::of_comparison(size));
         comparison = Some(path);
     }
@@ -143,7 +142,7 @@ pub fn make(
         written.map_err(|error| write_error(&path, error))?;
     }
     if let Some(output) = &mut report.output {
-        output.sidecars = describe(task, clip.streams, stop)?;
+        output.sidecars = describe(task, clip.streams, beat)?;
     }
     Ok(())
 }
@@ -221,17 +220,17 @@ pub fn remove(temporary: &Path) -> io::Result<()> {
 /// What waits, for the report, under the names that it gets beside the output.
 ///
 /// # Errors
-/// [`MediaError::Read`]; [`ConvertError::Interrupted`] where `stop` is set.
+/// [`MediaError::Read`]; [`ConvertError::Interrupted`] where it is to stop.
 fn describe(
     task: &Task,
     streams: Option<&clip::Sidecar>,
-    stop: &Arc<AtomicBool>,
+    beat: &mut Beat<'_>,
 ) -> Result<Vec<Sidecar>, ConvertError> {
     let (temporary, output) = (&task.temporary, &task.output);
     let folder = folder(temporary);
     let unreadable = |source| MediaError::Read { path: folder.clone(), source };
     let describe = |end: OsString| {
-        let found = Fingerprint::take(&folder.join(&end), stop, &mut |_| {})?;
+        let found = Fingerprint::take(&folder.join(&end), beat.stop, &mut |_| (beat.advanced)())?;
         let text = end.to_string_lossy();
         let kind = KINDS.iter().find(|(known, _)| text.ends_with(known)).map_or("other", |it| it.1);
         let streams = streams.filter(|_| end == STREAMS);

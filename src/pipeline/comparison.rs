@@ -4,8 +4,6 @@
 //! as a player would that slowed it down.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, Rgb, RgbImage};
@@ -19,6 +17,7 @@ use crate::media::{MediaError, clip::VideoInfo};
 use crate::ops::color;
 use crate::pipeline::ConvertError;
 use crate::pipeline::font;
+use crate::pipeline::pace::Beat;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::shown;
 
@@ -72,13 +71,13 @@ pub fn write(
     path: &Path,
     compared: &Compared<'_>,
     largest: u64,
-    stop: &Arc<AtomicBool>,
+    beat: &mut Beat<'_>,
 ) -> Result<u64, ConvertError> {
     let mut size = 0;
     for (crf, part) in TRIES {
         let mut frames = Frames::open(compared, longest(compared.layout) / part)?;
         let mut fault = None;
-        let pictures = std::iter::from_fn(|| match frames.next(stop) {
+        let pictures = std::iter::from_fn(|| match frames.next(beat) {
             Ok(picture) => picture,
             Err(error) => {
                 fault = Some(error);
@@ -142,8 +141,9 @@ impl Side {
     }
 
     /// The last frame that begins at `time` or before, in seconds from the first.
-    fn at(&mut self, time: Seconds) -> Result<Option<&Frame>, MediaError> {
+    fn at(&mut self, time: Seconds, beat: &mut Beat<'_>) -> Result<Option<&Frame>, ConvertError> {
         loop {
+            beat.step()?;
             if self.next.is_none() {
                 self.next = self.decoder.next_frame()?;
             }
@@ -203,19 +203,16 @@ impl<'a> Frames<'a> {
         })
     }
 
-    fn next(&mut self, stop: &Arc<AtomicBool>) -> Result<Option<Picture>, ConvertError> {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
+    fn next(&mut self, beat: &mut Beat<'_>) -> Result<Option<Picture>, ConvertError> {
         if self.number >= self.count {
             return Ok(None);
         }
         let time = self.start + Ratio::from_integer(self.number) / self.rate;
         self.number += 1;
-        let Some(right) = self.output.at(time)? else { return Ok(None) };
+        let Some(right) = self.output.at(time, beat)? else { return Ok(None) };
         let (layout, video) = (self.compared.layout, self.compared.video);
         let right = draw(&right.picture, video, self.longest_px);
-        let Some(left) = self.source.at(time / self.compared.plan.stretch)? else {
+        let Some(left) = self.source.at(time / self.compared.plan.stretch, beat)? else {
             return Ok(None);
         };
         if self.drawn.as_ref().is_none_or(|it| it.0 != left.index) {

@@ -28,7 +28,7 @@ use crate::pipeline::length;
 use crate::pipeline::line::InLine;
 use crate::pipeline::looking::{Decoded, Looker};
 use crate::pipeline::masking::Masks;
-use crate::pipeline::pace::Pace;
+use crate::pipeline::pace::{Beat, Pace};
 use crate::pipeline::parts::{self, Parts, State};
 use crate::pipeline::plan::{self, Plan, Sampling};
 use crate::pipeline::repeatable;
@@ -181,6 +181,8 @@ fn run(
     let engine = session.resumed.engine(session.asked.description());
     let (length, origin) = (session.tally.source_end, session.origin);
     let streams = encode_end.summary.sidecar.clone();
+    let reached = session.reached("verifying", 0);
+    let (started, wall) = (session.known.started().to_owned(), session.known.elapsed());
     let (holdout, vmaf_fault) = session.scoring.finish();
     let mut report = summary::done(Facts {
         task,
@@ -203,12 +205,20 @@ fn run(
         before: before.clone(),
         after,
         output,
-        started: known.started().to_owned(),
-        wall: known.elapsed(),
+        started,
+        wall,
     });
     let length = length.unwrap_or_default();
+    let (progress, mut pace) = (session.progress, session.pace);
     let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };
-    beside::make(task, &clip, &mut report, stop)?;
+    let mut step = 0;
+    let mut advanced = || {
+        step += 1;
+        if pace.is_due() {
+            progress(&Progress { phase: "verifying".into(), step, ..reached.clone() });
+        }
+    };
+    beside::make(task, &clip, &mut report, &mut Beat { stop, advanced: &mut advanced })?;
     Ok(report)
 }
 
@@ -408,16 +418,20 @@ impl Session<'_> {
 
     /// Reports progress where it is due; `step` says how far a phase without source frames is.
     pub(super) fn say(&mut self, phase: &str, step: u64) {
-        if !self.pace.is_due() {
-            return;
+        if self.pace.is_due() {
+            let reached = self.reached(phase, step);
+            (self.progress)(&reached);
         }
+    }
+
+    fn reached(&self, phase: &str, step: u64) -> Progress {
         let elapsed = self.known.elapsed().as_secs_f64();
         let (done, expected) = (self.tally.frames_in, self.info.video.frames_promised);
         // Speeds are of this run.
         let (done_now, made_now) =
             (done - self.resumed.frames_in, self.tally.total() - self.resumed.frames_out);
         let eta = |expected: u64| elapsed / done_now as f64 * expected.saturating_sub(done) as f64;
-        (self.progress)(&Progress {
+        Progress {
             phase: phase.into(),
             step,
             frames_in: done,
@@ -425,7 +439,7 @@ impl Session<'_> {
             frames_out: self.tally.total(),
             fps: made_now as f64 / elapsed.max(1e-9),
             eta_s: expected.filter(|_| done_now > 0).map(eta),
-        });
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The output frames between the network and the encoder: each goes on in its turn, as soon as its picture is there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use crate::frame::{Frame, Picture, Seconds};
@@ -45,6 +46,11 @@ impl Session<'_> {
         self.laid_out += places.len() as u64;
         self.account(places, first, second, score)?;
         for group in places.chunks(TIMESTEPS_AT_ONCE) {
+            // A hole in the recording can be many frames.
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            self.say("converting", 0);
             if let Some(second) = second {
                 let timestep = |place: &Place| match place.shown {
                     Shown::Between { timestep, .. } | Shown::Instead { timestep, .. } => {

@@ -31,7 +31,7 @@ mod masking;
 pub mod masks;
 pub mod motion;
 pub mod overlays;
-mod pace;
+pub mod pace;
 pub mod page;
 pub mod parts;
 pub mod plan;

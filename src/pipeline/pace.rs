@@ -1,6 +1,10 @@
 //! How often progress is told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::pipeline::ConvertError;
 
 /// Least time between two progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -17,5 +21,24 @@ impl Pace {
             self.0 = Some(Instant::now());
         }
         due
+    }
+}
+
+/// What a long piece of work tells while it advances, and whether it is to go on.
+pub struct Beat<'a> {
+    /// Set where it is to stop.
+    pub stop: &'a Arc<AtomicBool>,
+    /// Told of every small step.
+    pub advanced: &'a mut dyn FnMut(),
+}
+
+impl Beat<'_> {
+    /// A small step was made.
+    ///
+    /// # Errors
+    /// [`ConvertError::Interrupted`] where it is to stop.
+    pub fn step(&mut self) -> Result<(), ConvertError> {
+        (self.advanced)();
+        if self.stop.load(Ordering::Relaxed) { Err(ConvertError::Interrupted) } else { Ok(()) }
     }
 }

@@ -1,14 +1,13 @@
 //! Real frames round an instant, as PNG: of 8 bits where the source has 8, else of 16.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use image::ImageFormat;
 
 use crate::frame::{Depth, Frame, Seconds};
 use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
+use crate::pipeline::pace::Beat;
 use crate::pipeline::shown;
 use crate::pipeline::{ConvertError, Task, beside};
 
@@ -44,7 +43,7 @@ pub fn write(
     task: &Task,
     video: &VideoInfo,
     mut instants: Vec<Seconds>,
-    stop: &Arc<AtomicBool>,
+    beat: &mut Beat<'_>,
 ) -> Result<(), ConvertError> {
     instants.sort_unstable();
     let mut decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
@@ -54,9 +53,7 @@ pub fn write(
     let mut behind = 0;
     let mut left = instants.into_iter().peekable();
     while left.peek().is_some() || behind > 0 {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
+        beat.step()?;
         let Some(frame) = decoder.next_frame()? else { break };
         let time = frame.pts - *origin.get_or_insert(frame.pts);
         while left.next_if(|it| *it <= time).is_some() {

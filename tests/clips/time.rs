@@ -2,12 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings, Timelapse};
+use slomod::engine::blend::Blend;
 use slomod::frame::{Seconds, rational_text};
 use slomod::media::MediaError;
 use slomod::pipeline::ConvertError;
+use slomod::pipeline::convert::convert;
 
 use crate::{Place, decoded, ffprobe, kinds, run, slow, warns};
 
@@ -391,4 +395,32 @@ fn rates_that_few_devices_play_are_said() {
         assert_eq!(warns(&report, "level_high"), said, "{fps}");
         assert!(report.output.unwrap().level.is_some());
     }
+}
+
+/// A hole of half a minute at 320 frames a second is thousands of frames: they are told while they are written, and who asks for an
+/// end is heard.
+#[test]
+fn a_long_hole_on_a_grid_is_told_and_can_be_stopped() {
+    let Some(place) = Place::new() else { return };
+    let times = "setpts=(N/30+30*gte(N\\,2))/TB";
+    let source = place.ffmpeg(&format!(
+        "-f lavfi -i testsrc2=s=64x48:r=30:d=0.2 -vf {times} -vsync vfr -c:v ffv1 in.mkv"
+    ));
+    let settings = Settings { mode: Mode::Smooth, factor: None, fps: Some(320.into()), ..slow(2) };
+    let task = place.task(&source, "out.mkv", settings);
+    let mut told = std::collections::BTreeSet::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let report = convert(&task, &mut Blend, &stop, &mut |it| {
+        if it.phase == "converting" {
+            told.insert(it.frames_out);
+        }
+    });
+    let total = report.unwrap().output.unwrap().frames.total;
+    assert!(total > 9000 && told.len() > 3, "{total} frames, {told:?}");
+    let halfway = Arc::clone(&stop);
+    let ended = convert(&task, &mut Blend, &stop, &mut |it| {
+        halfway.fetch_or(it.frames_out > 100, Ordering::Relaxed);
+        assert!(it.frames_out < total / 2, "{}", it.frames_out);
+    });
+    assert!(matches!(ended, Err(ConvertError::Interrupted)), "{ended:?}");
 }

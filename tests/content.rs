@@ -9,6 +9,8 @@ mod schema;
 
 use std::path::PathBuf;
 
+use num_rational::Ratio;
+use slomod::config::beside::{Beside, Still};
 use slomod::config::content::{Content, Duplicates, Mark, Overlays};
 use slomod::config::settings::{Device, Settings};
 use slomod::engine;
@@ -260,6 +262,34 @@ fn every_gap_has_a_score_and_nothing_is_made_below_the_limit() {
     let frames = |report: &Report| report.output.as_ref().unwrap().frames;
     assert_eq!(frames(&held).synthesised + 3, frames(&report).synthesised);
     assert_eq!(frames(&held).total, frames(&report).total);
+}
+
+/// What masks nothing, and what leaves nothing to measure, is said; so are cuts and stills behind the end.
+#[test]
+fn what_lies_outside_of_the_clip_is_said() {
+    let place = Place::new();
+    let source =
+        place.clip("in.mkv", &["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4", "-c:v", "ffv1"]);
+    let report = |output: &str, content: Content, stills: Vec<Still>| {
+        let beside = Beside { stills, ..Beside::default() };
+        run(&place.task(&source, output, Settings { beside, ..with(content) })).unwrap()
+    };
+    let codes = |report: &Report| -> Vec<String> {
+        report.warnings.iter().map(|it| it.code.clone()).collect()
+    };
+    let masks = |text: &str| Content { masks: vec![text.parse().unwrap()], ..Content::default() };
+    let found = report("outside.mkv", masks("1000, 1000, 10, 10"), Vec::new());
+    assert_eq!(codes(&found), ["mask_outside"]);
+    assert!(found.warnings[0].message.contains("1000, 1000, 10, 10"), "{:?}", found.warnings);
+    let found = report("all.mkv", masks("0, 0, 100%, 100%"), Vec::new());
+    assert_eq!(codes(&found), ["masks_not_measured"]);
+    assert_eq!(found.quality.unwrap().holdout.samples, 0);
+    let list = place.path("cuts.txt");
+    std::fs::write(&list, "0.2\n0.4\n500\n").unwrap();
+    let cuts = Content { cut_list: Some(list), ..Content::default() };
+    assert_eq!(codes(&report("cuts.mkv", cuts, Vec::new())), ["cuts_outside"]);
+    let stills = vec![Still::At(Ratio::new(1, 5)), Still::At(Ratio::from_integer(500))];
+    assert_eq!(codes(&report("stills.mkv", Content::default(), stills)), ["stills_outside"]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl Mask {
         let span = |from: Length, length: Length, of: usize| {
             let (start, end) = (at(from, of), at(from, of) + at(length, of));
             let (start, end) = (start.floor() as usize, (end.ceil() as usize).min(of));
-            (start < end).then_some((start, end - start))
+            (start < end).then(|| (start, end - start))
         };
         let (left_px, width_px) = span(left, width, width_px)?;
         let (top_px, height_px) = span(top, height, height_px)?;
@@ -213,7 +213,9 @@ mod tests {
         assert_eq!(rectangle("10, 20, 30, 40"), made(10, 20, 30, 40));
         assert_eq!(rectangle("70%,0,30%,5%"), made(448, 0, 193, 19));
         assert_eq!(rectangle("600, 350, 100, 100"), made(600, 350, 41, 11));
-        assert_eq!(rectangle("641, 0, 10, 10"), None);
+        for outside in ["641, 0, 10, 10", "1000, 1000, 10, 10", "0, 4294967295, 1, 4294967295"] {
+            assert_eq!(rectangle(outside), None);
+        }
         for bad in ["", "1,2,3", "1,2,3,0", "1,2,3,4,5", "a,b,c,d", "101%,0,1,1", "-1,0,1,1"] {
             assert!(mask(bad).is_err(), "{bad}");
         }

@@ -118,6 +118,7 @@ pub fn make(
         };
         let instants = wanted.stills.iter().map(instant).collect();
         stills::write(task, &clip.info.video, instants, beat)?;
+        report.warnings.extend(warnings::of_stills(&wanted.stills, clip.length));
     }
     let mut comparison = None;
     if wanted.comparison != Comparison::Off {

@@ -39,6 +39,7 @@ use crate::pipeline::summary::{self, Facts};
 use crate::pipeline::tally::Tally;
 use crate::pipeline::timelapse;
 use crate::pipeline::timeline::{Instant as Place, Passage, Stamp, Timeline};
+use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
 
@@ -158,7 +159,8 @@ fn run(
         encode_quality: EncodeQuality::new(info.video.picture, task.settings.quality_samples),
         accounted: 0,
     };
-    session.scoring.leave_out(&session.masks.rectangles(), info.video.picture);
+    session.masks.unscored =
+        session.scoring.leave_out(&session.masks.rectangles(), info.video.picture);
     if task.settings.beside.frame_list {
         session.ledger = Some(Ledger::create(&task.temporary)?);
     }
@@ -209,6 +211,7 @@ fn run(
         wall,
     });
     let length = length.unwrap_or_default();
+    report.warnings.extend(warnings::of_cut_list(&session.listed, length));
     let (progress, mut pace) = (session.progress, session.pace);
     let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };
     let mut step = 0;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::content::{Mark, Overlays, Rectangle};
+use crate::config::content::{Mark, Mask, Overlays, Rectangle};
 use crate::engine::blend::blend;
 use crate::frame::{Frame, Picture, PictureFormat};
 use crate::media::decode::Decoder;
@@ -21,6 +21,10 @@ pub struct Masks {
     pub all: Vec<Masked>,
     /// Whether overlays were looked for and the beginning of the clip moves too little to tell.
     pub undecided: bool,
+    /// Configured ones that lie outside of the picture, by their text.
+    pub outside: Vec<String>,
+    /// Whether they leave too little of a picture to score it.
+    pub unscored: bool,
     mark: Mark,
 }
 
@@ -37,6 +41,8 @@ impl Masks {
         let content = &task.settings.content;
         let (width, height) = (format.width_px, format.height_px);
         let configured = content.masks.iter().filter_map(|it| it.rectangle(width, height));
+        let is_outside = |it: &&Mask| it.rectangle(width, height).is_none();
+        let outside = content.masks.iter().filter(is_outside).map(ToString::to_string).collect();
         let masked = |detected| move |rectangle| Masked { rectangle, detected };
         let mut all: Vec<Masked> = configured.map(masked(false)).collect();
         let mut undecided = false;
@@ -46,7 +52,7 @@ impl Masks {
                 Seen::Found(found) => all.extend(found.into_iter().map(masked(true))),
             }
         }
-        Ok(Self { all, undecided, mark: content.mark })
+        Ok(Self { all, undecided, outside, unscored: false, mark: content.mark })
     }
 
     /// Where nothing is made up.

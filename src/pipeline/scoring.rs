@@ -104,14 +104,17 @@ impl Scoring {
         self.holdout = holdout;
     }
 
-    /// Leaves `rectangles` of pictures of `format` out of all scores. Where nearly nothing would be left, nothing is scored.
-    pub fn leave_out(&mut self, rectangles: &[Rectangle], format: PictureFormat) {
+    /// Leaves `rectangles` of pictures of `format` out of all scores. Where nearly nothing would be left, nothing is scored, and it
+    /// returns true.
+    pub fn leave_out(&mut self, rectangles: &[Rectangle], format: PictureFormat) -> bool {
         let of = (format.width_px * format.height_px) as u64;
         let pixels = if rectangles.is_empty() { 0 } else { masks::covered_px(format, rectangles) };
-        if pixels as f64 > MOST_LEFT_OUT * of as f64 {
+        let is_most = pixels as f64 > MOST_LEFT_OUT * of as f64;
+        if is_most {
             self.holdout = Holdout::new(0, None);
         }
         self.left_out = LeftOut { rectangles: rectangles.to_vec(), pixels, of };
+        is_most
     }
 
     /// What all scores so far come to; waits for those under way.

@@ -210,6 +210,7 @@ fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
                        set `masks` where there are any";
         notices.push(said("overlays_undecided", message));
     }
+    notices.extend(warnings::of_masks(&facts.masks, size, &task.settings));
     notices.extend(device_notices(engine));
     notices
 }

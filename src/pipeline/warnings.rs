@@ -1,8 +1,11 @@
 //! What a reader of the report should know of the source.
 
+use crate::config::beside::Still;
 use crate::config::settings::Settings;
+use crate::frame::Seconds;
 use crate::media::clip::{DecodeStats, StreamInfo};
 use crate::pipeline::comparison::LARGEST_BYTES;
+use crate::pipeline::masking::Masks;
 use crate::pipeline::stages::DecodeEnd;
 use crate::pipeline::tally::{
     BARRIERS_LISTED, CHANGES_LISTED, CUTS_LISTED, SECTIONS_LISTED, Tally, UNRECORDED_LISTED,
@@ -137,6 +140,50 @@ pub fn of_time_code(tags: &[(String, String)]) -> Option<Notice> {
     Some(Notice { code: "time_code_dropped".into(), message })
 }
 
+/// Masks that mask nothing, and those that leave nothing to measure, in pictures of that width and height.
+pub fn of_masks(
+    masks: &Masks,
+    (width, height): (usize, usize),
+    settings: &Settings,
+) -> Vec<Notice> {
+    let notice = |code: &str, message| Notice { code: code.into(), message };
+    let outside = masks.outside.iter().map(|mask| {
+        let message =
+            format!("the mask {mask} lies outside of the picture, which is {width}x{height}: it masks nothing");
+        notice("mask_outside", message)
+    });
+    let unscored = (masks.unscored && settings.quality_samples > 0).then(|| {
+        let message = "the masks leave too little of the picture to measure: no frame was held out";
+        notice("masks_not_measured", message.to_owned())
+    });
+    outside.chain(unscored).collect()
+}
+
+/// Cuts of a list that lie behind the end of the clip, which is `length` seconds long.
+pub fn of_cut_list(listed: &[Seconds], length: Seconds) -> Option<Notice> {
+    let behind = listed.iter().filter(|it| **it >= length).count();
+    let message = format!(
+        "{behind} cuts of the list lie behind the end of the clip, {:.2} s: is the list of this clip, and from its first frame?",
+        real(length)
+    );
+    (behind > 0).then(|| Notice { code: "cuts_outside".into(), message })
+}
+
+/// Stills that lie behind the end of the clip, which is `length` seconds long.
+pub fn of_stills(stills: &[Still], length: Seconds) -> Option<Notice> {
+    let is_behind = |it: &&Still| matches!(it, Still::At(time) if *time >= length);
+    let behind = stills.iter().filter(is_behind).count();
+    let message = format!(
+        "{behind} stills lie behind the end of the clip, {:.2} s: its last frames are written",
+        real(length)
+    );
+    (behind > 0).then(|| Notice { code: "stills_outside".into(), message })
+}
+
+fn real(time: Seconds) -> f64 {
+    *time.numer() as f64 / *time.denom() as f64
+}
+
 /// That the measures leave `held` gaps out in which nothing was made.
 pub fn of_unsure(settings: &Settings, held: u64) -> Option<Notice> {
     let message = format!(
@@ -181,7 +228,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range, Seconds};
+    use crate::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
     use crate::media::damage::Damage;
     use crate::pipeline::bars::Bars;
     use crate::pipeline::changes::{Change, Kind as ChangeKind};

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use num_rational::Ratio;
 use slomod::config::beside::{Beside, Comparison, Still};
-use slomod::config::settings::{Mode, Settings};
+use slomod::config::settings::{Codec, Encoding, Mode, Settings};
 use slomod::frame::Frame;
 use slomod::ops::color::picture_to_rgb;
 use slomod::pipeline::comparison::{self, Compared};
@@ -481,4 +481,18 @@ fn curves_and_marks_are_drawn_where_their_times_and_values_are() {
     }
     assert_eq!(text.matches("class=\"mark-cut\"").count(), 1);
     assert_eq!(text.matches("class=\"mark-low\"").count(), 2);
+}
+
+/// What lost nothing is not said to have lost something.
+#[test]
+fn a_lossless_output_is_not_said_to_be_encoded_with_loss() {
+    let place = Place::new();
+    let source = clip(&place);
+    for (crf, lossy) in [(0, false), (30, true)] {
+        let encoding = Encoding { codec: Codec::H264, crf: Some(crf), ..Encoding::default() };
+        let settings = Settings { encoding, ..slow(2) };
+        let report = run(&place.task(&source, &format!("{crf}.mp4"), settings)).unwrap();
+        let page = slomod::pipeline::page::page(&report, None).unwrap();
+        assert_eq!(page.contains("encoded again with loss"), lossy, "crf {crf}");
+    }
 }

@@ -101,9 +101,11 @@ fn summary(report: &Report) -> String {
 
 /// That real frames are the source's before the encoder and not behind it, where that is lossy.
 fn encoded_again(report: &Report) -> String {
+    let measured = report.quality.as_ref().and_then(|it| it.encode.as_ref());
+    let is_equal = measured.is_some_and(|it| it.scores.identical);
     let is_lossy = report.output.as_ref().is_some_and(|output| match output.real_frames {
         Some(real) => real.identical < real.compared,
-        None => output.encoder != Codec::Ffv1.name(),
+        None => output.encoder != Codec::Ffv1.name() && !is_equal,
     });
     let note = both(
         "Real frames are the source's, encoded again with loss: near to it, not equal. How near, the row of the encoder alone \

@@ -4,6 +4,7 @@
 #[path = "common/turn.rs"]
 mod turn;
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -113,20 +114,59 @@ fn a_folder_of_somebody_else_is_left_alone_and_one_of_a_demo_is_emptied() {
     let mine = folder.path().join("mine");
     std::fs::create_dir_all(mine.join("out")).unwrap();
     std::fs::write(mine.join("out/holiday.mp4"), "mine").unwrap();
-    let refused = prepare(&mine).unwrap_err();
+    let refused = prepare(&mine, &[]).unwrap_err();
     assert_eq!(refused.exit, ExitCode::CannotCreate);
     assert!(mine.join("out/holiday.mp4").exists());
 
-    let demo = prepare(&folder.path().join("new")).unwrap();
+    let demo = prepare(&folder.path().join("new"), &[]).unwrap();
     let old = [&demo.out.join("old.mp4"), &demo.sheet, &demo.clip, &demo.config, &demo.log];
     for path in old {
         std::fs::write(path, "old").unwrap();
     }
-    let again = prepare(&folder.path().join("new")).unwrap();
+    let again = prepare(&folder.path().join("new"), &[]).unwrap();
     assert!(again.out.is_dir() && again.drop.is_dir() && again.state.is_dir());
     for path in old {
         assert!(!path.exists(), "{} is of the demo before", path.display());
     }
+}
+
+/// Also where it is named by a link, or is a link there itself.
+#[test]
+fn a_folder_is_not_emptied_of_what_the_demo_is_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let made = prepare(&at("demo"), &[]).unwrap();
+    for path in [at("mine.mp4"), made.drop.join("mine.mp4")] {
+        let drawn = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=0.3"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(drawn.success());
+    }
+    std::fs::write(made.out.join("w.safetensors"), "weights").unwrap();
+    symlink(made.drop.join("mine.mp4"), at("into.mp4")).unwrap();
+    symlink(at("mine.mp4"), made.drop.join("out_of.mp4")).unwrap();
+    symlink(at("demo"), at("again")).unwrap();
+    let all = || [made.drop.read_dir().unwrap().count(), made.out.read_dir().unwrap().count()];
+    for (what, args) in [
+        ("clip", ["--clip", "demo/drop/mine.mp4"]),
+        ("clip", ["--clip", "again/drop/mine.mp4"]),
+        ("clip", ["--clip", "into.mp4"]),
+        ("clip", ["--clip", "demo/drop/out_of.mp4"]),
+        ("weights file", ["--model", "demo/out/w.safetensors"]),
+    ] {
+        let path = at(args[1]);
+        let (run, said) = demo(&at("demo"), &[args[0], path.to_str().unwrap()]);
+        assert_eq!(run.status.code(), Some(64), "{args:?}: {said}");
+        let why = format!("the {what} lies in {}, which is emptied; copy it", at("demo").display());
+        assert!(said.contains(&why) && said.contains("another --dir"), "{args:?}: {said}");
+        assert_eq!(all(), [2, 1], "{args:?} removed something");
+    }
+    // Nor is it where the weights are not there.
+    let (run, said) = demo(&at("demo"), &["--model", "missing.safetensors"]);
+    assert_eq!(run.status.code(), Some(74), "{said}");
+    assert_eq!(all(), [2, 1], "it was emptied");
 }
 
 /// Mean difference of two pictures, in codes; they must have one size.

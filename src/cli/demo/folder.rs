@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::CliError;
+use crate::cli::{CliError, paths};
 use crate::error::ExitCode;
 
 /// Says that the folder is a demo's.
@@ -29,11 +29,22 @@ pub struct DemoFolder {
     pub sheet: PathBuf,
 }
 
-/// Makes the folder, or empties an earlier demo's.
+/// Makes the folder, or empties an earlier demo's; never one that what is read lies in: `reads` says what that is and where.
 ///
 /// # Errors
-/// Exit code 73 where it cannot be written, holds something else, or its path is not UTF-8.
-pub fn prepare(dir: &Path) -> Result<DemoFolder, CliError> {
+/// Exit code 64 where one of `reads` lies in it, 73 where it cannot be written, holds something else, or its path is not
+/// UTF-8.
+pub fn prepare(dir: &Path, reads: &[(&str, &Path)]) -> Result<DemoFolder, CliError> {
+    for (what, path) in reads {
+        if lies_in(dir, path) {
+            let message = format!(
+                "{}: the {what} lies in {}, which is emptied; copy it elsewhere or name another --dir",
+                path.display(),
+                dir.display()
+            );
+            return Err(CliError::new(ExitCode::Usage, message));
+        }
+    }
     let wrong = |path: &Path, reason: String| {
         CliError::new(ExitCode::CannotCreate, format!("{}: {reason}", path.display()))
     };
@@ -78,4 +89,12 @@ pub fn prepare(dir: &Path) -> Result<DemoFolder, CliError> {
         }
     }
     Ok(demo)
+}
+
+/// Whether `path`, or the file that it leads to, is somewhere in `dir`. A link within it would be removed too.
+fn lies_in(dir: &Path, path: &Path) -> bool {
+    // A folder that is not there yet holds nothing.
+    let Ok(dir) = dir.canonicalize() else { return false };
+    let itself = paths::folder_of(path).canonicalize();
+    [path.canonicalize(), itself].iter().flatten().any(|it| it.starts_with(&dir))
 }

@@ -59,14 +59,20 @@ pub struct DemoArgs {
 /// Runs the demo.
 ///
 /// # Errors
-/// Exit code 65 where the clip cannot be used, 70 where the daemon or the job fails, 73 where the folder cannot be
-/// written, 74 where the clip cannot be read, 75 where it was interrupted.
+/// Exit code 64 where the clip or the weights lie in the folder, 65 where the clip cannot be used, 70 where the daemon or the
+/// job fails, 73 where the folder cannot be written, 74 where clip or weights cannot be read, 75 where it was interrupted.
 pub fn run(args: &DemoArgs) -> Result<(), CliError> {
     // A daemon waits for what does not open yet, or lacks its end; here nobody writes on.
     if let Some(own) = &args.clip {
         paths::whole(own).map_err(|error| CliError::of(&error))?;
     }
-    let demo = folder::prepare(&args.dir)?;
+    if let Some(model) = &args.model {
+        paths::check_readable(model)?;
+    }
+    let own = [("clip", &args.clip), ("weights file", &args.model)];
+    let reads: Vec<_> =
+        own.iter().filter_map(|(what, path)| Some((*what, path.as_deref()?))).collect();
+    let demo = folder::prepare(&args.dir, &reads)?;
     let scene = args.clip.is_none().then(Scene::new);
     let source = match (&args.clip, &scene) {
         (None, Some(scene)) => {

@@ -324,6 +324,33 @@ fn import_replaces_nothing_unless_asked_and_its_input_never() {
     assert_ne!(fs::read(place.path("there")).unwrap(), b"mine");
 }
 
+/// Also under other names. Its folder is looked at before weights are.
+#[test]
+fn interpolate_never_replaces_its_inputs_and_needs_a_folder_to_write_in() {
+    let place = Place::new();
+    fs::hard_link(place.path("frames/1.png"), place.path("same.png")).unwrap();
+    std::os::unix::fs::symlink("frames/2.png", place.path("link.png")).unwrap();
+    fs::create_dir(place.path("folder.png")).unwrap();
+    for (output, exit, word) in [
+        ("frames/1.png", 64, "is the input too"),
+        ("frames/2.png", 64, "is the input too"),
+        ("frames/../frames/2.png", 64, "is the input too"),
+        ("same.png", 64, "is the input too"),
+        ("link.png", 64, "is the input too"),
+        ("no/such/c.png", 73, "no/such/c.png: no file can be made there"),
+        ("folder.png", 73, "folder.png: no file can be made there"),
+        ("/proc/c.png", 73, "/proc/c.png: cannot be written"),
+    ] {
+        let before = contents(place.0.path());
+        let ends = ["interpolate", "frames/1.png", "frames/2.png", "--output", output];
+        // Weights that are not there are found when the network is loaded, with another exit code.
+        let run = place.slomod(&[&ends[..], &["--overwrite", "--model", "missing"]].concat());
+        assert_eq!(run.status.code(), Some(exit), "{output}: {}", said(&run));
+        assert!(said(&run).contains(word), "{output}: {}", said(&run));
+        assert!(contents(place.0.path()) == before, "{output}: something changed");
+    }
+}
+
 /// A soft picture, wider than high, whose left is dark.
 fn soft() -> RgbImage {
     ImageBuffer::from_fn(48, 32, |x, y| Rgb([(x * 5) as u8, (y * 7) as u8, 90]))

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::convert::parse_scale;
 use crate::cli::picture_file::{self, Existing};
-use crate::cli::{CliError, say};
+use crate::cli::{CliError, paths, say};
 use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes, parse_threads};
 use crate::engine::open;
 use crate::error::ExitCode;
@@ -65,10 +65,13 @@ fn parse_timestep(text: &str) -> Result<f32, String> {
 /// Makes and writes the frame.
 ///
 /// # Errors
-/// Exit code 64 for a wrong output name, 65 for pictures that do not fit, 73 where the output cannot be written or is
+/// Exit code 64 for a wrong output name or one of an input, 65 for pictures that do not fit, 73 where the output cannot be written or is
 /// there already, 74 where an input cannot be read; those of the engine.
 pub fn run(args: &InterpolateArgs) -> Result<(), CliError> {
     picture_file::format_of(&args.output)?;
+    let read = [Some(&args.img0), Some(&args.img1), args.model.as_ref()];
+    paths::check_apart(&args.output, read.into_iter().flatten().map(PathBuf::as_path))?;
+    paths::check_folder(&args.output)?;
     let existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
     if existing == Existing::Keep && args.output.symlink_metadata().is_ok() {
         let message =

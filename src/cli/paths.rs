@@ -74,7 +74,10 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 /// That a file can be made at `path`.
-fn check_folder(path: &Path) -> Result<(), CliError> {
+///
+/// # Errors
+/// Exit code 73 where it cannot.
+pub fn check_folder(path: &Path) -> Result<(), CliError> {
     let folder = folder_of(path);
     let refused =
         |why: String| CliError::new(ExitCode::CannotCreate, format!("{}: {why}", path.display()));
@@ -88,6 +91,24 @@ fn check_folder(path: &Path) -> Result<(), CliError> {
         Ok(_) => Ok(()),
         Err(error) => Err(refused(format!("cannot be written: {error}{}", read_only_hint(&error)))),
     }
+}
+
+/// That `output` is none of the files that are read.
+///
+/// # Errors
+/// Exit code 64 where it is.
+pub fn check_apart<'a>(
+    output: &Path,
+    reads: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), CliError> {
+    if !reads.into_iter().any(|it| is_same(it, output)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: is the input too, which is never written; name another output",
+        output.display()
+    );
+    Err(CliError::new(ExitCode::Usage, message))
 }
 
 fn taken(path: &Path, instead: &str) -> CliError {
@@ -117,12 +138,7 @@ pub fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
     let usage = |message: String| Err(CliError::new(ExitCode::Usage, message));
     let output = &args.output;
     check_folder(output)?;
-    if reads(args).iter().any(|it| is_same(it, output)) {
-        return usage(format!(
-            "{}: is the input too, which is never written; name another output",
-            output.display()
-        ));
-    }
+    check_apart(output, reads(args).iter().map(PathBuf::as_path))?;
     let container = args.container.or_else(|| Container::of_name(output));
     if container.is_none() {
         return usage(format!(

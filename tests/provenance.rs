@@ -9,7 +9,7 @@ mod schema;
 #[path = "common/turn.rs"]
 mod turn;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -408,6 +408,44 @@ fn files_and_frames_are_held_to_their_report_and_every_change_is_found() {
     assert_eq!(verify(&[place.path("none.json").as_os_str()]).0, 74);
     std::fs::remove_file(beside(".frames.csv")).unwrap();
     assert_eq!(json(&["--frames".as_ref()]).0, 74);
+}
+
+/// Outputs are often called as their clips, in another folder.
+#[test]
+fn no_output_is_taken_for_the_source_of_its_name() {
+    let place = Place::new();
+    for folder in ["in", "out"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+    }
+    let made = |source: &Path, output: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+        command.arg("convert").arg(source).arg("--output").arg(place.path(output));
+        let run = command.args(["--model", "blend", "--factor", "2", "--frame-list"]).output();
+        assert!(run.unwrap().status.success());
+        let report = place.path(&format!("{output}.json"));
+        move || {
+            let (code, said) =
+                verify(&[report.as_os_str(), "--json".as_ref(), "--frames".as_ref()]);
+            let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+            let source = &value["reports"][0]["files"][0];
+            let path = PathBuf::from(source["path"].as_str().unwrap());
+            let same = value["reports"][0]["source_frames"]["same"].as_u64();
+            (code, source["verdict"].as_str().unwrap().to_owned(), path, same)
+        }
+    };
+    let source = place.clip("in/rally.mkv", MOVING);
+    let rally = made(&source, "out/rally.mkv");
+    assert_eq!(rally(), (0, "same".into(), source.clone(), Some(25)));
+    // Of another one of that name beside the report, too, it is the one with the hash.
+    let other = made(&source, "out/slow.mkv");
+    assert_eq!(other(), (0, "same".into(), source.clone(), Some(25)));
+    std::fs::rename(place.path("in"), place.path("moved")).unwrap();
+    assert_eq!(rally(), (0, "absent".into(), source, None));
+    // Where none has it, it is the first that is there.
+    let (code, verdict, path, _) = other();
+    assert_eq!((code, verdict, path), (65, "different".into(), place.path("out/rally.mkv")));
+    std::fs::copy(place.path("moved/rally.mkv"), place.path("out/rally.mkv")).unwrap();
+    assert_eq!(other().1, "same");
 }
 
 #[test]

@@ -254,3 +254,27 @@ fn what_is_no_sequence_is_refused_by_name() {
     fs::copy(place.path("in/001.png"), place.path("in/other7.png")).unwrap();
     place.refused(&[&["in"][..], &to("out.mp4")].concat(), 65, &["other7.png", "pattern"]);
 }
+
+/// V29: pictures are found again by their report, also where others of the same names lie beside it.
+#[test]
+fn pictures_are_verified_where_their_report_says() {
+    let place = Place::new();
+    place.draw(MOVING, "%04d.png");
+    let ends = ["%04d.png", "--input-fps", "24", "--output", "slow/%04d.png", "--factor", "2"];
+    place.done(&ends, "slow.json");
+    let verify = |folder: &str, report: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+        let run = command.args(["verify", report]).current_dir(place.path(folder)).output();
+        let run = run.unwrap();
+        (run.status.code(), String::from_utf8(run.stdout).unwrap())
+    };
+    let whole = verify(".", "slow.json");
+    assert!(whole.0 == Some(0) && whole.1.matches(" same ").count() == 2, "{}", whole.1);
+    assert!(whole.1.contains("./slow/%04d.png"), "{}", whole.1);
+    // Folder and report go together elsewhere.
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    fs::rename(place.path("slow"), place.path("elsewhere/slow")).unwrap();
+    fs::rename(place.path("slow.json"), place.path("elsewhere/slow.json")).unwrap();
+    let moved = verify("elsewhere", "slow.json");
+    assert!(moved.0 == Some(0) && moved.1.contains("absent"), "{}", moved.1);
+}

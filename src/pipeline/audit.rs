@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,7 +31,7 @@ pub enum Verdict {
     Different,
     /// It should be there and is not.
     Missing,
-    /// The source is neither where it was nor beside the report: nothing is said of it.
+    /// The source is neither beside the report nor where it was: nothing is said of it.
     Absent,
     /// It cannot be read.
     Unreadable,
@@ -41,7 +42,7 @@ pub enum Verdict {
 pub struct Item {
     /// `source`, `output`, or what lies beside the output (`report::provenance::Sidecar::kind`).
     pub kind: String,
-    /// Where it was looked for: beside the report, or else where the report says.
+    /// Where it is, or was looked for: beside the report, or else where the report says.
     #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// The path's bytes in base64, where `path` is not exact as text.
@@ -75,38 +76,88 @@ pub fn files(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Item>, ConvertError> {
     let mut items = Vec::new();
+    let made = made(found);
     let of = &found.report.source;
     if let Some(said) = of.sha256_after.as_ref().or(of.sha256.as_ref()) {
-        let path =
-            source.map_or_else(|| place(found, &of.path, of.path_b64.as_deref()), Path::to_owned);
-        let mut item = look("source", path, said, stop)?;
-        if item.verdict == Verdict::Missing && source.is_none() {
-            item.verdict = Verdict::Absent;
-        }
-        items.push(item);
+        items.push(match source {
+            Some(path) => look("source", path, said, stop)?,
+            None => look_for_source(found, &made, said, stop)?,
+        });
     }
-    let Some(output) = &found.report.output else { return Ok(items) };
-    let path = place(found, &output.path, output.path_b64.as_deref());
-    items.push(look("output", path, &output.sha256, stop)?);
-    for beside in &output.sidecars {
-        let path = place(found, &beside.path, beside.path_b64.as_deref());
-        items.push(look(&beside.kind, path, &beside.sha256, stop)?);
+    for (kind, path, said) in made {
+        items.push(look(kind, &path, said, stop)?);
     }
     Ok(items)
 }
 
-/// Where the file that the report calls `text` is: beside the report, whose folder may have been moved, or else there.
-fn place(found: &Found<'_>, text: &str, bytes: Option<&str>) -> PathBuf {
+/// Output and what lies beside it: kind, where it is, and the hash that the report says.
+fn made<'a>(found: &Found<'a>) -> Vec<(&'a str, PathBuf, &'a str)> {
+    let Some(output) = &found.report.output else { return Vec::new() };
+    let place = |text, bytes| {
+        let (mut places, said) = places(found, text, bytes);
+        places.push(said);
+        let at = places.iter().position(|it| is_there(it));
+        places.swap_remove(at.unwrap_or_default())
+    };
+    let path = place(&output.path, output.path_b64.as_deref());
+    let mut made = vec![("output", path, output.sha256.as_str())];
+    for beside in &output.sidecars {
+        let path = place(&beside.path, beside.path_b64.as_deref());
+        made.push((&beside.kind, path, &beside.sha256));
+    }
+    made
+}
+
+/// The source is the first file of its name that is what the report says; an output may well have its name. Where none is,
+/// it is the first that is there.
+fn look_for_source(
+    found: &Found<'_>,
+    made: &[(&str, PathBuf, &str)],
+    said: &str,
+    stop: &Arc<AtomicBool>,
+) -> Result<Item, ConvertError> {
+    let of = &found.report.source;
+    let (beside, where_said) = places(found, &of.path, of.path_b64.as_deref());
+    let (mut first, mut seen) = (None, made.iter().map(|it| &it.1).collect::<Vec<_>>());
+    for path in beside.iter().chain([&where_said]) {
+        if seen.iter().any(|it| is_same(it, path)) {
+            continue;
+        }
+        seen.push(path);
+        let item = look("source", path, said, stop)?;
+        match item.verdict {
+            Verdict::Same => return Ok(item),
+            Verdict::Missing => {}
+            _ => first = first.or(Some(item)),
+        }
+    }
+    Ok(first.unwrap_or_else(|| item("source", &where_said, said, (Verdict::Absent, None, None))))
+}
+
+/// Where the file may be that the report calls `text`: beside the report, whose folder may have been moved, the likeliest
+/// place first, and else where the report says.
+fn places(found: &Found<'_>, text: &str, bytes: Option<&str>) -> (Vec<PathBuf>, PathBuf) {
     let exact = bytes.and_then(base64::decode).map(|it| PathBuf::from(OsString::from_vec(it)));
     let said = exact.unwrap_or_else(|| PathBuf::from(text));
     let name = said.file_name().unwrap_or_default();
-    let beside = found.folder.join(name);
-    // Numbered pictures lie in a folder beside their report.
+    // Numbered pictures lie in a folder beside their report; beside it may be others of the same names.
     let folder =
         said.parent().and_then(Path::file_name).filter(|_| Pattern::parse(&said).is_some());
     let numbered = folder.map(|it| found.folder.join(it).join(name));
-    let candidates = [Some(beside.clone()), numbered, Some(said)];
-    candidates.into_iter().flatten().find(|it| is_there(it)).unwrap_or(beside)
+    (numbered.into_iter().chain([found.folder.join(name)]).collect(), said)
+}
+
+/// Whether two names lead to one file, or to the same numbered pictures.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    match (id(a), id(b), Pattern::parse(a), Pattern::parse(b)) {
+        (Some(a), Some(b), ..) => a == b,
+        (None, None, Some(a), Some(b)) => {
+            let folders = [id(&a.folder), id(&b.folder)];
+            a.within(b.folder.clone()) == b && folders[0].is_some() && folders[0] == folders[1]
+        }
+        _ => false,
+    }
 }
 
 fn is_there(path: &Path) -> bool {
@@ -114,36 +165,41 @@ fn is_there(path: &Path) -> bool {
     path.exists() || numbered().is_some_and(|it| !it.is_empty())
 }
 
-fn look(
+/// An item of which `found` says what came of it: verdict, hash of what is there, reason.
+fn item(
     kind: &str,
-    path: PathBuf,
+    path: &Path,
     said: &str,
-    stop: &Arc<AtomicBool>,
-) -> Result<Item, ConvertError> {
-    let item = |verdict, found_sha256, reason, path: PathBuf| Item {
+    (verdict, found_sha256, reason): (Verdict, Option<String>, Option<String>),
+) -> Item {
+    Item {
         kind: kind.to_owned(),
-        path_b64: path_fields(&path).1,
-        path,
+        path: path.to_owned(),
+        path_b64: path_fields(path).1,
         said_sha256: said.to_owned(),
         found_sha256,
         verdict,
         reason,
-    };
-    let is_numbered = Sequence::is_named_by(&path);
+    }
+}
+
+fn look(kind: &str, path: &Path, said: &str, stop: &Arc<AtomicBool>) -> Result<Item, ConvertError> {
+    let item = |verdict, hash, reason| item(kind, path, said, (verdict, hash, reason));
+    let is_numbered = Sequence::is_named_by(path);
     if path.exists() && !path.is_file() && !is_numbered {
         // A report may name a device, which never ends.
-        return Ok(item(Verdict::Unreadable, None, Some("it is no file".to_owned()), path));
+        return Ok(item(Verdict::Unreadable, None, Some("it is no file".to_owned())));
     }
     let hash = match is_numbered {
-        true => Sequence::find(&path).map_err(ConvertError::from).and_then(|it| it.measure(stop)),
-        false => Fingerprint::take(&path, stop, &mut |_| {}).map(|it| (it.size_bytes, it.sha256)),
+        true => Sequence::find(path).map_err(ConvertError::from).and_then(|it| it.measure(stop)),
+        false => Fingerprint::take(path, stop, &mut |_| {}).map(|it| (it.size_bytes, it.sha256)),
     };
     match hash {
-        Ok((_, hash)) if hash == said => Ok(item(Verdict::Same, Some(hash), None, path)),
-        Ok((_, hash)) => Ok(item(Verdict::Different, Some(hash), None, path)),
+        Ok((_, hash)) if hash == said => Ok(item(Verdict::Same, Some(hash), None)),
+        Ok((_, hash)) => Ok(item(Verdict::Different, Some(hash), None)),
         Err(ConvertError::Interrupted) => Err(ConvertError::Interrupted),
-        Err(_) if !is_there(&path) => Ok(item(Verdict::Missing, None, None, path)),
-        Err(error) => Ok(item(Verdict::Unreadable, None, Some(error.to_string()), path)),
+        Err(_) if !is_there(path) => Ok(item(Verdict::Missing, None, None)),
+        Err(error) => Ok(item(Verdict::Unreadable, None, Some(error.to_string()))),
     }
 }
 

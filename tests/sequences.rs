@@ -46,6 +46,14 @@ impl Place {
             .unwrap()
     }
 
+    /// `slomod verify` within a folder of the place: exit code and what it printed.
+    fn verify(&self, folder: &str, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+        let run = command.arg("verify").args(args).current_dir(self.path(folder)).output();
+        let run = run.unwrap();
+        (run.status.code(), String::from_utf8(run.stdout).unwrap())
+    }
+
     fn done(&self, args: &[&str], report: &str) -> Report {
         let run = self.convert(args);
         assert!(run.status.success(), "{args:?}: {}", said(&run));
@@ -107,17 +115,7 @@ fn transparent_pictures_come_out_transparent() {
         let args = [&*input, "--input-fps", "24", "--factor", "2", "--output", &*output];
         let report = place.done(&args, &format!("out-{pixels}.json"));
         assert_eq!(report.output.unwrap().pixel_format, pixels);
-        let verify = || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
-            let report = format!("out-{pixels}.json");
-            command
-                .args(["verify", &report])
-                .current_dir(place.path("."))
-                .output()
-                .unwrap()
-                .status
-                .code()
-        };
+        let verify = || place.verify(".", &[&format!("out-{pixels}.json")]).0;
         assert_eq!(verify(), Some(0));
         let picture = place.path(&format!("out-{pixels}/2.png"));
         let kept = fs::read(&picture).unwrap();
@@ -262,12 +260,7 @@ fn pictures_are_verified_where_their_report_says() {
     place.draw(MOVING, "%04d.png");
     let ends = ["%04d.png", "--input-fps", "24", "--output", "slow/%04d.png", "--factor", "2"];
     place.done(&ends, "slow.json");
-    let verify = |folder: &str, report: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
-        let run = command.args(["verify", report]).current_dir(place.path(folder)).output();
-        let run = run.unwrap();
-        (run.status.code(), String::from_utf8(run.stdout).unwrap())
-    };
+    let verify = |folder: &str, report: &str| place.verify(folder, &[report]);
     let whole = verify(".", "slow.json");
     assert!(whole.0 == Some(0) && whole.1.matches(" same ").count() == 2, "{}", whole.1);
     assert!(whole.1.contains("./slow/%04d.png"), "{}", whole.1);
@@ -277,4 +270,28 @@ fn pictures_are_verified_where_their_report_says() {
     fs::rename(place.path("slow.json"), place.path("elsewhere/slow.json")).unwrap();
     let moved = verify("elsewhere", "slow.json");
     assert!(moved.0 == Some(0) && moved.1.contains("absent"), "{}", moved.1);
+}
+
+/// V29: every picture that goes in is held to the list of frames, as frames of a clip are.
+#[test]
+fn frames_of_pictures_are_held_to_the_list_of_frames() {
+    let place = Place::new();
+    place.draw(MOVING, "in/%03d.png");
+    let to = ["--input-fps", "24", "--factor", "2", "--codec", "ffv1", "--frame-list"];
+    for (input, output) in [("in", "a.mkv"), ("in/%03d.png", "b.mkv")] {
+        place.done(&[&[input, "--output", output][..], &to].concat(), &format!("{output}.json"));
+        let (code, said) = place.verify(".", &[output, "--frames"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("10 of 10 frames of the output are those of the list"), "{said}");
+        assert!(said.contains("5 of 5 frames of the source are those of the list"), "{said}");
+    }
+    fs::rename(place.path("in"), place.path("moved")).unwrap();
+    let moved = ["b.mkv", "--frames", "--source", "moved"];
+    let (code, said) = place.verify(".", &moved);
+    assert!(code == Some(0) && said.contains("5 of 5 frames of the source"), "{said}");
+    fs::copy(place.path("moved/001.png"), place.path("moved/003.png")).unwrap();
+    let (code, said) = place.verify(".", &moved);
+    assert_eq!(code, Some(65), "{said}");
+    assert!(said.contains("4 of 5 frames of the source are those of the list"), "{said}");
+    assert_eq!(names(place.0.path()).len(), 7, "{:?}", place.listing());
 }

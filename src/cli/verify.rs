@@ -36,7 +36,8 @@ pub struct VerifyArgs {
     /// Where the source is now, if it was moved: a clip, or numbered pictures as they were named.
     #[arg(long, value_name = "FILE")]
     pub source: Option<PathBuf>,
-    /// Also decode the output, and the source where it is there, and compare every frame with the list of frames.
+    /// Also decode the output, and the source where it is there, and compare every frame with the list of frames. Numbered
+    /// pictures of the source are gathered in a temporary file for that (TMPDIR).
     #[arg(long)]
     pub frames: bool,
     /// As JSON.

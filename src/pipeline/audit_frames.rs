@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use crate::config::settings::Interlaced;
-use crate::frame::{Chroma, Frame, PictureFormat};
+use crate::frame::{Chroma, Frame, PictureFormat, Rate};
 use crate::media::MediaError;
 use crate::media::decode::Decoder;
 use crate::media::verify::verify_pictures;
@@ -18,6 +18,11 @@ use crate::pipeline::ConvertError;
 use crate::pipeline::audit::no_list;
 use crate::pipeline::inspect::gray_again;
 use crate::pipeline::ledger::{hash, hex};
+use crate::pipeline::room;
+use crate::pipeline::sequence::Sequence;
+
+/// Pictures a second of pictures that are gathered: any will do, as no time is compared.
+const GATHERED: Rate = Rate::new_raw(25, 1);
 
 /// How frames compare with the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -117,11 +122,39 @@ pub fn output(list: &Path, clip: &Path, stop: &Arc<AtomicBool>) -> Result<Frames
     Ok(found)
 }
 
-/// Decodes the source at `clip` and compares the frames that real and held ones of the list show, each once.
+/// Decodes the source, a clip or numbered pictures, and compares the frames that real and held ones of the list show, each
+/// once. Pictures are gathered as for a conversion, in a temporary file.
 ///
 /// # Errors
-/// As [`output`].
+/// As [`output`]; [`ConvertError::NoSpace`], and [`MediaError::Write`] of the temporary file.
 pub fn source(
+    list: &Path,
+    source: &Path,
+    interlaced: Interlaced,
+    stop: &Arc<AtomicBool>,
+) -> Result<Frames, ConvertError> {
+    if !Sequence::is_named_by(source) {
+        return clip(list, source, interlaced, stop);
+    }
+    let sequence = Sequence::find(source)?;
+    let folder = std::env::temp_dir();
+    let sizes = sequence.files.iter().filter_map(|it| it.metadata().ok()).map(|it| it.len());
+    if let Some(why) = room::trouble(&folder, sizes.sum(), 0) {
+        let why = format!("{why} to gather the pictures; set TMPDIR to a folder with more room");
+        return Err(ConvertError::NoSpace(why));
+    }
+    let made = tempfile::Builder::new().prefix(".slomod-tmp-").tempdir_in(&folder);
+    let made = made.map_err(|error| MediaError::Write {
+        path: folder,
+        reason: format!("{error}; set TMPDIR to a folder that can be"),
+        source: Some(error),
+    })?;
+    let gathered = made.path().join("pictures.mov");
+    sequence.gather(&gathered, GATHERED, stop)?;
+    clip(list, &gathered, interlaced, stop)
+}
+
+fn clip(
     list: &Path,
     clip: &Path,
     interlaced: Interlaced,

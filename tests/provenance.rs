@@ -397,6 +397,13 @@ fn files_and_frames_are_held_to_their_report_and_every_change_is_found() {
     let frames = &value["reports"][0]["output_frames"];
     assert_eq!((code, &frames["same"]), (65, &48.into()), "{frames}");
     assert_eq!(frames["first_different"], 9, "line 10 behind the names is frame 9");
+    let (_, said) = verify(&[report.as_os_str(), "--frames".as_ref()]);
+    assert!(
+        said.contains(
+            "48 of 50 frames of the output are those of the list, the first other is frame 9 of"
+        ),
+        "{said}"
+    );
     // A report by somebody else, which names what never ends.
     let mut foreign = schema::read(Path::new(&report));
     foreign.source.path = "/dev/zero".into();

@@ -225,7 +225,8 @@ impl Held {
         for (name, frames) in [("output", self.output_frames), ("source", self.source_frames)] {
             let Some(frames) = frames else { continue };
             let word = if frames.are_same() { "same" } else { "DIFFERENT" };
-            let first = frames.first_different.map(|it| format!(", the first is in line {it}"));
+            let first = frames.first_different;
+            let first = first.map(|it| format!(", the first other is frame {it} of the list"));
             let first = first.unwrap_or_default();
             let Frames { same, compared, .. } = frames;
             let _ = writeln!(

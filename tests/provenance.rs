@@ -455,6 +455,38 @@ fn no_output_is_taken_for_the_source_of_its_name() {
     assert_eq!(other().1, "same");
 }
 
+/// Folders that are watched with all below have outputs with all below.
+#[test]
+fn all_reports_below_a_folder_are_held_to_their_files() {
+    let place = Place::new();
+    let source = place.clip("in.mkv", MOVING);
+    for folder in ["out/a/deep", "out/.hidden", "elsewhere"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+    }
+    let made = place.path("out/one.mkv");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    command.arg("convert").arg(&source).arg("--output").arg(&made);
+    let run = command.args(["--model", "blend", "--factor", "2"]).output().unwrap();
+    assert!(run.status.success());
+    let report = place.path("out/one.mkv.json");
+    let copies = ["out/a/deep/two.mkv.json", "out/.hidden/three.json", "elsewhere/four.json"];
+    for copy in copies {
+        std::fs::copy(&report, place.path(copy)).unwrap();
+    }
+    std::os::unix::fs::symlink(place.path("elsewhere"), place.path("out/link")).unwrap();
+    std::os::unix::fs::symlink(place.path("out"), place.path("out/a/round")).unwrap();
+    let out = place.path("out");
+    let (code, said) = verify(&[out.as_os_str()]);
+    assert_eq!(code, 0, "{said}");
+    let named = |name: &str| said.contains(place.path(name).to_str().unwrap());
+    assert_eq!(said.matches(" (done)\n").count(), 2, "{said}");
+    assert!(named("out/one.mkv.json (done)") && named("out/a/deep/two.mkv.json (done)"), "{said}");
+    // Beside the one further down lies another file of the output's name, which is looked at first.
+    std::fs::copy(&source, place.path("out/a/deep/one.mkv")).unwrap();
+    let (code, said) = verify(&[out.as_os_str()]);
+    assert!(code == 65 && said.matches("DIFFERENT   output").count() == 1, "{said}");
+}
+
 #[test]
 fn a_conversion_that_fails_leaves_nothing_beside_the_output() {
     let place = Place::new();

@@ -30,7 +30,7 @@ Examples:
   slomod verify crash_slow.mov --frames --source /mnt/card/crash.mp4
   slomod verify /srv/slomod/out --json")]
 pub struct VerifyArgs {
-    /// A report, the output that it lies beside, or a folder with reports.
+    /// A report, the output that it lies beside, or a folder with reports in it or in folders below it.
     #[arg(value_name = "REPORT")]
     pub place: PathBuf,
     /// Where the source is now, if it was moved: a clip, or numbered pictures as they were named.
@@ -104,14 +104,11 @@ type Read = (PathBuf, Vec<u8>, Report);
 
 /// The reports that `place` stands for, one at the least.
 fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
-    let unreadable = |path: &Path, error: std::io::Error| {
-        CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
-    };
     let none = |path: &Path, why: &str| {
         CliError::new(ExitCode::DataError, format!("{}: {why}", path.display()))
     };
     if place.is_dir() {
-        let found = audit::reports(place).map_err(|error| unreadable(place, error))?;
+        let found = audit::reports(place).map_err(|error| CliError::of(&error))?;
         return match found.is_empty() {
             true => Err(none(place, "holds no report of slomod; name one, or the folder it is in")),
             false => Ok(found),
@@ -121,7 +118,9 @@ fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
     let is_report = place.extension().is_some_and(|it| it == "json");
     let path = if !is_report && beside.is_file() { beside } else { place.to_owned() };
     paths::check_readable(&path)?;
-    let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
+    let bytes = std::fs::read(&path).map_err(|error| {
+        CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
+    })?;
     match audit::parse(&bytes) {
         Some(report) => Ok(vec![(path, bytes, report)]),
         None => {

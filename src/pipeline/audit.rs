@@ -5,8 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,20 +202,33 @@ fn look(kind: &str, path: &Path, said: &str, stop: &Arc<AtomicBool>) -> Result<I
     }
 }
 
-/// All reports of a folder, by their names; other files are passed over.
+/// All reports of a folder and of those below it, by their names; other files are passed over, as are hidden folders and
+/// links to folders, which may lead round in a circle.
 ///
 /// # Errors
-/// The system's.
-pub fn reports(folder: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>, Report)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|it| it != "json") || !path.is_file() {
-            continue;
-        }
-        let bytes = fs::read(&path)?;
-        if let Some(report) = parse(&bytes) {
-            found.push((path, bytes, report));
+/// [`MediaError::Read`].
+pub fn reports(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>, Report)>, MediaError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| MediaError::Read { path: path.clone(), source }
+    };
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(unreadable(&folder))? {
+            let entry = entry.map_err(unreadable(&folder))?;
+            let path = entry.path();
+            if entry.file_type().map_err(unreadable(&path))?.is_dir() {
+                let is_hidden = entry.file_name().as_bytes().starts_with(b".");
+                folders.extend(Some(path).filter(|_| !is_hidden));
+                continue;
+            }
+            if path.extension().is_none_or(|it| it != "json") || !path.is_file() {
+                continue;
+            }
+            let bytes = fs::read(&path).map_err(unreadable(&path))?;
+            if let Some(report) = parse(&bytes) {
+                found.push((path, bytes, report));
+            }
         }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));

@@ -410,20 +410,43 @@ fn the_ends_of_help_texts_are_not_ragged() {
 fn check_says_what_works_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
+    let config = |output: &str| {
+        let config = format!(
+            "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = {:?}\noutput = {output:?}\n\
+             on_success = \"move\"\noriginals = {:?}\n",
+            path("state"),
+            path("drop"),
+            path("done/deep")
+        );
+        std::fs::write(path("slomod.toml"), config).unwrap();
+        let run = slomod(&["check", "--config", &path("slomod.toml")]);
+        (code(&run), String::from_utf8_lossy(&run.stdout).into_owned())
+    };
+    let line = |said: &str, end: &str| {
+        said.lines().find(|it| it.contains(end)).unwrap_or_default().to_owned()
+    };
+    // A watched folder is never made.
+    let (missing, said) = config(&path("out"));
+    assert_eq!(missing, 78, "{said}");
+    assert!(line(&said, "/drop (watched)").starts_with("FAIL"), "{said}");
     std::fs::create_dir(path("drop")).unwrap();
-    std::fs::create_dir(path("state")).unwrap();
-    let config = format!(
-        "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = {:?}\noutput = {:?}\n",
-        path("state"),
-        path("drop"),
-        path("out")
-    );
-    std::fs::write(path("slomod.toml"), config).unwrap();
-    let missing = slomod(&["check", "--config", &path("slomod.toml")]);
-    let said = String::from_utf8_lossy(&missing.stdout).into_owned();
-    assert_eq!(code(&missing), 78, "{said}");
-    assert!(said.contains("FAIL") && said.contains("/out (output)"), "{said}");
-    std::fs::create_dir(path("out")).unwrap();
+    let (made, said) = config(&path("out"));
+    assert_eq!(made, 0, "{said}");
+    for end in ["/state (state)", "/out (output)", "/done/deep (originals)"] {
+        let (line, made) = (line(&said, end), format!("makes it in {}:", folder.path().display()));
+        assert!(line.starts_with("warn") && line.contains(&made), "{end}: {said}");
+    }
+    // Not even the system's administrator can make a folder in /proc.
+    std::os::unix::fs::symlink("/nowhere", path("link")).unwrap();
+    for never in ["/proc/out", &path("link")] {
+        let (never_made, said) = config(never);
+        assert_eq!(never_made, 78, "{said}");
+        assert!(line(&said, &format!("{never} (output)")).starts_with("FAIL"), "{said}");
+    }
+    config(&path("out"));
+    for made in ["state", "out", "done/deep"] {
+        std::fs::create_dir_all(path(made)).unwrap();
+    }
     let good = slomod(&["check", "--config", &path("slomod.toml"), "--json"]);
     assert_eq!(code(&good), 0, "{}", String::from_utf8_lossy(&good.stdout));
     let findings: serde_json::Value = serde_json::from_slice(&good.stdout).unwrap();

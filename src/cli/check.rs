@@ -115,14 +115,15 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
         }
     };
     findings.ok("config", format!("{}: {} folders", path.display(), config.watches.len()));
-    let write = Need::Write { reserve_bytes: config.daemon.reserve_bytes };
-    let mut looks = vec![Look::start(&config.daemon.state_dir, write, "state")];
+    let reserve_bytes = config.daemon.reserve_bytes;
+    let (write, make) = (Need::Write { reserve_bytes }, Need::Make { reserve_bytes });
+    let mut looks = vec![Look::start(&config.daemon.state_dir, make, "state")];
     for watch in &config.watches {
         let need = if watch.on_success == OnSuccess::Keep { Need::Read } else { write };
         looks.push(Look::start(&watch.path, need, "watched"));
-        looks.push(Look::start(&watch.output, write, "output"));
+        looks.push(Look::start(&watch.output, make, "output"));
         if let OnSuccess::Move(folder) = &watch.on_success {
-            looks.push(Look::start(folder, write, "originals"));
+            looks.push(Look::start(folder, make, "originals"));
         }
     }
     let deadline = Instant::now() + ANSWER_TIME;
@@ -192,6 +193,19 @@ enum Need {
     Write {
         reserve_bytes: u64,
     },
+    /// The same, and it makes the folder itself where it is not there.
+    Make {
+        reserve_bytes: u64,
+    },
+}
+
+impl Need {
+    fn reserve_bytes(self) -> Option<u64> {
+        match self {
+            Self::Read => None,
+            Self::Write { reserve_bytes } | Self::Make { reserve_bytes } => Some(reserve_bytes),
+        }
+    }
 }
 
 /// A folder that is looked into on a thread of its own, as a share whose server is gone may answer never.
@@ -233,7 +247,12 @@ impl Look {
 
 /// How a folder stands, in words, and the exit code of a failure.
 fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
-    if let Err(error) = std::fs::read_dir(path) {
+    let parent = match need {
+        Need::Make { .. } => to_be_made_in(path),
+        Need::Read | Need::Write { .. } => None,
+    };
+    let at = parent.unwrap_or(path);
+    if let Err(error) = std::fs::read_dir(at) {
         let advice = if error.kind() == std::io::ErrorKind::NotFound {
             "create it, or mount the share it is on"
         } else {
@@ -242,27 +261,53 @@ fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
         return (Verdict::Fail, format!("{place}: {error}; {advice}"), ExitCode::Config);
     }
     if need != Need::Read
-        && let Err(error) = tempfile::tempfile_in(path)
+        && let Err(error) = tempfile::tempfile_in(at)
     {
-        let advice = match read_only_hint(&error) {
-            "" => "; give the user that runs slomod the right to write there",
-            hint => hint,
+        let hint = read_only_hint(&error);
+        let (what, advice, exit) = match parent {
+            None => (
+                "cannot be written",
+                "give the user that runs slomod the right to write there",
+                ExitCode::CannotCreate,
+            ),
+            Some(_) => (
+                "is not there and cannot be made",
+                "create it for the user that runs slomod",
+                ExitCode::Config,
+            ),
         };
-        let message = format!("{place}: cannot be written: {error}{advice}");
-        return (Verdict::Fail, message, ExitCode::CannotCreate);
+        let advice = if hint.is_empty() { format!("; {advice}") } else { hint.to_owned() };
+        return (Verdict::Fail, format!("{place}: {what}: {error}{advice}"), exit);
     }
-    let system = file_system(path);
-    let message = format!("{place}: {}, {} free", system.name, gigabytes(system.free_bytes));
-    if let Need::Write { reserve_bytes } = need
+    let system = file_system(at);
+    let mut verdict = Verdict::Ok;
+    let mut message = format!("{place}: {}, {} free", system.name, gigabytes(system.free_bytes));
+    if let Some(reserve_bytes) = need.reserve_bytes()
         && system.free_bytes < reserve_bytes.saturating_add(LITTLE_SPACE_BYTES)
     {
+        verdict = Verdict::Warn;
         let reserve = gigabytes(reserve_bytes);
-        let message = format!(
-            "{message}, of which `reserve` keeps {reserve}: make room, or clips wait before they begin"
+        message += &format!(
+            ", of which `reserve` keeps {reserve}: make room, or clips wait before they begin"
         );
-        return (Verdict::Warn, message, ExitCode::Ok);
     }
-    (Verdict::Ok, message, ExitCode::Ok)
+    if let Some(parent) = parent {
+        verdict = Verdict::Warn;
+        message += &format!(
+            "; it is not there, and the daemon makes it in {}: if it belongs on a share, mount that first",
+            parent.display()
+        );
+    }
+    (verdict, message, ExitCode::Ok)
+}
+
+/// The folder that there is of those above `path`, which is not there itself, not even as a link that leads nowhere.
+fn to_be_made_in(path: &Path) -> Option<&Path> {
+    let is_missing = |it: &Path| {
+        let found = std::fs::symlink_metadata(it);
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    is_missing(path).then(|| path.ancestors().find(|it| !is_missing(it)))?
 }
 
 struct FileSystem {

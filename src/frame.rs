@@ -252,7 +252,19 @@ pub mod rational_text {
     /// # Errors
     /// What was found, where it is no number of that form.
     pub fn parse(text: &str) -> Result<Ratio<i128>, String> {
-        let wrong = || format!("`{text}` is no rate: write 60, 59.94 or 60000/1001");
+        read(text, "rate: write 60, 59.94 or 60000/1001")
+    }
+
+    /// Reads a speed, as [`parse`] does.
+    ///
+    /// # Errors
+    /// As of [`parse`].
+    pub fn parse_speed(text: &str) -> Result<Ratio<i128>, String> {
+        read(text, "speed: write 0.3 or 1/3")
+    }
+
+    fn read(text: &str, what: &str) -> Result<Ratio<i128>, String> {
+        let wrong = || format!("`{text}` is no {what}");
         let whole = |part: &str| {
             let plain =
                 !part.is_empty() && part.len() <= 18 && part.bytes().all(|b| b.is_ascii_digit());

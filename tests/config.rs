@@ -262,6 +262,8 @@ fn wrong_values_are_refused_at_their_column() {
         ("fps = nan", 7, "no rate"),
         ("speed = 2", 9, "less than 1"),
         ("speed = \"1/17\"", 9, "1/16"),
+        ("speed = \"x\"", 9, "`speed`: `x` is no speed: write 0.3 or 1/3, or auto"),
+        ("fps = \"x\"", 7, "`fps`: `x` is no rate: write 60, 59.94 or 60000/1001, or auto"),
         ("mode = \"fast\"", 8, "smooth"),
         ("mode = 3", 8, "string"),
         ("scale = 3", 9, "0.25"),

@@ -148,7 +148,7 @@ fn settings(daemon: &Daemon, raw: &RawWatch) -> Checked<Settings> {
     let profile = raw.profile.as_ref().map_or(Profile::Standard, |it| *it.get_ref());
     let default = profile.settings();
     let mode = raw.mode.as_ref().map_or(default.mode, |it| *it.get_ref());
-    let fps = ratio("fps", &raw.fps)?;
+    let fps = ratio("fps", &raw.fps, rational_text::parse)?;
     if let (Some(value), Some(at)) = (fps, &raw.fps)
         && (value < Ratio::from(*FPS_RANGE.start()) || value > Ratio::from(*FPS_RANGE.end()))
     {
@@ -265,9 +265,8 @@ fn content(default: Content, raw: &RawWatch) -> Checked<Content> {
 }
 
 fn speed(mode: Mode, raw: &RawWatch) -> Checked<Option<Ratio<i128>>> {
-    let (Some(value), Some(at)) = (ratio("speed", &raw.speed)?, &raw.speed) else {
-        return Ok(None);
-    };
+    let value = ratio("speed", &raw.speed, rational_text::parse_speed)?;
+    let (Some(value), Some(at)) = (value, &raw.speed) else { return Ok(None) };
     if mode == Mode::Smooth {
         return wrong(at, "`speed` is for mode slow: mode smooth keeps the duration".into());
     }
@@ -364,10 +363,14 @@ fn unless_auto(value: &Option<Spanned<Scalar>>) -> Option<(&Spanned<Scalar>, &st
     value.as_ref().map(|at| (at, at.get_ref().0.as_str())).filter(|(_, text)| *text != "auto")
 }
 
-fn ratio(key: &str, value: &Option<Spanned<Scalar>>) -> Checked<Option<Ratio<i128>>> {
+fn ratio(
+    key: &str,
+    value: &Option<Spanned<Scalar>>,
+    parse: fn(&str) -> Result<Ratio<i128>, String>,
+) -> Checked<Option<Ratio<i128>>> {
     match unless_auto(value) {
         None => Ok(None),
-        Some((at, text)) => match rational_text::parse(text) {
+        Some((at, text)) => match parse(text) {
             Ok(number) => Ok(Some(number)),
             Err(message) => wrong(at, format!("`{key}`: {message}, or auto")),
         },

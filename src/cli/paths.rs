@@ -148,7 +148,12 @@ pub fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
     }
     let settings = args.settings()?;
     if let Some(found) = settings.encoding.contradiction(container) {
-        return usage(format!("--{}: {}", found.setting, found.message));
+        return usage(match found.setting {
+            "container" if args.container.is_none() => {
+                format!("{}: {} as its ending", output.display(), found.message)
+            }
+            setting => format!("--{}: {}", setting.replace('_', "-"), found.message),
+        });
     }
     if args.overwrite {
         return Ok(());

@@ -14,8 +14,8 @@ use crate::cli::progress::Display;
 use crate::cli::{CliError, say, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
-    Audio, Codec, Container, Device, EncodeOn, Encoding, Interlaced, Mode, Profile, Sampling,
-    Scale, Settings, Timelapse, parse_passes, parse_threads,
+    Audio, Codec, Container, Device, EncodeOn, Encoding, FACTOR_RANGE, Interlaced, Mode, Profile,
+    Sampling, Scale, Settings, Timelapse, parse_passes, parse_threads,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
@@ -52,16 +52,16 @@ pub struct ConvertArgs {
     /// slow: longer, at the source's rate. smooth: same duration, more frames a second.
     #[arg(long, value_enum, default_value_t = Mode::Slow)]
     pub mode: Mode,
-    /// New frames for each old one, 2 to 16. In slow motion also how much slower. [default: 4 slow, 2 smooth]
-    #[arg(long, value_name = "N")]
-    pub factor: Option<u32>,
+    /// New frames for each old one: auto, or 2 to 16. In slow motion also how much slower. [default: 4 slow, 2 smooth]
+    #[arg(long, value_name = "auto|N", value_parser = or_auto(parse_factor))]
+    pub factor: Option<OrAuto<u32>>,
     /// Rate of the output: auto, or 10 to 320 as 60, 59.94 or 60000/1001. auto is the source's rate in slow motion
     /// and the source's rate times the factor when smooth.
     #[arg(long, value_name = "auto|R", default_value = "auto")]
     pub fps: String,
-    /// Playback speed in slow motion, 0.0625 to below 1, instead of a factor.
-    #[arg(long, value_name = "S", value_parser = rational_text::parse)]
-    pub speed: Option<Ratio<i128>>,
+    /// Playback speed in slow motion, 0.0625 to below 1 as 0.3 or 1/3, instead of a factor; auto leaves it to that.
+    #[arg(long, value_name = "auto|S", value_parser = or_auto(rational_text::parse_speed))]
+    pub speed: Option<OrAuto<Ratio<i128>>>,
     /// Weights (safetensors). [default: the built-in starter weights]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
@@ -103,12 +103,12 @@ pub struct ConvertArgs {
     /// cpu: the best picture for its size. gpu: by the encoder of an NVIDIA GPU (NVENC), which is faster.
     #[arg(long, value_enum, default_value_t)]
     pub encode_on: EncodeOn,
-    /// Quality in the encoder's own scale (CRF; on a GPU, CQ); lower is better. [default: 18 H.264, 20 H.265, 24 AV1]
-    #[arg(long, value_name = "N")]
-    pub crf: Option<u8>,
-    /// Preset by the encoder's own name. [default: medium, SVT-AV1: 8, on a GPU: p5]
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<String>,
+    /// Quality in the encoder's own scale (CRF; on a GPU, CQ); lower is better. auto: 18 H.264, 20 H.265, 24 AV1. [default: auto]
+    #[arg(long, value_name = "auto|N", value_parser = or_auto(parse_crf))]
+    pub crf: Option<OrAuto<u8>>,
+    /// Preset by the encoder's own name. auto: medium, SVT-AV1: 8, on a GPU: p5. [default: auto]
+    #[arg(long, value_name = "auto|NAME", value_parser = or_auto(|it| Ok(it.to_owned())))]
+    pub preset: Option<OrAuto<String>>,
     /// Container, where the output's extension does not say.
     #[arg(long, value_enum)]
     pub container: Option<Container>,
@@ -133,6 +133,26 @@ pub struct ConvertArgs {
     pub content: ContentArgs,
 }
 
+/// What is said of a setting; `None` is `auto`.
+pub type OrAuto<T> = Option<T>;
+
+/// Reads the word `auto`, or what `parse` reads.
+fn or_auto<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone,
+) -> impl Fn(&str) -> Result<OrAuto<T>, String> + Clone {
+    move |text| if text == "auto" { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn parse_factor(text: &str) -> Result<u32, String> {
+    let factor = text.parse().ok().filter(|it| FACTOR_RANGE.contains(it));
+    factor.ok_or_else(|| "use auto or a whole number, 2 to 16".into())
+}
+
+/// What the encoder takes is known with the codec.
+fn parse_crf(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| "use auto or a whole number, 0 to 51, of av1 to 63".into())
+}
+
 pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
     match (text, text.parse()) {
         ("auto", _) => Ok(Scale::Auto),
@@ -152,9 +172,9 @@ impl ConvertArgs {
         Ok(Settings {
             profile: self.profile,
             mode: self.mode,
-            factor: self.factor,
+            factor: self.factor.flatten(),
             fps,
-            speed: self.speed,
+            speed: self.speed.flatten(),
             model: self.model.clone(),
             scale: self.scale,
             sampling: self.sampling,
@@ -168,8 +188,8 @@ impl ConvertArgs {
             encoding: Encoding {
                 codec: self.codec.unwrap_or(default.encoding.codec),
                 encode_on: self.encode_on,
-                crf: self.crf,
-                preset: self.preset.clone(),
+                crf: self.crf.flatten(),
+                preset: self.preset.clone().flatten(),
                 container: self.container,
             },
             quality_samples: self.quality_samples.unwrap_or(default.quality_samples),

@@ -69,10 +69,8 @@ impl Ends {
         if input.is_none() && output.is_none() {
             return Ok(None);
         }
-        let encoder = args.codec.is_some()
-            || args.crf.is_some()
-            || args.preset.is_some()
-            || args.encode_on != EncodeOn::Cpu;
+        let rate = args.crf.flatten().is_some() || args.preset.iter().flatten().next().is_some();
+        let encoder = args.codec.is_some() || rate || args.encode_on != EncodeOn::Cpu;
         if output.is_some() && (encoder || args.container.is_some()) {
             return usage(
                 "pictures are written as PNG: leave codec, encode-on, crf, preset and container out".into(),

@@ -247,10 +247,15 @@ pub mod rational_text {
     use num_rational::Ratio;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    /// Reads `30`, `29.97`, `30000/1001`.
+    /// Most digits of a rate, and of either part of a fraction. With more, times of frames would not fit 128 bits.
+    const DIGITS_MAX: u32 = 10;
+    /// Most of them behind the point.
+    const DECIMALS_MAX: usize = 9;
+
+    /// Reads `30`, `29.97`, `30000/1001`. What is read can be written and read again.
     ///
     /// # Errors
-    /// What was found, where it is no number of that form.
+    /// What was found, where it is no number of that form or has too many digits.
     pub fn parse(text: &str) -> Result<Ratio<i128>, String> {
         read(text, "rate: write 60, 59.94 or 60000/1001")
     }
@@ -264,20 +269,42 @@ pub mod rational_text {
     }
 
     fn read(text: &str, what: &str) -> Result<Ratio<i128>, String> {
-        let wrong = || format!("`{text}` is no {what}");
+        let limit = 10_i128.pow(DIGITS_MAX);
+        let is_short = |it: &Ratio<i128>| *it.numer() < limit && *it.denom() < limit;
+        let decimals = text.split_once('.').map_or(0, |it| it.1.len());
+        let number = number(text).filter(is_short).filter(|_| decimals <= DECIMALS_MAX);
+        number.ok_or_else(|| {
+            let is_long = text.len() > DIGITS_MAX as usize || decimals > DECIMALS_MAX;
+            let plain = text.bytes().all(|it| it.is_ascii_digit() || matches!(it, b'.' | b'/'));
+            let why = match plain && is_long {
+                true => format!(
+                    ", with at most {DECIMALS_MAX} decimals, and {DIGITS_MAX} digits in all or in each part of a fraction"
+                ),
+                false => String::new(),
+            };
+            format!("`{text}` is no {what}{why}")
+        })
+    }
+
+    /// A number of such a form with up to 18 digits in each part, which may be too long to be written and read again.
+    #[must_use]
+    pub fn number(text: &str) -> Option<Ratio<i128>> {
         let whole = |part: &str| {
-            let plain =
-                !part.is_empty() && part.len() <= 18 && part.bytes().all(|b| b.is_ascii_digit());
-            plain.then(|| part.parse::<i128>().ok()).flatten().ok_or_else(wrong)
+            let plain = (1..=18).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            part.parse::<i128>().ok().filter(|_| plain)
         };
         match (text.split_once('/'), text.split_once('.')) {
-            (Some((n, d)), None) if whole(d)? != 0 => Ok(Ratio::new(whole(n)?, whole(d)?)),
-            (None, Some((int, fraction))) => {
-                let unit = 10_i128.pow(u32::try_from(fraction.len().min(18)).map_err(|_| wrong())?);
-                Ok(Ratio::new(whole(int)? * unit + whole(fraction)?, unit))
+            (Some((n, d)), None) => {
+                let d = whole(d).filter(|it| *it != 0)?;
+                Some(Ratio::new(whole(n)?, d))
             }
-            (None, None) => Ok(Ratio::from_integer(whole(text)?)),
-            _ => Err(wrong()),
+            (None, Some((int, fraction))) => {
+                let decimals = whole(fraction)?;
+                let unit = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+                Some(Ratio::new(whole(int)? * unit + decimals, unit))
+            }
+            (None, None) => whole(text).map(Ratio::from_integer),
+            _ => None,
         }
     }
 
@@ -318,6 +345,47 @@ mod tests {
             ["", "1/0", "-3", "1e9", "3.", ".5", "1/2/3", "1.5/2", "nan", "99999999999999999999"]
         {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_can_be_written_and_read_again() {
+        let (parse, speed) = (rational_text::parse, rational_text::parse_speed);
+        for text in [
+            "0",
+            "1/3",
+            "0.3",
+            "0.333333333",
+            "59.94005994",
+            "9.999999999",
+            "9999999999",
+            "9999999999/9999999998",
+            "1/9999999999",
+            "0000000000001/3",
+            "1234567890.5",
+        ] {
+            let Ok(number) = parse(text) else { panic!("{text}") };
+            assert_eq!(parse(&number.to_string()), Ok(number), "{text}");
+            assert_eq!(speed(text), Ok(number));
+        }
+        for (text, long) in [
+            ("0.3333333333", true),
+            ("0.333333333333333333", true),
+            ("0.3333333333333333333", true),
+            ("0.5000000000", true),
+            ("12.345678901", true),
+            ("10000000000", true),
+            ("10000000000/3", true),
+            ("1/10000000000", true),
+            ("1.5/2", false),
+            ("a rate of 60 a second", false),
+        ] {
+            let why =
+                ", with at most 9 decimals, and 10 digits in all or in each part of a fraction";
+            let why = if long { why } else { "" };
+            let said = |what: &str| Err(format!("`{text}` is no {what}{why}"));
+            assert_eq!(parse(text), said("rate: write 60, 59.94 or 60000/1001"));
+            assert_eq!(speed(text), said("speed: write 0.3 or 1/3"));
         }
     }
 

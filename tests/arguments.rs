@@ -90,6 +90,15 @@ fn a_wrong_word_is_told_what_to_write() {
     ] {
         place.refused(&to(&args), 64, &[words]);
     }
+    // It would be written, and could not be read again.
+    let why = ", with at most 9 decimals, and 10 digits";
+    for (args, word) in [
+        (["--speed", "0.333333333333333333"], "no speed"),
+        (["--fps", "59.333333333333333333"], "no rate"),
+        (["--input-fps", "59.3333333333"], "no rate"),
+    ] {
+        place.refused(&to(&args), 64, &[word, why]);
+    }
     // It is the name that says the container here.
     let ffv1 = to(&["--codec", "ffv1"]);
     place.refused(&ffv1, 64, &["slomod: o.mp4: FFV1 does not go into mp4: use mkv or mov"]);

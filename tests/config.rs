@@ -262,6 +262,7 @@ fn wrong_values_are_refused_at_their_column() {
         ("fps = nan", 7, "no rate"),
         ("speed = 2", 9, "less than 1"),
         ("speed = \"1/17\"", 9, "1/16"),
+        ("speed = 0.3333333333333333", 9, "at most 9 decimals"),
         ("speed = \"x\"", 9, "`speed`: `x` is no speed: write 0.3 or 1/3, or auto"),
         ("fps = \"x\"", 7, "`fps`: `x` is no rate: write 60, 59.94 or 60000/1001, or auto"),
         ("mode = \"fast\"", 8, "smooth"),

@@ -66,7 +66,7 @@ fn time(text: &str) -> Option<Seconds> {
     for (index, part) in parts.iter().enumerate() {
         let is_last = index + 1 == parts.len();
         let is_plain = part.bytes().all(|it| it.is_ascii_digit() || (it == b'.' && is_last));
-        let value = rational_text::parse(part).ok().filter(|_| is_plain)?;
+        let value = rational_text::number(part).filter(|_| is_plain)?;
         if index > 0 && value >= Ratio::from_integer(60) {
             return None;
         }
@@ -82,8 +82,10 @@ mod tests {
     #[test]
     fn times_are_read_in_every_usual_form_and_nothing_else_is() {
         let r = |n, d| Ratio::new(n, d);
-        let text = "# made by hand\n12.48\n\n1:02.5 # the goal\n1:00:00\n0\n12.48\n";
-        assert_eq!(parse(text), Ok(vec![r(0, 1), r(1248, 100), r(125, 2), r(3600, 1)]));
+        let text =
+            "# made by hand\n12.48\n\n1:02.5 # the goal\n1:00:00\n0\n12.48\n3.3366666666666664\n";
+        let long = r(33_366_666_666_666_664, 10_i128.pow(16));
+        assert_eq!(parse(text), Ok(vec![r(0, 1), long, r(1248, 100), r(125, 2), r(3600, 1)]));
         for bad in ["x", "-1", "1:60", "1:2:3:4", "1.5:2", "1e3", "1/2"] {
             let error = parse(&format!("1\n{bad}")).unwrap_err();
             assert!(error.starts_with("line 2:"), "{bad}: {error}");

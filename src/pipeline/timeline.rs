@@ -99,7 +99,7 @@ impl Timeline {
     /// between `first` and `second`.
     pub fn gap_over(&mut self, first: Stamp, repaired: &[Stamp], second: Stamp) -> Vec<Instant> {
         let whole = second.pts - first.pts;
-        let part = |pts: Seconds| (pts - first.pts) / whole;
+        let part = |pts: Seconds| part(pts - first.pts, whole);
         let ends = repaired.iter().copied().chain([second]);
         let mut instants = Vec::new();
         let mut from = first;
@@ -179,7 +179,7 @@ impl Timeline {
                 Some(second) if length - offset <= snap && length - offset < half_step => {
                     Shown::Real(second.index)
                 }
-                _ => shown(first, offset / length, passage),
+                _ => shown(first, part(offset, length), passage),
             };
             instants.push(Instant { shown, pts, duration: rate.recip() });
             self.next += 1;
@@ -197,10 +197,30 @@ fn shown(first: Stamp, part: Ratio<i128>, passage: Passage) -> Shown {
     }
 }
 
+/// `offset / length`. Rates, speeds and clocks with many digits have quotients that exceed 128 bits: these are exact to f32.
+fn part(offset: Seconds, length: Seconds) -> Ratio<i128> {
+    let fits = bits(offset) + bits(length) <= 126;
+    if fits { offset / length } else { coarse(offset, 60) / coarse(length, 60) }
+}
+
 /// Exact to f32; parts are in 0..1 and their terms may exceed f64.
 fn timestep(part: Ratio<i128>) -> f32 {
     const UNIT: i128 = 1 << 40;
-    ((part * UNIT).round().to_integer() as f64 / UNIT as f64) as f32
+    ((coarse(part, 86) * UNIT).round().to_integer() as f64 / UNIT as f64) as f32
+}
+
+/// How many bits the longer of both terms has.
+fn bits(value: Ratio<i128>) -> u32 {
+    let longer = value.numer().unsigned_abs().max(value.denom().unsigned_abs());
+    u128::BITS - longer.leading_zeros()
+}
+
+/// The nearest below, roughly, whose terms have no more than so many bits.
+fn coarse(value: Ratio<i128>, bits_max: u32) -> Ratio<i128> {
+    match bits(value).saturating_sub(bits_max) {
+        0 => value,
+        shift => Ratio::new(value.numer() >> shift, (value.denom() >> shift).max(1)),
+    }
 }
 
 #[cfg(test)]
@@ -404,6 +424,35 @@ mod tests {
         let instants = lay_out(plan, &times, Ratio::new(33, 1000), &[]);
         for (k, instant) in instants.iter().enumerate().take(61).step_by(2) {
             assert_eq!(instant.shown, Shown::Real(k as u64 / 2));
+        }
+    }
+
+    /// The longest fractions that are read, on a clock of nanoseconds with gaps of a second and more, as late as days.
+    #[test]
+    fn rates_and_speeds_of_many_digits_have_room() {
+        let day = Ratio::from_integer(86_400);
+        let uneven = [0, 999_999_937, 12_345_678_901, 12_387_387_388];
+        let times = uneven.map(|ns| day * 3 + Ratio::new(ns, 1_000_000_000));
+        for rate in [Ratio::new(9_999_999_967, 999_999_937), Ratio::new(9_999_999_967, 31_250_003)]
+        {
+            for speed in
+                [Ratio::new(9_999_999_943, 9_999_999_967), Ratio::new(624_999_999, 9_999_999_943)]
+            {
+                let plan = Plan { stretch: speed.recip(), rate, sampling: Sampling::Grid(rate) };
+                let instants = lay_out(plan, &times, Ratio::new(41_666_667, 1_000_000_000), &[]);
+                contiguous(&instants);
+                let number = |it: Ratio<i128>| *it.numer() as f64 / *it.denom() as f64;
+                for instant in &instants {
+                    let Shown::Between { first, timestep } = instant.shown else { continue };
+                    let gap = &uneven[first as usize..];
+                    let at = number(instant.pts) * number(speed) * 1e9 - gap[0] as f64;
+                    let expected = at / (gap[1] - gap[0]) as f64;
+                    assert!(
+                        (f64::from(timestep) - expected).abs() < 1e-6,
+                        "{instant:?}: {expected}"
+                    );
+                }
+            }
         }
     }
 }

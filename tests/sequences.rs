@@ -222,11 +222,17 @@ fn what_is_no_sequence_is_refused_by_name() {
     place.refused(&[&["in", "--codec", "h264"][..], &to("out/%d.png")].concat(), 64, &["codec"]);
     place.refused(&[&["in", "--page"][..], &to("out/%d.png")].concat(), 64, &["page"]);
     place.refused(&[&["in"][..], &to("out/%d.jpg")].concat(), 64, &[".png"]);
-    place.refused(
-        &[&["none/%d.png"][..], &to("out.mp4")].concat(),
-        65,
-        &["none/%d.png", "0 numbered"],
-    );
+    let named = |input| [&[input][..], &to("out.mp4")].concat();
+    place.refused(&named("in/x%d.png"), 65, &["in/x%d.png", "0 numbered"]);
+    place.refused(&named("none/%d.png"), 74, &["none: cannot be read"]);
+    for missing in ["none", "none.mp4", "in/1.png"] {
+        place.refused(&named(missing), 74, &[missing, "cannot be read: No such file"]);
+    }
+    place.refused(&named("in/002.png"), 64, &["one picture is no sequence", "or in/%03d.png"]);
+    fs::copy(place.path("in/002.png"), place.path("one.png")).unwrap();
+    place.refused(&named("one.png"), 64, &["name its folder, or ./%04d.png"]);
+    place.ffmpeg(&["-f", "lavfi", "-i", MOVING, "clip.mp4"]);
+    place.refused(&named("clip.mp4"), 64, &["clip.mp4: has times of its own"]);
 
     fs::remove_file(place.path("in/003.png")).unwrap();
     place.refused(

@@ -41,15 +41,12 @@ impl Ends {
     /// `None` where both are clips.
     ///
     /// # Errors
-    /// Exit code 64 where arguments do not go with pictures.
+    /// Exit code 64 where arguments do not go with pictures; as [`paths::readable`] where they were meant and there are none.
     pub fn of(args: &ConvertArgs) -> Result<Option<Self>, CliError> {
         let usage = |message: String| Err(CliError::new(ExitCode::Usage, message));
         let input = match (Sequence::is_named_by(&args.input), args.input_fps) {
             (false, None) => None,
-            (false, Some(_)) => {
-                let path = args.input.display();
-                return usage(format!("{path}: has times of its own; leave --input-fps out"));
-            }
+            (false, Some(_)) => return Err(no_pictures(&args.input)),
             (true, None) => {
                 let path = args.input.display();
                 return usage(format!(
@@ -84,6 +81,27 @@ impl Ends {
         }
         Ok(Some(Self { input, output }))
     }
+}
+
+/// Why `input`, which was said to be of so many pictures a second, is none.
+fn no_pictures(input: &Path) -> CliError {
+    if let Err(error) = paths::readable(input) {
+        return CliError::of(&error);
+    }
+    let name = input.file_name().and_then(|it| it.to_str()).and_then(|it| it.rsplit_once('.'));
+    let why = match name.filter(|it| media::pictures::is_picture(it.1)) {
+        Some((stem, extension)) => {
+            let before = stem.trim_end_matches(|it: char| it.is_ascii_digit());
+            let (before, digits) = match stem.len() - before.len() {
+                0 => ("", 4),
+                digits => (before, digits),
+            };
+            let pattern = folder_of(input).join(format!("{before}%0{digits}d.{extension}"));
+            format!("one picture is no sequence: name its folder, or {}", pattern.display())
+        }
+        None => "has times of its own; leave --input-fps out".to_owned(),
+    };
+    CliError::new(ExitCode::Usage, format!("{}: {why}", input.display()))
 }
 
 /// Converts and publishes.

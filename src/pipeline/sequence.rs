@@ -126,7 +126,11 @@ impl Sequence {
     pub fn find(path: &Path) -> Result<Self, MediaError> {
         let unreadable = |source| MediaError::Read { path: path.to_owned(), source };
         let found = match Pattern::parse(path).filter(|_| !path.is_dir()) {
-            Some(pattern) => pattern.found().map_err(unreadable)?,
+            Some(pattern) => {
+                let folder = |source| MediaError::Read { path: pattern.folder.clone(), source };
+                fs::metadata(&pattern.folder).map_err(folder)?;
+                pattern.found().map_err(folder)?
+            }
             None => in_folder(path, &names(path).map_err(unreadable)?)?,
         };
         if found.len() < 2 {

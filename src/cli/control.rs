@@ -1,6 +1,6 @@
 //! `slomod pause`, `resume`, `cancel`, `retry`, `rescan`, `reload` and `metrics`: what a running daemon is asked to do.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::cli::place::DaemonPlace;
 use crate::cli::{CliError, say};
@@ -28,12 +28,12 @@ pub struct CancelArgs {
 
 /// Arguments of `slomod retry`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("jobs").args(["job", "failed", "refused"]).required(true).multiple(true))]
 pub struct RetryArgs {
     /// Which daemon.
     #[command(flatten)]
     pub place: DaemonPlace,
     /// Number of a failed, refused, skipped or cancelled job, as `slomod status` lists it.
-    #[arg(required_unless_present_any = ["failed", "refused"])]
     pub job: Option<i64>,
     /// All failed jobs.
     #[arg(long, conflicts_with = "job")]

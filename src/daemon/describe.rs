@@ -40,7 +40,8 @@ impl Daemon {
             running: self.running.as_ref().map(|it| (it.job, it.name.clone(), it.progress.clone())),
             settling: self.settler.len(),
             queued: counts.queued,
-            failed: counts.failed + counts.refused,
+            failed: counts.failed,
+            refused: counts.refused,
             device: self.device.as_ref().map(service::device_name).unwrap_or_default(),
         });
         self.notifier.status(&line);

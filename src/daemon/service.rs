@@ -43,8 +43,10 @@ pub struct StatusParts {
     pub settling: usize,
     /// Waiting jobs.
     pub queued: u64,
-    /// Failed and refused jobs.
+    /// Failed jobs.
     pub failed: u64,
+    /// Refused jobs.
+    pub refused: u64,
     /// What the network runs on; empty where it is not known.
     pub device: String,
 }
@@ -100,7 +102,9 @@ pub fn status_line(parts: &StatusParts) -> String {
         None => line.push_str(" | idle"),
     }
     let _ = write!(line, " | queue {}", parts.queued);
-    for (count, word) in [(parts.settling as u64, "settling"), (parts.failed, "failed")] {
+    let counts =
+        [(parts.settling as u64, "settling"), (parts.failed, "failed"), (parts.refused, "refused")];
+    for (count, word) in counts {
         if count > 0 {
             let _ = write!(line, ", {word} {count}");
         }
@@ -329,13 +333,14 @@ mod tests {
             settling: 2,
             queued: 12,
             failed: 1,
+            refused: 4,
             device: "cpu".into(),
         };
         assert_eq!(
             status_line(&parts),
             "DEGRADED: running on the CPU: no driver; /in is offline | PAUSED since 2026-01-01T00:00:00Z | 3 watches \
              (1 polling, 1 offline, 1 hung) | run 7: 20120730_093000.mp4 62% 41.3 fps ETA 00:41 | queue 12, settling 2, \
-             failed 1 | cpu"
+             failed 1, refused 4 | cpu"
         );
         let idle = StatusParts { watches: 1, ..StatusParts::default() };
         assert_eq!(status_line(&idle), "1 watch | idle | queue 0");

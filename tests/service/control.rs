@@ -182,8 +182,10 @@ fn all_failed_or_refused_jobs_are_tried_again() {
     place.wait("second attempts", || {
         place.jobs().iter().all(|it| it.state == "refused" && it.attempt == 2)
     });
+    // The line that systemctl shows counts them as the rest of the status does.
+    place.wait("the status line", || ok(&place, "status", &[]).contains("| queue 0, refused 2 |"));
     assert!(fails(&place, "retry", &["77"], 64).contains("no job 77"));
-    assert!(fails(&place, "retry", &[], 64).contains("JOB"));
+    assert!(fails(&place, "retry", &[], 64).contains("<JOB|--failed|--refused>"));
     place.terminate();
     assert!(
         ok(&place, "retry", &["--refused"]).contains("refused jobs that are queued again: 2"),

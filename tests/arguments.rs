@@ -105,3 +105,19 @@ fn a_wrong_word_is_told_what_to_write() {
     let said = ["in.mp4", "--output", "o", "--codec", "ffv1", "--container", "mp4"];
     place.refused(&said, 64, &["--container: FFV1 does not go into mp4"]);
 }
+
+#[test]
+fn a_name_and_an_option_do_not_say_two_containers() {
+    let place = Place::new();
+    for (output, container, word) in [
+        ("o.mp4", "mkv", "its name says mp4 and --container says mkv; end it in .mkv"),
+        ("o.M4V", "mov", "its name says mp4 and --container says mov; end it in .mov"),
+    ] {
+        let args = ["in.mp4", "--output", output, "--container", container];
+        place.refused(&args, 64, &[output, word]);
+    }
+    for (output, container) in [("o.MKV", "mkv"), ("o.out", "mkv"), ("o.m4v", "mp4")] {
+        let run = place.convert(&["in.mp4", "--output", output, "--container", container]);
+        assert!(run.status.success(), "{output}: {}", said(&run));
+    }
+}

@@ -139,7 +139,17 @@ pub fn check_output(args: &ConvertArgs) -> Result<(), CliError> {
     let output = &args.output;
     check_folder(output)?;
     check_apart(output, reads(args).iter().map(PathBuf::as_path))?;
-    let container = args.container.or_else(|| Container::of_name(output));
+    let named = Container::of_name(output);
+    if let (Some(named), Some(said)) = (named, args.container)
+        && named != said
+    {
+        let (named, said) = (named.extension(), said.extension());
+        return usage(format!(
+            "{}: its name says {named} and --container says {said}; end it in .{said}, or leave --container out",
+            output.display()
+        ));
+    }
+    let container = args.container.or(named);
     if container.is_none() {
         return usage(format!(
             "{}: the name does not say which container; end it in .mp4, .mkv or .mov, or pass --container",

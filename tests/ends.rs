@@ -98,6 +98,9 @@ fn whoever_closes_the_output_of_a_command_has_read_enough_and_a_full_disk_is_an_
         &["check", "--json"],
         &["verify", "out.mp4.json"],
         &["verify", "out.mp4.json", "--json"],
+        &["--help"],
+        &["help", "convert"],
+        &["--version"],
     ] {
         let (code, said) = ended(folder.path(), args, closed(), Stdio::piped());
         assert_eq!(code, 0, "{args:?}: {said}");
@@ -105,6 +108,8 @@ fn whoever_closes_the_output_of_a_command_has_read_enough_and_a_full_disk_is_an_
         assert!(code == 74 && said.contains("standard output: "), "{args:?}: {said}");
         assert_eq!(ended(folder.path(), args, full(), full()).0, 74, "{args:?}");
     }
+    // What is wrong with the arguments is said elsewhere.
+    assert_eq!(ended(folder.path(), &["convert"], full(), full()).0, 64);
 }
 
 /// A conversion that has begun to write. `option` of `env` says what becomes of the signal of a terminal that closes.

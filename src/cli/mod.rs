@@ -25,6 +25,8 @@ pub mod systemd_dropin;
 pub mod verify;
 pub mod work;
 
+use std::io::{self, Write as _};
+
 use clap::{Parser, Subcommand};
 
 use crate::daemon::control::Ask;
@@ -118,11 +120,7 @@ pub fn run() -> std::process::ExitCode {
     media::init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            let asked = !error.use_stderr();
-            return exit(if asked { ExitCode::Ok } else { ExitCode::Usage });
-        }
+        Err(error) => return exit(print(&error)),
     };
     let result = match &cli.command {
         Command::Daemon(args) => daemon::run(args),
@@ -153,6 +151,19 @@ pub fn run() -> std::process::ExitCode {
                 say::note(format_args!("slomod: {}", error.message));
             }
             exit(error.exit)
+        }
+    }
+}
+
+/// Prints help that was asked for, or what is wrong with the arguments.
+fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(say::unwritable) {
+        _ if error.use_stderr() => ExitCode::Usage,
+        Ok(()) | Err(None) => ExitCode::Ok,
+        Err(Some(error)) => {
+            say::note(format_args!("slomod: {}", error.message));
+            error.exit
         }
     }
 }

@@ -24,12 +24,15 @@ pub fn is_read(text: impl Display) -> Result<bool, CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.to_string().as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => {
-            let message = format!("standard output: cannot be written: {error}");
-            Err(CliError::new(ExitCode::IoError, message))
-        }
+        Err(error) => unwritable(error).map_or(Ok(false), Err),
     }
+}
+
+/// Why standard output cannot be written; `None` where whoever reads it has read enough.
+pub fn unwritable(error: io::Error) -> Option<CliError> {
+    let message = format!("standard output: cannot be written: {error}");
+    let is_read = error.kind() == io::ErrorKind::BrokenPipe;
+    (!is_read).then(|| CliError::new(ExitCode::IoError, message))
 }
 
 /// [`print`] with an end of line.

@@ -4,6 +4,8 @@
 #[path = "common/turn.rs"]
 mod turn;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -217,7 +219,7 @@ fn the_sheet_shows_pictures_as_players_do() {
 }
 
 /// Runs the demo with further arguments; all that it said.
-fn demo(dir: &Path, args: &[&str]) -> (std::process::Output, String) {
+fn demo(dir: &Path, args: &[impl AsRef<OsStr>]) -> (std::process::Output, String) {
     let run = Command::new(env!("CARGO_BIN_EXE_slomod"))
         .args(["demo", "--factor", "2", "--device", "cpu", "--dir"])
         .arg(dir)
@@ -285,18 +287,18 @@ fn the_drawn_clip_is_worked_and_measured_against_the_true_frames() {
     assert!(truth[1] > held_out[1], "{said}");
 }
 
-/// Everything but drawing the clip: daemon, job, figures, contact sheet, what is left behind.
+/// Everything but drawing the clip, whose name is no text: daemon, job, figures, contact sheet, what is left behind.
 #[test]
 fn a_clip_of_ones_own_becomes_video_report_and_sheet() {
     let folder = tempfile::tempdir().unwrap();
-    let clip = folder.path().join("mine.video");
+    let clip = folder.path().join(OsStr::from_bytes(b"mine \xff.video"));
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x64:r=10:d=1", "-f", "mp4"])
         .arg(&clip)
         .status()
         .unwrap();
     assert!(made.success());
-    let demo = || demo(&folder.path().join("demo"), &["--clip", clip.to_str().unwrap()]);
+    let demo = || demo(&folder.path().join("demo"), &["--clip".as_ref(), clip.as_os_str()]);
     let (run, said) = demo();
     assert!(run.status.success(), "{said}");
     assert!(["PSNR", "SSIM", "frames a second"].iter().all(|it| said.contains(it)), "{said}");

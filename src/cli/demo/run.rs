@@ -88,7 +88,9 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
     write_file(&demo.config, &configuration(args, &demo)?)?;
     let (mut daemon, journal) = DaemonProcess::start(&demo.config, &demo.state, &demo.log)?;
     say::line(format_args!("Started the daemon on {}", demo.drop.display()))?;
-    let dropped = demo.drop.join(source.file_name().unwrap_or(source.as_os_str()));
+    // The journal gives names of outputs as text, so the clip gets one that is.
+    let name = source.file_name().unwrap_or(source.as_os_str());
+    let dropped = demo.drop.join(&*name.to_string_lossy());
     std::fs::copy(&source, &dropped).map_err(|error| {
         let message = format!("{} to {}: {error}", source.display(), dropped.display());
         CliError::new(ExitCode::CannotCreate, message)

@@ -327,6 +327,18 @@ fn a_journal_that_another_program_keeps_locked_is_said_so_and_left_alone() {
     assert_eq!(claim(&mut journal, 3).unwrap().attempt, 1);
 }
 
+/// As in a folder that may not be entered. The administrator may enter every folder, but not a link that leads to itself.
+#[test]
+fn a_journal_that_cannot_be_looked_at_is_not_said_to_be_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let round = folder.path().join("round");
+    std::os::unix::fs::symlink("round", &round).unwrap();
+    let error = Journal::open_existing(&round).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::IoError, "{error}");
+    let said = error.to_string();
+    assert!(said.contains("round/journal.sqlite: the journal cannot be looked at (Too"), "{said}");
+}
+
 #[test]
 fn journals_of_different_places_have_different_tags_that_stay() {
     let ((folder, journal), (_other, second)) = (state(), state());

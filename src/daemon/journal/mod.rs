@@ -108,6 +108,14 @@ pub enum JournalError {
         /// What the system says.
         reason: String,
     },
+    /// Whether there is one cannot be seen.
+    #[error("{}: the journal cannot be looked at ({reason}): ask as the user that runs the daemon, or as root", path.display())]
+    Hidden {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The disk is full or fails. It may pass.
     #[error("{}: the journal cannot be written just now ({reason})", path.display())]
     Full {
@@ -161,6 +169,7 @@ impl Classify for JournalError {
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Unwritable { .. } => ExitCode::Config,
+            Self::Hidden { .. } => ExitCode::IoError,
             Self::Full { .. } | Self::Locked { .. } => ExitCode::TempFail,
             Self::Refused(_) => ExitCode::Usage,
             Self::Fenced { .. } | Self::NameTaken(_) | Self::Sql { .. } => ExitCode::Software,
@@ -212,10 +221,14 @@ impl Journal {
     /// Opens the journal of `state_dir` to look at it or to ask for a retry; makes none.
     ///
     /// # Errors
-    /// [`JournalError::Refused`] where there is none yet.
+    /// [`JournalError::Refused`] where there is none yet; [`JournalError::Hidden`] where that cannot be seen.
     pub fn open_existing(state_dir: &Path) -> Outcome<Self> {
         let path = state_dir.join(FILE_NAME);
-        if !path.exists() {
+        let is_there = path.try_exists().map_err(|error| {
+            let (path, reason) = (path.clone(), error.to_string());
+            JournalError::Hidden { path, reason }
+        })?;
+        if !is_there {
             let message = format!(
                 "{}: no journal here: did a daemon ever run with this state folder?",
                 path.display()

@@ -413,10 +413,12 @@ fn check_says_what_works_and_what_to_do() {
     let config = |output: &str| {
         let config = format!(
             "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = {:?}\noutput = {output:?}\n\
-             on_success = \"move\"\noriginals = {:?}\n",
+             on_success = \"move\"\noriginals = {:?}\n[[hook]]\ncommand = [\"/bin/true\"]\n\
+             [[hook]]\ncommand = [\"/bin/missing\"]\n[[hook]]\ncommand = [{:?}]\n",
             path("state"),
             path("drop"),
-            path("done/deep")
+            path("done/deep"),
+            path("slomod.toml")
         );
         std::fs::write(path("slomod.toml"), config).unwrap();
         let run = slomod(&["check", "--config", &path("slomod.toml")]);
@@ -435,6 +437,9 @@ fn check_says_what_works_and_what_to_do() {
     for end in ["/state (state)", "/out (output)", "/done/deep (originals)"] {
         let (line, made) = (line(&said, end), format!("makes it in {}:", folder.path().display()));
         assert!(line.starts_with("warn") && line.contains(&made), "{end}: {said}");
+    }
+    for (end, how) in [("/bin/true (", "ok"), ("/missing (", "warn"), ("/slomod.toml (", "warn")] {
+        assert!(line(&said, end).starts_with(how), "{end}: {said}");
     }
     // Not even the system's administrator can make a folder in /proc.
     std::os::unix::fs::symlink("/nowhere", path("link")).unwrap();

@@ -5,13 +5,14 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::backend::cuda::images;
 use crate::backend::cuda::nvidia::find;
 use crate::cli::{CliError, say};
 use crate::config::apart;
-use crate::config::file::{self, Config, Depth, OnSuccess};
+use crate::config::file::{self, Config, Depth, HookTarget, OnSuccess};
 use crate::config::settings::{Device, Settings};
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Chain, FILE_NAME, Journal, JournalError};
@@ -48,7 +49,7 @@ enum Verdict {
 #[derive(Debug, Serialize)]
 struct Finding {
     verdict: Verdict,
-    /// What was looked at: `config`, `folder`, `journal`, `gpu`, `model`, `device`, `encoder`.
+    /// What was looked at: `config`, `folder`, `hook`, `journal`, `gpu`, `model`, `device`, `encoder`.
     subject: &'static str,
     /// What was found and, where it is not well, what to do.
     message: String,
@@ -124,6 +125,11 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
         looks.push(Look::start(&watch.output, make, "output"));
         if let OnSuccess::Move(folder) = &watch.on_success {
             looks.push(Look::start(folder, make, "originals"));
+        }
+    }
+    for hook in &config.hooks {
+        if let HookTarget::Command(words) = &hook.target {
+            looks.extend(words.first().map(|it| Look::at_program(Path::new(it))));
         }
     }
     let deadline = Instant::now() + ANSWER_TIME;
@@ -208,8 +214,9 @@ impl Need {
     }
 }
 
-/// A folder that is looked into on a thread of its own, as a share whose server is gone may answer never.
+/// A folder or a program that is looked at on a thread of its own, as a share whose server is gone may answer never.
 struct Look {
+    subject: &'static str,
     place: String,
     answer: Receiver<(Verdict, String, ExitCode)>,
 }
@@ -217,32 +224,63 @@ struct Look {
 impl Look {
     fn start(path: &Path, need: Need, role: &str) -> Self {
         let place = format!("{} ({role})", path.display());
-        let (sender, answer) = mpsc::channel();
         let (folder, name) = (path.to_owned(), place.clone());
+        Self::begin("folder", place, move || look(&folder, need, &name))
+    }
+
+    /// Whether a hook's program can be run.
+    fn at_program(path: &Path) -> Self {
+        let (place, program) = (format!("{} (command)", path.display()), path.to_owned());
+        let name = place.clone();
+        Self::begin("hook", place, move || match runs(&program) {
+            Ok(()) => (Verdict::Ok, name, ExitCode::Ok),
+            Err(why) => {
+                let advice = "no end of a job will be told to it; install it, or correct `command`";
+                (Verdict::Warn, format!("{name}: {why}: {advice}"), ExitCode::Ok)
+            }
+        })
+    }
+
+    fn begin(
+        subject: &'static str,
+        place: String,
+        look: impl FnOnce() -> (Verdict, String, ExitCode) + Send + 'static,
+    ) -> Self {
+        let (sender, answer) = mpsc::channel();
         std::thread::spawn(move || {
             // Nobody listens where it took too long.
-            let _ = sender.send(look(&folder, need, &name));
+            let _ = sender.send(look());
         });
-        Self { place, answer }
+        Self { subject, place, answer }
     }
 
     /// Waits for the answer until `deadline`.
     fn end(self, deadline: Instant, findings: &mut Findings) {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.answer.recv_timeout(left) {
-            Ok((Verdict::Ok, message, _)) => findings.ok("folder", message),
-            Ok((Verdict::Warn, message, _)) => findings.warn("folder", message),
-            Ok((Verdict::Fail, message, exit)) => findings.fail("folder", message, exit),
+            Ok((Verdict::Ok, message, _)) => findings.ok(self.subject, message),
+            Ok((Verdict::Warn, message, _)) => findings.warn(self.subject, message),
+            Ok((Verdict::Fail, message, exit)) => findings.fail(self.subject, message, exit),
             Err(_) => {
                 let message = format!(
                     "{}: does not answer within {} s; see to the server of the share it is on",
                     self.place,
                     ANSWER_TIME.as_secs()
                 );
-                findings.fail("folder", message, ExitCode::TempFail);
+                findings.fail(self.subject, message, ExitCode::TempFail);
             }
         }
     }
+}
+
+/// Why a program cannot be run, where that is so.
+fn runs(program: &Path) -> Result<(), String> {
+    let meta = std::fs::metadata(program).map_err(|error| error.to_string())?;
+    if !meta.is_file() {
+        return Err("it is no file".into());
+    }
+    rustix::fs::access(program, Access::EXEC_OK)
+        .map_err(|error| format!("it may not be executed ({})", std::io::Error::from(error)))
 }
 
 /// How a folder stands, in words, and the exit code of a failure.

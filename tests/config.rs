@@ -138,6 +138,11 @@ fn hooks_and_the_address_of_the_metrics_are_understood_and_wrong_ones_refused() 
         let found = problem(&format!("{MINIMAL}[[hook]]\n{line}\n"));
         assert!(found.1 == column && found.2.contains(said), "{line}: {found:?}");
     }
+    let path = |bytes: usize| format!("/run/{}", "x".repeat(bytes - 5));
+    let control = |bytes| format!("[daemon]\ncontrol = \"{}\"\n{MINIMAL}", path(bytes));
+    assert_eq!(read(&control(102)).unwrap().daemon.control, Some(path(102).into()));
+    let (line, column, said) = problem(&control(103));
+    assert!((line, column) == (2, 11) && said.contains("103 bytes"), "{said}");
     for address in ["0.0.0.0:9464", "9464", "192.168.1.2:80", "127.0.0.1:0"] {
         let (line, column, said) =
             problem(&format!("[daemon]\nmetrics = \"{address}\"\n{MINIMAL}"));

@@ -15,7 +15,7 @@ use crate::config::file::{
 use crate::config::raw::{
     OrAuto, RawCollision, RawDaemon, RawFile, RawOnSuccess, RawWatch, Scalar,
 };
-use crate::config::service::{hook, metrics};
+use crate::config::service::{control, hook, metrics};
 use crate::config::settings::{
     Codec, EncodeOn, Encoding, FACTOR_RANGE, FPS_RANGE, Mode, Profile, Scale, Settings,
     parse_passes, parse_threads,
@@ -93,10 +93,7 @@ fn daemon(raw: RawDaemon) -> Checked<Daemon> {
             None => default.extensions,
             Some(list) => extensions(list)?,
         },
-        control: match &raw.control {
-            Some(text) if text.get_ref() != "auto" => Some(absolute("control", text)?),
-            _ => None,
-        },
+        control: raw.control.as_ref().map_or(Ok(None), control)?,
         metrics: raw.metrics.as_ref().map_or(Ok(None), metrics)?,
     })
 }
@@ -338,7 +335,7 @@ fn marker(text: &Spanned<String>) -> Checked<PathBuf> {
     Ok(path.to_owned())
 }
 
-fn absolute(key: &str, text: &Spanned<String>) -> Checked<PathBuf> {
+pub(super) fn absolute(key: &str, text: &Spanned<String>) -> Checked<PathBuf> {
     let path = Path::new(text.get_ref());
     if !path.is_absolute() {
         return wrong(text, format!("`{key}` is `{}`: use an absolute path", text.get_ref()));

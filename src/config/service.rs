@@ -1,18 +1,38 @@
 //! Raw file → [`Config`](crate::config::file::Config): what concerns the running service, not clips.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
 use ureq::http::Uri;
 
-use crate::config::check::{Checked, Problem, duration, wrong};
+use crate::config::check::{Checked, Problem, absolute, duration, wrong};
 use crate::config::file::{Hook, HookState, HookTarget};
 use crate::config::raw::RawHook;
 
 /// How long a hook may take where the file does not say.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest path of a control socket: Linux takes 107 bytes, and the socket gets its name from one that begins with a dot and
+/// ends in `.tmp`.
+const CONTROL_MAX_BYTES: usize = 102;
+
+/// Checks the path of the control socket; `None` is the usual one.
+pub fn control(text: &Spanned<String>) -> Checked<Option<PathBuf>> {
+    if text.get_ref() == "auto" {
+        return Ok(None);
+    }
+    let path = absolute("control", text)?;
+    let bytes = path.as_os_str().len();
+    if bytes > CONTROL_MAX_BYTES {
+        let message = format!(
+            "`control` has {bytes} bytes, which no socket's path may have: use at most {CONTROL_MAX_BYTES}"
+        );
+        return wrong(text, message);
+    }
+    Ok(Some(path))
+}
 
 /// Checks the address of the metrics: `off`, or one that only this machine can reach.
 pub fn metrics(text: &Spanned<String>) -> Checked<Option<SocketAddr>> {

@@ -119,6 +119,7 @@ pub fn listen(path: &Path, asked: mpsc::Sender<Asked>) -> Result<Listening, Stri
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(failed)?;
+    // `config::service` leaves room for these in a socket's path.
     let beside = |ending: &str| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         path.with_file_name(format!(".{name}{ending}"))

@@ -65,8 +65,8 @@ fn parse_timestep(text: &str) -> Result<f32, String> {
 /// Makes and writes the frame.
 ///
 /// # Errors
-/// Exit code 64 for a wrong output name or one of an input, 65 for pictures that do not fit, 73 where the output cannot be written or is
-/// there already, 74 where an input cannot be read; those of the engine.
+/// Exit code 64 for a wrong output name or one of an input, 65 for pictures that do not fit, 73 where the output cannot be
+/// written or is there already, 74 where an input cannot be read; those of the engine.
 pub fn run(args: &InterpolateArgs) -> Result<(), CliError> {
     picture_file::format_of(&args.output)?;
     let read = [Some(&args.img0), Some(&args.img1), args.model.as_ref()];

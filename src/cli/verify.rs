@@ -21,7 +21,8 @@ use crate::report::{Report, Status};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Files are looked for beside the report, then where it says; the source is the one of them that has its hash, and never the \
-output. A source that is neither there is said to be absent, which is no fault. The report is not signed: note its SHA-256, which is printed, where nobody can change it.
+output. A source that is neither there is said to be absent, which is no fault. The report is not signed: note its \
+SHA-256, which is printed, where nobody can change it.
 
 Exit codes: 0 all is as the report says, 65 a file is not, 74 one is missing or cannot be read, 64 nothing to compare.
 

@@ -5,6 +5,7 @@
 mod skip;
 
 use skip::skip;
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -391,7 +392,7 @@ fn originals_are_moved_without_overwriting() {
     for (number, name) in [(1, "a.mp4"), (2, "a~2.mp4")] {
         let from = folder.path().join("a.mp4");
         fs::write(&from, format!("{number}")).unwrap();
-        assert_eq!(move_to_free(&from, &to, "tag", 1).unwrap(), to.join(name));
+        assert_eq!(move_to_free(&from, &to, ("tag", 1), &|| true).unwrap(), to.join(name));
         assert!(!from.exists());
     }
     assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), "1");
@@ -408,7 +409,7 @@ fn originals_move_across_file_systems() {
     fs::write(&from, CONTENT).unwrap();
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     fs::File::options().write(true).open(&from).unwrap().set_modified(modified).unwrap();
-    let moved = || move_to_free(&from, there.path(), "tag", 1);
+    let moved = || move_to_free(&from, there.path(), ("tag", 1), &|| true);
     moved().unwrap();
     assert!(!from.exists());
     assert_eq!(listing(there.path()), ["a.mp4"]);
@@ -444,10 +445,42 @@ fn a_move_across_file_systems_that_fails_leaves_no_part_and_keeps_the_original()
         skip("no file may be as large as /dev/shm");
         return;
     }
-    let error = move_to_free(&from, there.path(), "tag", 1).unwrap_err();
+    let error = move_to_free(&from, there.path(), ("tag", 1), &|| true).unwrap_err();
     assert!(error.to_string().contains("cannot be copied to"), "{error}");
     assert_eq!(fs::metadata(&from).unwrap().len(), size);
     assert!(listing(there.path()).is_empty());
+}
+
+/// W19. Whoever asks whether it is still the file sees, in its `n`-th question, that it is not.
+#[test]
+fn a_file_that_takes_the_originals_place_during_a_move_across_file_systems_stays() {
+    let (here, Ok(there)) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm")) else {
+        skip("no /dev/shm");
+        return;
+    };
+    let from = here.path().join("a.mp4");
+    for (last, there_already) in [(1, false), (2, false), (1, true), (2, true)] {
+        fs::write(&from, CONTENT).unwrap();
+        let copied = there.path().join("a.mp4");
+        match there_already {
+            true => fs::write(&copied, CONTENT).unwrap(),
+            false => fs::remove_file(&copied).unwrap_or_default(),
+        }
+        let asked = Cell::new(0);
+        let is_same = || {
+            asked.set(asked.get() + 1);
+            if asked.get() == last {
+                fs::write(&from, "another").unwrap();
+            }
+            asked.get() < last
+        };
+        let error = move_to_free(&from, there.path(), ("tag", 1), &is_same).unwrap_err();
+        assert!(error.to_string().contains("was replaced"), "{error}");
+        assert_eq!(asked.get(), last);
+        assert_eq!(fs::read_to_string(&from).unwrap(), "another");
+        let listed: &[&str] = if there_already { &["a.mp4"] } else { &[] };
+        assert_eq!(listing(there.path()), listed, "only what was there before");
+    }
 }
 
 #[test]

@@ -14,11 +14,17 @@ use crate::daemon::publish::{
 use crate::daemon::rename::{Placed, rename_to_free};
 
 /// Moves `from` into `folder`, under a numbered name where its own is taken; across file systems by copy, comparison and
-/// removal. `tag` and `job` are in the name of that copy until it is whole.
+/// removal. `tag` and `job` are in the name of that copy until it is whole. `is_same` looks whether `from` is still the file
+/// that is meant: a copy takes long, and another file may be put in its place meanwhile.
 ///
 /// # Errors
 /// [`PublishError`]; `from` is then untouched, and no part of a copy is left.
-pub fn move_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<PathBuf> {
+pub fn move_to_free(
+    from: &Path,
+    folder: &Path,
+    (tag, job): (&str, i64),
+    is_same: &dyn Fn() -> bool,
+) -> Outcome<PathBuf> {
     fs::create_dir_all(folder).map_err(io_error(folder, "cannot be created"))?;
     let name = from.file_name().unwrap_or_default();
     for number in 1..=MOST_NAMES {
@@ -32,7 +38,7 @@ pub fn move_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<
             Err(PublishError::Io { source, .. })
                 if source.kind() == io::ErrorKind::CrossesDevices =>
             {
-                return copy_to_free(from, folder, tag, job);
+                return copy_to_free(from, folder, (tag, job), is_same);
             }
             Err(error) => return Err(error),
         }
@@ -41,18 +47,30 @@ pub fn move_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<
 }
 
 /// The same where the folder is of another file system.
-fn copy_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<PathBuf> {
+fn copy_to_free(
+    from: &Path,
+    folder: &Path,
+    (tag, job): (&str, i64),
+    is_same: &dyn Fn() -> bool,
+) -> Outcome<PathBuf> {
     let unreadable = || io_error(from, "cannot be read");
     let meta = fs::metadata(from).map_err(unreadable())?;
     let name = from.file_name().unwrap_or_default();
     // One name for all tries: what a move that was killed left is overwritten by the next.
     let temporary = names::temporary_of(&folder.join(name), tag, job, 0);
+    let still = || match is_same() {
+        true => Ok(()),
+        false => Err(io_error(from, "was replaced while it was moved")(io::Error::other(
+            "the file that is there now stays",
+        ))),
+    };
     let known = OnceCell::new();
     let hash = || -> Outcome<String> {
         match known.get() {
             Some(hash) => Ok(String::clone(hash)),
             None => {
                 let hash = file_sha256(from).map_err(unreadable())?;
+                still()?;
                 Ok(known.get_or_init(|| hash).clone())
             }
         }
@@ -68,6 +86,7 @@ fn copy_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<Path
             if is_candidate && has_content(&to, meta.len(), &hash()?)? {
                 // A move that was interrupted before the original was removed.
                 discard(&temporary);
+                still()?;
                 remove_original(from)?;
                 return Ok(to);
             }
@@ -82,6 +101,7 @@ fn copy_to_free(from: &Path, folder: &Path, tag: &str, job: i64) -> Outcome<Path
             Placed::NameTaken => {}
             Placed::There => {
                 sync_folder_of(&to)?;
+                still().inspect_err(|_| discard(&to))?;
                 remove_original(from)?;
                 return Ok(to);
             }

@@ -145,14 +145,18 @@ fn move_one(
             folder.display(),
             fed.display()
         )),
-        Ok(_) => match moving::move_to_free(&source, folder, &tag, claim.job) {
-            Ok(to) => {
-                let message = format!("to {}", to.display());
-                service::log_job(Level::Info, claim, "original moved", &message);
-                shop.journal().original_moved(claim.job)
+        Ok(now) => {
+            let looks = |it: Snapshot| is_worked(&it, &now, &source);
+            let is_same = || Snapshot::take(&source).is_ok_and(looks);
+            match moving::move_to_free(&source, folder, (&tag, claim.job), &is_same) {
+                Ok(to) => {
+                    let message = format!("to {}", to.display());
+                    service::log_job(Level::Info, claim, "original moved", &message);
+                    shop.journal().original_moved(claim.job)
+                }
+                Err(error) => not_moved(&error.to_string()),
             }
-            Err(error) => not_moved(&error.to_string()),
-        },
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Originals that are moved after their job: the daemon dies at each step, or the folder may not be written to.
 
 use crate::place::{Place, skip, small};
-use crate::shim::{Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, Rule, UNLINK};
+use crate::shim::{Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK};
 use crate::{faulty, is_tidy, start, wait_tidy};
 use slomod::daemon::digest::file_sha256;
 use std::fs;
@@ -106,4 +106,25 @@ fn w23_an_original_that_cannot_be_moved_is_no_second_job_and_is_moved_later() {
     place.wait("move", || originals.join("a.mp4").is_file());
     wait_tidy(&place);
     check_moved(&place, &originals, &hash);
+}
+
+/// W19. Another file comes in the place of the original while that is copied to another file system: it stays, and is a job.
+#[test]
+fn w19_a_file_that_comes_while_the_original_is_copied_away_is_worked_and_not_removed() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        skip("no /dev/shm");
+        return;
+    };
+    let (mut place, faults, originals, _) = moving(|_| elsewhere.path().join("originals"));
+    faults.hold(&Rule::new(RENAME, "/originals/", Action::Hold).by(DAEMON).once(1));
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    let next = small(&place, 90);
+    let hash = file_sha256(&next).unwrap();
+    place.drop_clip(&next, "a.mp4");
+    faults.let_go();
+    place.wait_ended(2);
+    place.wait("move", || copies(&place, &originals, &hash) == [originals.join("a.mp4")]);
+    assert!(place.log().contains("a.mp4: was replaced while it was moved"), "{}", place.log());
+    assert_eq!(place.states(), ["done", "done"], "{}", place.log());
 }

@@ -12,6 +12,7 @@ use crate::daemon::job::{self, Aftermath, now_ms};
 use crate::daemon::order;
 use crate::daemon::pulse::Pulse;
 use crate::daemon::run::{Daemon, Event, Running, io_error};
+use crate::daemon::verdict;
 use crate::pipeline::Progress;
 
 impl Daemon {
@@ -99,7 +100,11 @@ impl Daemon {
         let key = running.key;
         match aftermath {
             Aftermath::Next => self.folders.works(key.0),
-            Aftermath::Pause(reason) => self.folders.pause(key.0, reason, Instant::now()),
+            Aftermath::Pause(reason) => {
+                let pause_ms = self.folders.pause(key.0, reason, Instant::now());
+                let until_ms = now_ms() + verdict::behind_its_folder_ms(pause_ms);
+                self.shop.journal().postpone(job, until_ms)?;
+            }
             Aftermath::LookAgain => self.folders.hinted(key.0, key.1, false, Instant::now()),
         }
         self.next_housekeeping = Instant::now();

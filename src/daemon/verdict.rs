@@ -49,6 +49,19 @@ pub fn pause_ms(tries: i64) -> i64 {
     FIRST_PAUSE_MS.saturating_mul(1 << doublings).min(LONGEST_PAUSE_MS)
 }
 
+/// How long a folder is left alone after `pauses` pauses without a job that worked in between.
+#[must_use]
+pub fn folder_pause_ms(pauses: i64) -> i64 {
+    pause_ms(pauses).min(LONGEST_PAUSE_MS / 2)
+}
+
+/// How long the job waits at the least for which its folder is left alone for `folder_ms`: the trouble may be its own, so
+/// other clips have their turn first once the folder is tried again. Never longer than any job may wait.
+#[must_use]
+pub fn behind_its_folder_ms(folder_ms: i64) -> i64 {
+    folder_ms.saturating_mul(2).min(LONGEST_PAUSE_MS)
+}
+
 /// Something outside may pass.
 #[must_use]
 pub fn on_delay(claim: &Claim) -> Verdict {
@@ -139,6 +152,15 @@ mod tests {
         assert_eq!([0, 1, 2].map(pause_ms), [2_000, 4_000, 8_000]);
         assert_eq!(pause_ms(60), LONGEST_PAUSE_MS);
         assert_eq!(pause_ms(i64::MAX), LONGEST_PAUSE_MS);
+    }
+
+    #[test]
+    fn a_job_waits_longer_than_the_folder_that_it_had_paused() {
+        for pauses in 0..40 {
+            let folder_ms = folder_pause_ms(pauses);
+            let job_ms = behind_its_folder_ms(folder_ms);
+            assert!(folder_ms < job_ms && job_ms <= LONGEST_PAUSE_MS, "{folder_ms} {job_ms}");
+        }
     }
 
     /// W06.

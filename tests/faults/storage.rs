@@ -1,12 +1,13 @@
-//! W24, W26: calls on sources, outputs and the journal fail, one by one and for a while.
+//! W24, W25, W26: calls on sources, outputs and the journal fail, one by one and for a while.
 
 use crate::ledger::{Ledger, WITH_BESIDE};
-use crate::place::{Place, clip};
+use crate::place::{Place, clip, small};
 use crate::shim::{
-    Action, EBUSY, EDQUOT, EIO, ENOSPC, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule, STAT,
-    WORKER, WRITE, start_at_work,
+    Action, EBUSY, EDQUOT, EIO, ENOSPC, EROFS, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule,
+    STAT, WORKER, WRITE, start_at_work,
 };
 use crate::{faulty, is_at_rest, noisy, start, status_line, wait_ended_with_restarts, wait_tidy};
+use std::fs;
 use std::path::PathBuf;
 
 /// Drops a small clip of its own content as `clipN.mp4`.
@@ -210,4 +211,25 @@ fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
     }
     println!("{met} met a full disk, {ends} daemons ended for want of a journal");
     assert!(met >= 7 && ends >= 3, "{met}, {ends}");
+}
+
+/// W25. The oldest clip's subfolder of the output may not be written: the others are done meanwhile, and it is once it may.
+#[test]
+fn w25_a_clip_whose_part_of_the_output_cannot_be_written_holds_up_no_other() {
+    let (mut place, faults) = faulty("", "recursive = true");
+    let clips = [small(&place, 0), small(&place, 60), small(&place, 120)];
+    fs::create_dir_all(place.path("in/sub")).unwrap();
+    place.drop_clip(&clips[0], "sub/a.mp4");
+    let oldest = fs::File::open(place.path("in/sub/a.mp4")).unwrap();
+    oldest.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    faults.set(0, &Rule::new(GROWING, "/out/sub", Action::Fail(EROFS)));
+    start(&mut place, &faults);
+    place.wait("a try", || faults.fired(0) > 0);
+    place.drop_clip(&clips[1], "b.mp4");
+    place.drop_clip(&clips[2], "c.mp4");
+    place.wait("the others", || place.states().iter().filter(|it| *it == "done").count() == 2);
+    assert_eq!(place.states(), ["queued", "done", "done"], "{}", place.log());
+    faults.clear();
+    place.wait_ended(3);
+    assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
 }

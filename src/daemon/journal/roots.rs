@@ -88,6 +88,20 @@ impl Journal {
         .map(|_| ())
     }
 
+    /// `job`, where it is queued, waits until `until_ms` at the least.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn postpone(&mut self, job: i64, until_ms: i64) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET next_try_ms = ?2 WHERE id = ?1 AND state = 'queued' AND next_try_ms < ?2",
+                [job, until_ms],
+            )
+        })
+        .map(|_| ())
+    }
+
     /// The queued jobs of `watch` that wait because of `error_code` are due now.
     ///
     /// # Errors

@@ -308,7 +308,7 @@ impl Daemon {
         };
         let watch = self.folders.list[key.0].watch.clone();
         let Content { sha256, identity, report } = content;
-        let (settings, settings_sha256) = match identity {
+        let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
                 self.folders.pause(
@@ -321,6 +321,8 @@ impl Daemon {
             }
         };
         let name = watch.path.to_string_lossy();
+        self.reload.read(&name, &identity);
+        let (settings, settings_sha256) = identity;
         let new = NewJob {
             watch: &name,
             relative: &key.1,

@@ -132,6 +132,8 @@ impl Daemon {
     }
 
     fn queued_again(&mut self) -> Result<(), DaemonError> {
+        // They may have ended before the last reload.
+        self.renew_all_settings()?;
         self.may_start = true;
         Ok(self.find_orphans()?)
     }

@@ -1,7 +1,7 @@
 //! Watches folders, keeps the journal, runs the jobs, publishes the results.
 //!
 //! ```text
-//! run       the one loop: hints and scans in, jobs out, signals
+//! run       the one loop: hints and scans in, jobs out, signals; ending is its end
 //!  ├ hints    change events (watcher has the kernel's), and which directories get none: they say where to look again
 //!  ├ watch    what lies in the watched folders; scan reads them, looks asks what is due beside the loop
 //!  ├ errands  what file systems are being asked; answers leaves out those that do not answer
@@ -49,6 +49,7 @@ pub mod digest;
 pub mod directories;
 mod dispatch;
 pub mod dropin;
+mod ending;
 mod engines;
 pub mod errands;
 pub mod events;

@@ -16,7 +16,7 @@ use crate::daemon::events::Kind;
 use crate::daemon::job::{Rules, Shop};
 use crate::daemon::run::{Daemon, Event, Running};
 use crate::daemon::service;
-use crate::daemon::weights::{self, Unread, Weights};
+use crate::daemon::weights::{self, Identity, Unread, Weights};
 
 /// What is said of a device that cannot be had beside the clip that is worked.
 const UNTRIED: &str = "a network was not tried on its device, where a clip is worked, and will be with its first clip";
@@ -47,8 +47,9 @@ pub(super) struct Reload {
     next_askers: Vec<oneshot::Sender<Answer>>,
     /// How many there were.
     pub(super) count: u64,
-    /// The settings of each folder as the journal keeps them, since the last.
-    settings: BTreeMap<String, (String, String)>,
+    /// The settings of each folder as the journal keeps them: of the start or the last reload, or with weights that were read
+    /// since.
+    settings: BTreeMap<String, Identity>,
 }
 
 impl Reload {
@@ -65,6 +66,18 @@ impl Reload {
             settings: BTreeMap::new(),
         }
     }
+
+    /// These are the settings of all folders whose weights were read.
+    pub(super) fn begin_with(&mut self, settings: BTreeMap<String, Identity>) {
+        self.settings = settings;
+    }
+
+    /// The folder configured as `watch` has this identity now: its weights were read.
+    pub(super) fn read(&mut self, watch: &str, identity: &Identity) {
+        if self.settings.get(watch) != Some(identity) {
+            self.settings.insert(watch.to_owned(), identity.clone());
+        }
+    }
 }
 
 /// A configuration that was read and tried.
@@ -73,7 +86,7 @@ pub(super) struct Prepared {
     /// What was opened for it.
     engines: Opened,
     /// The settings of each folder as the journal keeps them.
-    settings: BTreeMap<String, (String, String)>,
+    settings: BTreeMap<String, Identity>,
 }
 
 impl Daemon {
@@ -142,12 +155,8 @@ impl Daemon {
     fn take_over(&mut self, prepared: Prepared) -> Result<String, DaemonError> {
         let Prepared { config, engines, settings } = prepared;
         let now = Instant::now();
-        {
-            let mut journal = self.shop.journal();
-            for (watch, (text, sha256)) in &settings {
-                journal.update_settings(watch, text, sha256)?;
-            }
-        }
+        self.reload.settings = settings;
+        self.renew_all_settings()?;
         self.hints.set_extensions(&config.daemon.extensions);
         let changes = self.folders.reload(&config, self.hints.watches(), now);
         for folder in [&changes.added, &changes.changed, &changes.removed].into_iter().flatten() {
@@ -164,7 +173,6 @@ impl Daemon {
         if let Some(found) = engines::foremost(descriptions) {
             self.device_is(found);
         }
-        self.reload.settings = settings;
         self.reload.count += 1;
         self.config = config;
         self.give_back_unwanted();
@@ -190,6 +198,15 @@ impl Daemon {
             format!("; {UNTRIED}: {why}")
         });
         Ok(format!("{}{}", parts.join(", "), untried.collect::<String>()))
+    }
+
+    /// Jobs that wait again have the settings of their folders as they are now.
+    pub(super) fn renew_all_settings(&mut self) -> Result<(), DaemonError> {
+        let mut journal = self.shop.journal();
+        for (watch, (text, sha256)) in &self.reload.settings {
+            journal.update_settings(watch, text, sha256)?;
+        }
+        Ok(())
     }
 
     /// A job that began before a reload and waits again has the settings of its folder as they are now.

@@ -18,6 +18,7 @@ use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
 use crate::daemon::clock::set_back_by;
 use crate::daemon::control::{Answer, server};
+use crate::daemon::ending::Left;
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
@@ -61,10 +62,6 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 const FIRST_LOOKS: Duration = Duration::from_secs(5);
 /// How often it sees whether that came.
 const FIRST_LOOKS_PAUSE: Duration = Duration::from_millis(20);
-/// How long locks may take to be given back at the end.
-const RELEASE_TIME: Duration = Duration::from_secs(2);
-/// What the end may take beyond the worker's own time to stop.
-const END_TIME: Duration = Duration::from_secs(10);
 
 /// A file: the number of its folder, and its path below it.
 pub(super) type FileKey = (usize, PathBuf);
@@ -191,14 +188,6 @@ pub fn run(
     result.map(|_| ())
 }
 
-/// What is left of the daemon when it ends.
-enum Left {
-    /// Nothing that matters.
-    Nothing,
-    /// Jobs that wait for a file system that does not answer.
-    Stuck,
-}
-
 pub(super) fn io_error(action: &'static str, source: io::Error) -> DaemonError {
     DaemonError::Io { path: PathBuf::from("slomod"), action, source }
 }
@@ -281,7 +270,7 @@ impl Daemon {
     fn begin(
         config: Config,
         (shop, hints, known): (Shop, Hints, Known),
-        (control, reload, late): (Control, Reload, LateDriver),
+        (control, mut reload, late): (Control, Reload, LateDriver),
         (events, stop): (mpsc::Sender<Event>, watch::Sender<bool>),
     ) -> Result<Self, DaemonError> {
         let (now, started_ms) = (Instant::now(), now_ms());
@@ -291,7 +280,9 @@ impl Daemon {
         for (index, folder) in folders.list.iter_mut().enumerate() {
             folder.weights = if known.has(index) { Weights::Read } else { Weights::Asked };
         }
-        recover::recover(&mut journal, &known.settings(&config)?, &owner, started_ms)?;
+        let settings = known.settings(&config)?;
+        recover::recover(&mut journal, &settings, &owner, started_ms)?;
+        reload.begin_with(settings);
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
         drop(journal);
         let paused = pause::read(&config.daemon.state_dir)?;
@@ -459,42 +450,5 @@ impl Daemon {
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let path = self.folders.list[folder].watch.path.to_string_lossy();
         Ok(self.shop.journal().wake(&path, OFFLINE, now_ms())?)
-    }
-
-    /// Stops the worker, puts its job back into the queue, and ends.
-    async fn finish(mut self, inbox: &mut mpsc::Receiver<Event>) -> Result<Left, DaemonError> {
-        log::info!(MESSAGE_ID = Kind::DaemonNote.id(); "stopping");
-        self.notifier.stopping();
-        self.control.close();
-        self.stop.send_replace(true);
-        if let Some(running) = &self.running {
-            running.stop.send_replace(true);
-        }
-        let deadline = tokio::time::Instant::now() + self.config.daemon.stop_timeout + END_TIME;
-        // What is left then is found by the next start.
-        while self.running.is_some() && tokio::time::Instant::now() < deadline {
-            match tokio::time::timeout(TICK, inbox.recv()).await {
-                Ok(Some(Event::JobEnded { job, result })) => {
-                    self.take_out(job);
-                    result?;
-                    // It may have come to its end just now.
-                    self.look_after(job);
-                }
-                Ok(Some(Event::Ended(ended))) => self.ended(ended),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(_) => {}
-            }
-            // One that waits for a file system that does not answer is not waited for.
-            self.look_for_answers(Instant::now());
-        }
-        self.look_after_last(inbox).await;
-        self.shop.journal().forget_daemon()?;
-        let locks = self.shop.locks.unwanted(|_| false);
-        let released = tokio::task::spawn_blocking(move || drop(locks));
-        let is_stuck = tokio::time::timeout(RELEASE_TIME, released).await.is_err();
-        log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
-        let is_stuck = is_stuck || self.running.is_some() || !self.set_aside.is_empty();
-        Ok(if is_stuck { Left::Stuck } else { Left::Nothing })
     }
 }

@@ -194,10 +194,11 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let folder = &mut self.folders.list[index];
         match result {
-            Ok((text, sha256)) => {
+            Ok(identity) => {
                 folder.weights = Weights::Read;
                 let name = folder.watch.path.to_string_lossy();
-                self.shop.journal().update_settings(&name, &text, &sha256)?;
+                self.reload.read(&name, &identity);
+                self.shop.journal().update_settings(&name, &identity.0, &identity.1)?;
                 self.may_start = true;
                 Ok(self.find_orphans()?)
             }

@@ -146,6 +146,29 @@ fn a_waiting_job_is_cancelled_stays_so_and_is_done_when_asked_for_again() {
     place.wait("retried job", || place.states()[0] == "done");
 }
 
+/// S03. The journal has the settings that the clip is worked with: the same content is known with those and no others.
+#[test]
+fn a_job_that_is_asked_for_again_after_a_reload_has_the_settings_of_now() {
+    let mut place = Place::with("", "factor = 2");
+    place.start();
+    place.wait_ready();
+    ok(&place, "pause", &[]);
+    let clip = small(&place, 0);
+    place.drop_clip(&clip, "a.mp4");
+    place.wait("queued job", || place.states() == ["queued"]);
+    ok(&place, "cancel", &["1"]);
+    let text = fs::read_to_string(place.path("slomod.toml")).unwrap();
+    fs::write(place.path("slomod.toml"), text.replace("factor = 2", "factor = 3")).unwrap();
+    ok(&place, "reload", &[]);
+    ok(&place, "retry", &["1"]);
+    ok(&place, "resume", &[]);
+    place.wait_ended(1);
+    assert_eq!(place.listing(), ["a_slow3x.mp4", "a_slow3x.mp4.json"], "{}", place.log());
+    place.drop_clip(&clip, "b.mp4");
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "duplicate"], "{}", place.log());
+}
+
 #[test]
 fn the_running_job_is_stopped_and_cancelled_and_the_next_one_is_done() {
     let mut place = Place::with("", "factor = 16");

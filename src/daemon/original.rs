@@ -14,6 +14,7 @@ use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
+use crate::daemon::output_lock::LOCK_NAME;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
@@ -100,6 +101,40 @@ fn is_worked(now: &Snapshot, worked: &Snapshot, source: &Path) -> bool {
             && keeps().is_some_and(|it| !filesystem::keeps_inodes(&it)))
 }
 
+/// Makes sure that the folder configured as `originals` is the one that it was at the first move; a sentence where something
+/// else lies there, as below a share that is not mounted. An empty lock file says that it was replaced for good, as in an
+/// output folder.
+fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
+    // The trash lies in the watched folder, where the source was just seen.
+    let OnSuccess::Move(folder) = &watch.on_success else { return Ok(None) };
+    let known = shop.journal().originals_of(folder)?;
+    let lock = folder.join(LOCK_NAME);
+    let why = known.as_ref().and_then(|it| filesystem::replaced(folder, it));
+    if let Some(why) = why {
+        if !std::fs::symlink_metadata(&lock).is_ok_and(|it| it.is_file()) {
+            return Ok(Some(format!(
+                "{}: not the folder of originals that it was ({why}): mount it; or, if it was replaced for good, make an \
+                 empty file {LOCK_NAME} there, as the user that runs slomod",
+                folder.display()
+            )));
+        }
+        if std::fs::metadata(&lock).is_ok_and(|it| it.len() == 0) {
+            // It has said so. Where it stays, it says so again.
+            let _ = std::fs::remove_file(&lock);
+        }
+    }
+    let made = std::fs::create_dir_all(folder).and_then(|()| filesystem::root_identity(folder));
+    match made {
+        Err(error) => Ok(Some(format!("{}: cannot be made or read: {error}", folder.display()))),
+        Ok(root) => {
+            if known.as_ref() != Some(&root.lasting) {
+                shop.journal().remember_originals(folder, &root.lasting)?;
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// `watch` is the one of `watches` that the source lies in.
 fn move_one(
     shop: &Shop,
@@ -145,6 +180,7 @@ fn move_one(
             folder.display(),
             fed.display()
         )),
+        Ok(_) if let Some(why) = refused(shop, watch)? => not_moved(&why),
         Ok(now) => {
             let looks = |it: Snapshot| is_worked(&it, &now, &source);
             let is_same = || Snapshot::take(&source).is_ok_and(looks);

@@ -108,6 +108,35 @@ fn w23_an_original_that_cannot_be_moved_is_no_second_job_and_is_moved_later() {
     check_moved(&place, &originals, &hash);
 }
 
+/// W16. Something else lies in the place of the originals' folder, as below a share that is not mounted: nothing is moved
+/// there before the folder is back, or somebody says that it was replaced for good.
+#[test]
+fn w16_originals_wait_while_another_folder_lies_in_place_of_theirs() {
+    let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
+    start(&mut place, &faults);
+    place.wait("move", || originals.join("a.mp4").is_file());
+    let away = place.path("away");
+    let replace = |place: &Place, name: &str, hue: u32| {
+        fs::rename(&originals, &away).unwrap();
+        fs::create_dir(&originals).unwrap();
+        let said = || place.log().matches("not the folder of originals that it was").count();
+        let before = said();
+        place.drop_clip(&small(place, hue), name);
+        place.wait("word of it", || said() > before);
+        assert!(place.path("in").join(name).is_file(), "{}", place.log());
+        assert_eq!(fs::read_dir(&originals).unwrap().count(), 0, "{}", place.log());
+    };
+    replace(&place, "b.mp4", 60);
+    fs::remove_dir(&originals).unwrap();
+    fs::rename(&away, &originals).unwrap();
+    place.wait("the second move", || originals.join("b.mp4").is_file());
+    replace(&place, "c.mp4", 120);
+    fs::write(originals.join(".slomod.lock"), "").unwrap();
+    place.wait("the third move", || originals.join("c.mp4").is_file());
+    assert_eq!(fs::read_dir(&originals).unwrap().count(), 1, "{}", place.log());
+    assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
+}
+
 /// W19. Another file comes in the place of the original while that is copied to another file system: it stays, and is a job.
 #[test]
 fn w19_a_file_that_comes_while_the_original_is_copied_away_is_worked_and_not_removed() {

@@ -101,6 +101,7 @@ fn the_symptoms_in_the_readme_are_sentences_of_the_program() {
         ("Read-only file system", "cannot be written"),
         ("running on the CPU: ", "running on the CPU: "),
         ("not the output folder that it was", "not the output folder that it was"),
+        ("not the folder of originals that it was", "not the folder of originals that it was"),
         ("works with this output folder", "works with this output folder"),
         ("needed with the reserve", "needed with the reserve"),
         ("no inotify watches left", "no inotify watches left"),

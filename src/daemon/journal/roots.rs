@@ -63,6 +63,32 @@ impl Journal {
         })
     }
 
+    /// The folder `path` that originals are moved to, as configured, was `root` (`RootIdentity::lasting`) at a move.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn remember_originals(&mut self, path: &Path, root: &str) -> Outcome<()> {
+        self.sql(|it| {
+            it.execute(
+                "INSERT INTO originals (path, root) VALUES (?1, ?2)
+                 ON CONFLICT (path) DO UPDATE SET root = excluded.root",
+                params![path.as_os_str().as_bytes(), root],
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// What the folder `path` was at the last move of an original to it; `None` before the first.
+    ///
+    /// # Errors
+    /// [`super::JournalError`].
+    pub fn originals_of(&self, path: &Path) -> Outcome<Option<String>> {
+        let query = "SELECT root FROM originals WHERE path = ?1";
+        self.sql(|it| {
+            it.query_row(query, [path.as_os_str().as_bytes()], |row| row.get(0)).optional()
+        })
+    }
+
     /// The queued jobs of `watch` that belong to another folder, `root`, wait like the one of them that was tried.
     /// `why` is code and sentence.
     ///

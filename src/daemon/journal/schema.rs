@@ -19,13 +19,14 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
     Step { sql: GROUNDS, rest: |_| Ok(()) },
     Step { sql: PLACES, rest: |_| Ok(()) },
     Step { sql: CHAIN, rest: chain::begin },
+    Step { sql: ORIGINALS, rest: |_| Ok(()) },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -195,6 +196,14 @@ CREATE TABLE events_head (
     id              BIGINT  PRIMARY KEY CHECK (id = 1),
     events          BIGINT  NOT NULL,
     hash            BLOB    NOT NULL
+);
+";
+
+/// What the folders were that originals are moved to.
+const ORIGINALS: &str = "
+CREATE TABLE originals (
+    path            BLOB    PRIMARY KEY,
+    root            TEXT    NOT NULL
 );
 ";
 

@@ -35,6 +35,7 @@ impl Daemon {
             }
             let (shop, events) = (Arc::clone(&self.shop), self.events.clone());
             let watches = self.config.watches.clone();
+            let extensions = self.config.daemon.extensions.clone();
             let interrupted = chores.interrupted.iter().map(|(claim, _)| claim.job).collect();
             tokio::spawn(async move {
                 let work = move || {
@@ -43,7 +44,10 @@ impl Daemon {
                             recover::finish_publications(&shop, &watches, chores.interrupted)
                         })
                         .and_then(|()| match chores.originals {
-                            Some(watch) => Ok(original::move_pending(&shop, &watches, &watch)?),
+                            Some(watch) => {
+                                let of = (&*watches, &*extensions);
+                                Ok(original::move_pending(&shop, of, &watch)?)
+                            }
                             None => Ok(()),
                         });
                     Ok(done)

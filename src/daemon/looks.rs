@@ -164,7 +164,7 @@ fn sights(area: &Area, hinted: Vec<(PathBuf, bool)>, errand: &Errand) -> Vec<Sig
         let is_sentinel = area.ready == Ready::Sentinel && ignore::is_sentinel(&sight.relative);
         if is_sentinel && !matches!(sight.look, Ok(Look::Folder)) {
             // It says that a clip beside it is complete, or does so no more.
-            let clips = spoken_of(area, &sight.relative);
+            let clips = spoken_of(&area.root, &sight.relative);
             sights.extend(clips.into_iter().map(|clip| see(clip, false)));
         } else {
             sights.push(sight);

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::config::apart::{self, Places};
-use crate::config::file::{OnSuccess, Watch};
+use crate::config::file::{OnSuccess, Ready, Watch};
 use crate::daemon::filesystem;
+use crate::daemon::ignore;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
 use crate::daemon::output_lock::LOCK_NAME;
+use crate::daemon::publish::{PublishError, io_error};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
-use crate::daemon::watch::leads_out;
+use crate::daemon::watch::{leads_out, spoken_of};
 
 /// Hidden folder of the watched folder that `on_success = "trash"` moves to.
 const TRASH: &str = ".slomod-trash";
@@ -41,18 +43,25 @@ fn folder(watch: &Watch, relative: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Moves what is to be moved of the watched folder that was configured as `of`; what cannot be moved now stays noted for the next call. A move to another file system is a
-/// copy, so the journal is not kept locked meanwhile.
+/// Moves what is to be moved of the watched folder that was configured as `of`; what cannot be moved now stays noted for the
+/// next call. Clips have one of `extensions`. A move to another file system is a copy, so the journal is not kept locked
+/// meanwhile.
 ///
 /// # Errors
 /// [`JournalError`] only.
-pub fn move_pending(shop: &Shop, watches: &[Watch], of: &str) -> Result<(), JournalError> {
+pub fn move_pending(
+    shop: &Shop,
+    (watches, extensions): (&[Watch], &[String]),
+    of: &str,
+) -> Result<(), JournalError> {
     let pending = shop.journal().originals_pending(of)?;
     let watch = watches.iter().find(|it| it.path == Path::new(of));
     for claim in pending.into_iter().filter(|it| shop.moves.is_due(it.job, Instant::now())) {
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
         match place {
-            Some((watch, folder)) => move_one(shop, (watches, watch), &claim, &folder)?,
+            Some((watch, folder)) => {
+                move_one(shop, (watches, watch, extensions), &claim, &folder)?;
+            }
             // The configuration has changed and does not want it moved any more.
             None => shop.journal().original_kept(claim.job)?,
         }
@@ -135,10 +144,42 @@ fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
     }
 }
 
+/// The sentinels that speak of the clip `relative` and of no other that is there: of `clip.done`, all clips of that stem.
+fn own_sentinels(watch: &Watch, relative: &Path, extensions: &[String]) -> Vec<PathBuf> {
+    if watch.ready != Ready::Sentinel {
+        return Vec::new();
+    }
+    let is_other = |it: &PathBuf| it != relative && ignore::reason(it, extensions).is_none();
+    let is_own = |it: &PathBuf| !spoken_of(&watch.path, it).iter().any(is_other);
+    ignore::sentinels(relative).into_iter().filter(is_own).collect()
+}
+
+/// Takes the sentinels of a clip away that is about to leave, so that they say nothing of the next file of its name. Empty
+/// ones are removed, and others are moved to `folder` like the clip.
+fn take_sentinels(
+    watch: &Watch,
+    claim: &Claim,
+    (folder, extensions): (&Path, &[String]),
+    tag: &str,
+) -> Result<(), PublishError> {
+    for sentinel in own_sentinels(watch, &claim.relative, extensions) {
+        let path = watch.path.join(sentinel);
+        let Ok(before) = std::fs::symlink_metadata(&path) else { continue };
+        if before.is_file() && before.len() > 0 {
+            let before = Snapshot::of(&before);
+            let is_same = || Snapshot::take(&path).is_ok_and(|it| it.same_content(&before));
+            moving::move_to_free(&path, folder, (tag, claim.job), &is_same)?;
+        } else if !before.is_dir() {
+            std::fs::remove_file(&path).map_err(io_error(&path, "cannot be removed"))?;
+        }
+    }
+    Ok(())
+}
+
 /// `watch` is the one of `watches` that the source lies in.
 fn move_one(
     shop: &Shop,
-    (watches, watch): (&[Watch], &Watch),
+    (watches, watch, extensions): (&[Watch], &Watch, &[String]),
     claim: &Claim,
     folder: &Path,
 ) -> Result<(), JournalError> {
@@ -182,9 +223,11 @@ fn move_one(
         )),
         Ok(_) if let Some(why) = refused(shop, watch)? => not_moved(&why),
         Ok(now) => {
-            let looks = |it: Snapshot| is_worked(&it, &now, &source);
-            let is_same = || Snapshot::take(&source).is_ok_and(looks);
-            match moving::move_to_free(&source, folder, (&tag, claim.job), &is_same) {
+            match take_sentinels(watch, claim, (folder, extensions), &tag).and_then(|()| {
+                let looks = |it: Snapshot| is_worked(&it, &now, &source);
+                let is_same = || Snapshot::take(&source).is_ok_and(looks);
+                moving::move_to_free(&source, folder, (&tag, claim.job), &is_same)
+            }) {
                 Ok(to) => {
                     let message = format!("to {}", to.display());
                     service::log_job(Level::Info, claim, "original moved", &message);
@@ -221,7 +264,35 @@ impl Moves {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::file::parse;
+
+    /// W17. `clip.done` stays as long as another clip of that stem is there.
+    #[test]
+    fn only_sentinels_of_no_other_clip_leave_with_a_clip() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let text = format!(
+            "[[watch]]\npath = \"{root}\"\noutput = \"/out\"\nfactor = 2\nready = \"sentinel\"\n"
+        );
+        let mut watch = parse(Path::new("a.toml"), &text).unwrap().watches.remove(0);
+        let extensions = ["mp4".to_owned(), "mov".to_owned()];
+        for name in ["a.mp4", "a.srt", "a.mp4.done", "a.done", "b.mp4", "b.mov", "b.done"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let own = |watch: &Watch, clip| {
+            let own = own_sentinels(watch, Path::new(clip), &extensions).into_iter();
+            own.map(|it| it.into_os_string().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(own(&watch, "a.mp4"), ["a.mp4.done", "a.done"]);
+        assert_eq!(own(&watch, "b.mp4"), ["b.mp4.done"]);
+        fs::remove_file(folder.path().join("b.mov")).unwrap();
+        assert_eq!(own(&watch, "b.mp4"), ["b.mp4.done", "b.done"]);
+        watch.ready = Ready::Settle;
+        assert!(own(&watch, "a.mp4").is_empty(), "they mean nothing there");
+    }
 
     #[test]
     fn an_original_that_cannot_be_moved_is_tried_again_after_growing_pauses() {

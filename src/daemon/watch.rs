@@ -116,12 +116,12 @@ pub fn has_its_sentinel(area: &Area, relative: &Path) -> bool {
         || (!ignore::is_sentinel(relative) && ignore::sentinels(relative).iter().any(is_there))
 }
 
-/// The files that `sentinel` speaks of: those beside it that have its name.
+/// The files below `root` that `sentinel` speaks of: those beside it that have its name.
 #[must_use]
-pub fn spoken_of(area: &Area, sentinel: &Path) -> Vec<PathBuf> {
+pub fn spoken_of(root: &Path, sentinel: &Path) -> Vec<PathBuf> {
     let below = sentinel.parent().unwrap_or(Path::new(""));
     // What cannot be read now is met by the next scan.
-    let Ok(entries) = fs::read_dir(area.root.join(below)) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(root.join(below)) else { return Vec::new() };
     let names = entries.flatten().map(|entry| below.join(entry.file_name()));
     let belongs = |clip: &PathBuf| {
         clip != sentinel && ignore::sentinels(clip).iter().any(|it| it == sentinel)

@@ -137,6 +137,30 @@ fn w16_originals_wait_while_another_folder_lies_in_place_of_theirs() {
     assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
 }
 
+/// W17. The sentinel of a clip that was moved away says nothing of the next file of its name.
+#[test]
+fn w17_a_sentinel_leaves_with_its_clip_and_does_not_speak_for_the_next() {
+    let (mut place, _faults, originals, _) = moving(|place| place.path("originals"));
+    let configuration = place.path("slomod.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "ready = \"sentinel\"\n").unwrap();
+    let sentinel = place.path("in/a.mp4.done");
+    fs::write(&sentinel, "").unwrap();
+    place.start();
+    place.wait("move", || originals.join("a.mp4").is_file());
+    assert!(!sentinel.exists() && !originals.join("a.mp4.done").exists());
+    place.drop_clip(&small(&place, 90), "a.mp4");
+    place.drop_clip(&small(&place, 120), "b.mp4");
+    let with_text = place.path("in/b.done");
+    fs::write(&with_text, "sha256 of it").unwrap();
+    place.wait("the second move", || originals.join("b.mp4").is_file());
+    assert!(!with_text.exists() && originals.join("b.done").is_file(), "nothing is lost");
+    assert_eq!(place.states(), ["done", "done"], "nobody said that it is complete");
+    fs::write(&sentinel, "").unwrap();
+    place.wait("the third move", || originals.join("a~2.mp4").is_file());
+    assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
+}
+
 /// W19. Another file comes in the place of the original while that is copied to another file system: it stays, and is a job.
 #[test]
 fn w19_a_file_that_comes_while_the_original_is_copied_away_is_worked_and_not_removed() {

@@ -260,7 +260,7 @@ fn a_journal_of_version_1_keeps_every_value_and_its_jobs_go_on() {
     assert_eq!(journal.requeue_dead("me", 20).unwrap(), 1);
     assert_eq!(journal.unpublished().unwrap().len(), 1);
     let watches = journal.watches_with_originals().unwrap();
-    assert_eq!(journal.originals_pending(&watches[0]).unwrap()[0].job, 1);
+    assert_eq!(journal.originals_pending(&watches[0], |_| true).unwrap()[0].job, 1);
     assert_eq!(journal.leftovers().unwrap().iter().map(|it| it.job).collect::<Vec<_>>(), [4, 6]);
     let oldest = claim(&mut journal, 30).unwrap();
     assert_eq!((oldest.job, oldest.attempt), (4, 3), "tokens go on counting");

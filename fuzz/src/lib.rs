@@ -165,7 +165,7 @@ fn use_journal(journal: &mut Journal, root: &Path) {
     let _ = journal.daemon();
     let _ = journal.unpublished();
     for watch in journal.watches_with_originals().unwrap_or_default() {
-        let _ = journal.originals_pending(&watch);
+        let _ = journal.originals_pending(&watch, |_| true);
     }
     if let Ok(Some(claim)) = journal.claim("fuzz", &["/in"], i64::MAX / 2, 1) {
         let _ = journal.twin(&claim);

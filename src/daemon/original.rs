@@ -54,9 +54,10 @@ pub fn move_pending(
     (watches, extensions): (&[Watch], &[String]),
     of: &str,
 ) -> Result<(), JournalError> {
-    let pending = shop.journal().originals_pending(of)?;
+    let now = Instant::now();
+    let pending = shop.journal().originals_pending(of, |job| shop.moves.is_due(job, now))?;
     let watch = watches.iter().find(|it| it.path == Path::new(of));
-    for claim in pending.into_iter().filter(|it| shop.moves.is_due(it.job, Instant::now())) {
+    for claim in pending {
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
         match place {
             Some((watch, folder)) => {

@@ -8,6 +8,9 @@ use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
 use super::view::path_column;
 use super::{Journal, Outcome};
 
+/// Originals that are moved in one go.
+const MOST_MOVES: usize = 100;
+
 /// What an attempt may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
@@ -86,16 +89,28 @@ impl Journal {
         self.sql(|it| it.prepare(query)?.query_map([], |row| row.get(0))?.collect())
     }
 
-    /// The ended jobs of `watch` whose source is still to be moved.
+    /// The first hundred ended jobs of `watch` whose source is still to be moved, of those that `is_due` takes: what cannot be
+    /// moved now keeps no other waiting.
     ///
     /// # Errors
     /// [`super::JournalError`].
-    pub fn originals_pending(&self, watch: &str) -> Outcome<Vec<Claim>> {
+    pub fn originals_pending(
+        &self,
+        watch: &str,
+        is_due: impl Fn(i64) -> bool,
+    ) -> Outcome<Vec<Claim>> {
         let query = format!(
-            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' AND watch = ?1
-             ORDER BY id LIMIT 100"
+            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' AND watch = ?1 ORDER BY id"
         );
-        self.sql(|it| it.prepare(&query)?.query_map([watch], claim_row)?.collect())
+        self.sql(|it| {
+            let due = |row: &Row<'_>| match is_due(row.get(0)?) {
+                true => claim_row(row).map(Some),
+                false => Ok(None),
+            };
+            let mut query = it.prepare(&query)?;
+            let found = query.query_map([watch], due)?.filter_map(Result::transpose);
+            found.take(MOST_MOVES).collect()
+        })
     }
 
     /// The source of the job was moved, and its place is free for another file.
@@ -202,5 +217,55 @@ impl Journal {
             )
         })
         .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::daemon::journal::{NewJob, Original};
+    use crate::daemon::snapshot::Snapshot;
+
+    /// A journal with `count` done jobs whose originals are to be moved.
+    fn pending(folder: &Path, count: usize) -> Journal {
+        let mut journal = Journal::open(folder).unwrap();
+        for number in 0..count {
+            let name = format!("{number}.mp4");
+            let new = NewJob {
+                watch: "/in",
+                relative: Path::new(&name),
+                snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
+                sha256: "h",
+                settings: "{}",
+                settings_sha256: "s",
+            };
+            journal.submit(&new, 1).unwrap();
+            let claim = journal.claim("me", &["/in"], 1, 1).unwrap().unwrap();
+            let planned = Planned {
+                temporary: "/t".into(),
+                output: "/o".into(),
+                report_path: "/o.json".into(),
+                report: "{}".into(),
+            };
+            journal.publishing(&claim, &planned).unwrap();
+            journal.done(&claim, Original::Pending, 1).unwrap();
+        }
+        journal
+    }
+
+    /// W23.
+    #[test]
+    fn originals_that_cannot_be_moved_now_keep_no_other_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = pending(folder.path(), MOST_MOVES + 2);
+        let found = |is_due: fn(i64) -> bool| {
+            let found = journal.originals_pending("/in", is_due).unwrap();
+            found.into_iter().map(|it| it.job).collect::<Vec<_>>()
+        };
+        assert_eq!(found(|job| job > 100), [101, 102]);
+        assert_eq!(found(|_| true).len(), MOST_MOVES);
+        assert!(journal.originals_pending("/elsewhere", |_| true).unwrap().is_empty());
     }
 }

@@ -253,7 +253,7 @@ fn a_journal_of_version_1_keeps_every_value_and_its_jobs_go_on() {
 
     let mut journal = Journal::open(folder.path()).unwrap();
     assert_eq!(rows(&folder.path().join(FILE_NAME)), before);
-    assert_eq!(version(&folder.path().join(FILE_NAME)), 7);
+    assert_eq!(version(&folder.path().join(FILE_NAME)), 8);
     let (fresh, _journal) = state();
     assert_eq!(definitions(folder.path()), definitions(fresh.path()));
 

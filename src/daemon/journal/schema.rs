@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
@@ -27,6 +27,7 @@ const STEPS: [Step; 7] = [
     Step { sql: PLACES, rest: |_| Ok(()) },
     Step { sql: CHAIN, rest: chain::begin },
     Step { sql: ORIGINALS, rest: |_| Ok(()) },
+    Step { sql: PENDING_BY_FOLDER, rest: |_| Ok(()) },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -205,6 +206,13 @@ CREATE TABLE originals (
     path            BLOB    PRIMARY KEY,
     root            TEXT    NOT NULL
 );
+";
+
+/// Which originals are to be moved is asked folder by folder after every job and at every interval: without the folder in its
+/// index all jobs would be read each time.
+const PENDING_BY_FOLDER: &str = "
+DROP INDEX jobs_with_originals;
+CREATE INDEX jobs_with_originals ON jobs (watch, id) WHERE original = 'pending';
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

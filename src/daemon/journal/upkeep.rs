@@ -11,6 +11,12 @@ use super::{Journal, Outcome};
 /// Originals that are moved in one go.
 const MOST_MOVES: usize = 100;
 
+/// The watched folders with originals that are to be moved.
+const PENDING: &str = "SELECT DISTINCT watch FROM jobs WHERE original = 'pending' ORDER BY watch";
+
+/// Holds for the jobs of the watched folder `?1` with such originals.
+const PENDING_OF_ONE: &str = "original = 'pending' AND watch = ?1 ORDER BY id";
+
 /// What an attempt may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
@@ -85,8 +91,7 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn watches_with_originals(&self) -> Outcome<Vec<String>> {
-        let query = "SELECT DISTINCT watch FROM jobs WHERE original = 'pending' ORDER BY watch";
-        self.sql(|it| it.prepare(query)?.query_map([], |row| row.get(0))?.collect())
+        self.sql(|it| it.prepare(PENDING)?.query_map([], |row| row.get(0))?.collect())
     }
 
     /// The first hundred ended jobs of `watch` whose source is still to be moved, of those that `is_due` takes: what cannot be
@@ -99,9 +104,7 @@ impl Journal {
         watch: &str,
         is_due: impl Fn(i64) -> bool,
     ) -> Outcome<Vec<Claim>> {
-        let query = format!(
-            "SELECT {CLAIM_COLUMNS} FROM jobs WHERE original = 'pending' AND watch = ?1 ORDER BY id"
-        );
+        let query = format!("SELECT {CLAIM_COLUMNS} FROM jobs WHERE {PENDING_OF_ONE}");
         self.sql(|it| {
             let due = |row: &Row<'_>| match is_due(row.get(0)?) {
                 true => claim_row(row).map(Some),
@@ -267,5 +270,26 @@ mod tests {
         assert_eq!(found(|job| job > 100), [101, 102]);
         assert_eq!(found(|_| true).len(), MOST_MOVES);
         assert!(journal.originals_pending("/elsewhere", |_| true).unwrap().is_empty());
+    }
+
+    /// W29. Both are asked after every job, beside a history of very many.
+    #[test]
+    fn originals_to_be_moved_are_found_without_reading_all_jobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = pending(folder.path(), 1);
+        let plan = |query: &str, watch: &[&str]| -> Vec<String> {
+            let query = format!("EXPLAIN QUERY PLAN {query}");
+            let rows = |it: &rusqlite::Connection| {
+                it.prepare(&query)?
+                    .query_map(rusqlite::params_from_iter(watch), |row| row.get(3))?
+                    .collect()
+            };
+            journal.sql(rows).unwrap()
+        };
+        let of_one = format!("SELECT {CLAIM_COLUMNS} FROM jobs WHERE {PENDING_OF_ONE}");
+        let all = plan(PENDING, &[]);
+        assert!(all.len() == 1 && all[0].contains("INDEX jobs_with_originals"), "{all:?}");
+        let of_one = plan(&of_one, &["/in"]);
+        assert_eq!(of_one, ["SEARCH jobs USING INDEX jobs_with_originals (watch=?)"]);
     }
 }

@@ -1,7 +1,6 @@
 //! Opens device and weights to see whether they work: at the start, at a reload, and again while a GPU is missed.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -14,11 +13,6 @@ use crate::daemon::service;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::engine::EngineDescription;
 use crate::error::{Consequence, ExitCode};
-
-/// How often the service manager is told that weights are still being opened.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-/// How much longer it is asked to wait each time.
-const EXTENSION: Duration = Duration::from_secs(30);
 
 /// What tells engines apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,11 +84,11 @@ pub async fn open(
         let mut no_progress = |_| {};
         let work = worker::run(command, &request, limits, stop.clone(), &mut no_progress);
         tokio::pin!(work);
-        notifier::extend_timeout(EXTENSION);
+        notifier::ask_for_patience();
         let ended = loop {
             tokio::select! {
                 ended = &mut work => break ended,
-                () = tokio::time::sleep(TELL_EVERY) => notifier::extend_timeout(EXTENSION),
+                () = tokio::time::sleep(notifier::ASK_EVERY) => notifier::ask_for_patience(),
             }
         };
         match busy(&ended).filter(|_| beside_a_clip) {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -20,6 +21,10 @@ use crate::daemon::pulse::Pulse;
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 /// Changes of state that wait: a start, a few reloads, an end. Of more the oldest reloads are left out.
 const MOST_WAITING: usize = 16;
+/// How often the service manager is asked for patience: before it would be over, so that one may be lost.
+pub const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How much longer it is asked to wait each time.
+const EXTENSION: Duration = Duration::from_secs(30);
 /// Bytes of a status. systemd ignores datagrams of 4096 bytes and more, and does not say so.
 const MOST_STATUS_BYTES: usize = 3000;
 /// The end of a status that was cut.
@@ -53,11 +58,26 @@ pub fn starting(what: &str) {
     now_or_never(&[NotifyState::Status(&format!("starting: {what}"))]);
 }
 
-/// A start or a reload takes this much longer than the service manager waits for. Said again before that is over, so that
-/// one may be lost.
-pub fn extend_timeout(by: Duration) {
-    let usec = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+/// A start or a reload takes longer than the service manager waits for. To be said again [`ASK_EVERY`] so often.
+pub fn ask_for_patience() {
+    let usec = u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX);
     now_or_never(&[NotifyState::ExtendTimeoutUsec(usec)]);
+}
+
+/// Runs `work`, which is a part of the start and takes as long as a disk takes, and asks for patience until it is over.
+pub fn patiently<T>(work: impl FnOnce() -> T) -> T {
+    let (over, is_over) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            ask_for_patience();
+            while is_over.recv_timeout(ASK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                ask_for_patience();
+            }
+        });
+        let done = work();
+        drop(over);
+        done
+    })
 }
 
 /// Talks to the service manager; says nothing where there is none.

@@ -203,7 +203,8 @@ async fn serve(
     let mut hangup = catch(SignalKind::hangup())?;
     let state_dir = config.daemon.state_dir.clone();
     let _lock = recover::lock(&state_dir)?;
-    let journal = Journal::open(&state_dir)?;
+    notifier::starting("checking the journal");
+    let journal = notifier::patiently(|| Journal::open(&state_dir))?;
     let rules = Rules::of(&config.daemon);
     let shop = Shop::new(journal, command, rules);
     let (stop, stopped) = watch::channel(false);

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixDatagram;
 use slomod::config::file::load;
 
 use crate::place::{Place, large, small};
-use crate::shim::{Action, Faults, OPEN_READ, Rule, WORKER, WRITE, terminate_at_work};
+use crate::shim::{
+    Action, DAEMON, Faults, OPEN_READ, READ, Rule, WORKER, WRITE, terminate_at_work,
+};
 use crate::{ok, status};
 
 /// A service manager's socket.
@@ -57,6 +59,26 @@ fn ready_is_said_once_configuration_journal_and_device_are_there_and_patience_as
     assert!(place.path("state/journal.sqlite").exists());
     assert_eq!(manager.heard("READY="), 0, "{:?}", manager.all);
     assert!(manager.heard("STATUS=starting: opening device and weights") > 0);
+    faults.let_go();
+    place.wait("READY", || manager.heard("READY=1") == 1);
+}
+
+/// S01. A journal of gigabytes takes minutes to be checked: here its first reading is held.
+#[test]
+fn patience_is_asked_for_while_the_journal_is_checked() {
+    let mut place = Place::new();
+    place.start();
+    place.wait_ready();
+    place.terminate();
+    let mut manager = Manager::of(&place);
+    let faults = Faults::of(&place);
+    faults.hold(&Rule::new(READ, "/state/journal.sqlite", Action::Hold).by(DAEMON).once(1));
+    let address = place.path("notify");
+    place.start_with(|command| faults.enter(command).env("NOTIFY_SOCKET", &address));
+    faults.wait_held(&place);
+    place.wait("plea for patience", || manager.heard("EXTEND_TIMEOUT_USEC=") > 0);
+    assert_eq!(manager.heard("READY="), 0, "{:?}", manager.all);
+    assert!(manager.heard("STATUS=starting: checking the journal") > 0, "{:?}", manager.all);
     faults.let_go();
     place.wait("READY", || manager.heard("READY=1") == 1);
 }

@@ -251,6 +251,19 @@ fn a_source_that_changed_before_or_during_the_work_gives_no_output() {
     assert!(place.listing().is_empty(), "{:?}", place.listing());
 }
 
+/// W19. Whoever touches a clip while it is worked changes nothing of it; the hashes tell.
+#[test]
+fn a_source_that_was_only_touched_during_the_work_is_published() {
+    let mut place = Place::new("");
+    let source = place.watch.path.join("a.mp4");
+    let touch = format!("touch -d @1000000000 '{}'\n", source.display());
+    place.shop_mut().command = worker(&(touch + &good_worker(CONTENT)));
+    assert_eq!(place.attempt(), Aftermath::Next);
+    assert_eq!(place.job().state, "done");
+    assert_eq!(place.listing(), ["a_slow4x.mp4", "a_slow4x.mp4.json"]);
+    assert!(place.source_is_untouched());
+}
+
 #[test]
 fn a_vanished_source_is_cancelled_and_an_offline_folder_waits() {
     let place = Place::new(&good_worker(CONTENT));

@@ -10,6 +10,7 @@ use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Publication, PublishError, Published, Step};
 use crate::daemon::service::{self, Speed};
+use crate::daemon::snapshot::Snapshot;
 use crate::daemon::trouble::Trouble;
 use crate::pipeline::Task;
 use crate::report::Report;
@@ -66,7 +67,10 @@ impl Job {
         task: &Task,
         report: &Report,
     ) -> Result<Option<Aftermath>, Trouble> {
-        if let Some(aftermath) = self.source_trouble()? {
+        // Another time alone, as after a `touch`, is no other content: of that the hashes tell. Such a file settles anew, is
+        // found to be known, and its time is noted then.
+        let has_its_size = |now: &Snapshot, queued: &Snapshot| now.size_bytes == queued.size_bytes;
+        if let Some(aftermath) = self.source_trouble(has_its_size)? {
             publish::remove_temporary(&task.temporary)?;
             return Ok(Some(aftermath));
         }

@@ -19,6 +19,7 @@ use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
 use crate::daemon::refusal;
 use crate::daemon::service;
+use crate::daemon::snapshot::Snapshot;
 use crate::daemon::surroundings::{Lacks, WaitedFor};
 use crate::daemon::trouble::Trouble;
 use crate::daemon::verdict::{self, Verdict};
@@ -166,7 +167,8 @@ impl Job {
         stop: watch::Receiver<bool>,
         on_news: &mut (dyn FnMut(News) + Send),
     ) -> Attempt {
-        if let Some(aftermath) = self.source_trouble()? {
+        // The content is hashed before and after the work.
+        if let Some(aftermath) = self.source_trouble(Snapshot::same_size_and_time)? {
             return Ok(aftermath);
         }
         let task = self.task();

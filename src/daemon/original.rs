@@ -10,6 +10,7 @@ use log::Level;
 
 use crate::config::apart::{self, Places};
 use crate::config::file::{OnSuccess, Ready, Watch};
+use crate::daemon::digest::file_sha256;
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
 use crate::daemon::job::Shop;
@@ -103,12 +104,30 @@ fn link_on_the_way(watch: &Watch, claim: &Claim, folder: &Path) -> Option<PathBu
     leads_out(&watch.path, &trash.join("any")).then(|| folder.to_owned())
 }
 
-/// Whether the file looks as it did when it was worked, as far as its file system tells.
-fn is_worked(now: &Snapshot, worked: &Snapshot, source: &Path) -> bool {
+/// Whether the file looks as it did `then`, as far as its file system tells.
+fn looks_the_same(now: &Snapshot, then: &Snapshot, source: &Path) -> bool {
     let keeps = || filesystem::root_identity(source.parent()?).ok().map(|it| it.lasting);
-    now.same_content(worked)
-        || (now.same_size_and_time(worked)
+    now.same_content(then)
+        || (now.same_size_and_time(then)
             && keeps().is_some_and(|it| !filesystem::keeps_inodes(&it)))
+}
+
+/// Whether the file at `source`, which looks like `now`, is the one that was worked. Where it only has another time, as
+/// after a `touch`, its content tells.
+fn is_worked(now: &Snapshot, claim: &Claim, source: &Path) -> io::Result<bool> {
+    let worked = Snapshot {
+        size_bytes: claim.size_bytes,
+        mtime_ns: claim.mtime_ns,
+        ctime_ns: 0,
+        inode: claim.inode,
+    };
+    if looks_the_same(now, &worked, source) {
+        return Ok(true);
+    }
+    if now.size_bytes != worked.size_bytes || file_sha256(source)? != claim.sha256 {
+        return Ok(false);
+    }
+    Ok(looks_the_same(&Snapshot::take(source)?, now, source))
 }
 
 /// Makes sure that the folder configured as `originals` is the one that it was at the first move; a sentence where something
@@ -191,25 +210,20 @@ fn move_one(
         service::log_job(Level::Warn, claim, "original not moved", &message);
         return Ok(());
     }
-    let worked = Snapshot {
-        size_bytes: claim.size_bytes,
-        mtime_ns: claim.mtime_ns,
-        ctime_ns: 0,
-        inode: claim.inode,
-    };
     let tag = shop.journal().tag();
     let not_moved = |why: &str| {
         shop.moves.failed(claim.job, Instant::now());
         service::log_job(Level::Warn, claim, "original not moved", why);
         Ok(())
     };
-    match Snapshot::take(&source) {
+    let look = Snapshot::take(&source).and_then(|it| Ok((it, is_worked(&it, claim, &source)?)));
+    match look {
         // It was moved before the daemon could note it, or by somebody else.
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_there(shop, watch, claim)? => {
             shop.journal().original_moved(claim.job)
         }
         Err(error) => not_moved(&error.to_string()),
-        Ok(now) if !is_worked(&now, &worked, &source) => {
+        Ok((_, false)) => {
             // Of something else that is mounted there just now, nothing is said.
             if !is_there(shop, watch, claim)? {
                 return Ok(());
@@ -223,9 +237,9 @@ fn move_one(
             fed.display()
         )),
         Ok(_) if let Some(why) = refused(shop, watch)? => not_moved(&why),
-        Ok(now) => {
+        Ok((now, true)) => {
             match take_sentinels(watch, claim, (folder, extensions), &tag).and_then(|()| {
-                let looks = |it: Snapshot| is_worked(&it, &now, &source);
+                let looks = |it: Snapshot| looks_the_same(&it, &now, &source);
                 let is_same = || Snapshot::take(&source).is_ok_and(looks);
                 moving::move_to_free(&source, folder, (&tag, claim.job), &is_same)
             }) {

@@ -50,16 +50,18 @@ pub(super) enum WaitedFor {
 }
 
 impl Job {
-    /// Where the source is not the file any more that was queued.
-    pub(super) fn source_trouble(&self) -> Result<Option<Aftermath>, DaemonError> {
+    /// Where the source is not the file any more that was queued, by its looks now and then.
+    pub(super) fn source_trouble(
+        &self,
+        is_queued: impl Fn(&Snapshot, &Snapshot) -> bool,
+    ) -> Result<Option<Aftermath>, DaemonError> {
         let source = self.source();
         if leads_out(&self.watch.path, &self.claim.relative) {
             let message = "a folder on the way to the file is a link now";
             return self.cancel("source_vanished", message).map(Some);
         }
         match Snapshot::take(&source) {
-            // The content is hashed before and after the work.
-            Ok(snapshot) if snapshot.same_size_and_time(&self.worked()) => Ok(None),
+            Ok(snapshot) if is_queued(&snapshot, &self.queued()) => Ok(None),
             Ok(_) => match self.is_elsewhere()? {
                 Some(aftermath) => Ok(Some(aftermath)),
                 None => self.cancel("source_changed", "the file was replaced or changed").map(Some),
@@ -101,7 +103,7 @@ impl Job {
         self.delay(OFFLINE, message, Aftermath::Next).map(Some)
     }
 
-    fn worked(&self) -> Snapshot {
+    fn queued(&self) -> Snapshot {
         let Claim { size_bytes, mtime_ns, inode, .. } = self.claim;
         Snapshot { size_bytes, mtime_ns, ctime_ns: 0, inode }
     }

@@ -1,7 +1,9 @@
 //! Originals that are moved after their job: the daemon dies at each step, or the folder may not be written to.
 
 use crate::place::{Place, skip, small};
-use crate::shim::{Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK};
+use crate::shim::{
+    Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK, WORKER, WRITE,
+};
 use crate::{faulty, is_tidy, start, wait_tidy};
 use slomod::daemon::digest::file_sha256;
 use std::fs;
@@ -159,6 +161,22 @@ fn w17_a_sentinel_leaves_with_its_clip_and_does_not_speak_for_the_next() {
     fs::write(&sentinel, "").unwrap();
     place.wait("the third move", || originals.join("a~2.mp4").is_file());
     assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
+}
+
+/// W19. A clip that is only touched while it is worked is worked once, and moved.
+#[test]
+fn w19_an_original_that_was_touched_while_it_was_worked_is_done_once_and_moved() {
+    let (mut place, faults, originals, hash) = moving(|place| place.path("originals"));
+    faults.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(1));
+    start(&mut place, &faults);
+    faults.wait_held(&place);
+    let clip = fs::File::open(place.path("in/a.mp4")).unwrap();
+    clip.set_modified(std::time::SystemTime::now()).unwrap();
+    faults.let_go();
+    place.wait("move", || originals.join("a.mp4").is_file());
+    wait_tidy(&place);
+    check_moved(&place, &originals, &hash);
+    assert_eq!(place.jobs()[0].attempt, 1, "{}", place.log());
 }
 
 /// W19. Another file comes in the place of the original while that is copied to another file system: it stays, and is a job.

@@ -335,7 +335,9 @@ impl Daemon {
 
     /// How long the loop may sleep.
     fn pause(&self) -> Duration {
-        let due = self.settler.next_due().filter(|_| self.open_checks() < self.most_checks());
+        let hangs = |folder| self.folders.hangs(&self.shop.locks, folder);
+        let due = self.settler.next_due(hangs);
+        let due = due.filter(|_| self.open_checks() < self.most_checks());
         let until = due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()));
         until.clamp(SHORTEST_TICK, TICK)
     }

@@ -230,10 +230,12 @@ impl<K: Clone + Eq + Hash + Ord> Settler<K> {
         self.entries.is_empty()
     }
 
-    /// When the next file becomes due, or earlier; `None` where none will.
+    /// When the next file becomes due, or earlier; `None` where none will. What is due in a folder that `is_left_out` is not
+    /// handed out, so it does not count.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        let ready = self.ready.values().filter_map(|heap| heap.peek());
+    pub fn next_due(&self, is_left_out: impl Fn(usize) -> bool) -> Option<Instant> {
+        let counts = self.ready.iter().filter(|(group, _)| !is_left_out(**group));
+        let ready = counts.filter_map(|(_, heap)| heap.peek());
         let due = ready.filter_map(|Reverse(item)| Some(self.entries.get(&item.key)?.due));
         let wakes = self.waiting.peek().map(|Reverse((wakes, _))| *wakes);
         due.chain(wakes).min()

@@ -29,13 +29,26 @@ fn size(size_bytes: u64) -> Snapshot {
 fn a_file_is_due_only_after_it_was_still_for_the_whole_time() {
     let (clock, mut settler) = (clock(), Settler::default());
     settler.observe(&"a", size(1), TIMES, clock.at(0));
-    assert_eq!(settler.next_due(), Some(clock.at(5)));
+    assert_eq!(settler.next_due(|_| false), Some(clock.at(5)));
     assert_eq!(settler.take_due(clock.at(4)), None);
     settler.observe(&"a", size(2), TIMES, clock.at(4));
     assert_eq!(settler.take_due(clock.at(8)), None, "it grew at 4 s");
     settler.observe(&"a", size(2), TIMES, clock.at(8));
     assert_eq!(settler.take_due(clock.at(9)), Some(("a", size(2))));
     assert_eq!(settler.take_due(clock.at(99)), None, "it is handed out once");
+}
+
+/// W16. The loop sleeps while a folder does not answer, though files of it are due.
+#[test]
+fn what_is_due_in_a_folder_that_is_left_out_is_not_waited_for() {
+    let (clock, mut settler) = (clock(), Settler::grouped(|key: &(usize, &str)| key.0));
+    settler.observe(&(0, "a"), size(1), TIMES, clock.at(0));
+    settler.observe(&(1, "b"), size(1), TIMES, clock.at(0));
+    settler.observe(&(0, "c"), size(1), TIMES, clock.at(9));
+    let only = |group| move |it: usize| (it == group).then_some(0);
+    assert_eq!(settler.take_due_of(clock.at(6), only(1)), Some(((1, "b"), size(1))));
+    let (all, without) = (settler.next_due(|_| false), settler.next_due(|it| it == 0));
+    assert_eq!((all, without), (Some(clock.at(5)), Some(clock.at(14))));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::daemon::output_lock::{OutputLock, OutputLocks};
 use crate::daemon::protocol::{Failure, News, Request, WireTask};
 use crate::daemon::publish;
 use crate::daemon::refusal;
+use crate::daemon::said::Said;
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::surroundings::{Lacks, WaitedFor};
@@ -51,6 +52,8 @@ pub struct Shop {
     pub moves: Moves,
     /// Which clips were found to lack their end.
     pub lacks: Lacks,
+    /// What was said of leftovers and publications.
+    pub said: Said,
     rules: Mutex<Rules>,
 }
 
@@ -81,7 +84,7 @@ impl Shop {
         let (journal, rules) = (Mutex::new(journal), Mutex::new(rules));
         let (locks, errands) = (OutputLocks::default(), Errands::default());
         let (moves, lacks) = (Moves::default(), Lacks::default());
-        Self { journal, command, locks, errands, moves, lacks, rules }
+        Self { journal, command, locks, errands, moves, lacks, said: Said::default(), rules }
     }
 
     /// The rules as they are now.

@@ -19,7 +19,7 @@
 //!  │  ├ hand_over the end of a job that went well
 //!  │  ├ publish  the only code that makes a final name visible
 //!  │  └ original what happens to the source afterwards
-//!  ├ recover  what a daemon that died left behind; house does it, place by place
+//!  ├ recover  what a daemon that died left behind; house does it, place by place; said keeps it from saying all again
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there; folder is one of them
 //!  ├ dropin   what systemd must be told about the folders
@@ -86,6 +86,7 @@ pub mod refusal;
 mod reload;
 mod rename;
 pub mod run;
+pub mod said;
 pub mod scan;
 pub mod service;
 pub mod settle;

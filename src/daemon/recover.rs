@@ -18,6 +18,7 @@ use crate::daemon::names;
 use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Completion, PublishError};
+use crate::daemon::said::About;
 use crate::daemon::service::{self, Speed};
 
 /// File whose lock says that a daemon works with the state folder.
@@ -87,27 +88,32 @@ pub fn finish_publications(
     for (claim, planned) in interrupted {
         let watch = watches.iter().find(|it| it.path == Path::new(&claim.watch));
         match finish(shop, watch, &claim, &planned) {
-            Ok(()) => {}
+            Ok(None) => shop.said.is_over(About::Publication, claim.job),
+            Ok(Some(why)) => waits(shop, Level::Info, &claim, &why),
             Err(PublishError::Record(error)) => return Err(error.into()),
-            Err(error) => {
-                service::log_job(Level::Warn, &claim, "publication waits", &error.to_string());
-            }
+            Err(error) => waits(shop, Level::Warn, &claim, &error.to_string()),
         }
     }
     Ok(())
 }
 
+/// Said once as long as it is for the same reason.
+fn waits(shop: &Shop, level: Level, claim: &Claim, why: &str) {
+    if shop.said.is_news(About::Publication, claim.job, why) {
+        service::log_job(level, claim, "publication waits", why);
+    }
+}
+
+/// Completes a publication; a sentence where it has to wait.
 fn finish(
     shop: &Shop,
     watch: Option<&Watch>,
     claim: &Claim,
     planned: &Planned,
-) -> Result<(), PublishError> {
-    let waits = |why: &str| service::log_job(Level::Info, claim, "publication waits", why);
+) -> Result<Option<String>, PublishError> {
     let Some(watch) = watch else {
         // Nobody holds the lock of its output folder.
-        waits("its folder is not configured any more: configure it again");
-        return Ok(());
+        return Ok(Some("its folder is not configured any more: configure it again".to_owned()));
     };
     let lock = shop.locks.of(&watch.output);
     let lost = lock.as_ref().filter(|it| !it.is_ours()).map(|_| "the lock was lost".to_owned());
@@ -115,9 +121,8 @@ fn finish(
         Some(why) => Some(why),
         None => shop.replaced(&planned.output)?,
     };
-    if let Some(why) = trouble {
-        waits(&why);
-        return Ok(());
+    if trouble.is_some() {
+        return Ok(trouble);
     }
     let collision = match watch.collision {
         Collision::Overwrite => Collision::Overwrite,
@@ -135,7 +140,8 @@ fn finish(
     if !publish::is_visible(planned)?
         && let Some(report) = published_meanwhile(watch, claim, planned)
     {
-        return end_published(shop, watch, claim, planned, &report);
+        end_published(shop, watch, claim, planned, &report)?;
+        return Ok(None);
     }
     let mut witness = record(shop, claim, lock, collision);
     match publish::complete(planned, collision, &mut witness)? {
@@ -160,7 +166,7 @@ fn finish(
             service::log_job(Level::Warn, claim, "queued", again.message);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Reports of this very clip that say that an earlier attempt gave no output. What cannot be removed is only untidy.
@@ -244,22 +250,25 @@ pub fn remove_leftovers(shop: &Shop, leftovers: Vec<Leftover>) -> Result<(), Dae
         if !shop.journal().is_left_over(&leftover)? {
             continue;
         }
-        let removed = match turn {
-            _ if !is_there => false,
+        let why_not = match turn {
+            _ if !is_there => Some(format!("{}: it is not there", folder.display())),
             // Its segments are for the next attempt; with the name they are found.
-            Turn::Waits => publish::remove_temporary(temporary).is_ok(),
-            Turn::Over => publish::remove_attempts(temporary).is_ok(),
+            Turn::Waits => publish::remove_temporary(temporary).err().map(|it| it.to_string()),
+            Turn::Over => publish::remove_attempts(temporary).err().map(|it| it.to_string()),
         };
-        let mut journal = shop.journal();
-        match (removed, turn) {
-            (true, Turn::Over) if journal.is_left_over(&leftover)? => {
+        let Some(why_not) = why_not else {
+            shop.said.is_over(About::Leftover, *job);
+            let mut journal = shop.journal();
+            if *turn == Turn::Over && journal.is_left_over(&leftover)? {
                 journal.leftover_removed(*job)?;
             }
-            (true, _) => {}
-            (false, _) => {
-                let path = service::plain(&temporary.to_string_lossy());
-                log::warn!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = *job; "{path}: cannot be removed now");
-            }
+            continue;
+        };
+        // It is tried again after every job and at every interval.
+        if shop.said.is_news(About::Leftover, *job, &why_not) {
+            let (path, why_not) =
+                (service::plain(&temporary.to_string_lossy()), service::plain(&why_not));
+            log::warn!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = *job; "{path}: cannot be removed now: {why_not}");
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! W24, W25, W26: calls on sources, outputs and the journal fail, one by one and for a while.
 
 use crate::ledger::{Ledger, WITH_BESIDE};
-use crate::place::{Place, clip, small};
+use crate::place::{Place, clip, large, small};
 use crate::shim::{
-    Action, EBUSY, EDQUOT, EIO, ENOSPC, EROFS, ESTALE, Faults, GROWING, OPEN_READ, READ, Rule,
-    STAT, WORKER, WRITE, start_at_work,
+    Action, DAEMON, EBUSY, EDQUOT, EIO, ENOSPC, EROFS, ESTALE, Faults, GROWING, OPEN_READ, READ,
+    Rule, STAT, UNLINK, WORKER, WRITE, start_at_work,
 };
 use crate::{faulty, is_at_rest, noisy, start, status_line, wait_ended_with_restarts, wait_tidy};
 use std::fs;
@@ -232,4 +232,23 @@ fn w25_a_clip_whose_part_of_the_output_cannot_be_written_holds_up_no_other() {
     faults.clear();
     place.wait_ended(3);
     assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
+}
+
+/// W24. What a daemon that died left cannot be removed: that is tried again and again, and said once.
+#[test]
+fn w24_a_leftover_that_cannot_be_removed_is_said_once() {
+    let (mut place, faults) = faulty("", "");
+    place.drop_clip(&large(&place, 0), "a.mp4");
+    start_at_work(&mut place, &faults);
+    place.kill();
+    faults.let_go();
+    faults.set(0, &Rule::new(UNLINK, "/out/", Action::Fail(EBUSY)).by(DAEMON));
+    start(&mut place, &faults);
+    place.wait("five tries", || faults.fired(0) >= 5);
+    let said = place.log().matches("cannot be removed now").count();
+    assert_eq!(said, 1, "{}", place.log());
+    faults.clear();
+    place.wait_ended(1);
+    wait_tidy(&place);
+    assert_eq!(place.states(), ["done"], "{}", place.log());
 }

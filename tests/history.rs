@@ -31,6 +31,7 @@ fn submit(journal: &mut Journal, name: &str, sha256: &str, mtime_ns: i64) -> i64
         sha256,
         settings: "{}",
         settings_sha256: "s",
+        list_sha256: "",
     };
     journal.submit(&new, 1).unwrap()
 }
@@ -253,7 +254,7 @@ fn a_journal_of_version_1_keeps_every_value_and_its_jobs_go_on() {
 
     let mut journal = Journal::open(folder.path()).unwrap();
     assert_eq!(rows(&folder.path().join(FILE_NAME)), before);
-    assert_eq!(version(&folder.path().join(FILE_NAME)), 8);
+    assert_eq!(version(&folder.path().join(FILE_NAME)), 9);
     let (fresh, _journal) = state();
     assert_eq!(definitions(folder.path()), definitions(fresh.path()));
 
@@ -429,7 +430,7 @@ fn the_history_of_an_older_journal_becomes_a_chain() {
     raw(&folder)
         .execute_batch(
             "ALTER TABLE events DROP COLUMN hash; DROP TABLE events_head; ALTER TABLE jobs DROP COLUMN ground;
-             DROP INDEX jobs_by_place; DROP TABLE originals;
+             DROP INDEX jobs_by_place; DROP TABLE originals; ALTER TABLE jobs DROP COLUMN list_sha256;
              UPDATE jobs SET state = 'refused', error_code = 'not_video' WHERE id = 1;
              UPDATE jobs SET state = 'refused', error_code = 'timelapse' WHERE id = 2;
              PRAGMA user_version = 3;",

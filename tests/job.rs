@@ -70,6 +70,7 @@ impl Place {
             sha256: &file_sha256(&source).unwrap(),
             settings: "{}",
             settings_sha256: "s",
+            list_sha256: "",
         };
         self.shop.journal().submit(&new, 1).unwrap();
     }

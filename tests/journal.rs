@@ -31,6 +31,7 @@ fn submit(journal: &mut Journal, watch: &str, name: &str, sha256: &str, now_ms: 
         sha256,
         settings: "{}",
         settings_sha256: "s",
+        list_sha256: "",
     };
     journal.submit(&new, now_ms).unwrap()
 }
@@ -89,6 +90,7 @@ fn a_file_is_known_until_its_size_time_or_inode_changes() {
         sha256: "h",
         settings: "{}",
         settings_sha256: "s",
+        list_sha256: "",
     };
     journal.same_again(job, &touched).unwrap();
     assert!(journal.knows("/in", name, &touched.snapshot).unwrap());
@@ -107,6 +109,7 @@ fn names_that_are_no_text_come_back_byte_for_byte() {
         sha256: "h",
         settings: "{}",
         settings_sha256: "s",
+        list_sha256: "",
     };
     journal.submit(&new, 1).unwrap();
     assert_eq!(claim(&mut journal, &["/in"], 2).unwrap().relative, name);

@@ -307,7 +307,7 @@ impl Daemon {
             return Ok(());
         };
         let watch = self.folders.list[key.0].watch.clone();
-        let Content { sha256, identity, report } = content;
+        let Content { sha256, identity, list_sha256, report } = content;
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
@@ -330,6 +330,7 @@ impl Daemon {
             sha256: &sha256,
             settings: &settings,
             settings_sha256: &settings_sha256,
+            list_sha256: &list_sha256,
         };
         let mut journal = self.shop.journal();
         let earlier = journal.seen(&name, &key.1)?;

@@ -23,7 +23,7 @@ impl Job {
             return Ok(aftermath);
         }
         self.note_attempts(&mut report)?;
-        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
+        report.settings_sha256 = Some(self.claim.deciding_sha256());
         let speed = Speed::of(&report);
         let resumed = report.timing.resumed.last().cloned();
         let publication = Publication {

@@ -10,7 +10,7 @@ use crate::config::settings::{Device, Settings};
 use crate::daemon::digest::{file_sha256, file_sha256_while, text_sha256};
 use crate::daemon::errands::{Errand, Place};
 use crate::daemon::job::Shop;
-use crate::daemon::known::is_whole;
+use crate::daemon::known::{is_whole, list_sha256};
 use crate::daemon::protocol::{Request, WirePath};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{self, Area};
@@ -88,6 +88,8 @@ pub struct Content {
     pub sha256: String,
     /// Its settings ([`Identities::of`]), or why the weights cannot be read.
     pub identity: Result<(String, String), String>,
+    /// SHA-256 of its list of cuts; empty where it has none.
+    pub list_sha256: String,
     /// The report that the journal has of the file's place, if it is there with its output.
     pub report: Option<PathBuf>,
 }
@@ -186,13 +188,14 @@ impl Subject {
             errand.at(model);
         }
         let identity = identities.of(&self.settings).map_err(|error| error.to_string());
+        let list_sha256 = list_sha256(&self.settings, &path);
         drop(errand);
         let root = self.area.root.to_string_lossy();
         // Where the journal fails, the loop finds out.
         let earlier = shop.journal().seen(&root, &self.relative).ok().flatten();
         let _errand = shop.errands.begin(Place::Output(self.output.clone()), &self.output);
         let report = earlier.and_then(|it| it.report_path).filter(|it| is_whole(it));
-        Ok(Checked::Ready(Content { sha256, identity, report }))
+        Ok(Checked::Ready(Content { sha256, identity, list_sha256, report }))
     }
 }
 

@@ -143,7 +143,7 @@ pub async fn work(
     on_news: &mut (dyn FnMut(News) + Send),
 ) -> Result<Aftermath, DaemonError> {
     let lock = shop.locks.of(&watch.output);
-    let job = Job { shop, watch, claim, lock };
+    let mut job = Job { shop, watch, claim, lock };
     match job.attempt(stop, on_news).await {
         // The folder's fault, or the system's: it may pass.
         Err(Trouble::Passing(message)) => {
@@ -166,7 +166,7 @@ pub(super) struct Job {
 
 impl Job {
     async fn attempt(
-        &self,
+        &mut self,
         stop: watch::Receiver<bool>,
         on_news: &mut (dyn FnMut(News) + Send),
     ) -> Attempt {
@@ -174,6 +174,7 @@ impl Job {
         if let Some(aftermath) = self.source_trouble(Snapshot::same_size_and_time)? {
             return Ok(aftermath);
         }
+        self.note_list()?;
         let task = self.task();
         if let Some(aftermath) = self.end_if_known(&task).await? {
             return Ok(aftermath);
@@ -214,7 +215,7 @@ impl Job {
         let temporary = names::temporary_of(&output, &tag, claim.job, claim.attempt);
         let parts = names::parts_of_temporary(&temporary);
         let segments = Rule::default();
-        let settings_sha256 = Some(claim.settings_sha256.clone());
+        let settings_sha256 = Some(claim.deciding_sha256());
         let source = self.source();
         Task { source, temporary, parts, segments, output, settings, settings_sha256 }
     }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use log::Level;
 
 use crate::config::file::{Collision, SameContent, Watch};
+use crate::config::settings::Settings;
+use crate::daemon::DaemonError;
+use crate::daemon::digest::text_sha256;
 use crate::daemon::job::{Aftermath, Attempt, Job, Shop, blocking};
 use crate::daemon::journal::{Claim, End, Original, Twin};
 use crate::daemon::names;
@@ -13,7 +16,7 @@ use crate::daemon::original;
 use crate::daemon::publish::{PublishError, read_report};
 use crate::daemon::refusal::{self, Refusal};
 use crate::daemon::trouble::Trouble;
-use crate::pipeline::Task;
+use crate::pipeline::{Task, cut_list};
 use crate::report::{Report, Status};
 
 /// Reports of numbered names that are looked through.
@@ -28,7 +31,7 @@ const LONGEST_REPORT_BYTES: u64 = 64 << 20;
 /// Why a clip is not worked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// The journal has a done job with this content and these settings.
+    /// The journal has a done job with this content, these settings and this list of cuts.
     Twin {
         /// The job.
         job: i64,
@@ -130,6 +133,7 @@ fn is_output(path: &Path, sha256: &str) -> bool {
 pub fn report_of(watch: &Watch, claim: &Claim, output: &Path) -> Option<PathBuf> {
     let wanted = output.file_name()?;
     let name = claim.relative.file_name()?.to_string_lossy();
+    let deciding = claim.deciding_sha256();
     let is_of_this_name = |it: &Report| {
         let found = Path::new(&it.source.path).file_name();
         watch.same_content == SameContent::Refer || found.is_some_and(|it| *it == *name)
@@ -143,7 +147,7 @@ pub fn report_of(watch: &Watch, claim: &Claim, output: &Path) -> Option<PathBuf>
                 if report.status == Status::Done
                     && is_of_this_name(&report)
                     && report.source.sha256.as_ref() == Some(&claim.sha256)
-                    && report.settings_sha256.as_ref() == Some(&claim.settings_sha256)
+                    && report.settings_sha256.as_ref() == Some(&deciding)
                     && has_output(&path, &report) =>
             {
                 return Some(path);
@@ -154,7 +158,26 @@ pub fn report_of(watch: &Watch, claim: &Claim, output: &Path) -> Option<PathBuf>
     None
 }
 
+/// SHA-256 of the list of cuts of the clip `source`; empty where it has none.
+#[must_use]
+pub fn list_sha256(settings: &Settings, source: &Path) -> String {
+    match cut_list::identity(settings, source) {
+        none if none.is_empty() => none,
+        cuts => text_sha256(&cuts),
+    }
+}
+
 impl Job {
+    /// Sees which list of cuts the clip has now.
+    pub(super) fn note_list(&mut self) -> Result<(), DaemonError> {
+        let list = list_sha256(&self.watch.settings(), &self.source());
+        if self.claim.list_sha256 != list {
+            self.claim.list_sha256 = list;
+            self.shop.journal().note_list(&self.claim)?;
+        }
+        Ok(())
+    }
+
     /// Ends the job where there is nothing to do; `None` where there is.
     pub(super) async fn end_if_known(&self, task: &Task) -> Result<Option<Aftermath>, Trouble> {
         let (shop, watch) = (Arc::clone(&self.shop), self.watch.clone());

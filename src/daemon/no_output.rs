@@ -45,7 +45,7 @@ impl Job {
     ) -> Result<PathBuf, Trouble> {
         report.source.sha256.get_or_insert_with(|| self.claim.sha256.clone());
         self.note_attempts(&mut report)?;
-        report.settings_sha256 = Some(self.claim.settings_sha256.clone());
+        report.settings_sha256 = Some(self.claim.deciding_sha256());
         let below = self.claim.relative.parent().unwrap_or(Path::new(""));
         let folder = self.watch.output.join(below);
         let path = folder.join(names::report_name_without_output(&self.claim.relative, word));

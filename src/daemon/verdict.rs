@@ -136,6 +136,7 @@ mod tests {
             sha256: String::new(),
             settings: String::new(),
             settings_sha256: String::new(),
+            list_sha256: String::new(),
             failures,
             crashes,
             delays,

@@ -40,6 +40,16 @@ pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertE
     parse(&text).map_err(fault)
 }
 
+/// The cuts that [`read`] finds, as one line of text: equal for lists that cut alike, and empty where there is no cut. A list
+/// that cannot be read is like no other.
+#[must_use]
+pub fn identity(settings: &Settings, source: &Path) -> String {
+    match read(settings, source) {
+        Ok(cuts) => cuts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// A time a line, as `12.48`, `1:02.5` or `1:02:03`; `#` begins a comment.
 fn parse(text: &str) -> Result<Vec<Seconds>, String> {
     let mut cuts = Vec::new();

@@ -13,7 +13,7 @@ mod checks;
 mod column_sums;
 pub mod comparison;
 pub mod convert;
-mod cut_list;
+pub mod cut_list;
 mod drives;
 mod encode_quality;
 pub mod fingerprint;

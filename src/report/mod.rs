@@ -71,8 +71,8 @@ pub struct Report {
     pub source: Source,
     /// Settings in effect.
     pub settings: Settings,
-    /// SHA-256 of the settings that decide the result, and of the weights; absent where the weights
-    /// cannot be read.
+    /// SHA-256 of the settings that decide the result, of the weights and, in a watched folder, of the
+    /// clip's list of cuts; absent where the weights cannot be read.
     #[serde(default)]
     pub settings_sha256: Option<String>,
     /// What the network ran on; absent where it never started.

@@ -419,3 +419,60 @@ fn status_of_one_job_shows_its_history() {
     assert!(text.contains("received") && text.contains("a_slow2x.mp4"), "{text}");
     assert_eq!(status(&["7"]).status.code(), Some(64));
 }
+
+fn touch(path: &std::path::Path) {
+    fs::File::open(path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+}
+
+/// W21. The same content with another list of cuts is other work, also where the list comes after the first work and the
+/// clip is touched.
+#[test]
+fn the_same_content_with_another_list_of_cuts_is_worked_again() {
+    let mut place = Place::with("", "cut_list = \".cuts\"");
+    let clip = small(&place, 0);
+    place.start();
+    place.drop_clip(&clip, "a.mp4");
+    place.wait_ended(1);
+    let list = |name: &str, text: &str| fs::write(place.path("in").join(name), text).unwrap();
+    list("b.mp4.cuts", "0.2\n");
+    place.drop_clip(&clip, "b.mp4");
+    place.wait_ended(2);
+    list("c.mp4.cuts", "0.20 # the same cut\n");
+    place.drop_clip(&clip, "c.mp4");
+    place.wait_ended(3);
+    assert_eq!(place.states(), ["done", "done", "duplicate"], "{}", place.log());
+    assert_eq!(place.jobs()[2].duplicate_of, Some(2));
+    list("a.mp4.cuts", "0.3\n");
+    touch(&place.path("in/a.mp4"));
+    place.wait_ended(4);
+    assert_eq!(place.states()[3], "done", "{}", place.log());
+    let hash = |name: &str| place.report(name).settings_sha256.unwrap();
+    let hashes = ["a_slow2x.mp4.json", "b_slow2x.mp4.json", "a_slow2x~2.mp4.json"].map(hash);
+    assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[0] != hashes[2]);
+    // Touched again, nothing of it is new.
+    touch(&place.path("in/a.mp4"));
+    place.drop_clip(&small(&place, 90), "d.mp4");
+    place.wait_ended(5);
+    assert_eq!(place.states()[4], "done", "{}", place.log());
+}
+
+/// W20. As the README says.
+#[test]
+fn a_finished_clip_is_worked_again_once_output_and_report_are_gone_and_it_is_touched_or_copied() {
+    let mut place = Place::new();
+    let clip = small(&place, 0);
+    place.start();
+    place.drop_clip(&clip, "a.mp4");
+    place.wait_ended(1);
+    let again: [&dyn Fn(); 2] =
+        [&|| touch(&place.path("in/a.mp4")), &|| place.drop_clip(&clip, "a.mp4")];
+    for (number, again) in again.into_iter().enumerate() {
+        for name in place.listing() {
+            fs::remove_file(place.path("out").join(name)).unwrap();
+        }
+        again();
+        place.wait_ended(number + 2);
+        assert_eq!(place.listing(), ["a_slow2x.mp4", "a_slow2x.mp4.json"], "{}", place.log());
+    }
+    assert_eq!(place.states(), ["done"; 3], "{}", place.log());
+}

@@ -188,6 +188,7 @@ fn fill(journal: &mut Journal) {
             sha256: "abc",
             settings: "{}",
             settings_sha256: "s",
+            list_sha256: "",
         };
         journal.submit(&new, number as i64).unwrap();
     }

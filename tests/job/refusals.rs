@@ -26,6 +26,7 @@ fn comes_again(place: &Place, name: &str, settings: (&str, &str)) {
         sha256: &file_sha256(&source).unwrap(),
         settings: settings.0,
         settings_sha256: settings.1,
+        list_sha256: "",
     };
     place.shop.journal().submit(&new, 1).unwrap();
 }

@@ -10,6 +10,7 @@ use super::history::fenced;
 use super::schema::folded;
 use super::view::path_column;
 use super::{Journal, Outcome};
+use crate::daemon::digest::text_sha256;
 use crate::pipeline::Progress;
 
 /// A job taken by this daemon.
@@ -35,6 +36,8 @@ pub struct Claim {
     pub settings: String,
     /// SHA-256 of what in the settings decides the result.
     pub settings_sha256: String,
+    /// SHA-256 of its list of cuts; empty where it has none.
+    pub list_sha256: String,
     /// Attempts that should have worked and did not.
     pub failures: i64,
     /// Workers it took down.
@@ -43,6 +46,17 @@ pub struct Claim {
     pub delays: i64,
     /// Report of an earlier attempt, to be replaced by the next.
     pub report_path: Option<PathBuf>,
+}
+
+impl Claim {
+    /// SHA-256 of what decides the result beside the content: of the settings and, where it has one, of its list of cuts.
+    #[must_use]
+    pub fn deciding_sha256(&self) -> String {
+        match self.list_sha256.as_str() {
+            "" => self.settings_sha256.clone(),
+            list => text_sha256(&format!("{} {list}", self.settings_sha256)),
+        }
+    }
 }
 
 /// Longest time from a try to the next.
@@ -160,7 +174,7 @@ struct PlannedSidecar {
 /// What a claim is read from.
 pub(super) const CLAIM_COLUMNS: &str =
     "id, attempt, watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
-    settings_sha256, failures, crashes, delays, report_path";
+    settings_sha256, failures, crashes, delays, report_path, list_sha256";
 
 /// Reads [`CLAIM_COLUMNS`].
 pub(super) fn claim_row(row: &Row<'_>) -> rusqlite::Result<Claim> {
@@ -179,6 +193,7 @@ pub(super) fn claim_row(row: &Row<'_>) -> rusqlite::Result<Claim> {
         crashes: row.get(11)?,
         delays: row.get(12)?,
         report_path: path_column(row, 13)?,
+        list_sha256: row.get(14)?,
     })
 }
 
@@ -250,6 +265,20 @@ impl Journal {
                 "UPDATE jobs SET progress = ?3, progress_ms = ?4, lease_until_ms = ?5
                  WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
                 params![claim.job, claim.attempt, text, now_ms, now_ms + lease_ms],
+            )
+        })?;
+        fenced(claim, changed)
+    }
+
+    /// Notes the list of cuts that the claimed job is worked with, which may be another than when it was queued.
+    ///
+    /// # Errors
+    /// [`super::JournalError::Fenced`] where the job is not ours any more.
+    pub fn note_list(&mut self, claim: &Claim) -> Outcome<()> {
+        let changed = self.sql(|it| {
+            it.execute(
+                "UPDATE jobs SET list_sha256 = ?3 WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
+                params![claim.job, claim.attempt, claim.list_sha256],
             )
         })?;
         fenced(claim, changed)

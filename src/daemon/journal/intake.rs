@@ -26,6 +26,8 @@ pub struct NewJob<'a> {
     pub settings: &'a str,
     /// SHA-256 of what in the settings decides the result.
     pub settings_sha256: &'a str,
+    /// SHA-256 of its list of cuts; empty where it has none.
+    pub list_sha256: &'a str,
 }
 
 /// The job that a file's earlier content led to.
@@ -41,6 +43,8 @@ pub struct Seen {
     pub sha256: String,
     /// SHA-256 of its settings.
     pub settings_sha256: String,
+    /// SHA-256 of its list of cuts; empty where it had none.
+    pub list_sha256: String,
     /// Its report, once there is one.
     pub report_path: Option<std::path::PathBuf>,
     /// Size in bytes and modification time of the file then.
@@ -61,6 +65,7 @@ impl Seen {
         let now = (new.snapshot.size_bytes, new.snapshot.mtime_ns);
         self.sha256 == new.sha256
             && self.settings_sha256 == new.settings_sha256
+            && self.list_sha256 == new.list_sha256
             && match self.state.as_str() {
                 "cancelled" => self.error_code.as_deref() == Some(CANCELLED_BY_REQUEST),
                 "done" => report_is_there || (!keeps_inodes && self.size_and_time == now),
@@ -97,7 +102,7 @@ impl Journal {
         self.sql(|it| {
             it.query_row(
                 "SELECT jobs.id, state, sha256, settings_sha256, report_path, error_code, files.size_bytes,
-                        files.mtime_ns
+                        files.mtime_ns, list_sha256
                  FROM files JOIN jobs ON jobs.id = files.job
                  WHERE files.watch = ?1 AND files.relative_path = ?2",
                 params![watch, relative.as_os_str().as_bytes()],
@@ -110,6 +115,7 @@ impl Journal {
                         report_path: super::view::path_column(row, 4)?,
                         error_code: row.get(5)?,
                         size_and_time: (row.get::<_, i64>(6)?.cast_unsigned(), row.get(7)?),
+                        list_sha256: row.get(8)?,
                     })
                 },
             )
@@ -169,8 +175,8 @@ impl Journal {
             it.prepare_cached(&cancel)?.execute(params![new.watch, relative, now_ms])?;
             let job: i64 = it.query_row(
                 "INSERT INTO jobs (watch, relative_path, size_bytes, mtime_ns, inode, sha256, settings,
-                                   settings_sha256, state, next_try_ms, queued_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9) RETURNING id",
+                                   settings_sha256, state, next_try_ms, queued_ms, list_sha256)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?9, ?10) RETURNING id",
                 params![
                     new.watch,
                     relative,
@@ -180,7 +186,8 @@ impl Journal {
                     new.sha256,
                     new.settings,
                     new.settings_sha256,
-                    now_ms
+                    now_ms,
+                    new.list_sha256
                 ],
                 |row| row.get(0),
             )?;
@@ -207,14 +214,22 @@ mod tests {
         let snapshot = Snapshot { size_bytes: 9, mtime_ns: 8, ctime_ns: 7, inode: 6 };
         let relative = Path::new("a.mp4");
         let (watch, settings) = ("/in", "{}");
-        let again =
-            NewJob { watch, relative, snapshot, sha256: "h", settings, settings_sha256: "s" };
+        let again = NewJob {
+            watch,
+            relative,
+            snapshot,
+            sha256: "h",
+            settings,
+            settings_sha256: "s",
+            list_sha256: "",
+        };
         let seen = |state: &str, code: Option<&str>| Seen {
             job: 1,
             state: state.into(),
             error_code: code.map(Into::into),
             sha256: "h".into(),
             settings_sha256: "s".into(),
+            list_sha256: String::new(),
             report_path: None,
             size_and_time: (9, 8),
         };
@@ -227,6 +242,7 @@ mod tests {
         );
         assert!(!done.is_answer_to(&NewJob { sha256: "i", ..again.clone() }, true, false));
         assert!(!done.is_answer_to(&NewJob { settings_sha256: "t", ..again.clone() }, true, false));
+        assert!(!done.is_answer_to(&NewJob { list_sha256: "l", ..again.clone() }, true, false));
         assert!(seen("refused", None).is_answer_to(&again, false, true));
         assert!(!seen("cancelled", Some("source_vanished")).is_answer_to(&again, true, false));
         assert!(seen("cancelled", Some(CANCELLED_BY_REQUEST)).is_answer_to(&again, false, true));

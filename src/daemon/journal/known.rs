@@ -12,7 +12,7 @@ use super::{Journal, JournalError, Outcome};
 use crate::daemon::refusal::Refusal;
 
 impl Journal {
-    /// Done jobs with the same content and settings.
+    /// Done jobs with the same content, settings and list of cuts.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -22,11 +22,18 @@ impl Journal {
             it.prepare(
                 "SELECT id, report_path, output_path, watch = ?4 AND relative_path = ?5 FROM jobs
                  WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
-                       AND report_path IS NOT NULL
+                       AND list_sha256 = ?6 AND report_path IS NOT NULL
                  ORDER BY id",
             )?
             .query_map(
-                params![claim.sha256, claim.settings_sha256, claim.job, claim.watch, place],
+                params![
+                    claim.sha256,
+                    claim.settings_sha256,
+                    claim.job,
+                    claim.watch,
+                    place,
+                    claim.list_sha256
+                ],
                 |row| {
                     Ok(Twin {
                         job: row.get(0)?,

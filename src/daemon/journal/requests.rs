@@ -184,6 +184,7 @@ mod tests {
             sha256: name,
             settings: "{}",
             settings_sha256: "s",
+            list_sha256: "",
         };
         journal.submit(&new, 1).unwrap()
     }

@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { sql: FIRST, rest: |_| Ok(()) },
     Step { sql: HISTORY, rest: fold_output_names },
     Step { sql: BESIDE, rest: |_| Ok(()) },
@@ -28,6 +28,7 @@ const STEPS: [Step; 8] = [
     Step { sql: CHAIN, rest: chain::begin },
     Step { sql: ORIGINALS, rest: |_| Ok(()) },
     Step { sql: PENDING_BY_FOLDER, rest: |_| Ok(()) },
+    Step { sql: LISTS, rest: |_| Ok(()) },
 ];
 
 /// Layout of the tables, as `user_version`.
@@ -213,6 +214,11 @@ CREATE TABLE originals (
 const PENDING_BY_FOLDER: &str = "
 DROP INDEX jobs_with_originals;
 CREATE INDEX jobs_with_originals ON jobs (watch, id) WHERE original = 'pending';
+";
+
+/// The lists of cuts that clips are worked with. Of earlier jobs none is known.
+const LISTS: &str = "
+ALTER TABLE jobs ADD COLUMN list_sha256 TEXT NOT NULL DEFAULT '';
 ";
 
 /// `path` as a file system that does not tell cases apart would compare it.

@@ -75,10 +75,10 @@ impl Journal {
                 .query_map([], |row| {
                     let claim = claim_row(row)?;
                     let planned = Planned {
-                        temporary: path_column(row, 14)?.unwrap_or_default(),
-                        output: path_column(row, 15)?.unwrap_or_default(),
+                        temporary: path_column(row, 15)?.unwrap_or_default(),
+                        output: path_column(row, 16)?.unwrap_or_default(),
                         report_path: claim.report_path.clone().unwrap_or_default(),
-                        report: row.get::<_, Option<String>>(16)?.unwrap_or_default(),
+                        report: row.get::<_, Option<String>>(17)?.unwrap_or_default(),
                     };
                     Ok((claim, planned))
                 })?
@@ -243,6 +243,7 @@ mod tests {
                 sha256: "h",
                 settings: "{}",
                 settings_sha256: "s",
+                list_sha256: "",
             };
             journal.submit(&new, 1).unwrap();
             let claim = journal.claim("me", &["/in"], 1, 1).unwrap().unwrap();

@@ -96,6 +96,7 @@ impl Daemon {
     fn forget(&mut self, key: &FileKey) {
         self.settler.forget(key);
         self.overdue.remove(key);
+        self.folders.list[key.0].can_read(&key.1);
     }
 
     /// A look at a file: it settles, unless the journal knows it as it is.
@@ -263,6 +264,9 @@ impl Daemon {
                 &format!("{}: {what}: {why}", key.1.display()),
             );
         };
+        if !matches!(checked, Checked::Unreadable(_)) {
+            self.folders.list[key.0].can_read(&key.1);
+        }
         match checked {
             Checked::Ready(content) if self.settler.confirmed(&key, &snapshot) => {
                 return self.submit(key, snapshot, content);
@@ -286,6 +290,7 @@ impl Daemon {
             }
             Checked::Unreadable(why) => {
                 note(Level::Warn, "cannot be read now", &why);
+                self.folders.list[key.0].cannot_read(&key.1, &why);
                 self.settler.postpone(&key, now);
             }
             Checked::Ready(_) | Checked::Changed => self.settler.touch(&key, now),

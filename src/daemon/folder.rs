@@ -1,7 +1,7 @@
 //! One watched folder: whether it is there, how it is watched, what is under way in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use log::Level;
@@ -30,6 +30,8 @@ pub struct Folder {
     pub(super) offline: Option<String>,
     /// What could not be read of it, as it was logged.
     pub(super) problem: Option<(PathBuf, String)>,
+    /// A file that cannot be read, and why: of several the first that was met.
+    unread: Option<(PathBuf, String)>,
     pub(super) pause: Option<Pause>,
     pub(super) next_look: Instant,
     pub(super) next_scan: Instant,
@@ -90,6 +92,7 @@ impl Folder {
             ways: Ways::default(),
             offline: None,
             problem: None,
+            unread: None,
             pause: None,
             next_look: now,
             next_scan: now,
@@ -110,7 +113,15 @@ impl Folder {
     /// `looking` (for the first time), `events`, `polling`, `offline`, `paused` or `hung`, and why it is not worked where it is not.
     #[must_use]
     pub fn standing(&self) -> (&'static str, Option<String>) {
-        let problem = || self.problem.as_ref().map(|it| it.1.clone());
+        let problem = || {
+            let unread = self.unread.as_ref().map(|(at, why)| {
+                let at = at.display();
+                format!("{at}: cannot be read: {why}")
+            });
+            let said = self.problem.as_ref().map(|it| it.1.clone());
+            let all: Vec<String> = said.into_iter().chain(unread).collect();
+            (!all.is_empty()).then(|| all.join("; "))
+        };
         match (&self.root, &self.pause) {
             _ if self.hung.is_some() => ("hung", self.hung.clone()),
             (None, _) if self.offline.is_none() => ("looking", None),
@@ -126,6 +137,18 @@ impl Folder {
     pub(super) fn unread_weights(&self) -> String {
         let path = weights::file_of(&self.watch).unwrap_or(&self.watch.path);
         format!("its weights, {}, were not read yet", path.display())
+    }
+
+    /// The file `relative` cannot be read just now.
+    pub(super) fn cannot_read(&mut self, relative: &Path, why: &str) {
+        if self.unread.as_ref().is_none_or(|it| it.0 == relative) {
+            self.unread = Some((relative.to_owned(), why.to_owned()));
+        }
+    }
+
+    /// The file `relative` can be read, or is no business of ours any more.
+    pub(super) fn can_read(&mut self, relative: &Path) {
+        self.unread.take_if(|it| it.0 == relative);
     }
 
     /// The folder is not there. Nothing is concluded about its files.

@@ -1,10 +1,14 @@
 //! Looks into a settled file: does its container open, and which content is it?
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use crate::config::settings::{Device, Settings};
 use crate::daemon::digest::{file_sha256, file_sha256_while, text_sha256};
@@ -20,6 +24,8 @@ use crate::media::complete::Extent;
 
 /// How long opening a container may take at the most; less where a worker may be silent for less.
 const PROBE_TIME: Duration = Duration::from_secs(60);
+/// What to do about a file that may not be read.
+const LET_READ: &str = "give the user that runs slomod the right to read it (chmod, setfacl)";
 /// How long a probe may take to stop.
 const PROBE_STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -172,7 +178,24 @@ impl Subject {
 
     fn look_again(&self, shop: &Shop) -> io::Result<watch::Look> {
         let _errand = self.errand(shop);
-        watch::look_for_ready(&self.area, &self.relative)
+        let found = watch::look_for_ready(&self.area, &self.relative)?;
+        if !matches!(found, watch::Look::File(_)) {
+            return Ok(found);
+        }
+        // Whoever says that it is no video should have seen it. A pipe in its place is not waited for.
+        let mut options = File::options();
+        match options
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(self.path())
+        {
+            Ok(_) => Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(watch::Look::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(io::Error::new(error.kind(), format!("{error}; {LET_READ}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn read(&self, shop: &Shop, identities: &Identities) -> io::Result<Checked> {

@@ -33,8 +33,12 @@ fn w23_a_file_without_rights_is_done_once_it_may_be_read() {
     let tried = || place.log().matches("cannot be read now").count() >= 3;
     place.wait("three looks, the last after the grace time", tried);
     assert!(place.states().is_empty(), "{}", place.log());
+    let said = "(a.mp4: cannot be read: Permission denied (os error 13); give the user";
+    place.wait("reason in the status", || status_line(&place).contains(said));
     allow(&clip, 0o644);
     place.wait_ended(1);
+    let status = status_line(&place);
+    assert!(!status.contains("cannot be read"), "{status}");
     ledger.check_end(&place);
 }
 

@@ -100,6 +100,7 @@ fn the_symptoms_in_the_readme_are_sentences_of_the_program() {
     for (symptom, said) in [
         ("Read-only file system", "cannot be written"),
         ("running on the CPU: ", "running on the CPU: "),
+        ("cannot be read: Permission denied", "cannot be read: "),
         ("not the output folder that it was", "not the output folder that it was"),
         ("not the folder of originals that it was", "not the folder of originals that it was"),
         ("works with this output folder", "works with this output folder"),

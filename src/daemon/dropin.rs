@@ -1,8 +1,12 @@
 //! What systemd must be told about the folders and addresses of a configuration: the text of a drop-in for the unit.
 //!
 //! The unit shows the service everything read-only (`ProtectSystem=strict`), no homes, no `/tmp` of others, and no network.
-//! A folder of a local file system is opened by its own path. A share is opened by its mount point: a path below it would
-//! keep the service at what was mounted when it started, also after the share was mounted anew.
+//! A folder of a local file system is opened by its own path. A share is opened by its mount point, and so is what is mounted
+//! where removable disks are: a path below it would keep the service at what was mounted when it started, also after it was
+//! mounted anew, and a card busy after it was unmounted.
+//!
+//! None of what is mounted is insisted on but the state folder: the service must start without a disk that is away, and must not
+//! be stopped with one that is pulled.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::Uri;
 
+use crate::config::apart;
 use crate::config::file::{Config, HookTarget, OnSuccess};
 
 /// The state folder that the unit provides (`StateDirectory=`).
@@ -26,6 +31,8 @@ const EXPOSURE_WITH_NETWORK: &str = "1.4 to 1.5";
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 /// What `PrivateTmp=` hides.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
+/// Where removable disks are mounted.
+const REMOVABLE: [&str; 3] = ["/media", "/mnt", "/run/media"];
 /// Types of file systems that other machines serve, as the kernel names them; `fuse.` and more is one, too.
 const SHARES: [&str; 12] = [
     "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "autofs", "virtiofs", "lustre",
@@ -60,14 +67,23 @@ impl Mounts {
         Self(text.lines().filter_map(mount).collect())
     }
 
-    /// The mount point of the share on which `path` lies; `None` on a local file system.
-    fn share_of(&self, path: &Path) -> Option<&Path> {
+    /// What `path` lies on; `None` on the root's file system, and in memory.
+    fn mount_of(&self, path: &Path) -> Option<Mount<'_>> {
         let covering = self.0.iter().filter(|(point, _)| path.starts_with(point));
         // Of those with equally many parts the last one lies on top.
         let (point, kind) = covering.max_by_key(|(point, _)| point.components().count())?;
         let is_share = SHARES.contains(&kind.as_str()) || kind.starts_with("fuse.");
-        is_share.then_some(point.as_path())
+        let is_disk = point != Path::new("/") && kind != "tmpfs";
+        (is_share || is_disk).then_some(Mount { point, is_share })
     }
+}
+
+/// Something mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    point: &'a Path,
+    /// Whether another machine serves it.
+    is_share: bool,
 }
 
 /// `\040` and the like, as the kernel writes spaces, tabs, newlines and backslashes.
@@ -104,7 +120,8 @@ enum Use {
 /// What goes into the drop-in: each set becomes lines of one kind.
 #[derive(Default)]
 struct Needs {
-    required_mounts: BTreeSet<String>,
+    /// Without it the service cannot start.
+    required_mount: Option<String>,
     wanted_mounts: BTreeSet<String>,
     read_write: BTreeSet<String>,
     read_only: BTreeSet<String>,
@@ -126,9 +143,16 @@ enum Homes {
 
 impl Needs {
     fn add(&mut self, path: &Path, purpose: Use, mounts: &Mounts) -> Result<(), Unwritable> {
+        let is_below = |path: &Path, tops: &[&str]| tops.iter().any(|top| path.starts_with(top));
+        // What systemd opens and hides is where links lead; a link that is itself hidden it cannot follow.
+        let followed = match is_below(path, &HOMES) || is_below(path, &TEMPORARY) {
+            true => path.to_owned(),
+            false => apart::resolved(path),
+        };
+        let path = followed.as_path();
         let value = value(path)?;
         let optional = optional(&value);
-        let below = |tops: &[&str]| tops.iter().any(|top| path.starts_with(top));
+        let below = |tops: &[&str]| is_below(path, tops);
         let is_hidden = below(&HOMES) || below(&TEMPORARY);
         if below(&HOMES) {
             self.homes = Homes::Used;
@@ -147,12 +171,10 @@ impl Needs {
             )),
         };
         self.remarks.extend(what.map(|what: String| format!("# {} {what}", path.display())));
-        let share = mounts.share_of(path);
-        match share {
-            Some(point) => self.wanted_mounts.insert(mount_unit(point)),
-            None => self.required_mounts.insert(value.clone()),
-        };
-        match (purpose, is_hidden, share) {
+        let mount = mounts.mount_of(path);
+        self.wanted_mounts.extend(mount.map(|it| mount_unit(it.point)));
+        let whole = mount.filter(|it| it.is_share || below(&REMOVABLE)).map(|it| it.point);
+        match (purpose, is_hidden, whole) {
             (Use::Writes, true, _) => self.bound.insert(optional),
             (Use::Reads | Use::Opens, true, _) => self.bound_read_only.insert(optional),
             (Use::Writes, false, None) => self.read_write.insert(optional),
@@ -218,6 +240,7 @@ pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, U
     let mut needs = Needs::default();
     if !config.daemon.state_dir.starts_with(STATE_OF_UNIT) {
         needs.add(&config.daemon.state_dir, Use::Writes, mounts)?;
+        needs.required_mount = Some(value(&config.daemon.state_dir)?);
     }
     for watch in &config.watches {
         let purpose = if watch.on_success == OnSuccess::Keep { Use::Reads } else { Use::Writes };
@@ -231,6 +254,10 @@ pub fn text(config: &Config, origin: &Path, mounts: &Mounts) -> Result<String, U
         }
         if let Some(weights) = watch.settings.model.as_ref().filter(|it| it.is_absolute()) {
             needs.add(weights, Use::Opens, mounts)?;
+        }
+        let list = watch.settings.content.cut_list.as_ref();
+        if let Some(list) = list.filter(|it| it.is_absolute()) {
+            needs.add(list, Use::Opens, mounts)?;
         }
     }
     needs.add_outside(config, mounts)?;
@@ -256,10 +283,11 @@ fn lines(needs: &Needs, origin: &Path) -> Vec<String> {
     let of = |key: &str, values: &BTreeSet<String>| {
         values.iter().map(|it| format!("{key}={it}")).collect::<Vec<_>>()
     };
-    let mut unit = of("RequiresMountsFor", &needs.required_mounts);
+    let required = needs.required_mount.iter().map(|it| format!("RequiresMountsFor={it}"));
+    let mut unit: Vec<String> = required.collect();
     if !needs.wanted_mounts.is_empty() {
         unit.push(
-            "# Shares: slomod starts after them, and without them too. Their jobs then wait."
+            "# Shares and disks: slomod starts after them, and without them too. Their jobs then wait."
                 .into(),
         );
         unit.extend(of("Wants", &needs.wanted_mounts));
@@ -345,21 +373,24 @@ mod tests {
                     42 26 0:42 / /srv/auto rw - autofs systemd-1 rw\n\
                     43 42 0:43 / /srv/auto rw - nfs4 nas:/v rw\nrubbish\n";
         let mounts = Mounts::parse(text);
-        let share = |path: &str| mounts.share_of(Path::new(path));
-        assert_eq!(share("/mnt/my nas/drop"), Some(Path::new("/mnt/my nas")));
-        assert_eq!(share("/mnt/my nas/fast/drop"), None);
-        assert_eq!(share("/mnt/my"), None);
-        assert_eq!(share("/srv/auto/x"), Some(Path::new("/srv/auto")));
-        assert_eq!(Mounts::default().share_of(Path::new("/a")), None);
+        let mount = |path: &str| mounts.mount_of(Path::new(path));
+        let is = |point, is_share| Some(Mount { point: Path::new(point), is_share });
+        assert_eq!(mount("/mnt/my nas/drop"), is("/mnt/my nas", true));
+        assert_eq!(mount("/mnt/my nas/fast/drop"), is("/mnt/my nas/fast", false));
+        assert_eq!(mount("/mnt/my"), None);
+        assert_eq!(mount("/srv/auto/x"), is("/srv/auto", true));
+        assert_eq!(Mounts::default().mount_of(Path::new("/a")), None);
     }
 
     /// S13. A share is opened by its mount point, and the service starts behind it and without it, too.
     #[test]
-    fn shares_are_opened_by_their_mount_points_and_not_insisted_on() {
+    fn shares_and_cards_are_opened_by_their_mount_points_and_not_insisted_on() {
         let mounts = Mounts::parse(
             "26 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
              40 26 0:40 / /mnt/nas rw shared:2 - cifs //nas/video rw\n\
-             41 26 0:41 / /home/kim/nfs rw shared:3 - nfs4 nas:/v rw\n",
+             41 26 0:41 / /home/kim/nfs rw shared:3 - nfs4 nas:/v rw\n\
+             42 26 8:2 / /media/card rw shared:4 - exfat /dev/b rw\n\
+             43 26 8:3 / /data rw shared:5 - ext4 /dev/c rw\n",
         );
         let config =
             |drop: &str, out: &str| format!("[[watch]]\npath = \"{drop}\"\noutput = \"{out}\"\n");
@@ -372,14 +403,22 @@ mod tests {
         let expected = ["Wants=mnt-nas.mount", "After=mnt-nas.mount", "ReadWritePaths=-/mnt/nas"];
         assert_eq!(lines, expected, "{said}");
         let mixed = dropin(&config("/mnt/nas/drop", "/srv/slow"));
-        for line in
-            ["Wants=mnt-nas.mount", "RequiresMountsFor=/srv/slow", "ReadWritePaths=-/srv/slow"]
-        {
+        for line in ["Wants=mnt-nas.mount", "ReadWritePaths=-/srv/slow"] {
             assert!(mixed.lines().any(|it| it == line), "no {line}\n{mixed}");
         }
-        assert!(
-            !mixed.contains("ReadWritePaths=-/mnt") && !mixed.contains("RequiresMountsFor=/mnt")
-        );
+        assert!(!mixed.contains("ReadWritePaths=-/mnt") && !mixed.contains("RequiresMountsFor"));
+        let disks = dropin(&config("/media/card/DCIM", "/data/slow"));
+        let lines: Vec<&str> = disks.lines().filter(|it| it.contains('=')).collect();
+        let expected = [
+            "Wants=data.mount",
+            "Wants=media-card.mount",
+            "After=data.mount",
+            "After=media-card.mount",
+            "ReadWritePaths=-/data/slow",
+        ];
+        assert_eq!(lines, expected, "{disks}");
+        let card = dropin(&config("/srv/drop", "/media/card/slow"));
+        assert!(card.lines().any(|it| it == "ReadWritePaths=-/media/card"), "{card}");
         let home = dropin(&config("/home/kim/nfs/drop", "/home/kim/nfs/slow"));
         for line in
             ["Wants=home-kim-nfs.mount", "BindPaths=-/home/kim/nfs/slow", "ProtectHome=tmpfs"]

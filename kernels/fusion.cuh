@@ -1,6 +1,7 @@
 // One pixel of the picture: both frames warped by the summed flow, blended by the mask, clamped.
 //
-// m = sigmoid(mask), rgb = warp(img0, flow.xy) * m + warp(img1, flow.zw) * (1 - m); CUBIC: both are read by a cubic.
+// m = sigmoid(mask), rgb = warp(img0, flow.xy) * m + warp(img1, flow.zw) * (1 - m); CUBIC: both are read by a cubic, which
+// repeats the picture's last row and column, where the bilinear warp reads the padding.
 // Definition: src/ops/fusion.rs.
 #pragma once
 #include "sample.cuh"
@@ -11,9 +12,9 @@ __device__ __forceinline__ float4 blend(const FusionParams& p, const View& view,
     int quads = p.record / 4;
     float4 a, b;
     if constexpr (CUBIC) {
-        a = cubic_half4(view.record0, quads, moved_cubic(y, motion.flow.y, p.full_h), moved_cubic(x, motion.flow.x, p.full_w),
+        a = cubic_half4(view.record0, quads, moved_cubic(y, motion.flow.y, p.frame_h), moved_cubic(x, motion.flow.x, p.frame_w),
                         p.full_w);
-        b = cubic_half4(view.record1, quads, moved_cubic(y, motion.flow.w, p.full_h), moved_cubic(x, motion.flow.z, p.full_w),
+        b = cubic_half4(view.record1, quads, moved_cubic(y, motion.flow.w, p.frame_h), moved_cubic(x, motion.flow.z, p.frame_w),
                         p.full_w);
     } else {
         Tap row0 = moved(y, motion.flow.y, p.full_h), column0 = moved(x, motion.flow.x, p.full_w);

@@ -19,7 +19,8 @@
 #define LONGEST_PX 1.0f
 
 __device__ __forceinline__ float brightness(const RefineParams& p, const __half* record, int y, int x, float by_y, float by_x) {
-    Tap row = moved(y, by_y, p.fusion.full_h), column = moved(x, by_x, p.fusion.full_w);
+    // Not the padding, which is black.
+    Tap row = moved(y, by_y, p.fusion.frame_h), column = moved(x, by_x, p.fusion.frame_w);
     float4 rgb = lerp2_half4(record, p.fusion.record / 4, corners(row, column, p.fusion.full_w), row, column);
     return 0.299f * rgb.x + 0.587f * rgb.y + 0.114f * rgb.z;
 }

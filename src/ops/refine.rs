@@ -115,7 +115,8 @@ struct Moved {
 
 fn brightness(fusion: &Fusion<'_>, last: &Tensor) -> Moved {
     let records = only(fusion.views).records;
-    let (h, w) = (records[0].h, records[0].w);
+    // Not the padding, which is black.
+    let (h, w) = (fusion.height, fusion.width);
     let mut outputs = fusion.earlier.to_vec();
     outputs.push(BlockOutput { tensor: last, factor: fusion.factor });
     let (mut sum, mut difference) = (vec![], vec![]);

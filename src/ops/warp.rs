@@ -56,12 +56,19 @@ pub fn cubic_weights(t: f32) -> [f32; 4] {
     ]
 }
 
-/// [`accumulate`] by cubic convolution: sixteen pixels, clamped to the image.
-pub fn accumulate_cubic(image: &Tensor, at: Corners, scale: f32, out: &mut [f32]) {
+/// [`accumulate`] by cubic convolution: sixteen pixels, clamped to the first `size` (rows, columns) of the image, which those of
+/// `at` lie in.
+pub fn accumulate_cubic(
+    image: &Tensor,
+    size: (usize, usize),
+    at: Corners,
+    scale: f32,
+    out: &mut [f32],
+) {
     let taps = |[first, second]: [usize; 2], n: usize| {
         [first.saturating_sub(1), first, second, (first + 2).min(n - 1)]
     };
-    let (rows, columns) = (taps(at.y, image.h), taps(at.x, image.w));
+    let (rows, columns) = (taps(at.y, size.0), taps(at.x, size.1));
     let (weights_y, weights_x) = (cubic_weights(at.weight_y), cubic_weights(at.weight_x));
     for (row, weight_y) in rows.into_iter().zip(weights_y) {
         for (column, weight_x) in columns.into_iter().zip(weights_x) {
@@ -105,12 +112,12 @@ mod tests {
         let image = Tensor { h: 1, w: 8, c: 1, data: row };
         for by in [0.125, 0.5, 0.875] {
             let mut found = [0.0];
-            accumulate_cubic(&image, corners(0, 3, [by, 0.0], 1, 8), 1.0, &mut found);
+            accumulate_cubic(&image, (1, 8), corners(0, 3, [by, 0.0], 1, 8), 1.0, &mut found);
             assert!((found[0] - quadratic(3.0 + by)).abs() < 1e-6, "{by}: {found:?}");
         }
         // Beyond the border its pixels repeat.
         let mut found = [0.0];
-        accumulate_cubic(&image, corners(0, 7, [9.0, 0.0], 1, 8), 1.0, &mut found);
+        accumulate_cubic(&image, (1, 8), corners(0, 7, [9.0, 0.0], 1, 8), 1.0, &mut found);
         assert_eq!(found[0], quadratic(7.0));
     }
 

@@ -345,6 +345,15 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The same, of which rows and columns from these on are not read.
+    pub(super) fn within(self, (height, width): (usize, usize)) -> Self {
+        assert!(
+            (1..=self.size.0).contains(&height) && (1..=self.size.1).contains(&width),
+            "a part"
+        );
+        Self { size: (height, width), ..self }
+    }
+
     /// Rows and columns.
     pub(super) fn size(&self) -> (usize, usize) {
         self.size

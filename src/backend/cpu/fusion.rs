@@ -285,6 +285,11 @@ pub(super) fn run(
         (true, true) => Last::Stored(whole.tensor),
         (false, _) => Last::Enlarged,
     };
+    // As the definition: the cubic repeats the picture's last row and column, the bilinear warp reads the padding.
+    let records = match fusion.sampling {
+        Sampling::Bicubic => records.within((fusion.height, fusion.width)),
+        Sampling::Bilinear => records,
+    };
     let job = FusionJob { fusion, records, outputs: &outputs, last: place, rgb: Shared::new(rgb) };
     let factor = if stored { 1 } else { last.factor() };
     let len = SUMS + 3 * PAIRS + BAND + last.scratch_len(RUN / factor);

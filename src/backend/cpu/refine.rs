@@ -220,7 +220,7 @@ pub(super) fn run(
     sums.resize(cells, width.div_ceil(CELL), SUMS);
     let (start, row) = (sums.at(0, 0), sums.row_stride());
     let job = SumsJob {
-        records,
+        records: records.within((height, width)),
         outputs,
         whole,
         size: (height, width),

@@ -124,6 +124,22 @@ fn other_networks_are_refused() {
 }
 
 #[test]
+fn what_no_network_can_be_made_of_is_refused_by_name() {
+    let odd = Layout { widths: &[9, 8, 8, 8], ..ALL[8] };
+    let message = load(odd.file(1)).unwrap_err();
+    assert!(message.contains("block0") && message.contains("multiple"), "{message}");
+    let huge = |it: &mut Tensors| {
+        for name in ["block1.convblock.0.beta", "block1.convblock.0.conv.weight"] {
+            it.get_mut(name).unwrap().1.fill(1e30);
+        }
+    };
+    assert_refused(huge, &["block1.convblock.0.beta", "too large"]);
+    let mut tensors = V4_26.tensors(1);
+    tensors.insert("block18446744073709551615.x".into(), (vec![1], vec![1.0]));
+    assert_eq!(load(serialize(&tensors, None)).unwrap().notes.len(), 1, "no block of that number");
+}
+
+#[test]
 fn half_precision_files_give_the_rounded_weights() {
     let tensors = V4_6.tensors(2);
     let whole = load(serialize(&tensors, None)).unwrap();

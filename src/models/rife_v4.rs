@@ -243,8 +243,9 @@ impl Reader<'_> {
     /// Told by all names of a kind, so that where a tensor is missing or misshapen that one is blamed and no other.
     fn layout(&self) -> Result<Layout, ModelError> {
         let names = || self.weights.names().map(|name| name.split('.').collect::<Vec<_>>());
-        let number = |part: &str| part.strip_prefix("block")?.parse::<usize>().ok();
-        let blocks = names().filter_map(|parts| number(parts[0])).max().map_or(0, |last| last + 1);
+        let number = |part: &str| part.strip_prefix("block")?.parse::<u32>().ok();
+        let blocks = names().filter_map(|parts| number(parts[0])).max();
+        let blocks = blocks.map_or(0, |last| last as usize + 1);
         if !(blocks == 4 || blocks == 5) {
             let reason = format!(
                 "holds {blocks} blocks (`blockN.*`), expected the 4 or 5 of a RIFE v4 network"
@@ -349,6 +350,11 @@ impl Reader<'_> {
 
     /// `lrelu(conv(x) * beta + x)`, with beta folded in and groups widened.
     fn residual(&self, name: &str, c: usize, groups: usize) -> Result<ConvWeights, ModelError> {
+        if !c.is_multiple_of(groups) {
+            let reason =
+                format!("`{name}` has {c} channels, expected a multiple of its {groups} groups");
+            return Err(self.weights.invalid(reason));
+        }
         let weight = self.read(&format!("{name}.conv.weight"), &[c, c / groups, 3, 3])?;
         let conv = ConvWeights {
             in_channels: c,
@@ -359,7 +365,13 @@ impl Reader<'_> {
             residual: Residual::Input,
             activation: Activation::LeakyRelu,
         };
-        Ok(conv.fold_beta(&self.read(&format!("{name}.beta"), &[1, c, 1, 1])?))
+        let conv = conv.fold_beta(&self.read(&format!("{name}.beta"), &[1, c, 1, 1])?);
+        // Each of them is finite, and their product need not be.
+        if !conv.weight.iter().chain(&conv.bias).all(|it| it.is_finite()) {
+            let reason = format!("`{name}.beta` times its convolution is too large for a number");
+            return Err(self.weights.invalid(reason));
+        }
+        Ok(conv)
     }
 
     fn deconv(

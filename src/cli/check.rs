@@ -413,6 +413,19 @@ fn check_devices(findings: &mut Findings) {
     }
 }
 
+/// Whether a file can be opened in time, or cannot be at all: on a share whose server is gone it may be waited for without end.
+fn answers(path: &Path) -> bool {
+    let (sender, answer) = mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        let is_file = std::fs::metadata(&path).is_ok_and(|it| it.is_file());
+        let opened = is_file.then(|| std::fs::File::open(&path));
+        // Nobody listens where it took too long.
+        let _ = sender.send(opened.is_some());
+    });
+    answer.recv_timeout(ANSWER_TIME).is_ok()
+}
+
 /// Opens every distinct pair of weights and device, as a job would.
 fn check_models(config: Option<&Config>, findings: &mut Findings) {
     let mut tried: Vec<(Option<PathBuf>, Device)> = Vec::new();
@@ -430,6 +443,14 @@ fn check_models(config: Option<&Config>, findings: &mut Findings) {
             .model
             .as_ref()
             .map_or("built-in weights".into(), |it| it.display().to_string());
+        if !settings.model.as_deref().is_none_or(answers) {
+            let limit_s = ANSWER_TIME.as_secs();
+            let message = format!(
+                "{name}: does not answer within {limit_s} s; see to the server of the share it is on"
+            );
+            findings.fail("model", message, ExitCode::TempFail);
+            continue;
+        }
         match open::open(&settings) {
             Err(error) => findings.fail("model", format!("{name}: {error}"), error.exit_code()),
             Ok(engine) => {

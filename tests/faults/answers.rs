@@ -160,6 +160,11 @@ fn w16_weights_that_hang_hold_up_no_other_folder_and_no_clip_is_blamed() {
     let says = || place.log().lines().any(|it| it.contains("/share: ") && it.contains(&waits));
     place.wait("word of it", says);
     assert!(status_line(&place).contains("  hung "), "{}", status_line(&place));
+    // As the unit's ExecStartPre= asks.
+    let check = faults.enter(&mut place.command("check")).output().unwrap();
+    let found = String::from_utf8_lossy(&check.stdout).into_owned();
+    let silent = format!("{}: does not answer within 5 s", weights.display());
+    assert!(check.status.code() == Some(75) && found.contains(&silent), "{found}");
     let reload = place.command("reload").output().unwrap();
     let said = String::from_utf8_lossy(&reload.stderr).into_owned();
     assert!(!reload.status.success() && said.contains("weights do not answer"), "{said}");

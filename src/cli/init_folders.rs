@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{Gid, Mode, Uid};
 
 use crate::cli::CliError;
 use crate::cli::init::Replaced;
@@ -39,7 +39,10 @@ fn failed(path: &Path, what: &str) -> impl Fn(std::io::Error) -> CliError {
 /// # Errors
 /// Exit code 73, with the folder.
 pub fn make(folders: &[PathBuf]) -> Result<Vec<Made>, CliError> {
-    let owner = if rustix::process::geteuid().is_root() { service_user() } else { None };
+    let is_root = rustix::process::geteuid().is_root();
+    let owner = if is_root { service_user() } else { None };
+    // Root's umask may keep all others, and so the service's user, out of what leads to them.
+    let _open = is_root.then(OpenUmask::set);
     let mut made = Vec::new();
     for path in folders {
         if path.is_dir() {
@@ -56,6 +59,21 @@ pub fn make(folders: &[PathBuf]) -> Result<Vec<Made>, CliError> {
         made.push(Made { path: path.clone(), given: owner.is_some() });
     }
     Ok(made)
+}
+
+/// The usual umask, until it is dropped.
+struct OpenUmask(Mode);
+
+impl OpenUmask {
+    fn set() -> Self {
+        Self(rustix::process::umask(Mode::from_raw_mode(0o022)))
+    }
+}
+
+impl Drop for OpenUmask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.0);
+    }
 }
 
 /// The service's user and its group, by the system's file: a user of a system service is nowhere else.
@@ -82,6 +100,9 @@ pub fn write(path: &Path, text: &str, replaced: Replaced) -> Result<(), CliError
         .permissions(std::fs::Permissions::from_mode(FILE_MODE))
         .tempfile_in(folder)
         .map_err(&failed)?;
+    // The rights asked for above are less what the umask takes.
+    let mode = std::fs::Permissions::from_mode(FILE_MODE);
+    file.as_file().set_permissions(mode).map_err(&failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(&failed)?;
     match replaced {
         Replaced::Nothing => file.persist_noclobber(path).map_err(|error| failed(error.error))?,

@@ -226,7 +226,7 @@ fn frame(index: u64) -> Frame {
                     (0.31 * u + 0.11 * v + phase).sin() * (0.23 * v - 0.07 * u - phase).cos();
                 let fine = (0.71 * u - 0.37 * v + 2.0 * phase).sin() * (0.05 * u + phase).cos();
                 let level = if near { 0.6 } else { 0.4 };
-                rgb.push((level + 0.3 * coarse + 0.1 * fine).clamp(0.0, 1.0));
+                rgb.push((level + 0.2 * coarse + 0.2 * fine).clamp(0.0, 1.0));
             }
         }
     }

@@ -10,10 +10,8 @@ use crate::config::settings::{Codec, Encoding};
 use crate::frame::{Chroma, Depth};
 
 /// What to look for where it does not open: FFmpeg's own error says no more than that it does not.
-pub(super) const HINT: &str = "`nvidia-smi` shows whether driver and GPU are there; not every GPU has an encoder (A100, H100 \
-                               and H200 have none) or this codec, desktop cards run a few at a time, and pictures below some \
-                               150 pixels a side or above 4096 (H.264), 8192 are too small or large; `encode_on` cpu goes \
-                               without";
+pub(super) const HINT: &str = "`nvidia-smi` tells whether driver and GPU are there (A100, H100 and H200 have no encoder); pictures below \
+                               some 150 pixels a side are too small for it; `encode_on` cpu goes without";
 
 /// Most bits a sample.
 pub(super) fn depth(codec: Codec) -> Depth {

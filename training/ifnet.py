@@ -50,14 +50,18 @@ def cubic_weights(t):
     return (((1 - 0.5 * t) * t - 0.5) * t, (1.5 * t - 2.5) * t * t + 1, ((2 - 1.5 * t) * t + 0.5) * t, (0.5 * t - 0.5) * t * t)
 
 
-def warp_pair_cubic(pair, flow):
-    """`warp_pair` by a cubic over sixteen pixels, which slomod makes its pictures with; pair [b, 2, c, h, w], flow [b, 4, h, w]."""
+def warp_pair_cubic(pair, flow, inside=None):
+    """`warp_pair` by a cubic over sixteen pixels, which slomod makes its pictures with; pair [b, 2, c, h, w], flow [b, 4, h, w].
+
+    Rows and columns from those of `inside` on are padding and not read: the last ones before are repeated.
+    """
     b, _, c, h, w = pair.shape
     base, _ = _grid(h, w, flow.device)
     frames = pair.reshape(2 * b, c, h * w)
     taps, weights = [], []
-    for axis, n in ((0, w), (1, h)):
-        at = (base[..., axis] + 1) * ((n - 1) / 2) + flow.reshape(2 * b, 2, h, w)[:, axis]
+    rows, columns = inside or (h, w)
+    for axis, size, n in ((0, w, columns), (1, h, rows)):
+        at = (base[..., axis] + 1) * ((size - 1) / 2) + flow.reshape(2 * b, 2, h, w)[:, axis]
         at = at.clamp(0, n - 1)
         first = at.detach().floor()
         weights.append(cubic_weights((at - first).reshape(2 * b, 1, h * w)))
@@ -175,10 +179,11 @@ class IFNet(nn.Module):
         for block in blocks:
             block.lastconv[0].weight *= 0.03
 
-    def forward(self, pair, t, cubic=True):
+    def forward(self, pair, t, cubic=True, inside=None):
         """pair [b, 2, 3, h, w] in 0..1, sides multiples of 64; t [b]. Returns (merged, flow, mask) for each block.
 
-        With `cubic` the last block's picture reads the frames so, which is what slomod does; without, as RIFE's program.
+        With `cubic` the last block's picture reads the frames so, which is what slomod does, and of padded ones no more than
+        `inside`; without, as RIFE's program.
         """
         b, _, _, h, w = pair.shape
         images = pair.reshape(b, 6, h, w)
@@ -196,7 +201,7 @@ class IFNet(nn.Module):
                 flow = flow + added
             mask = rest[:, :1]
             if cubic and i + 1 == len(SCALES):
-                warped = warp_pair_cubic(pair, flow)
+                warped = warp_pair_cubic(pair, flow, inside)
             else:
                 grid = sampling_grid(flow)
                 warped = warp_pair(pair, grid)

@@ -20,7 +20,7 @@ def interpolate(net, img0, img1, t):
     """Frames [3, h, w] of any size; padded with zeros to multiples of 64."""
     h, w = img0.shape[1:]
     pair = F.pad(torch.stack((img0, img1)), (0, -w % 64, 0, -h % 64))[None]
-    merged = net(pair, torch.full((1,), t, device=img0.device))[-1][0]
+    merged = net(pair, torch.full((1,), t, device=img0.device), inside=(h, w))[-1][0]
     return merged[0, :, :h, :w].clamp(0, 1)
 
 

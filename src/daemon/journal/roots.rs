@@ -41,14 +41,16 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn remember_output(&mut self, path: &Path, root: &str) -> Outcome<()> {
-        self.sql(|it| {
-            it.execute(
-                "INSERT INTO outputs (path, root) VALUES (?1, ?2)
-                 ON CONFLICT (path) DO UPDATE SET root = excluded.root",
-                params![path.as_os_str().as_bytes(), root],
-            )
-        })
-        .map(|_| ())
+        self.remember_folder("outputs", path, root)
+    }
+
+    fn remember_folder(&mut self, table: &str, path: &Path, root: &str) -> Outcome<()> {
+        let statement = format!(
+            "INSERT INTO {table} (path, root) VALUES (?1, ?2)
+             ON CONFLICT (path) DO UPDATE SET root = excluded.root"
+        );
+        self.sql(|it| it.execute(&statement, params![path.as_os_str().as_bytes(), root]))
+            .map(|_| ())
     }
 
     /// All output folders whose lock was ever taken, with what they were then.
@@ -68,14 +70,7 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn remember_originals(&mut self, path: &Path, root: &str) -> Outcome<()> {
-        self.sql(|it| {
-            it.execute(
-                "INSERT INTO originals (path, root) VALUES (?1, ?2)
-                 ON CONFLICT (path) DO UPDATE SET root = excluded.root",
-                params![path.as_os_str().as_bytes(), root],
-            )
-        })
-        .map(|_| ())
+        self.remember_folder("originals", path, root)
     }
 
     /// What the folder `path` was at the last move of an original to it; `None` before the first.

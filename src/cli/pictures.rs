@@ -126,6 +126,7 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         Some(pattern) => folder_of(&pattern.folder),
         None => folder_of(&args.output),
     };
+    let stop = signals::stop_flag();
     let room = tempfile::Builder::new().prefix(".slomod-tmp-").tempdir_in(parent);
     let room = room.map_err(|error| {
         let message = format!("{}: cannot be written: {error}", parent.display());
@@ -147,7 +148,7 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         settings,
     };
     let _temporary = Temporary(task.temporary.clone());
-    let (room, stop, measured) = (room.path(), signals::stop_flag(), OnceCell::new());
+    let (room, measured) = (room.path(), OnceCell::new());
     let work = Work { args, ends, task, parent, room, stop, measured };
     let mut known = Known::start();
     work.done(&mut known).map_err(|error| work.said(&error, known))

@@ -1,7 +1,7 @@
 //! The demo from end to end: clip, daemon, job, figures, contact sheet.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -86,6 +86,8 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
         (own, _) => own.clone().unwrap_or_default(),
     };
     write_file(&demo.config, &configuration(args, &demo)?)?;
+    // Whoever is stopped from here on has a daemon to stop.
+    let stop = signals::stop_flag();
     let (mut daemon, journal) = DaemonProcess::start(&demo.config, &demo.state, &demo.log)?;
     say::line(format_args!("Started the daemon on {}", demo.drop.display()))?;
     // The journal gives names of outputs as text, so the clip gets one that is.
@@ -96,7 +98,7 @@ pub fn run(args: &DemoArgs) -> Result<(), CliError> {
         CliError::new(ExitCode::CannotCreate, message)
     })?;
     say::line(format_args!("Copied {} in", dropped.display()))?;
-    let job = follow(&mut daemon, &journal)?;
+    let job = follow(&mut daemon, &journal, &stop)?;
     drop(journal);
     daemon.stop()?;
     finish(&demo, &job, scene.as_ref())
@@ -134,8 +136,11 @@ fn write_file(path: &Path, text: &str) -> Result<(), CliError> {
 }
 
 /// Shows the job's progress until it has ended.
-fn follow(daemon: &mut DaemonProcess, journal: &Journal) -> Result<JobView, CliError> {
-    let stop = signals::stop_flag();
+fn follow(
+    daemon: &mut DaemonProcess,
+    journal: &Journal,
+    stop: &AtomicBool,
+) -> Result<JobView, CliError> {
     let mut display = Display::new();
     let started = Instant::now();
     let result = loop {

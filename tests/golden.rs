@@ -206,7 +206,7 @@ fn check<B: Backend>(case: &Case, backend_name: &str, backend: B) {
     let trace = run(case, &network, backend);
     let compared = first_difference(case, &trace)
         .unwrap_or_else(|why| panic!("{} on {backend_name} ({}): {why}", case.name, network.name));
-    let least = 2 * network.blocks.len() + 4;
+    let least = 2 * network.visits.len() + 4;
     assert!(compared >= least, "{}: only {compared} tensors compared", case.name);
 }
 
@@ -225,7 +225,7 @@ fn layouts_are_told_apart_as_the_files_say() {
         let scale = case.weights.metadata("scale").unwrap().parse::<f32>().unwrap();
         let list: Vec<f32> =
             serde_json::from_str(case.weights.metadata("scale_list").unwrap()).unwrap();
-        let factors: Vec<f32> = network.factors.iter().map(|factor| factor / scale).collect();
+        let factors: Vec<f32> = network.visits.iter().map(|visit| visit.factor / scale).collect();
         assert_eq!(factors, list, "{}: factors of {}", case.name, network.name);
         let multiple = case.weights.metadata("pad_multiple_with_scale").unwrap();
         let found = padded(1, network.pad_multiple, scale);

@@ -4,6 +4,7 @@
 mod common;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,11 +18,12 @@ use slomod::engine::rife::{Origin, Rife, scale_for};
 use slomod::engine::tiles::{Cut, Tiles};
 use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::models::pyramid::{self, once};
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
 
-use common::layouts::{ALL, Layout};
+use common::layouts::{ALL, Layout, serialize};
 use common::picture;
 use common::plain::{self, Pair};
 
@@ -85,7 +87,7 @@ fn every_layout_is_told_apart_by_names_and_shapes() {
     for layout in ALL {
         let network = network(&layout, 3);
         assert_eq!(network.name, layout.name);
-        assert_eq!(network.factors, layout.factors, "{}", layout.name);
+        assert_eq!(network.visits, once(layout.factors), "{}", layout.name);
         assert_eq!(network.features(), layout.features, "{}", layout.name);
     }
 }
@@ -95,7 +97,7 @@ fn the_published_widths_of_4_25_lite_are_enough_to_know_it() {
     let lite = Layout { widths: &[192, 128, 96, 64, 24], ..ALL[12] };
     let network = network(&lite, 1);
     assert_eq!(network.name, "rife v4.25.lite");
-    assert_eq!(network.factors, [32.0, 16.0, 8.0, 4.0, 1.0]);
+    assert_eq!(network.visits, once(&[32.0, 16.0, 8.0, 4.0, 1.0]));
     assert_eq!(network.pad_multiple, 128);
 }
 
@@ -112,6 +114,46 @@ fn the_fused_network_equals_the_plain_one_at_every_scale() {
         for scale in [0.25, 0.5, 2.0] {
             compare_pair(&network(&ALL[index], 30), (70, 41), 0.4, scale);
         }
+    }
+}
+
+/// Orders in which blocks work again, as a file may ask for them.
+const AGAIN: [&str; 3] = [
+    "0:16,1:16,2:8,3:4,1:16,2:8,3:4,3:2,4:1",
+    "0:16,3:2,2:4,1:8,2:4,1:16,3:2,2:2,4:1",
+    "0:32,1:16,1:16,1:16,2:8,3:4,4:1",
+];
+
+#[test]
+fn the_fused_network_equals_the_plain_one_where_blocks_work_again() {
+    for (index, text) in AGAIN.into_iter().enumerate() {
+        let once = network(&ALL[12], 31);
+        let visits = pyramid::parse(text, once.blocks.len()).unwrap();
+        let again = Network { pad_multiple: pyramid::pad_multiple(&visits), visits, ..once };
+        compare_pair(&again, (70, 41), 0.4, [1.0, 0.5, 2.0][index]);
+        compare_pair(&again, (45, 67), 0.5, 1.0);
+    }
+}
+
+#[test]
+fn a_file_says_in_which_order_its_blocks_work() {
+    let open = |layout: &Layout, order: &str| {
+        let metadata = HashMap::from([(pyramid::KEY.to_owned(), order.to_owned())]);
+        let bytes = serialize(&layout.tensors(3), Some(metadata));
+        Network::read(
+            &Weights::from_bytes(Path::new("own.safetensors"), Cow::Owned(bytes)).unwrap(),
+        )
+    };
+    let network = open(&ALL[12], AGAIN[0]).unwrap();
+    assert_eq!((network.name.as_str(), network.visits.len()), (ALL[12].name, 9));
+    assert_eq!(network.pad_multiple, 64);
+    assert_eq!(open(&ALL[10], "0:16,1:8,2:4,3:1").unwrap().pad_multiple, 64);
+    for (layout, order, why) in [
+        (&ALL[12], "0:16,1:8", "own.safetensors: metadata `slomod.pyramid` is `0:16,1:8`"),
+        (&ALL[3], "0:8,1:4,2:2,3:1", "metadata `slomod.pyramid` is there, expected only from v4.7"),
+    ] {
+        let error = open(layout, order).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
     }
 }
 

@@ -8,6 +8,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 SCALES = (16, 8, 4, 2, 1)
+# (block, scale) in order: RIFE's, each block once; and ours, the middle blocks on smaller pictures, twice, before the fine ones.
+ONCE = tuple(enumerate(SCALES))
+AGAIN = ((0, 16), (1, 16), (2, 8), (3, 4), (1, 16), (2, 8), (3, 4), (3, 2), (4, 1))
 STARTER = (96, 64, 48, 32, 16)
 STANDARD = (192, 128, 96, 64, 32)
 SLOPE = 0.2
@@ -132,26 +135,23 @@ class IFBlock(nn.Module):
         self.convblock = nn.Sequential(*[ResConv(c) for _ in range(8)])
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(c, 4 * (5 + HANDED_ON), 4, 2, 1), nn.PixelShuffle(2))
 
-    def forward(self, parts, flow, scale):
-        """parts: images that are shrunk by `scale` and joined.
+    def forward(self, parts, low, scale):
+        """parts: images that are shrunk by `scale` and joined; low: what is of the block's size already, behind them.
 
-        Returns the flow to add [b, 4, h, w], and mask logits and features in one [b, 1 + HANDED_ON, h, w]. What the block
-        computes in is the type of its weights; flows, masks and resizing stay in f32.
+        Returns [b, 4 + 1 + HANDED_ON, h / scale, w / scale]: the flow to add in pixels of that size, mask logits, features. What
+        the block computes in is the type of its weights; flows, masks and resizing stay in f32.
         """
         parts = [shrink(part, scale) for part in parts]
-        if flow is not None:
-            parts.append(shrink(flow, scale) / scale)
         size = parts[0].shape[2:]
-        joined = torch.cat([part.expand(-1, -1, *size) for part in parts], 1)
+        joined = torch.cat([part.expand(-1, -1, *size) for part in parts] + low, 1)
         out = self.lastconv(self.convblock(self.conv0(joined.to(self.conv0[0][0].weight.dtype))))
-        out = enlarge(out.to(torch.float32, memory_format=torch.contiguous_format), scale)
-        flow, rest = out.split((4, 1 + HANDED_ON), 1)
-        return flow * scale, rest
+        return out.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 class IFNet(nn.Module):
-    def __init__(self, widths=STARTER):
+    def __init__(self, widths=STARTER, visits=AGAIN):
         super().__init__()
+        self.visits = visits
         frames = 2 * (3 + FEATURES) + 1
         self.block0 = IFBlock(frames, widths[0])
         for i, c in enumerate(widths[1:], 1):
@@ -191,16 +191,26 @@ class IFNet(nn.Module):
         feats = feats.to(torch.float32, memory_format=torch.contiguous_format).reshape(b, 2, FEATURES, h, w)
         time = t.view(b, 1, 1, 1)
         flow = None
+        # Flows that blocks left at a scale, in picture pixels: an output of a block's own size is taken as it is.
+        left = {}
         out = []
-        for i, scale in enumerate(SCALES):
+        for number, (i, scale) in enumerate(self.visits, 1):
             block = getattr(self, f"block{i}")
             if flow is None:
-                flow, rest = block([images, feats.reshape(b, 2 * FEATURES, h, w), time], None, scale)
+                made = block([images, feats.reshape(b, 2 * FEATURES, h, w), time], [], scale)
+                flow = 0
             else:
-                added, rest = block([warped, warp_pair(feats, grid), time, rest], flow, scale)
-                flow = flow + added
+                own = left.get(scale)
+                low = shrink(flow, scale) if own is None else shrink(flow - enlarge(own, scale), scale) + own
+                low = [made[:, 4:] if scale == before else shrink(rest, scale), low / scale]
+                made = block([warped, warp_pair(feats, grid), time], low, scale)
+            before = scale
+            added = made[:, :4] * scale
+            flow = flow + enlarge(added, scale)
+            left[scale] = left[scale] + added if scale in left else added
+            rest = enlarge(made[:, 4:], scale)
             mask = rest[:, :1]
-            if cubic and i + 1 == len(SCALES):
+            if cubic and number == len(self.visits):
                 warped = warp_pair_cubic(pair, flow, inside)
             else:
                 grid = sampling_grid(flow)

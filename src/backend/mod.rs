@@ -188,6 +188,12 @@ pub trait Backend: Send {
     /// If the shapes differ.
     fn add(&mut self, from: &Self::Tensor, to: &mut Self::Tensor);
 
+    /// Adds the flows (channels 0 to 3) of one block output to those of another.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    fn add_flows(&mut self, from: &Self::Tensor, to: &mut Self::Tensor);
+
     /// A copy of the first picture's values in the plain layout.
     fn to_plain(&self, tensor: &Self::Tensor) -> Tensor;
 }

@@ -5,7 +5,7 @@ use crate::frame::{Picture, PictureFormat};
 use crate::ops::color;
 use crate::ops::conv::{self, ConvWeights};
 use crate::ops::deconv::{self, DeconvWeights};
-use crate::ops::flow::{self, Stage};
+use crate::ops::flow::{self, MASK, Stage};
 use crate::ops::fusion::{self, Fusion};
 use crate::ops::head::{self, HeadWeights, Padding};
 use crate::ops::tensor::Tensor;
@@ -113,6 +113,13 @@ impl Backend for Reference {
     fn add(&mut self, from: &Tensor, to: &mut Tensor) {
         assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "tensors of one shape");
         to.data.iter_mut().zip(&from.data).for_each(|(to, from)| *to += from);
+    }
+
+    fn add_flows(&mut self, from: &Tensor, to: &mut Tensor) {
+        assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "outputs of one shape");
+        for (to, from) in to.data.chunks_exact_mut(to.c).zip(from.data.chunks_exact(from.c)) {
+            to[..MASK].iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
     }
 
     fn to_plain(&self, tensor: &Tensor) -> Tensor {

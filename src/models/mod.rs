@@ -6,6 +6,7 @@ use crate::error::{Classify, Consequence, ExitCode};
 
 pub mod import;
 pub mod pickle;
+pub mod pyramid;
 pub mod rife_v4;
 pub mod torch_zip;
 pub mod versions;

@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 
 use crate::config::settings::Sampling;
 use crate::models::ModelError;
+use crate::models::pyramid::{self, Visit};
 use crate::models::weights::Weights;
 use crate::ops::conv::{Activation, ConvWeights, Residual, Stride};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
@@ -78,8 +79,8 @@ pub struct Network {
     pub mask: MaskRule,
     /// Features that a block hands on: 0 or 8.
     pub handed_on: usize,
-    /// Picture pixels for each pixel of a block, at scale 1.
-    pub factors: Vec<f32>,
+    /// The blocks in the order in which they work, a last one last.
+    pub visits: Vec<Visit>,
     /// Picture pixels for each pixel of a block's output, over that of the block: 2 where there is no pixel shuffle.
     pub output_step: f32,
     /// Sides are padded to a multiple of this, or of this over the scale where that is more.
@@ -111,22 +112,24 @@ impl Network {
         }
         let widths: Vec<_> = blocks.iter().map(|block| block.conv0[1].out_channels).collect();
         let lite = reader.is_coarse_lite(&widths);
-        let (factors, pad_multiple) = match (layout.blocks, lite) {
-            (4, _) => (vec![8.0, 4.0, 2.0, 1.0], 32),
-            (_, false) => (vec![16.0, 8.0, 4.0, 2.0, 1.0], 64),
-            (_, true) => (vec![32.0, 16.0, 8.0, 4.0, 1.0], 128),
+        let mask = if head.is_some() { MaskRule::Last } else { MaskRule::Sum };
+        let usual = match (layout.blocks, lite) {
+            (4, _) => pyramid::once(&[8.0, 4.0, 2.0, 1.0]),
+            (_, false) => pyramid::once(&[16.0, 8.0, 4.0, 2.0, 1.0]),
+            (_, true) => pyramid::once(&[32.0, 16.0, 8.0, 4.0, 1.0]),
         };
+        let visits = pyramid::of_file(weights, layout.blocks, mask)?.unwrap_or(usual);
         let plain_end = layout.end == End::Plain;
         Ok(Self {
             name: format!("rife {}", layout.versions(features, lite)),
             blocks,
-            mask: if head.is_some() { MaskRule::Last } else { MaskRule::Sum },
+            mask,
             head,
             chain_sum: if layout.chain == Chain::Prelu { ChainSum::Added } else { ChainSum::None },
             handed_on: layout.handed_on(),
-            factors,
+            pad_multiple: pyramid::pad_multiple(&visits),
+            visits,
             output_step: if plain_end { 2.0 } else { 1.0 },
-            pad_multiple,
             sampling: Sampling::Bilinear,
             refine: false,
             notes,

@@ -8,8 +8,8 @@
 //!   upsampled by itself: upsampling twice by 2 is not upsampling by 4.
 //! - the block's input is the resize by 1/s of `cat(warp(frame0), warp(frame1), timestep, mask, features)` and of the
 //!   flow divided by s. A resize down by an even s reads the 2 x 2 centre of every s x s cell, so frames are warped only
-//!   there; up by S then down by s is up by S / s (S / s even), so mask, features and flow come straight from the
-//!   low-resolution outputs.
+//!   there; up by S then down by s is up by S / s (S / s even or below 1), so mask, features and flow come straight from the
+//!   low-resolution outputs. An output of the block's own size (S = s, where blocks work again) is taken as it is.
 //! - below s = 1 (flow scale 2) the input is enlarged instead, and everything is read at full resolution.
 //!
 //! Channel order: rgb0, rgb1, features0, features1, timestep; then, but for the first block, mask, features handed
@@ -61,7 +61,7 @@ pub struct Stage<'a, T = Tensor> {
     pub features: usize,
     /// Picture pixels for each pixel of this block: s, a power of two from 1/2 on.
     pub factor: f32,
-    /// Outputs of the blocks before, in order; empty for the first block.
+    /// Outputs of the blocks before, one for each factor, the newest last; empty for the first block.
     pub earlier: &'a [BlockOutput<'a, T>],
     /// How mask logits combine.
     pub mask: MaskRule,

@@ -32,22 +32,23 @@ pub fn interpolate(network: &Network, pair: &Pair<'_>) -> Vec<f32> {
     let mut time = Tensor::zeros(h, w, 1);
     time.data.fill(pair.timestep);
     let (mut flow, mut mask) = (Tensor::zeros(h, w, 4), Tensor::zeros(h, w, 1));
-    let mut handed_on = Tensor::zeros(h, w, network.handed_on);
     let mut warped = records.clone();
-    for (index, block) in network.blocks.iter().enumerate() {
-        let factor = network.factors[index] / pair.scale;
+    let mut left: Vec<Left> = vec![];
+    for visit in &network.visits {
+        let (block, factor) = (&network.blocks[visit.block], visit.factor / pair.scale);
         let colors = [warped[0].channels(0, 3), warped[1].channels(0, 3)];
         let count = network.features();
         let features = [warped[0].channels(3, count), warped[1].channels(3, count)];
-        let mut parts = vec![&colors[0], &colors[1], &features[0], &features[1], &time];
-        if index > 0 {
-            parts.extend([&mask, &handed_on]);
-        }
+        let parts = [&colors[0], &colors[1], &features[0], &features[1], &time];
         let mut input = resize::reference(&concat(&parts), 1.0 / factor);
-        if index > 0 {
-            let mut low = resize::reference(&flow, 1.0 / factor);
-            low.data.iter_mut().for_each(|value| *value /= factor);
-            input = concat(&[&input, &low]);
+        if let Some(last) = left.last() {
+            let low: Vec<_> = left.iter().map(|it| it.at(factor)).collect();
+            let masks = if network.mask == MaskRule::Sum { &low } else { &low[low.len() - 1..] };
+            let mask = sum(masks.iter().map(|it| it.channels(MASK, 1)));
+            let handed_on = last.at(factor).channels(HANDED_ON, network.handed_on);
+            let mut flow = sum(low.iter().map(|it| it.channels(0, 4)));
+            flow.data.iter_mut().for_each(|value| *value /= factor);
+            input = concat(&[&input, &mask, &handed_on, &flow]);
         }
         let output = run_block(network, block, &input);
         let up = factor * network.output_step;
@@ -61,10 +62,38 @@ pub fn interpolate(network: &Network, pair: &Pair<'_>) -> Vec<f32> {
                 mask.data.iter_mut().zip(&logit.data).for_each(|(sum, delta)| *sum += delta);
             }
         }
-        handed_on = full.channels(HANDED_ON, network.handed_on);
+        left.push(Left { output, full, up });
         warped = [warp::reference(&records[0], &flow, 0), warp::reference(&records[1], &flow, 2)];
     }
     blend(pair, &warped, &mask)
+}
+
+/// What a block left: as it is, at full size, and how many times larger that is.
+struct Left {
+    output: Tensor,
+    full: Tensor,
+    up: f32,
+}
+
+impl Left {
+    /// Flow in picture pixels, mask and features at the size of a block: of its own size as they are.
+    fn at(&self, factor: f32) -> Tensor {
+        let of_one_size = || self.output.clone();
+        let resized = || resize::reference(&self.full, 1.0 / factor);
+        let mut low = if self.up == factor { of_one_size() } else { resized() };
+        for pixel in low.data.chunks_exact_mut(low.c) {
+            pixel[..MASK].iter_mut().for_each(|value| *value *= self.up);
+        }
+        low
+    }
+}
+
+fn sum(tensors: impl Iterator<Item = Tensor>) -> Tensor {
+    let add = |mut sum: Tensor, one: Tensor| {
+        sum.data.iter_mut().zip(&one.data).for_each(|(sum, one)| *sum += one);
+        sum
+    };
+    tensors.reduce(add).unwrap()
 }
 
 fn run_block(network: &Network, block: &Block, input: &Tensor) -> Tensor {

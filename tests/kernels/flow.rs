@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use slomod::backend::cuda::driver::{DeviceError, Driver};
-use slomod::backend::cuda::flow::{Inputs, stage};
+use slomod::backend::cuda::flow::{Inputs, add_flows, stage};
 use slomod::backend::cuda::tensor::Tensor as DeviceTensor;
-use slomod::ops::flow::MaskRule;
+use slomod::ops::flow::{MASK, MaskRule};
 use slomod::ops::tensor::Tensor;
 
 use crate::faults::Fault;
-use crate::scenes::{Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, pictures};
+use crate::scenes::{
+    Motion, OnDevice, Random, Recipe, Scene, download_bytes, instances, pictures, upload_output,
+};
 use crate::shim::driver::ShimDriver;
 use crate::shim::library::Order;
 
@@ -165,6 +167,54 @@ fn block_inputs_behind_halving_outputs_are_as_defined() {
 /// Factors of `count` outputs that double up to a block of that factor.
 pub fn halving(factor: f32, count: usize) -> Vec<f32> {
     (1..=count as i32).rev().map(|step| factor * 2.0_f32.powi(step)).collect()
+}
+
+#[test]
+fn flows_of_two_outputs_are_summed_and_nothing_else() {
+    let shim = ShimDriver::new();
+    let driver: Arc<dyn Driver> = shim.clone();
+    for (seed, (full, handed_on)) in
+        [([1, 1], 8), ([17, 31], 0), ([33, 40], 8)].into_iter().enumerate()
+    {
+        let recipe = Recipe {
+            n: 3,
+            full,
+            features: 4,
+            handed_on,
+            mask: MaskRule::Last,
+            factors: vec![1.0, 1.0],
+            motion: Motion::Leaving,
+        };
+        let scene = Scene::draw(&recipe, &mut Random::new(seed as u64));
+        let of = |index: usize| &scene.outputs[index].1;
+        let summed = |order| {
+            shim.set_order(order);
+            let (from, mut to) = (upload_output(&driver, of(0)), upload_output(&driver, of(1)));
+            add_flows(&driver, &from, &mut to).unwrap();
+            let content = |tensor: &DeviceTensor| {
+                let mut bytes = vec![0; tensor.bytes()];
+                driver.download(tensor.address(), &mut bytes).unwrap();
+                bytes
+            };
+            (content(&from), content(&to))
+        };
+        let sum = |index: usize| {
+            let (mut sum, from) = (of(1)[index].clone(), &of(0)[index]);
+            let pixels = sum.data.chunks_exact_mut(sum.c).zip(from.data.chunks_exact(from.c));
+            pixels
+                .for_each(|(to, from)| (0..MASK).for_each(|channel| to[channel] += from[channel]));
+            sum
+        };
+        let expected = upload_output(&driver, &[sum(0), sum(1), sum(2)]);
+        let mut wanted = vec![0; expected.bytes()];
+        driver.download(expected.address(), &mut wanted).unwrap();
+        let (from, to) = summed(Order::Forward);
+        assert!(
+            (from.clone(), to.clone()) == summed(Order::Backward),
+            "the order of threads shows"
+        );
+        assert!(to == wanted, "{recipe:?}");
+    }
 }
 
 #[test]

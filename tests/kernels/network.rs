@@ -14,6 +14,7 @@ use slomod::config::settings::Scale;
 use slomod::engine::rife::{Origin, Rife};
 use slomod::engine::{Ahead, Interpolator, trial};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
+use slomod::models::pyramid;
 use slomod::models::rife_v4::Network;
 use slomod::models::weights::Weights;
 use slomod::ops::color::rgb_to_picture;
@@ -329,11 +330,17 @@ fn assert_same(what: &str, found: &[Picture], expected: &[Picture]) {
     }
 }
 
+/// The same network with its middle blocks at work twice, the first of them at the size of the block before.
+fn again(network: Network) -> Network {
+    let order = "0:16,1:16,2:8,3:4,1:16,2:8,3:4,3:2,4:1";
+    Network { visits: pyramid::parse(order, network.blocks.len()).unwrap(), ..network }
+}
+
 /// Q10.
 #[test]
 fn consecutive_pairs_at_several_factors_and_sizes_equal_the_cpu_with_graphs() {
-    for layout in [0, 3, 12] {
-        let network = network(&ALL[layout], 50);
+    let networks = [0, 3, 12].map(|layout| network(&ALL[layout], 50));
+    for network in networks.into_iter().chain([again(network(&ALL[12], 50))]) {
         let graphs = Graphs::new();
         let mut engine = cuda(graphs.clone(), 4, &network, Scale::Auto);
         let mut expected = cpu(&network, Scale::Auto);
@@ -381,8 +388,10 @@ fn pictures_asked_ahead_in_any_batch_equal_the_cpu() {
 #[test]
 fn every_layout_and_flow_scale_equals_the_cpu() {
     let cases = (0..ALL.len()).map(|layout| (layout, 1.0));
-    for (layout, scale) in cases.chain([(3, 0.25), (10, 0.5), (12, 0.5), (12, 2.0), (3, 2.0)]) {
-        let network = network(&ALL[layout], 52);
+    let cases = cases.chain([(3, 0.25), (10, 0.5), (12, 0.5), (12, 2.0), (3, 2.0)]);
+    let cases = cases.map(|(layout, scale)| (network(&ALL[layout], 52), scale));
+    let twice = [0.5, 1.0, 2.0].map(|scale| (again(network(&ALL[12], 52)), scale));
+    for (network, scale) in cases.chain(twice) {
         let (width, height) = (45, 37);
         let (img0, img1) = (picture(width, height, 0.0, 1), picture(width, height, 3.0, 2));
         let scale = Scale::Fixed(scale);

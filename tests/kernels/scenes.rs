@@ -215,7 +215,8 @@ pub fn upload_half(driver: &Arc<dyn Driver>, pictures: &[&Tensor], stored: usize
     tensor
 }
 
-fn upload_output(driver: &Arc<dyn Driver>, pictures: &[Tensor]) -> DeviceTensor {
+/// A block's output of each picture as a batch.
+pub fn upload_output(driver: &Arc<dyn Driver>, pictures: &[Tensor]) -> DeviceTensor {
     let (h, w, c) = (pictures[0].h, pictures[0].w, pictures[0].c);
     let mut tensor = DeviceTensor::default();
     tensor.reshape_output(driver, [pictures.len(), h, w], c - HANDED_ON).unwrap();

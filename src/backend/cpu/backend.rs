@@ -9,7 +9,7 @@ use crate::backend::{Backend, BackendDescription};
 use crate::frame::{Picture, PictureFormat};
 use crate::ops::conv::{Activation, ConvWeights, LEAKY_SLOPE, Residual};
 use crate::ops::deconv::{DeconvWeights, Shuffle};
-use crate::ops::flow::Stage;
+use crate::ops::flow::{MASK, Stage};
 use crate::ops::fusion::Fusion;
 use crate::ops::head::{HeadWeights, Padded, Padding, record_channels};
 use crate::ops::tensor as plain;
@@ -197,6 +197,18 @@ impl Backend for Cpu {
         self.threads.chunks(to.values_mut(), row, |index, values| {
             let from = &from[index * row..];
             values.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        });
+    }
+
+    fn add_flows(&mut self, from: &Tensor, to: &mut Tensor) {
+        assert_eq!((from.h, from.w, from.c), (to.h, to.w, to.c), "outputs of one shape");
+        let (row, stride) = (to.row_stride(), to.stride);
+        let from = from.values();
+        self.threads.chunks(to.values_mut(), row, |index, values| {
+            let pixels = values.chunks_exact_mut(stride);
+            for (to, from) in pixels.zip(from[index * row..].chunks_exact(stride)) {
+                to[..MASK].iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            }
         });
     }
 

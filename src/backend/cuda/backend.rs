@@ -367,6 +367,10 @@ impl Backend for Cuda {
         self.attempt(|_, driver| conv::add(driver, from, to));
     }
 
+    fn add_flows(&mut self, from: &Tensor, to: &mut Tensor) {
+        self.attempt(|_, driver| flow::add_flows(driver, from, to));
+    }
+
     fn to_plain(&self, tensor: &Tensor) -> plain::Tensor {
         let pixels = tensor.h * tensor.w;
         let mut copy = plain::Tensor::zeros(tensor.h, tensor.w, tensor.c);

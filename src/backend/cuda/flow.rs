@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use super::conv::PackedConv;
 use super::driver::{DeviceError, Driver, Launch, Parameters};
-use super::params::{Earlier, StageConvParams, StageParams};
-use super::tensor::Tensor;
+use super::params::{AddParams, Earlier, StageConvParams, StageParams};
+use super::tensor::{Layout, Tensor};
 use crate::ops::flow::{BlockOutput, MaskRule};
 
 /// Threads of a block of the gathering kernels, along x and y.
 pub(super) const GATHER_THREADS: [u32; 3] = [32, 4, 1];
 /// Blocks before the last that a kernel has room for.
 const EARLIER_MAX: usize = 4;
+/// Threads of a block of `add_flows`.
+const ADD_THREADS: u32 = 256;
 /// Coarsest block whose first convolution gathers its input itself: at coarser ones the input is a small part of the
 /// traffic, and the convolution's few tiles would leave most of the device without anything to gather.
 const FUSED_FACTOR_MAX: f32 = 2.0;
@@ -29,7 +31,7 @@ pub struct Inputs<'a> {
     pub features: usize,
     /// Picture pixels for each pixel of this block, a power of two from 1/2 on.
     pub factor: f32,
-    /// Outputs of the blocks before, in order, each of all `n` pictures; empty for the first block.
+    /// Outputs of the blocks before, one for each factor, the newest last, each of all `n` pictures; empty for the first block.
     pub earlier: &'a [BlockOutput<'a, Tensor>],
     /// How mask logits combine.
     pub mask: MaskRule,
@@ -276,6 +278,32 @@ pub fn stage_conv(
         grid: [out_w.div_ceil(TILE_COLUMNS) as u32, out_h.div_ceil(rows) as u32, inputs.n as u32],
         block: [32 * tile.warps, 1, 1],
         shared_bytes,
+        params: params.as_bytes(),
+    })
+}
+
+/// `to += from` of the flows of two block outputs.
+///
+/// # Errors
+/// As [`Driver::launch`].
+///
+/// # Panics
+/// If they are no outputs of one shape.
+pub fn add_flows(
+    driver: &Arc<dyn Driver>,
+    from: &Tensor,
+    to: &mut Tensor,
+) -> Result<(), DeviceError> {
+    let shape = |it: &Tensor| (it.n, it.h, it.w, it.stored, it.layout);
+    assert_eq!(shape(from), shape(to), "shapes of a sum of flows");
+    assert_eq!(to.layout, Layout::Output, "flows of block outputs");
+    let flows = (to.n * to.h * to.w) as u64;
+    let params = AddParams { src: from.address(), dst: to.address(), chunks: flows };
+    driver.launch(&Launch {
+        kernel: "add_flows",
+        grid: [flows.div_ceil(ADD_THREADS.into()) as u32, 1, 1],
+        block: [ADD_THREADS, 1, 1],
+        shared_bytes: 0,
         params: params.as_bytes(),
     })
 }

@@ -91,7 +91,7 @@ impl<B: Backend> Rife<B> {
         let network = Packed::new(&backend, network);
         backend.status()?;
         Ok(Self {
-            memory: Memory::new(network.blocks(), backend.max_batch()),
+            memory: Memory::new(network.visits(), backend.max_batch()),
             network,
             backend,
             queue: VecDeque::new(),

@@ -3,6 +3,7 @@
 use crate::backend::Backend;
 use crate::config::settings::Sampling;
 use crate::engine::rife::records::Records;
+use crate::models::pyramid::Visit;
 use crate::models::rife_v4::{Block, ChainSum, Network, padded};
 use crate::ops::flow::{BlockOutput, HANDED_ON, MaskRule, Stage, View};
 use crate::ops::fusion::Fusion;
@@ -18,7 +19,7 @@ pub(super) struct Plan {
     pub(super) sampling: Sampling,
     pub(super) refine: bool,
     chain_sum: ChainSum,
-    factors: Vec<f32>,
+    visits: Vec<Visit>,
     output_step: f32,
     pad_multiple: usize,
 }
@@ -41,7 +42,7 @@ struct PackedBlock<B: Backend> {
 /// What lies between the ops. It is allocated for the first batch of a size and used again for the others.
 pub(super) struct Memory<B: Backend> {
     pub(super) records: Records<B::Tensor>,
-    /// What each block leaves behind.
+    /// What each visit of a block leaves behind, with the flows of earlier visits at the same factor.
     pub(super) outputs: Vec<B::Tensor>,
     /// A frame on its way in, or the pictures of a batch on their way out.
     pub(super) image: B::Image,
@@ -66,10 +67,10 @@ pub(super) struct Size {
 }
 
 impl<B: Backend> Memory<B> {
-    pub(super) fn new(blocks: usize, batch: usize) -> Self {
+    pub(super) fn new(visits: usize, batch: usize) -> Self {
         Self {
             records: Records::new(batch),
-            outputs: (0..blocks).map(|_| B::Tensor::default()).collect(),
+            outputs: (0..visits).map(|_| B::Tensor::default()).collect(),
             image: B::Image::default(),
             half: B::Tensor::default(),
             chain: B::Tensor::default(),
@@ -111,9 +112,9 @@ impl<B: Backend> Packed<B> {
         }
     }
 
-    /// Blocks.
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// Times that a block works.
+    pub(super) fn visits(&self) -> usize {
+        self.plan.visits.len()
     }
 
     /// The pictures of a batch, into `memory.image`.
@@ -130,14 +131,15 @@ impl<B: Backend> Packed<B> {
     fn pyramid(&self, backend: &mut B, memory: &mut Memory<B>, shots: &[Shot], scale: f32) {
         let Memory { records, outputs, half, chain, ping, pong, .. } = memory;
         let views = Memory::<B>::views(records, shots);
-        let last = self.blocks.len() - 1;
-        for (index, block) in self.blocks.iter().enumerate() {
-            let (earlier, rest) = outputs.split_at_mut(index);
-            let earlier = self.plan.outputs(earlier, scale);
+        let last = self.visits() - 1;
+        for (index, visit) in self.plan.visits.iter().enumerate() {
+            let block = &self.blocks[visit.block];
+            let (before, rest) = outputs.split_at_mut(index);
+            let earlier = self.plan.outputs(before, scale);
             let stage = Stage {
                 views: &views,
                 features: self.plan.features,
-                factor: self.plan.factors[index] / scale,
+                factor: visit.factor / scale,
                 earlier: &earlier,
                 mask: self.plan.mask,
                 handed_on: self.plan.handed_on,
@@ -154,11 +156,14 @@ impl<B: Backend> Packed<B> {
             }
             if index < last {
                 backend.deconv(&block.lastconv, from, &mut rest[0]);
+                if let Some(same) = self.plan.same_factor(index) {
+                    backend.add_flows(&before[same], &mut rest[0]);
+                }
             }
         }
     }
 
-    /// Where a block's chain ends.
+    /// Where the last block's chain ends.
     pub(super) fn chain_end<'a>(&self, memory: &'a mut Memory<B>) -> ChainEnd<'a, B> {
         let links = self.blocks[self.blocks.len() - 1].convblock.len();
         let Memory { records, outputs, image, ping, pong, .. } = memory;
@@ -168,7 +173,7 @@ impl<B: Backend> Packed<B> {
 
     /// The last block's `lastconv` and the pictures.
     fn finish(&self, backend: &mut B, memory: &mut Memory<B>, shots: &[Shot], size: Size) {
-        let last = self.blocks.len() - 1;
+        let last = self.visits() - 1;
         let ChainEnd { records, outputs, image, input } = self.chain_end(memory);
         let earlier = self.plan.outputs(&outputs[..last], size.scale);
         let fusion = Fusion {
@@ -181,7 +186,7 @@ impl<B: Backend> Packed<B> {
             height: size.padding.height,
             width: size.padding.width,
         };
-        backend.deconv_fusion(&self.blocks[last].lastconv, input, &fusion, image);
+        backend.deconv_fusion(&self.blocks[self.blocks.len() - 1].lastconv, input, &fusion, image);
     }
 }
 
@@ -204,7 +209,7 @@ impl Plan {
             mask: network.mask,
             sampling: network.sampling,
             refine: network.refine,
-            factors: network.factors.clone(),
+            visits: network.visits.clone(),
             output_step: network.output_step,
             pad_multiple: network.pad_multiple,
         }
@@ -218,13 +223,24 @@ impl Plan {
     }
 
     fn output_factor(&self, index: usize, scale: f32) -> f32 {
-        self.factors[index] / scale * self.output_step
+        self.visits[index].factor / scale * self.output_step
     }
 
-    /// Outputs of the first blocks with their factors.
+    /// The visit before one whose output has the same size.
+    fn same_factor(&self, index: usize) -> Option<usize> {
+        self.visits[..index].iter().rposition(|it| it.factor == self.visits[index].factor)
+    }
+
+    /// What the first visits left: the newest output of each factor, in order, which has the flows of those before it.
     pub(super) fn outputs<'a, T>(&self, tensors: &'a [T], scale: f32) -> Vec<BlockOutput<'a, T>> {
-        let output =
-            |(index, tensor)| BlockOutput { tensor, factor: self.output_factor(index, scale) };
-        tensors.iter().enumerate().map(output).collect()
+        let count = tensors.len();
+        let later = |index: usize| {
+            let factor = self.visits[index].factor;
+            self.visits[index + 1..count].iter().any(|it| it.factor == factor)
+        };
+        let newest = tensors.iter().enumerate().filter(|(index, _)| !later(*index));
+        newest
+            .map(|(index, tensor)| BlockOutput { tensor, factor: self.output_factor(index, scale) })
+            .collect()
     }
 }

@@ -15,7 +15,7 @@ pub struct Trace {
     pub rgb: Vec<f32>,
     /// Features of both frames, `[padded h, padded w, features]`; empty where the network has none.
     pub features: Vec<Tensor>,
-    /// After each block.
+    /// After each visit of a block.
     pub blocks: Vec<BlockTrace>,
 }
 
@@ -60,9 +60,9 @@ impl<B: Backend> Rife<B> {
         }
         let plain: Vec<_> = outputs.iter().map(|it| self.backend.to_plain(it)).collect();
         self.backend.status()?;
-        let outputs = plan.outputs(&plain, size.scale);
-        for count in 1..=outputs.len() {
-            trace.blocks.push(block_trace(plan, &outputs[..count], size));
+        for count in 1..=plain.len() {
+            let outputs = plan.outputs(&plain[..count], size.scale);
+            trace.blocks.push(block_trace(plan, &outputs, size));
         }
         Ok(trace)
     }

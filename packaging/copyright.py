@@ -125,11 +125,13 @@ def main():
             "Comment: The program is linked from the crates below, each named with its version. FFmpeg is not in the",
             " package: it is the system's.", ""]
     stanza("*", copyrights(own, {"authors": [], "name": "slomod"}), [name_for("MIT", body(own))],
-           "Kernels and starter weights included. The weights were trained by the authors of slomod on scenes that a program drew;\n"
-           " some of their textures are frames of car-detection.mp4 of Intel IoT DevKit\n"
+           "Kernels and starter weights included. The weights were trained by the authors of slomod on scenes that a program drew\n"
+           " and on crops of films. Some textures of the scenes are frames of car-detection.mp4 of Intel IoT DevKit\n"
            " (https://github.com/intel-iot-devkit/sample-videos, CC BY 4.0,\n"
-           " https://creativecommons.org/licenses/by/4.0/), cropped, transformed and layered. models/README.md beside this file\n"
-           " names all sources.")
+           " https://creativecommons.org/licenses/by/4.0/), cropped, transformed and layered. The films are Big Buck Bunny\n"
+           " (peach.blender.org) and Sintel (durian.blender.org), (c) Blender Foundation, CC BY 3.0,\n"
+           " https://creativecommons.org/licenses/by/3.0/, and cityCC0.mpg of Kivy. models/README.md beside this file names all\n"
+           " sources.")
     for package in linked(metadata()):
         folder = pathlib.Path(package["manifest_path"]).parent
         names, holders = [], []

@@ -15,7 +15,7 @@ use slomod::backend::cpu::instructions::Instructions;
 use slomod::backend::reference::Reference;
 use slomod::config::settings::{Device, Scale, Settings};
 use slomod::engine::rife::{Origin, Rife, scale_for};
-use slomod::engine::tiles::{Cut, Tiles};
+use slomod::engine::tiles::{Cut, MARGIN_PX, Tiles};
 use slomod::engine::{EngineError, Interpolator, open};
 use slomod::frame::{Chroma, Depth, Frame, Matrix, Picture, PictureFormat, Range};
 use slomod::models::pyramid::{self, once};
@@ -369,14 +369,14 @@ const BELOW_OWN_ERROR_DB: f64 = 3.0;
 fn tiles_change_a_picture_less_than_the_network_errs_where_motion_is_small() {
     let weights = open::open_weights(None).unwrap();
     let network = Network::read(&weights).unwrap();
-    let format = format(321, 230);
+    let format = format(801, 774);
     let at = |time: f32| waves(format, 6.0 * time);
-    let frames: Vec<_> = (0..4_u8).map(|i| frame(i.into(), at(i.into()))).collect();
+    let frames: Vec<_> = (0..3_u8).map(|i| frame(i.into(), at(i.into()))).collect();
     let rife = || {
         let cpu = Cpu::new(Instructions::choose(None).unwrap(), 2).unwrap();
         Rife::new(cpu, &network, Scale::Auto, Origin::default()).unwrap()
     };
-    let cut = Cut { columns: 2, rows: 2, margin_px: 48 };
+    let cut = Cut { columns: 2, rows: 2, margin_px: MARGIN_PX };
     let count = cut.count(format);
     assert_eq!(count, 4);
     let mut tiles = Tiles::new(Box::new(rife().keeping(2 * count)), cut);

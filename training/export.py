@@ -4,7 +4,7 @@ import os
 import pathlib
 
 import tensorfile
-from ifnet import SCALES, IFNet
+from ifnet import AGAIN, ORDER, SCALES, IFNet, order_of, order_text
 
 # Names (without ending) that photos.py gives to what is in scikit-image, and what it calls frames of the clip.
 SCIKIT_IMAGE = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "hubble_deep_field", "retina", "rocket", "text")
@@ -33,7 +33,7 @@ def origin(path):
     return {"slomod.steps_before": str(steps), "slomod.init_sha256": hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}
 
 
-def write(path, state, widths, step, seed, data, begun_with=None):
+def write(path, state, widths, step, seed, data, begun_with=None, visits=AGAIN):
     """Writes a state dict. Refuses numbers that are not finite in f16, and then leaves the old file.
 
     `step`, `seed` and `data` are those of the last run; `begun_with` is the `origin` of the weights that it began with.
@@ -43,7 +43,7 @@ def write(path, state, widths, step, seed, data, begun_with=None):
     if bad:
         raise ValueError(f"{path}: not written, {len(bad)} tensors are not finite, such as {bad[0]}")
     header = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": ",".join(map(str, widths)),
-              "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": data, "slomod.license": "MIT"}
+              ORDER: order_text(visits), "slomod.step": str(step), "slomod.seed": str(seed), "slomod.data": data, "slomod.license": "MIT"}
     header |= begun_with or {}
     partial = f"{path}.partial"
     tensorfile.save(tensors, partial, header)
@@ -60,9 +60,9 @@ def widths_of(state):
 
 
 def read_network(path):
-    """The network of a file, widths taken from its shapes."""
+    """The network of a file, widths taken from its shapes and the order of its blocks from its header."""
     state = read_state(path)
-    net = IFNet(widths_of(state))
+    net = IFNet(widths_of(state), order_of(read_header(path)))
     net.load_state_dict(state)
     return net
 

@@ -8,9 +8,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 SCALES = (16, 8, 4, 2, 1)
-# (block, scale) in order: RIFE's, each block once; and ours, the middle blocks on smaller pictures, twice, before the fine ones.
+# (block, scale) in order: RIFE's, each block once; and ours, the middle blocks on pictures half as large, then block 3 again.
 ONCE = tuple(enumerate(SCALES))
-AGAIN = ((0, 16), (1, 16), (2, 8), (3, 4), (1, 16), (2, 8), (3, 4), (3, 2), (4, 1))
+AGAIN = ((0, 16), (1, 16), (2, 8), (3, 4), (3, 2), (4, 1))
+# Of a file's header: blocks in their order, each with its scale, as "0:16,1:8,2:4,3:2,4:1"; RIFE's where there is none.
+ORDER = "slomod.pyramid"
 STARTER = (96, 64, 48, 32, 16)
 STANDARD = (192, 128, 96, 64, 32)
 SLOPE = 0.2
@@ -21,6 +23,16 @@ PICTURE_MEAN, PICTURE_DEVIATION = 0.45, 0.25
 
 _grids = {}
 _enlargers = {}
+
+
+def order_text(visits):
+    return ",".join(f"{block}:{scale}" for block, scale in visits)
+
+
+def order_of(header):
+    """The visits that a file's header asks for."""
+    text = header.get(ORDER)
+    return tuple(tuple(map(int, visit.split(":"))) for visit in text.split(",")) if text else ONCE
 
 
 def _grid(h, w, device):

@@ -357,7 +357,8 @@ def main():
         trainee.export(file, 7, data(["astronaut", "clip_07.5s", "mine"]))
         header = read_header(file)
         said = {"slomod.version": "4.26", "slomod.layout": "RIFE v4.26", "slomod.widths": "16,16,16,16,16", "slomod.step": str(STEPS),
-                "slomod.seed": "7", "slomod.license": "MIT", "slomod.data": "drawn scenes; textures: procedural, public-domain and CC0 pictures of scikit-image, "
+                "slomod.pyramid": "0:16,1:16,2:8,3:4,3:2,4:1", "slomod.seed": "7", "slomod.license": "MIT",
+                "slomod.data": "drawn scenes; textures: procedural, public-domain and CC0 pictures of scikit-image, "
                 "a clip of Intel IoT DevKit (CC BY 4.0), pictures of the trainer's own (1, such as mine)"}
         check("the header says what it is", header == said, header["slomod.layout"])
         close = all(torch.allclose(p, q, atol=1e-3, rtol=1e-3) for p, q in zip(trainee.average, read_network(file).parameters()))

@@ -158,7 +158,7 @@ class Trainee:
 
     def export(self, path, seed, data):
         names = [name for name, _ in self.net.named_parameters()]
-        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed, data, self.begun_with)
+        write(path, dict(zip(names, self.average)), self.widths, self.steps, seed, data, self.begun_with, self.net.visits)
 
     def state(self):
         return {"net": self.net.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(),

@@ -2,6 +2,7 @@
 
 use slomod::config::settings::Sampling;
 use slomod::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
+use slomod::models::pyramid;
 use slomod::models::rife_v4::{Block, ChainSum, Network};
 use slomod::ops::color::rgb_to_picture;
 use slomod::ops::conv::{Activation, ConvWeights, Residual, Stride};
@@ -23,7 +24,7 @@ pub struct Kind {
 /// v4.25 and v4.26.
 pub const V4_26: Kind =
     Kind { name: "v4.26 full", widths: &[192, 128, 96, 64, 32], head: Some((16, 4)) };
-/// The layout of v4.26 at the starter weights' widths.
+/// The layout of v4.26 at the starter weights' widths, each block once.
 pub const STARTER: Kind =
     Kind { name: "v4.26 starter", widths: &[96, 64, 48, 32, 16], head: Some((16, 4)) };
 /// v4.22.
@@ -55,7 +56,8 @@ pub fn network(kind: &Kind) -> Network {
         let layers = layers.map(|(ins, stride)| conv(&mut noise, ins, c, stride, Residual::None));
         HeadWeights { convs: layers.into(), deconv: deconv(&mut noise, c, features, Shuffle::None) }
     });
-    let coarsest = 1 << (kind.widths.len() - 1);
+    let blocks_after = (0..kind.widths.len() as i32).rev();
+    let visits = pyramid::once(&blocks_after.map(|it| 2.0_f32.powi(it)).collect::<Vec<_>>());
     Network {
         name: kind.name.to_owned(),
         blocks,
@@ -63,9 +65,9 @@ pub fn network(kind: &Kind) -> Network {
         head,
         chain_sum: ChainSum::None,
         handed_on,
-        factors: (0..kind.widths.len()).map(|block| (coarsest >> block) as f32).collect(),
+        pad_multiple: pyramid::pad_multiple(&visits),
+        visits,
         output_step: 1.0,
-        pad_multiple: 4 * coarsest,
         sampling: sampling(),
         refine: std::env::var("BENCH_REFINE").is_ok_and(|it| it == "true"),
         notes: vec![],

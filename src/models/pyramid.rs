@@ -1,9 +1,8 @@
 //! In which order the blocks of a network work, and how much smaller than the picture that is on which they do.
 //!
 //! RIFE lets each block work once, coarse to fine. A block adds to the flows that it is given, so it can work again, and on
-//! pictures of another size: a file may say so in its metadata ([`KEY`]). The second time the flows are nearly right, and
-//! what the first got wrong (a thing that moves fast before a still ground) stands out; in the coarse blocks that costs next
-//! to nothing.
+//! pictures of another size; a file may ask for it in its metadata ([`KEY`]). The starter weights do: their middle blocks work
+//! on pictures of half the size, and the third of them again where it did before (models/README.md says what that is worth).
 
 use std::str::FromStr;
 

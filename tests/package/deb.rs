@@ -111,8 +111,13 @@ fn every_linked_crate_has_its_licence_in_the_copyright_file() {
         assert!(copyright.contains(&format!("Files: crates/{package}-")), "{package}");
     }
     assert!(!copyright.contains("crates/jsonschema-"), "only tests use it");
-    // What the licence of a clip whose frames the weights were trained on asks for.
-    for credit in ["Intel IoT DevKit", "https://creativecommons.org/licenses/by/4.0/"] {
+    // What the licences of a clip and of films whose frames the weights were trained on ask for.
+    for credit in [
+        "Intel IoT DevKit",
+        "https://creativecommons.org/licenses/by/4.0/",
+        "Blender Foundation",
+        "https://creativecommons.org/licenses/by/3.0/",
+    ] {
         assert!(copyright.contains(credit), "{credit}");
     }
     let texts: Vec<&str> = copyright

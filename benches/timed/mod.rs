@@ -183,6 +183,10 @@ impl<B: Backend> Backend for Timed<B> {
         self.inner.add(from, to);
     }
 
+    fn add_flows(&mut self, from: &B::Tensor, to: &mut B::Tensor) {
+        self.inner.add_flows(from, to);
+    }
+
     fn to_plain(&self, tensor: &B::Tensor) -> Tensor {
         self.inner.to_plain(tensor)
     }

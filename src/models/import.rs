@@ -11,6 +11,7 @@ use safetensors::tensor::TensorView;
 use sha2::{Digest, Sha256};
 
 use crate::models::ModelError;
+use crate::models::pyramid;
 use crate::models::rife_v4::{Network, VERSION_KEYS, is_part};
 use crate::models::torch_zip::{self, RawTensor, ZIP_MAGIC};
 use crate::models::versions;
@@ -18,6 +19,8 @@ use crate::models::weights::{PARALLEL_PREFIX, Weights, read_limited};
 
 /// First byte of a bare pickle: PyTorch's format from before 1.6.
 const PICKLE_MAGIC: u8 = 0x80;
+/// Where the header of a safetensors file begins, behind its length, whose first byte may be any.
+const HEADER_AT: usize = 8;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub fn import_as(
     let mut metadata = HashMap::new();
     let all = if bytes.starts_with(ZIP_MAGIC) {
         torch_zip::read(&bytes).map_err(invalid)?
-    } else if bytes.first() == Some(&PICKLE_MAGIC) {
+    } else if bytes.first() == Some(&PICKLE_MAGIC) && bytes.get(HEADER_AT) != Some(&b'{') {
         return Err(invalid(
             "is in PyTorch's format from before 1.6; convert it once with any newer PyTorch: \
              torch.save(torch.load(IN, map_location='cpu', weights_only=True), OUT)"
@@ -92,7 +95,7 @@ pub fn import_as(
     })
 }
 
-/// The tensors of a safetensors file; its version goes to `metadata`.
+/// The tensors of a safetensors file; its version, and the order of its blocks, go to `metadata`.
 fn read_safetensors(
     bytes: &[u8],
     metadata: &mut HashMap<String, String>,
@@ -101,7 +104,7 @@ fn read_safetensors(
         |error| format!("is neither a PyTorch checkpoint nor a valid safetensors file ({error})");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
     let parsed = SafeTensors::deserialize(bytes).map_err(wrong)?;
-    for key in VERSION_KEYS {
+    for key in VERSION_KEYS.into_iter().chain([pyramid::KEY]) {
         if let Some(value) = header.metadata().as_ref().and_then(|all| all.get(key)) {
             metadata.insert(key.to_owned(), value.clone());
         }

@@ -170,7 +170,7 @@ impl PackedConv {
     }
 }
 
-/// Threads of a block of the kernel `add`.
+/// Threads of a block of the kernels `add` and `add_flows`.
 const ADD_THREADS: u32 = 256;
 
 /// `to += from`.
@@ -181,13 +181,25 @@ const ADD_THREADS: u32 = 256;
 /// # Panics
 /// If the shapes differ.
 pub fn add(driver: &Arc<dyn Driver>, from: &Tensor, to: &mut Tensor) -> Result<(), DeviceError> {
+    assert!(from.stored.is_multiple_of(8), "channels of a sum come in eights");
+    let chunks = from.n * from.h * from.w * from.stored / 8;
+    sum(driver, "add", from, to, chunks)
+}
+
+/// Launches `kernel` (`add` or `add_flows`) on so many chunks of 16 bytes, from the start of two tensors of one shape.
+pub(super) fn sum(
+    driver: &Arc<dyn Driver>,
+    kernel: &str,
+    from: &Tensor,
+    to: &mut Tensor,
+    chunks: usize,
+) -> Result<(), DeviceError> {
     let shape = |it: &Tensor| (it.n, it.h, it.w, it.stored, it.layout);
     assert_eq!(shape(from), shape(to), "shapes of a sum");
-    assert!(from.stored.is_multiple_of(8), "channels of a sum come in eights");
-    let chunks = (from.n * from.h * from.w * from.stored / 8) as u64;
+    let chunks = chunks as u64;
     let params = AddParams { src: from.address(), dst: to.address(), chunks };
     driver.launch(&Launch {
-        kernel: "add",
+        kernel,
         grid: [chunks.div_ceil(ADD_THREADS.into()) as u32, 1, 1],
         block: [ADD_THREADS, 1, 1],
         shared_bytes: 0,

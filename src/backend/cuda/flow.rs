@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::conv::PackedConv;
+use super::conv::{self, PackedConv};
 use super::driver::{DeviceError, Driver, Launch, Parameters};
-use super::params::{AddParams, Earlier, StageConvParams, StageParams};
+use super::params::{Earlier, StageConvParams, StageParams};
 use super::tensor::{Layout, Tensor};
 use crate::ops::flow::{BlockOutput, MaskRule};
 
@@ -12,8 +12,6 @@ use crate::ops::flow::{BlockOutput, MaskRule};
 pub(super) const GATHER_THREADS: [u32; 3] = [32, 4, 1];
 /// Blocks before the last that a kernel has room for.
 const EARLIER_MAX: usize = 4;
-/// Threads of a block of `add_flows`.
-const ADD_THREADS: u32 = 256;
 /// Coarsest block whose first convolution gathers its input itself: at coarser ones the input is a small part of the
 /// traffic, and the convolution's few tiles would leave most of the device without anything to gather.
 const FUSED_FACTOR_MAX: f32 = 2.0;
@@ -294,18 +292,8 @@ pub fn add_flows(
     from: &Tensor,
     to: &mut Tensor,
 ) -> Result<(), DeviceError> {
-    let shape = |it: &Tensor| (it.n, it.h, it.w, it.stored, it.layout);
-    assert_eq!(shape(from), shape(to), "shapes of a sum of flows");
     assert_eq!(to.layout, Layout::Output, "flows of block outputs");
-    let flows = (to.n * to.h * to.w) as u64;
-    let params = AddParams { src: from.address(), dst: to.address(), chunks: flows };
-    driver.launch(&Launch {
-        kernel: "add_flows",
-        grid: [flows.div_ceil(ADD_THREADS.into()) as u32, 1, 1],
-        block: [ADD_THREADS, 1, 1],
-        shared_bytes: 0,
-        params: params.as_bytes(),
-    })
+    conv::sum(driver, "add_flows", from, to, to.n * to.h * to.w)
 }
 
 #[cfg(test)]

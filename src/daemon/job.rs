@@ -176,6 +176,10 @@ impl Job {
         }
         self.note_list()?;
         let task = self.task();
+        // Before anything else gets a temporary name: the journal keeps one.
+        if let Some(message) = self.remove_earlier(&task)? {
+            return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
+        }
         if let Some(aftermath) = self.end_if_known(&task).await? {
             return Ok(aftermath);
         }
@@ -186,9 +190,6 @@ impl Job {
         std::fs::create_dir_all(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
-        if let Some(message) = self.remove_earlier(&task)? {
-            return Ok(self.delay("not_tidied", &message, Aftermath::Next)?);
-        }
         // Whether the output fits, the worker sees, which opens the clip.
         let reserve_bytes = self.shop.rules().reserve_bytes;
         if let Some(message) = room::trouble(folder, reserve_bytes, reserve_bytes) {
@@ -359,7 +360,7 @@ impl Job {
                     None => self.failure_report(task, &code, &message).await?,
                 };
                 report.status = status;
-                let path = self.publish_report(report, state).await?;
+                let path = self.publish_report(task, report, state).await?;
                 let end = End {
                     state,
                     code: &code,

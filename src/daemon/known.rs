@@ -269,6 +269,6 @@ impl Job {
         report.status = status;
         report.warnings = std::mem::take(&mut report.errors);
         let word = if status == Status::Skipped { "skipped" } else { "duplicate" };
-        self.publish_report(report, word).await
+        self.publish_report(task, report, word).await
     }
 }

@@ -133,6 +133,13 @@ pub fn parts_of_temporary(temporary: &Path) -> Option<PathBuf> {
     Some(temporary.with_file_name(name))
 }
 
+/// Temporary name of the report of a job that gets no output, for the job's [`temporary`] name: whoever removes what is
+/// left under that one finds it.
+#[must_use]
+pub fn report_of_temporary(temporary: &Path) -> PathBuf {
+    temporary.with_extension("json")
+}
+
 /// Temporary name for a report that will be `report`.
 #[must_use]
 pub fn temporary_report(report: &Path) -> PathBuf {

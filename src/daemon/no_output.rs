@@ -38,8 +38,10 @@ impl Job {
         Ok(report)
     }
 
+    /// Publishes `report` of a clip that gets no output.
     pub(super) async fn publish_report(
         &self,
+        task: &Task,
         mut report: Report,
         word: &str,
     ) -> Result<PathBuf, Trouble> {
@@ -49,7 +51,8 @@ impl Job {
         let below = self.claim.relative.parent().unwrap_or(Path::new(""));
         let folder = self.watch.output.join(below);
         let path = folder.join(names::report_name_without_output(&self.claim.relative, word));
-        let (shop, lock) = (Arc::clone(&self.shop), self.lock.clone());
+        let (shop, claim, lock) = (Arc::clone(&self.shop), self.claim.clone(), self.lock.clone());
+        let temporary = task.temporary.clone();
         let published = blocking(move || -> Result<PathBuf, Trouble> {
             // As with outputs: nothing is put into the empty place below a share that is not mounted.
             if let Some(why) = shop.replaced(&folder)? {
@@ -63,7 +66,8 @@ impl Job {
                 action: "cannot be created",
                 source,
             })?;
-            Ok(publish::publish_report(&path, &report)?)
+            shop.journal().writing(&claim, &temporary)?;
+            Ok(publish::publish_report(&temporary, &path, &report)?)
         });
         published.await?
     }

@@ -245,12 +245,15 @@ pub fn complete(
     }
 }
 
-/// Publishes the report of a source that got no output, as `folder/name`. A report there about the same source file and
-/// content is replaced (the daemon may have died before it noted it down); for any other, the name is numbered.
+/// Publishes the report of a source that got no output under the name `path`. A report there about the same source file
+/// and content is replaced (the daemon may have died before it noted it down); for any other, the name is numbered.
+/// `temporary` is the name of the output that there is not, in the same folder: what an interruption leaves,
+/// [`remove_temporary`] removes with it.
 ///
 /// # Errors
 /// [`PublishError`].
-pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
+pub fn publish_report(temporary: &Path, path: &Path, report: &Report) -> Outcome<PathBuf> {
+    let temporary = names::report_of_temporary(temporary);
     let wanted = path.file_name().unwrap_or_default();
     let same_source = |there: &Report| {
         there.source.path == report.source.path && there.source.sha256 == report.source.sha256
@@ -262,7 +265,6 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
         if !replace && is_there(&path)? {
             continue;
         }
-        let temporary = names::temporary_report(&path);
         write(&temporary, &text)?;
         let collision = if replace { Collision::Overwrite } else { Collision::Rename };
         if let Placed::There = rename(&temporary, &path, collision)? {
@@ -277,23 +279,35 @@ pub fn publish_report(path: &Path, report: &Report) -> Outcome<PathBuf> {
 ///
 /// # Errors
 /// [`PublishError::Taken`] where there is something of that name, unless `collision` is [`Collision::Overwrite`]; the other
-/// variants as they are.
+/// variants as they are. Nothing is left of the report then.
 pub fn publish_report_at(path: &Path, report: &Report, collision: Collision) -> Outcome<()> {
-    let temporary = names::temporary_report(path);
-    write(&temporary, &text(report)?)?;
-    if rename(&temporary, path, collision)? == Placed::NameTaken {
-        fs::remove_file(&temporary).map_err(io_error(&temporary, "cannot be removed"))?;
-        return Err(PublishError::Taken(path.to_owned()));
+    let (temporary, text) = (names::temporary_report(path), text(report)?);
+    let placed = write(&temporary, &text).and_then(|()| rename(&temporary, path, collision));
+    if !matches!(placed, Ok(Placed::There)) {
+        // Nobody knows of it but this call; why it failed is to be said.
+        let _ = fs::remove_file(&temporary);
     }
-    sync_folder_of(path)
+    match placed? {
+        Placed::There => sync_folder_of(path),
+        Placed::NameTaken => Err(PublishError::Taken(path.to_owned())),
+    }
 }
 
-/// Removes what a dead attempt left under its temporary name, and what was to lie beside it.
+/// Removes what a dead attempt left under its temporary name, and what was to lie beside it or to say why there is
+/// nothing. Of any other file, that file alone.
 ///
 /// # Errors
 /// [`PublishError::Io`].
 pub fn remove_temporary(path: &Path) -> Outcome<()> {
     beside::remove_waiting(path)?;
+    if path.file_name().is_some_and(names::is_temporary) {
+        remove_file(&names::report_of_temporary(path))?;
+    }
+    remove_file(path)
+}
+
+/// That there is none is as well.
+fn remove_file(path: &Path) -> Outcome<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error(path, "cannot be removed")(error))

@@ -67,7 +67,7 @@ impl Job {
         let mut report = self.failure_report(task, REFUSED_BEFORE, &why).await?;
         report.status = Status::Refused;
         report.errors.push(Notice { code: code.clone(), message: message.clone() });
-        let path = self.publish_report(report, "refused").await?;
+        let path = self.publish_report(task, report, "refused").await?;
         let end = End {
             state: "refused",
             code: REFUSED_BEFORE,

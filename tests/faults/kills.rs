@@ -1,9 +1,10 @@
 //! W32: the daemon is killed, at random moments and before each of its own steps.
 
 use crate::ledger::{Ledger, Random, WITH_BESIDE};
-use crate::place::{Place, clip};
+use crate::place::{Place, clip, small};
 use crate::shim::{Action, DAEMON, GROWING, RENAME, Rule, SYNC, UNLINK};
 use crate::{faulty, is_tidy, start, wait_tidy};
+use std::fs;
 use std::time::{Duration, Instant};
 
 const FACTOR: u64 = 3;
@@ -153,4 +154,41 @@ fn w32_killed_before_each_step_of_a_publication_a_job_ends_exactly_once() {
     }
     println!("{deaths} steps of a publication");
     assert!(deaths >= 6, "folder, output, report and their names are steps: {deaths}");
+}
+
+/// W32. The daemon dies before each step of the report that says that a clip is a duplicate, and then the clip is gone:
+/// nothing temporary is left of what nobody will finish.
+#[test]
+fn w32_killed_before_each_step_of_a_report_nothing_is_left_of_it_when_its_clip_goes() {
+    let (mut place, faults) = faulty("", "");
+    let clip = small(&place, 0);
+    place.drop_clip(&clip, "first.mp4");
+    start(&mut place, &faults);
+    place.wait_ended(1);
+    wait_tidy(&place);
+    let mut deaths = 0;
+    for number in 1.. {
+        let step = Rule::new(GROWING | UNLINK, "/out/", Action::Kill);
+        faults.set(0, &step.by(DAEMON).once(number));
+        let jobs = place.jobs().len() + 1;
+        let name = format!("again{number}.mp4");
+        place.drop_clip(&clip, &name);
+        place.wait("end of job or daemon", || {
+            faults.fired(0) > 0 || place.all_ended(jobs) && is_tidy(&place)
+        });
+        if faults.fired(0) == 0 {
+            break;
+        }
+        deaths += 1;
+        place.wait_end();
+        fs::remove_file(place.path("in").join(&name)).unwrap();
+        faults.clear();
+        start(&mut place, &faults);
+        place.wait_ended(jobs);
+        wait_tidy(&place);
+    }
+    let of_copies = |state: &str| place.states().iter().filter(|it| *it == state).count();
+    assert_eq!(of_copies("done"), 1, "{}", place.log());
+    assert_eq!(of_copies("duplicate") + of_copies("cancelled"), deaths + 1, "{}", place.log());
+    assert!(deaths >= 4, "opening, writing, making durable and renaming are steps: {deaths}");
 }

@@ -252,3 +252,34 @@ fn w24_a_leftover_that_cannot_be_removed_is_said_once() {
     wait_tidy(&place);
     assert_eq!(place.states(), ["done"], "{}", place.log());
 }
+
+/// W26. The disk is full from the n-th step on of the report that says that a clip is a duplicate, and then the clip is
+/// gone: nothing temporary is left of what nobody will finish.
+#[test]
+fn w26_full_at_a_report_nothing_is_left_of_it_when_its_clip_goes() {
+    let mut failed = 0;
+    for number in 1.. {
+        let (mut place, faults) = faulty("", "");
+        let clip = small(&place, 0);
+        place.drop_clip(&clip, "first.mp4");
+        start(&mut place, &faults);
+        place.wait_ended(1);
+        wait_tidy(&place);
+        faults.set(0, &Rule::new(GROWING, "/out/", Action::Fail(ENOSPC)).by(DAEMON).since(number));
+        place.drop_clip(&clip, "again.mp4");
+        place.wait("end or delay of the job", || {
+            let delayed = faults.fired(0) > 0 && place.states()[1..] == ["queued"];
+            delayed || place.all_ended(2)
+        });
+        if faults.fired(0) == 0 {
+            break;
+        }
+        failed += 1;
+        fs::remove_file(place.path("in/again.mp4")).unwrap();
+        faults.clear();
+        place.wait_ended(2);
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done", "cancelled"], "{}", place.log());
+    }
+    assert!(failed >= 4, "opening, writing, making durable and renaming are steps: {failed}");
+}

@@ -291,7 +291,8 @@ impl Journal {
     pub fn writing(&mut self, claim: &Claim, temporary: &Path) -> Outcome<()> {
         let changed = self.sql(|it| {
             it.execute(
-                "UPDATE jobs SET temporary_path = ?3 WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
+                "UPDATE jobs SET temporary_path = ?3
+                 WHERE id = ?1 AND attempt = ?2 AND state IN ('running', 'publishing')",
                 params![claim.job, claim.attempt, bytes(temporary)],
             )
         })?;

@@ -15,6 +15,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+mod people;
+
 /// Length and seed where the environment (`SOAK_MINUTES`, `SOAK_SEED`) says nothing.
 const MINUTES: f64 = 2.0;
 const SEED: u64 = 20_261_121;
@@ -61,7 +63,7 @@ fn environment<T: std::str::FromStr>(name: &str) -> Option<T> {
         .map(|it| it.parse().unwrap_or_else(|_| panic!("{name}={it} cannot be understood")))
 }
 
-/// W16, W18, W19, W24, W26, W32, W35, W36 in any order and at once: after every kill and at each end nothing is lost, nothing is
+/// W16, W18, W19, W24, W26, W32, W35, W36 and commands in any order and at once: after every kill and at each end nothing is lost, nothing is
 /// there twice, nothing is half done.
 #[test]
 fn soak() {
@@ -93,13 +95,26 @@ impl<'a> Round<'a> {
         if random.below(3) == 0 {
             lossless(&place);
         }
+        let originals = match random.below(4) {
+            0 => Some(("move", place.path("originals"))),
+            1 => Some(("trash", place.path("in/.slomod-trash"))),
+            _ => None,
+        };
+        if let Some((word, folder)) = &originals {
+            let config = fs::File::options().append(true).open(place.path("slomod.toml"));
+            let folder =
+                if *word == "move" { format!("originals = {folder:?}\n") } else { String::new() };
+            write!(config.unwrap(), "on_success = \"{word}\"\n{folder}").unwrap();
+        }
+        let mut ledger = Ledger::default();
+        ledger.originals = originals.map(|it| it.1);
         let poison = |name, action| Rule::new(GROWING, name, action).by(WORKER);
         faults.set(CRASH, &poison("/out/.crash", Action::Abort));
         faults.set(HANG, &poison("/out/.hang", Action::Hang));
         let mut round = Self {
             place,
             faults,
-            ledger: Ledger::default(),
+            ledger,
             random,
             figures,
             clips: Vec::new(),
@@ -124,7 +139,7 @@ impl<'a> Round<'a> {
         for step in 0..STEPS {
             self.revive();
             self.continue_copies(1 + self.names as usize % 3);
-            match self.random.below(20) {
+            match self.random.below(23) {
                 0..=4 => self.arrive(),
                 5 | 6 => self.disturb_a_source(),
                 7..=9 => self.break_calls(),
@@ -135,7 +150,8 @@ impl<'a> Round<'a> {
                 16 => self.disturb_a_worker(),
                 17 => self.stand_still(),
                 18 => self.step_clock(),
-                _ => self.die_at_a_step(),
+                19 => self.die_at_a_step(),
+                _ => self.ask_something(),
             }
             let pause = self.random.below(LONGEST_STEP_MS);
             std::thread::sleep(Duration::from_millis(pause));
@@ -257,60 +273,19 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn disturb_a_source(&mut self) {
-        let Some(name) = self.any_source() else { return };
-        let path = self.place.path("in").join(&name);
-        match self.random.below(4) {
-            0 => {
-                fs::remove_file(path).unwrap();
-                self.ledger.released(&name);
-                self.count("sources deleted");
-            }
-            1 => {
-                let new = self.name("clip");
-                fs::rename(path, self.place.path("in").join(&new)).unwrap();
-                let hash = self.ledger.sources.remove(&name).unwrap();
-                self.ledger.sources.insert(new, hash);
-                self.count("sources renamed");
-            }
-            2 => {
-                let (file, frames) = self.any_clip();
-                self.forget_overwritten(&name);
-                self.place.drop_clip(&file, &name);
-                self.ledger.dropped(&name, &file, frames * FACTOR);
-                self.count("sources replaced");
-            }
-            _ => {
-                let hash = self.ledger.sources[&name].clone();
-                let frames = self.ledger.frames[&hash];
-                let mut file = fs::File::options().append(true).open(&path).unwrap();
-                file.write_all(b"\0\0\0\x10wide").unwrap();
-                file.write_all(&self.names.to_le_bytes()).unwrap();
-                self.names += 1;
-                self.forget_overwritten(&name);
-                self.ledger.dropped(&name, &path, frames);
-                self.count("sources written to");
-            }
-        }
-    }
-
-    /// Where new outputs replace those of the same name, duplicates of the old content lose theirs.
-    fn forget_overwritten(&mut self, name: &str) {
-        if self.overwrites {
-            self.ledger.overwritten(name);
-        }
-    }
-
     fn break_calls(&mut self) {
         let slot = self.random.below(TRANSIENT);
         let from = 1 + self.random.below(30);
-        let (operations, path, error, what) = match self.random.below(8) {
+        let (operations, path, error, what) = match self.random.below(9) {
             0 | 1 => (GROWING, "/out/", ENOSPC, "times with a full output"),
             2 => (GROWING, "/out/", EDQUOT, "times with a quota reached"),
             3 => (GROWING, "/out", EROFS, "times with a read-only output"),
             4 => (GROWING | UNLINK | READ | STAT, "/out/", EIO, "times with a failing output"),
             5 => (OPEN_READ | STAT, "/in/", ESTALE, "times with a stale source"),
             6 => (READ | OPEN_READ, "/in/", EIO, "times with a failing source"),
+            7 if self.ledger.originals.is_some() => {
+                (GROWING | UNLINK | STAT, "/originals", ENOSPC, "times with full originals")
+            }
             _ => (GROWING, "/state/", ENOSPC, "times with a full state folder"),
         };
         let error = match self.random.below(6) {
@@ -418,6 +393,12 @@ impl<'a> Round<'a> {
             self.terminate();
         }
         start(&mut self.place, &self.faults);
+        // What was cancelled and what was held back is worked after all.
+        self.place.wait_ready();
+        self.ask("resume", &[]);
+        for job in self.place.jobs().iter().filter(|it| it.state == "cancelled") {
+            self.ask("retry", &[&job.job.to_string()]);
+        }
         let expected: Vec<(String, u64)> = self
             .ledger
             .sources
@@ -435,8 +416,7 @@ impl<'a> Round<'a> {
             jobs.iter().all(|it| over(&it.state)) && expected.iter().all(|(hash, _)| ended(hash))
         });
         wait_tidy(place);
-        // All may have been over before this daemon began.
-        place.wait_ready();
+        place.wait("originals where they go", || self.ledger.all_moved(place));
         self.ledger.check_end(&self.place);
         for job in self.place.jobs() {
             let what = match job.state.as_str() {

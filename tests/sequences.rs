@@ -48,8 +48,13 @@ impl Place {
 
     /// `slomod verify` within a folder of the place: exit code and what it printed.
     fn verify(&self, folder: &str, args: &[&str]) -> (Option<i32>, String) {
+        self.verify_with(folder, args, &std::env::temp_dir())
+    }
+
+    fn verify_with(&self, folder: &str, args: &[&str], temporary: &Path) -> (Option<i32>, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
-        let run = command.arg("verify").args(args).current_dir(self.path(folder)).output();
+        command.arg("verify").args(args).env("TMPDIR", temporary);
+        let run = command.current_dir(self.path(folder)).output();
         let run = run.unwrap();
         (run.status.code(), String::from_utf8(run.stdout).unwrap())
     }
@@ -295,6 +300,8 @@ fn frames_of_pictures_are_held_to_the_list_of_frames() {
     let moved = ["b.mkv", "--frames", "--source", "moved"];
     let (code, said) = place.verify(".", &moved);
     assert!(code == Some(0) && said.contains("5 of 5 frames of the source"), "{said}");
+    let (code, said) = place.verify_with(".", &moved, &place.path("nowhere"));
+    assert!(code == Some(73) && said.contains("set TMPDIR"), "{code:?}: {said}");
     fs::copy(place.path("moved/001.png"), place.path("moved/003.png")).unwrap();
     let (code, said) = place.verify(".", &moved);
     assert_eq!(code, Some(65), "{said}");

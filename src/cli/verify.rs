@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::{CliError, paths, say, signals};
 use crate::daemon::digest::bytes_sha256;
 use crate::daemon::names;
-use crate::error::ExitCode;
+use crate::error::{Classify, ExitCode};
 use crate::pipeline::ConvertError;
 use crate::pipeline::audit::{self, Found, Item, Verdict};
 use crate::pipeline::audit_frames::{self, Frames};
@@ -24,7 +24,8 @@ Files are looked for beside the report, then where it says; the source is the on
 output. A source that is neither there is said to be absent, which is no fault. The report is not signed: note its \
 SHA-256, which is printed, where nobody can change it.
 
-Exit codes: 0 all is as the report says, 65 a file is not, 74 one is missing or cannot be read, 64 nothing to compare.
+Exit codes: 0 all is as the report says, 65 a file is not, 74 one is missing or cannot be read, 73 no room for the \
+pictures that are gathered, 64 nothing to compare.
 
 Examples:
   slomod verify rally_slow4x.mp4.json
@@ -69,6 +70,9 @@ struct Held {
     source_frames: Option<Frames>,
     /// Why frames could not be compared.
     frames_fault: Option<String>,
+    /// What the command ends with for that.
+    #[serde(skip)]
+    frames_exit: ExitCode,
 }
 
 /// Compares, and prints what came of it.
@@ -143,6 +147,7 @@ fn hold(args: &VerifyArgs, read: &Read, stop: &Arc<AtomicBool>) -> Result<Held, 
         output_frames: None,
         source_frames: None,
         frames_fault: None,
+        frames_exit: ExitCode::Ok,
     };
     if !args.frames || report.output.is_none() {
         return Ok(held);
@@ -150,7 +155,10 @@ fn hold(args: &VerifyArgs, read: &Read, stop: &Arc<AtomicBool>) -> Result<Held, 
     match held.frames(report, stop) {
         Ok(()) => Ok(held),
         Err(ConvertError::Interrupted) => Err(CliError::of(&ConvertError::Interrupted)),
-        Err(error) => Ok(Held { frames_fault: Some(error.to_string()), ..held }),
+        Err(error) => {
+            let (fault, exit) = (error.to_string(), error.exit_code());
+            Ok(Held { frames_fault: Some(fault), frames_exit: exit, ..held })
+        }
     }
 }
 
@@ -165,7 +173,7 @@ impl Held {
         let Some(list) = list else {
             let why =
                 "no list of frames is there; `convert --frame-list` and profile evidence make one";
-            self.frames_fault = Some(why.to_owned());
+            (self.frames_fault, self.frames_exit) = (Some(why.to_owned()), ExitCode::Usage);
             return Ok(());
         };
         if let Some(output) = output {
@@ -186,11 +194,7 @@ impl Held {
             Verdict::Different => ExitCode::DataError,
             Verdict::Missing | Verdict::Unreadable => ExitCode::IoError,
         });
-        let by_frames = match (differ, &self.frames_fault) {
-            (true, _) => ExitCode::DataError,
-            (false, Some(_)) => ExitCode::Usage,
-            (false, None) => ExitCode::Ok,
-        };
+        let by_frames = if differ { ExitCode::DataError } else { self.frames_exit };
         by_file.fold(by_frames, worse)
     }
 
@@ -242,13 +246,14 @@ impl Held {
     }
 }
 
-/// A difference is worse than something missing, which is worse than nothing to compare.
+/// A difference is worse than something missing, which is worse than no room to compare, or nothing.
 fn worse(a: ExitCode, b: ExitCode) -> ExitCode {
     let rank = |it: ExitCode| match it {
         ExitCode::Ok => 0,
         ExitCode::Usage => 1,
-        ExitCode::IoError => 2,
-        _ => 3,
+        ExitCode::DataError => 4,
+        ExitCode::IoError => 3,
+        _ => 2,
     };
     if rank(b) > rank(a) { b } else { a }
 }

@@ -260,18 +260,21 @@ fn a_cancelled_jobs_file_is_unknown_again() {
 
 /// W21.
 #[test]
-fn twins_have_content_and_settings_in_common_and_are_done() {
+fn twins_have_content_and_settings_in_common_and_are_done_or_about_to_be() {
     let (_folder, mut journal) = state();
     let first = submit(&mut journal, "/in", "a.mp4", "same", 1);
     submit(&mut journal, "/in", "b.mp4", "same", 2);
     let a = claim(&mut journal, &["/in"], 3).unwrap();
     let b = claim(&mut journal, &["/in"], 4).unwrap();
     assert!(journal.twin(&b).unwrap().is_empty(), "the first is not done yet");
+    let found = |journal: &Journal| {
+        let twins = journal.twin(&b).unwrap().into_iter();
+        twins.map(|it| (it.job, it.is_done, it.is_of_the_same_place)).collect::<Vec<_>>()
+    };
     journal.publishing(&a, &planned()).unwrap();
+    assert_eq!(found(&journal), [(first, false, false)]);
     journal.done(&a, Original::Kept, 5).unwrap();
-    let twins = journal.twin(&b).unwrap();
-    let found: Vec<_> = twins.iter().map(|it| (it.job, it.is_of_the_same_place)).collect();
-    assert_eq!(found, [(first, false)]);
+    assert_eq!(found(&journal), [(first, true, false)]);
     let again = Claim { job: b.job, ..a };
     assert!(journal.twin(&again).unwrap()[0].is_of_the_same_place);
     let other = Claim { settings_sha256: "other".into(), ..b };

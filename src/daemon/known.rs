@@ -25,6 +25,9 @@ const MOST_REPORTS: u32 = 1000;
 /// Ends of a name that may have come to that of an output.
 const MOST_ENDS: usize = 4;
 
+/// How often a clip is put off for a twin whose output gets no name: half an hour in all.
+const MOST_WAITS: i64 = 10;
+
 /// As long as a worker may make one.
 const LONGEST_REPORT_BYTES: u64 = 64 << 20;
 
@@ -37,6 +40,13 @@ pub enum Known {
         job: i64,
         /// Its report.
         report_path: PathBuf,
+    },
+    /// Such a job was interrupted when its output was about to get its name, and is completed beside the others.
+    AboutToBe {
+        /// The job.
+        job: i64,
+        /// The name.
+        output: PathBuf,
     },
     /// This report is of this very work, though the journal has no such job: another daemon did it, or an earlier
     /// journal knew.
@@ -61,9 +71,19 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Trouble> {
     let twins = shop.journal().twin(claim)?;
     let counts = |it: &Twin| watch.same_content == SameContent::Refer || it.is_of_the_same_place;
-    for twin in twins.into_iter().filter(counts) {
+    let (done, published) =
+        twins.into_iter().filter(counts).partition::<Vec<_>, _>(|it| it.is_done);
+    for twin in done {
         if is_result_of(&twin.report_path, &claim.sha256)? {
             return Ok(Some(Known::Twin { job: twin.job, report_path: twin.report_path }));
+        }
+    }
+    for twin in published.into_iter().filter(|_| claim.delays < MOST_WAITS) {
+        let Some(output) = twin.output_path else { continue };
+        // A folder that is not there may stay away.
+        let folder = output.parent().unwrap_or(Path::new("/"));
+        if folder.is_dir() && shop.replaced(folder)?.is_none() {
+            return Ok(Some(Known::AboutToBe { job: twin.job, output }));
         }
     }
     if let Some(output) = shop.journal().output_with(&claim.sha256)? {
@@ -209,6 +229,13 @@ impl Job {
                     ground: None,
                 };
                 self.end(&end, Level::Info)?;
+            }
+            Known::AboutToBe { job, output } => {
+                let message = format!(
+                    "job {job} made an output of the same content, which is about to be there: {}",
+                    output.display()
+                );
+                return Ok(self.delay("twin_publishes", &message, Aftermath::Next)?);
             }
             // That report is this clip's own: it needs no second.
             Known::Published(path) => {

@@ -192,3 +192,29 @@ fn w32_killed_before_each_step_of_a_report_nothing_is_left_of_it_when_its_clip_g
     assert_eq!(of_copies("duplicate") + of_copies("cancelled"), deaths + 1, "{}", place.log());
     assert!(deaths >= 4, "opening, writing, making durable and renaming are steps: {deaths}");
 }
+
+/// W21, W32. The daemon died while it published, and the output's name takes its time after the restart: a clip with the
+/// same content waits for it and is not worked a second time.
+#[test]
+fn w32_a_copy_waits_for_the_publication_that_a_dead_daemon_left() {
+    let (mut place, faults) = faulty("", "");
+    let clip = small(&place, 0);
+    let naming = |action| Rule::new(RENAME, "/out/first_slow2x.mp4", action).by(DAEMON);
+    faults.set(0, &naming(Action::Kill));
+    place.drop_clip(&clip, "first.mp4");
+    start(&mut place, &faults);
+    place.wait("death", || faults.fired(0) > 0);
+    place.wait_end();
+    assert_eq!(place.states(), ["publishing"], "{}", place.log());
+    place.drop_clip(&clip, "copy.mp4");
+    faults.set(0, &naming(Action::Hold));
+    start(&mut place, &faults);
+    place.wait("the copy's turn", || {
+        let log = place.log();
+        faults.fired(0) > 0 && (log.contains("job 2: queued") || log.contains("job 2: running"))
+    });
+    faults.clear();
+    place.wait_ended(2);
+    wait_tidy(&place);
+    assert_eq!(place.states(), ["done", "duplicate"], "{}", place.log());
+}

@@ -139,7 +139,7 @@ pub struct Planned {
     pub report: String,
 }
 
-/// The job that already has what another would make.
+/// The job that already has what another would make, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Twin {
     /// The job.
@@ -150,6 +150,8 @@ pub struct Twin {
     pub output_path: Option<PathBuf>,
     /// Whether it was a file of the same name in the same folder.
     pub is_of_the_same_place: bool,
+    /// Whether it is done. Otherwise its output is whole and about to get the name `output_path`.
+    pub is_done: bool,
 }
 
 /// What the journal reads of a planned report.

@@ -12,7 +12,7 @@ use super::{Journal, JournalError, Outcome};
 use crate::daemon::refusal::Refusal;
 
 impl Journal {
-    /// Done jobs with the same content, settings and list of cuts.
+    /// Jobs with the same content, settings and list of cuts that are done or being published.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -20,8 +20,8 @@ impl Journal {
         let place = claim.relative.as_os_str().as_bytes();
         self.sql(|it| {
             it.prepare(
-                "SELECT id, report_path, output_path, watch = ?4 AND relative_path = ?5 FROM jobs
-                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state = 'done' AND id <> ?3
+                "SELECT id, report_path, output_path, watch = ?4 AND relative_path = ?5, state = 'done' FROM jobs
+                 WHERE sha256 = ?1 AND settings_sha256 = ?2 AND state IN ('done', 'publishing') AND id <> ?3
                        AND list_sha256 = ?6 AND report_path IS NOT NULL
                  ORDER BY id",
             )?
@@ -40,6 +40,7 @@ impl Journal {
                         report_path: path_column(row, 1)?.unwrap_or_default(),
                         output_path: path_column(row, 2)?,
                         is_of_the_same_place: row.get(3)?,
+                        is_done: row.get(4)?,
                     })
                 },
             )?

@@ -180,10 +180,10 @@ pub fn run(
         .map_err(|source| io_error("the daemon cannot start", source))?;
     let result = runtime.block_on(serve(path, config, command, late));
     match result {
-        // Of what is left nothing may find the runtime gone; it ends with the process.
-        Ok(Left::Stuck) => std::mem::forget(runtime),
         // A hash of a large file or a scan of a share that hangs does not hold the end up.
-        _ => runtime.shutdown_background(),
+        Ok(Left::Nothing) => runtime.shutdown_background(),
+        // Of what is left, a job that waits or works, nothing may find the runtime gone; it ends with the process.
+        Ok(Left::Stuck) | Err(_) => std::mem::forget(runtime),
     }
     result.map(|_| ())
 }

@@ -213,6 +213,25 @@ fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
     assert!(met >= 7 && ends >= 3, "{met}, {ends}");
 }
 
+/// W26. The daemon ends for want of its journal while a job is at work: that job's thread is left as it is, and nothing
+/// panics.
+#[test]
+fn w26_a_daemon_that_ends_for_want_of_its_journal_leaves_a_running_job_in_peace() {
+    let (mut place, faults) = faulty("", "");
+    place.drop_clip(&large(&place, 0), "a.mp4");
+    start_at_work(&mut place, &faults);
+    faults.set(0, &Rule::new(GROWING, "/state/", Action::Fail(ENOSPC)).by(DAEMON));
+    place.drop_clip(&small(&place, 60), "b.mp4");
+    let code = place.wait_end().code();
+    assert!(matches!(code, Some(73 | 75)), "{code:?}\n{}", place.log());
+    assert!(!place.log().contains("panicked"), "{}", place.log());
+    faults.clear();
+    faults.let_go();
+    place.start();
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "done"], "{}", place.log());
+}
+
 /// W25. The oldest clip's subfolder of the output may not be written: the others are done meanwhile, and it is once it may.
 #[test]
 fn w25_a_clip_whose_part_of_the_output_cannot_be_written_holds_up_no_other() {

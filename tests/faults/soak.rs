@@ -164,6 +164,13 @@ impl<'a> Round<'a> {
 
     fn count(&mut self, what: &'static str) {
         *self.figures.entry(what).or_default() += 1;
+        self.tell(what);
+    }
+
+    /// Among what the daemon says, for whoever looks for the fault of a run.
+    fn tell(&self, what: &str) {
+        let log = fs::File::options().create(true).append(true).open(self.place.path("log"));
+        writeln!(log.unwrap(), "soak: {what}").unwrap();
     }
 
     fn check(&mut self) {
@@ -295,6 +302,7 @@ impl<'a> Round<'a> {
         };
         let rule = Rule::new(operations, path, Action::Fail(error));
         let once = self.random.below(2) == 0;
+        self.tell(&format!("slot {slot}: {}from call {from} on", if once { "once, " } else { "" }));
         self.faults.set(slot, &if once { rule.once(from) } else { rule.since(from) });
         self.rules.insert(slot, "system calls that failed");
         self.count(what);
@@ -320,6 +328,7 @@ impl<'a> Round<'a> {
             *self.figures.entry(what).or_default() += self.faults.fired(slot);
         }
         (0..TRANSIENT).for_each(|slot| self.faults.remove(slot));
+        self.tell("faults end");
     }
 
     fn kill(&mut self) {

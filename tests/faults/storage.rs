@@ -213,6 +213,41 @@ fn w26_a_journal_that_cannot_be_written_stops_the_work_and_loses_nothing() {
     assert!(met >= 7 && ends >= 3, "{met}, {ends}");
 }
 
+/// W26, W32. The daemon was killed, and the file system of its journal is full when it is started again, from the n-th step of
+/// the start on: the journal keeps what it had.
+#[test]
+fn w26_a_start_on_a_full_file_system_keeps_what_a_killed_daemon_wrote() {
+    let mut met = 0;
+    for number in 1.. {
+        let (mut place, faults) = faulty("", "");
+        start(&mut place, &faults);
+        place.wait_ready();
+        place.terminate();
+        start(&mut place, &faults);
+        place.drop_clip(&small(&place, 0), "a.mp4");
+        place.wait_ended(1);
+        wait_tidy(&place);
+        place.kill();
+        faults
+            .set(0, &Rule::new(GROWING, "/state/", Action::Fail(ENOSPC)).by(DAEMON).since(number));
+        start(&mut place, &faults);
+        let has_ended =
+            |place: &mut Place| place.child.as_mut().unwrap().try_wait().unwrap().is_some();
+        let begin = std::time::Instant::now();
+        while !has_ended(&mut place) && begin.elapsed() < std::time::Duration::from_secs(2) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let fired = faults.fired(0);
+        faults.clear();
+        assert_eq!(place.states(), ["done"], "{number}\n{}", place.log());
+        if fired == 0 {
+            break;
+        }
+        met += 1;
+    }
+    assert!(met > 5, "{met}");
+}
+
 /// W26. The daemon ends for want of its journal while a job is at work: that job's thread is left as it is, and nothing
 /// panics.
 #[test]

@@ -29,6 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -204,7 +205,7 @@ impl Journal {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
-        let mut journal = Self::of(path, connection);
+        let mut journal = Self::of(path, connection)?;
         // A file of SQLite's without tables is no journal either, and one that is not ours stays as it is.
         match journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT)).and_then(|()| journal.version())? {
             0 if there_was_one => return Err(JournalError::Missing(journal.path)),
@@ -238,7 +239,7 @@ impl Journal {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| explain(&path, error))?;
-        let journal = Self::of(path, connection);
+        let journal = Self::of(path, connection)?;
         journal.sql(|it| it.busy_timeout(BUSY_TIMEOUT))?;
         match journal.version()? {
             VERSION => Ok(journal),
@@ -248,8 +249,15 @@ impl Journal {
         }
     }
 
-    fn of(path: PathBuf, connection: Connection) -> Self {
-        Self { path, connection, host: report::machine::host().name, counted: Cell::new(None) }
+    fn of(path: PathBuf, connection: Connection) -> Outcome<Self> {
+        let host = report::machine::host().name;
+        let journal = Self { path, connection, host, counted: Cell::new(None) };
+        // The last connection that is closed would carry the write-ahead log into the file and remove it. SQLite 3.54.1 removes
+        // it also where it could not be read, as its index could not be made on a full file system: with all that a daemon
+        // wrote that was killed since.
+        let on_close = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        journal.sql(|it| it.set_db_config(on_close, true))?;
+        Ok(journal)
     }
 
     fn prepare(&mut self) -> Outcome<()> {

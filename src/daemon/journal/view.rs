@@ -231,11 +231,14 @@ impl Journal {
         })
     }
 
-    /// The daemon ends.
+    /// The daemon ends. The journal's file is then complete by itself and can be replaced, unless somebody reads it in this moment.
     ///
     /// # Errors
     /// [`super::JournalError`].
     pub fn forget_daemon(&mut self) -> Outcome<()> {
-        self.sql(|it| it.execute("DELETE FROM daemon", [])).map(|_| ())
+        self.sql(|it| {
+            it.execute("DELETE FROM daemon", [])?;
+            it.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
     }
 }

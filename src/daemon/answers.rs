@@ -62,6 +62,7 @@ impl Daemon {
             log::warn!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = running.job; "job {}: set aside: its folder does not answer", running.job);
             running.stop.send_replace(true);
             self.set_aside.push(running);
+            self.cancel_waits();
         }
     }
 

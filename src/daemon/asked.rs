@@ -151,7 +151,8 @@ impl Daemon {
         })
     }
 
-    /// A waiting job is cancelled at once, the running one when its worker has stopped.
+    /// A waiting job is cancelled at once, the running one when its worker has stopped. Nobody is kept waiting for one that
+    /// is set aside.
     fn cancel_asked(
         &mut self,
         job: i64,
@@ -160,7 +161,9 @@ impl Daemon {
         if let Some(running) = self.at_work(job) {
             log::info!(MESSAGE_ID = Kind::JobNote.id(), SLOMOD_JOB = job; "job {job}: cancelling: by request");
             running.stop.send_replace(true);
+            running.cancel = true;
             running.cancelled_for.push(answer);
+            self.cancel_waits();
             return Ok(());
         }
         let now = self.cancel(job).unwrap_or_else(|error| of_error(&error));
@@ -179,14 +182,32 @@ impl Daemon {
 
     /// The running job is over, and somebody may have wanted it to be.
     pub(super) fn cancel_ended(&mut self, running: &mut Running) {
-        let askers = std::mem::take(&mut running.cancelled_for);
-        if askers.is_empty() {
+        if !running.cancel {
             return;
         }
         // It may have come to its end before it could be stopped.
         let now = self.cancel(running.job).unwrap_or_else(|error| of_error(&error));
-        for asker in askers {
-            let _ = asker.send(now.clone());
+        running.answer(&now);
+    }
+
+    /// Answers those who wait for jobs that wait for their folders.
+    pub(super) fn cancel_waits(&mut self) {
+        for running in &mut self.set_aside {
+            let job = running.job;
+            let message = format!(
+                "job {job} is cancelled as soon as its folder answers, and waits for that; should the daemon be stopped \
+                 before, ask again"
+            );
+            running.answer(&Answer::refused(ExitCode::TempFail, message));
+        }
+    }
+}
+
+impl Running {
+    /// Tells those who want it cancelled.
+    fn answer(&mut self, answer: &Answer) {
+        for asker in self.cancelled_for.drain(..) {
+            let _ = asker.send(answer.clone());
         }
     }
 }

@@ -40,6 +40,7 @@ impl Daemon {
             device_memory: None,
             pulse: Pulse::begin(self.shop.rules().limits, now),
             stop,
+            cancel: false,
             cancelled_for: Vec::new(),
             reloads: self.reload.count,
         });

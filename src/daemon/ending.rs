@@ -39,8 +39,11 @@ impl Daemon {
         while self.running.is_some() && tokio::time::Instant::now() < deadline {
             match tokio::time::timeout(TICK, inbox.recv()).await {
                 Ok(Some(Event::JobEnded { job, result })) => {
-                    self.take_out(job);
+                    let ended = self.take_out(job);
                     result?;
+                    if let Some(mut ended) = ended {
+                        self.cancel_ended(&mut ended);
+                    }
                     // It may have come to its end just now.
                     self.look_after(job);
                 }

@@ -134,7 +134,8 @@ impl Daemon {
         sentences.extend(self.folders.degraded());
         sentences.extend(self.shop.locks.refusals());
         sentences.extend(self.set_aside.iter().map(|it| {
-            format!("job {} ({}) is set aside until its folder answers", it.job, it.name)
+            let then = if it.cancel { ", and cancelled then" } else { "" };
+            format!("job {} ({}) is set aside until its folder answers{then}", it.job, it.name)
         }));
         sentences.extend(self.orphans.iter().map(|(watch, count)| {
             format!("{watch} is not configured any more, and {count} of its jobs wait for it")

@@ -98,7 +98,9 @@ pub(super) struct Running {
     pub(super) pulse: Pulse,
     /// Asks its worker to stop.
     pub(super) stop: watch::Sender<bool>,
-    /// Who wants it cancelled.
+    /// Whether it is cancelled once it has stopped.
+    pub(super) cancel: bool,
+    /// Who waits for that.
     pub(super) cancelled_for: Vec<oneshot::Sender<Answer>>,
     /// How many reloads there had been when it began.
     pub(super) reloads: u64,

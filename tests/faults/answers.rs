@@ -227,7 +227,32 @@ fn w36_a_job_whose_output_hangs_is_set_aside_and_done_once_it_answers() {
     check_share(&place, 1);
 }
 
-/// W36. The same where the daemon itself stood still just before its worker's time is over, so that it does not know yet
+/// W36. A job of a folder that hangs is to be cancelled, before it is set aside and after: who asks is told that this waits
+/// for the folder, and once that answers the job is cancelled.
+#[test]
+fn w36_a_job_whose_output_hangs_is_cancelled_once_it_answers() {
+    let (mut place, faults) = hung_under_a_job("stall_timeout = \"10s\"");
+    for when in ["before", "after"] {
+        let asked = place.command("cancel").arg("1").output().unwrap();
+        let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+        let waits = said.contains("cancelled as soon as its folder answers");
+        assert!(asked.status.code() == Some(75) && waits, "{when}: {said}\n{}", place.log());
+        assert!(place.log().contains("set aside"), "{when}");
+    }
+    let status = status_line(&place);
+    assert!(status.contains("set aside until its folder answers, and cancelled then"), "{status}");
+    let mut ledger = one_elsewhere(&place);
+    faults.clear();
+    faults.let_go();
+    place.wait("end of it", || state_of(&place, "long.mp4").as_deref() == Some("cancelled"));
+    assert_eq!(place.command("retry").arg("1").status().unwrap().code(), Some(0));
+    wait_done(&place, "long.mp4");
+    assert_eq!(place.terminate().code(), Some(0));
+    ledger.check_end(&place);
+    check_share(&place, 1);
+}
+
+/// W36. A job's output hangs where the daemon itself stood still just before its worker's time is over, so that it does not know yet
 /// that the output hangs: it asks before it blames the clip.
 #[test]
 fn w36_a_daemon_that_stood_still_asks_the_folders_before_it_blames_a_clip() {

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::daemon::DaemonError;
 use crate::daemon::events::Kind;
+use crate::daemon::job::Shop;
 use crate::daemon::run::{Daemon, Event, TICK};
 
 /// How long locks may take to be given back at the end.
@@ -19,6 +20,13 @@ pub(super) enum Left {
     Nothing,
     /// Jobs that wait for a file system that does not answer.
     Stuck,
+}
+
+/// Gives the locks of all outputs back; whether all were in time. One that was not is free once the process has ended.
+pub(super) async fn give_locks_back(shop: &Shop) -> bool {
+    let locks = shop.locks.unwanted(|_| false);
+    let released = tokio::task::spawn_blocking(move || drop(locks));
+    tokio::time::timeout(RELEASE_TIME, released).await.is_ok()
 }
 
 impl Daemon {
@@ -57,9 +65,7 @@ impl Daemon {
         }
         self.look_after_last(inbox).await;
         self.shop.journal().forget_daemon()?;
-        let locks = self.shop.locks.unwanted(|_| false);
-        let released = tokio::task::spawn_blocking(move || drop(locks));
-        let is_stuck = tokio::time::timeout(RELEASE_TIME, released).await.is_err();
+        let is_stuck = !give_locks_back(&self.shop).await;
         log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
         let is_stuck = is_stuck || self.running.is_some() || !self.set_aside.is_empty();
         Ok(if is_stuck { Left::Stuck } else { Left::Nothing })

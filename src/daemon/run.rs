@@ -18,7 +18,7 @@ use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
 use crate::daemon::clock::set_back_by;
 use crate::daemon::control::{Answer, server};
-use crate::daemon::ending::Left;
+use crate::daemon::ending::{self, Left};
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
@@ -225,40 +225,14 @@ async fn serve(
     let hints = Hints::start(&config.daemon.extensions);
     let mut asked = server::Inbox::default();
     let outside = (Control::new(asked.sender()), Reload::of(path.to_owned()), late);
-    let mut daemon = Daemon::begin(config, (shop, hints, known), outside, (events, stop))?;
-    if let Some(device) = engines::foremost(opened) {
-        daemon.device_is(device);
+    let daemon = Daemon::begin(config, (shop, hints, known), outside, (events, stop))?;
+    let shop = Arc::clone(&daemon.shop);
+    let result = daemon.run(opened, (&mut inbox, &mut asked), &mut signals, &mut hangup).await;
+    if result.is_err() {
+        // What is left of the daemon must not wait for a lock's file system.
+        let _ = ending::give_locks_back(&shop).await;
     }
-    daemon.turn()?;
-    let deadline = Instant::now() + FIRST_LOOKS;
-    while daemon.awaits_first_looks() && Instant::now() < deadline {
-        tokio::select! {
-            () = first(&mut signals) => return daemon.finish(&mut inbox).await,
-            Some(event) = inbox.recv() => daemon.event(event)?,
-            () = tokio::time::sleep(FIRST_LOOKS_PAUSE) => {}
-        }
-        daemon.turn()?;
-    }
-    daemon.notifier.ready();
-    log::info!(MESSAGE_ID = Kind::Ready.id(); "slomod {} is ready", env!("CARGO_PKG_VERSION"));
-    while !daemon.late.is_over() {
-        let pause = daemon.pause();
-        tokio::select! {
-            () = first(&mut signals) => break,
-            () = daemon.hints.news() => {}
-            Some(event) = inbox.recv() => daemon.event(event)?,
-            Some(asked) = asked.next() => daemon.asked(asked)?,
-            _ = hangup.recv() => daemon.reload_asked(None),
-            () = tokio::time::sleep(pause) => {}
-        }
-        for hint in daemon.hints.take() {
-            daemon.hint(&hint);
-        }
-        daemon.turn()?;
-    }
-    let late = daemon.late.end();
-    let left = daemon.finish(&mut inbox).await?;
-    late.map(|()| left)
+    result
 }
 
 async fn first(signals: &mut (Signal, Signal)) {
@@ -269,6 +243,49 @@ async fn first(signals: &mut (Signal, Signal)) {
 }
 
 impl Daemon {
+    /// The loop.
+    async fn run(
+        mut self,
+        opened: Vec<EngineDescription>,
+        (inbox, asked): (&mut mpsc::Receiver<Event>, &mut server::Inbox),
+        signals: &mut (Signal, Signal),
+        hangup: &mut Signal,
+    ) -> Result<Left, DaemonError> {
+        if let Some(device) = engines::foremost(opened) {
+            self.device_is(device);
+        }
+        self.turn()?;
+        let deadline = Instant::now() + FIRST_LOOKS;
+        while self.awaits_first_looks() && Instant::now() < deadline {
+            tokio::select! {
+                () = first(signals) => return self.finish(inbox).await,
+                Some(event) = inbox.recv() => self.event(event)?,
+                () = tokio::time::sleep(FIRST_LOOKS_PAUSE) => {}
+            }
+            self.turn()?;
+        }
+        self.notifier.ready();
+        log::info!(MESSAGE_ID = Kind::Ready.id(); "slomod {} is ready", env!("CARGO_PKG_VERSION"));
+        while !self.late.is_over() {
+            let pause = self.pause();
+            tokio::select! {
+                () = first(signals) => break,
+                () = self.hints.news() => {}
+                Some(event) = inbox.recv() => self.event(event)?,
+                Some(asked) = asked.next() => self.asked(asked)?,
+                _ = hangup.recv() => self.reload_asked(None),
+                () = tokio::time::sleep(pause) => {}
+            }
+            for hint in self.hints.take() {
+                self.hint(&hint);
+            }
+            self.turn()?;
+        }
+        let late = self.late.end();
+        let left = self.finish(inbox).await?;
+        late.map(|()| left)
+    }
+
     /// Brings the journal in order.
     fn begin(
         config: Config,

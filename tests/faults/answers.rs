@@ -4,7 +4,8 @@ use crate::faulty;
 use crate::ledger::{Ledger, is_leftover};
 use crate::place::{Place, clip, large, small};
 use crate::shim::{
-    Action, BOTH, DAEMON, Faults, OPEN_READ, OPEN_WRITE, Rule, STAT, WATCH, WORKER, WRITE,
+    Action, BOTH, DAEMON, ENOSPC, Faults, GROWING, OPEN_READ, OPEN_WRITE, Rule, STAT, UNLINK,
+    WATCH, WORKER, WRITE,
 };
 use crate::{start, status_line};
 use rustix::process::Signal;
@@ -275,6 +276,24 @@ fn w36_a_daemon_that_stood_still_asks_the_folders_before_it_blames_a_clip() {
     wait_done(&place, "long.mp4");
     assert_eq!(place.terminate().code(), Some(0));
     check_share(&place, 1);
+}
+
+/// W26, W36. A daemon ends for want of its journal while an output hangs: it does not wait for that to give the lock back.
+#[test]
+fn w26_a_daemon_ends_for_want_of_its_journal_though_an_output_hangs() {
+    let (mut place, faults) = with_share("");
+    start(&mut place, &faults);
+    place.wait_ready();
+    faults.set(0, &Rule::new(UNLINK, "/share-out/", Action::Hold).by(DAEMON));
+    faults.set(1, &Rule::new(GROWING, "/state/", Action::Fail(ENOSPC)).by(DAEMON));
+    place.drop_clip(&small(&place, 60), "a.mp4");
+    let code = place.wait_end().code();
+    assert!(matches!(code, Some(73 | 75)), "{code:?}\n{}", place.log());
+    faults.clear();
+    place.start();
+    wait_done(&place, "a.mp4");
+    assert_eq!(place.terminate().code(), Some(0));
+    check_share(&place, 0);
 }
 
 /// W33. The daemon hangs in the middle of a publication, where no worker can be ended: it works on, and a stop ends it

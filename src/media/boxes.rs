@@ -133,8 +133,11 @@ impl Outside {
 }
 
 /// Whether an MP4 or MOV file has fragments: its index does not give every packet a time, and where files were put behind each
-/// other, times start again. One that cannot be read has some.
-pub(super) fn has_fragments(path: &Path) -> bool {
+/// other, times start again. One that is not whole has some.
+///
+/// # Errors
+/// [`MediaError::Read`].
+pub(super) fn has_fragments(path: &Path) -> Result<bool, MediaError> {
     let look = || {
         let file = original::open(path)?;
         let (mut at, end) = (0, file.metadata()?.len());
@@ -146,7 +149,10 @@ pub(super) fn has_fragments(path: &Path) -> bool {
         }
         Ok::<_, io::Error>(false)
     };
-    look().unwrap_or(true)
+    match look() {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+        found => found.map_err(|error| read_error(path, error)),
+    }
 }
 
 /// Names of boxes, each once, for a report.

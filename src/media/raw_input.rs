@@ -59,7 +59,7 @@ pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
 /// Opens `url` with `demuxer`, without looking at stream content yet. Nothing but this one file is opened, whatever it
 /// names: only the `file` protocol and the demuxers of `allowed` (FFmpeg's names, comma-separated) may be used, MOV's
 /// references to other files are off, and whatever a demuxer still asks for is refused by [`open_itself_only`]. More than
-/// `max_streams` streams are not allocated for.
+/// `max_streams` streams are not allocated for. A reading error comes before what a demuxer makes of it.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn open_input(
     url: &CStr,
@@ -75,6 +75,16 @@ pub(super) fn open_input(
     };
     raw.io_open = Some(open_itself_only);
     raw.max_streams = max_streams;
+    // FFmpeg would close a byte stream of its own on failure, and nobody would know what had happened to it.
+    // SAFETY: `pb` is null and receives the byte stream; `url` is a C string.
+    let opened = unsafe { ffi::avio_open(&raw mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_READ) };
+    let mut pb = raw.pb;
+    if let Err(error) = check(opened) {
+        // SAFETY: the context is ours.
+        unsafe { ffi::avformat_free_context(context) };
+        return Err(error);
+    }
+    original::leave_no_trace(url);
     let mut options: *mut ffi::AVDictionary = ptr::null_mut();
     for (key, value) in [
         (c"protocol_whitelist", PROTOCOLS),
@@ -92,7 +102,15 @@ pub(super) fn open_input(
     };
     // SAFETY: the dictionary is ours; null is allowed.
     unsafe { ffi::av_dict_free(&raw mut options) };
-    check(opened)?;
+    if let Err(error) = check(opened) {
+        // SAFETY: the byte stream is ours, and is alive: FFmpeg frees the context alone.
+        let code = unsafe { (*pb).error };
+        // SAFETY: as above; it is closed once.
+        unsafe { ffi::avio_closep(&raw mut pb) };
+        return Err(reading_error(code).unwrap_or(error));
+    }
+    // SAFETY: the context is open. From here on its byte stream is closed with it.
+    unsafe { (*context).flags &= !ffi::AVFMT_FLAG_CUSTOM_IO };
     // SAFETY: the open context is handed over to its owner.
     Ok(unsafe { Input::wrap(context) })
 }
@@ -151,9 +169,11 @@ pub(super) fn latched_error(input: &Input) -> Option<ffmpeg::Error> {
         let pb = (*input.as_ptr()).pb;
         if pb.is_null() { 0 } else { (*pb).error }
     };
-    match ffmpeg::Error::from(code) {
-        _ if code >= 0 => None,
-        ffmpeg::Error::Eof => None,
-        error => Some(error),
-    }
+    reading_error(code)
+}
+
+/// What a byte stream's code of an error says; its end is none.
+fn reading_error(code: c_int) -> Option<ffmpeg::Error> {
+    let error = (code < 0).then(|| ffmpeg::Error::from(code));
+    error.filter(|it| *it != ffmpeg::Error::Eof)
 }

@@ -94,7 +94,7 @@ impl Streams {
     ) -> Result<Self, MediaError> {
         let (mut tracks, mut sidecar) = (Vec::new(), None);
         let splices = splices(&input, source);
-        let has_one_index = is_mov(source) && !boxes::has_fragments(&source.path);
+        let has_one_index = is_mov(source) && !boxes::has_fragments(&source.path)?;
         let mut warnings = Vec::new();
         let programs = programs::programs(&input);
         let picture = source.video.stream_index;

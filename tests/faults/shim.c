@@ -57,7 +57,7 @@ __attribute__((constructor)) static void start(void) {
     syscall(SYS_close, fd);
     const char *command = line + strlen(line) + 1;
     if (length <= 0 || command >= line + length) return;
-    role = !strcmp(command, "work") ? WORKER :
+    role = !strcmp(command, "work") || !strcmp(command, "convert") ? WORKER :
          !strcmp(command, "daemon") || !strcmp(command, "check") ? DAEMON : 0;
     if (!role) return;
     fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CLOEXEC, 0);

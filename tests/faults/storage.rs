@@ -8,7 +8,8 @@ use crate::shim::{
 };
 use crate::{faulty, is_at_rest, noisy, start, status_line, wait_ended_with_restarts, wait_tidy};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Drops a small clip of its own content as `clipN.mp4`.
 fn drop_number(place: &Place, ledger: &mut Ledger, number: u64) -> PathBuf {
@@ -146,6 +147,64 @@ fn w24_an_error_of_the_output_that_comes_once_is_retried() {
 #[test]
 fn w24_an_error_of_the_source_that_comes_once_is_retried() {
     each_once("/in/", [(READ, EIO), (OPEN_READ, EBUSY), (OPEN_READ | STAT, ESTALE)]);
+}
+
+/// What `slomod convert` ends with and says where `rule` holds.
+fn convert(place: &Place, faults: &Faults, rule: &Rule, source: &Path) -> (Option<i32>, String) {
+    faults.set(0, rule);
+    let mut convert = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    convert.arg("convert").arg(source).arg("-o").arg(place.path("made.mp4"));
+    convert.args(["--factor", "2", "--quality-samples", "0"]);
+    let run = faults.enter(&mut convert).output().unwrap();
+    (run.status.code(), String::from_utf8_lossy(&run.stderr).into_owned())
+}
+
+/// W24. Each reading of a clip fails once, also while FFmpeg looks for its streams, which takes that for the end of the file:
+/// the content is not blamed, in any container, and nothing is left out.
+#[test]
+fn w24_a_reading_that_fails_once_is_no_fault_of_the_content() {
+    std::thread::scope(|scope| {
+        for container in ["mp4", "matroska", "mpegts", "avi"] {
+            scope.spawn(move || {
+                let (place, faults) = faulty("", "");
+                let source = place.path("in/source");
+                let mut ffmpeg = Command::new("ffmpeg");
+                ffmpeg.args(["-v", "error", "-i"]).arg(clip(place.folder.path(), "480x270", 8, 0));
+                ffmpeg.args(["-c", "copy", "-f", container]).arg(&source);
+                assert!(ffmpeg.status().unwrap().success());
+                let once = Rule::new(READ, "/in/", Action::Fail(EIO)).once(1);
+                for from in 1.. {
+                    let rule = Rule { from, ..once.clone() };
+                    let (code, said) = convert(&place, &faults, &rule, &source);
+                    if faults.fired(0) == 0 {
+                        println!("{container}: {} readings", from - 1);
+                        assert!(code == Some(0) && from > 5, "{said}");
+                        break;
+                    }
+                    assert!(said.contains("Input/output error"), "{container} {from}: {said}");
+                    assert_eq!(code, Some(74), "{container} {from}: {said}");
+                }
+            });
+        }
+    });
+}
+
+/// W24. From the n-th reading of a long clip on, which is of its index at first, the source fails: nobody says that the index is
+/// damaged.
+#[test]
+fn w24_an_index_that_cannot_be_read_is_not_taken_for_a_damaged_one() {
+    let (place, faults) = faulty("", "");
+    // It has some 250 KB of index, which FFmpeg reads 32 KB at a time.
+    let clip = clip(place.folder.path(), "16x16", 20_000, 0);
+    let source = place.path("in/long.mp4");
+    fs::rename(clip, &source).unwrap();
+    for number in 1..=16 {
+        let rule = Rule::new(READ, "/in/", Action::Fail(EIO)).since(number);
+        let (code, said) = convert(&place, &faults, &rule, &source);
+        assert!(said.contains("Input/output error"), "reading {number}: {said}");
+        assert_eq!(code, Some(74), "reading {number}: {said}");
+        assert!(faults.fired(0) > 0);
+    }
 }
 
 /// W24. A source that cannot be read for a while (a share that is gone) delays its job only, and so does a reading in mid

@@ -145,19 +145,12 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
     let allowed = CString::new(DEMUXERS.join(",")).unwrap_or_default();
     let mut input = raw_input::open_input(&url, demuxer, &allowed, MAX_STREAMS)
         .map_err(|error| unreadable(path, &start, error))?;
-    was_read(path, &input)?;
     check_sizes(path, &input)?;
     check_counts(path, &input, metadata.len())?;
-    let found = raw_input::find_streams(&mut input, MAX_PIXELS);
-    was_read(path, &input)?;
-    found.map_err(|error| unreadable(path, &start, error))?;
+    raw_input::find_streams(&mut input, MAX_PIXELS)
+        .map_err(|error| unreadable(path, &start, error))?;
     check_sizes(path, &input)?;
     Ok(input)
-}
-
-/// Refuses to judge content that could not be read: demuxers take a reading error for the end of the file.
-fn was_read(path: &Path, input: &Input) -> Result<(), MediaError> {
-    raw_input::latched_error(input).map_or(Ok(()), |it| Err(read_error(path, raw::io_error(it))))
 }
 
 fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {

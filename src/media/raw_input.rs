@@ -38,13 +38,20 @@ impl Demuxer {
     }
 }
 
+/// The bytes of a file, which are closed by whoever asked for them.
+#[expect(unsafe_code, reason = "FFmpeg's C interface")]
+fn open_bytes(url: &CStr) -> Result<*mut ffi::AVIOContext, ffmpeg::Error> {
+    let mut io: *mut ffi::AVIOContext = ptr::null_mut();
+    // SAFETY: `io` is null and receives the byte stream; `url` is a C string.
+    check(unsafe { ffi::avio_open(&raw mut io, url.as_ptr(), ffi::AVIO_FLAG_READ) })?;
+    original::leave_no_trace(url);
+    Ok(io)
+}
+
 /// The demuxer that the content (never the name) of the file asks for.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
-    let mut io: *mut ffi::AVIOContext = ptr::null_mut();
-    // SAFETY: `io` is null and receives the context; `url` is a C string.
-    check(unsafe { ffi::avio_open(&raw mut io, url.as_ptr(), ffi::AVIO_FLAG_READ) })?;
-    original::leave_no_trace(url);
+    let mut io = open_bytes(url)?;
     let mut format = ptr::null();
     // SAFETY: `io` is open; a null name and log context are allowed.
     let found = unsafe {
@@ -58,7 +65,7 @@ pub(super) fn sniff(url: &CStr) -> Result<Demuxer, ffmpeg::Error> {
 
 /// Opens `url` with `demuxer`, without looking at stream content yet. Nothing but this one file is opened, whatever it
 /// names: only the `file` protocol and the demuxers of `allowed` (FFmpeg's names, comma-separated) may be used, MOV's
-/// references to other files are off, and whatever a demuxer still asks for is refused by [`open_itself_only`]. More than
+/// references to other files are off, and whatever a demuxer still asks for is refused by [`open_nothing`]. More than
 /// `max_streams` streams are not allocated for. A reading error comes before what a demuxer makes of it.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn open_input(
@@ -67,24 +74,19 @@ pub(super) fn open_input(
     allowed: &CStr,
     max_streams: i32,
 ) -> Result<Input, ffmpeg::Error> {
+    // FFmpeg would close a byte stream of its own on failure, and nobody would know what had happened to it.
+    let mut io = open_bytes(url)?;
     // SAFETY: takes nothing; null is checked.
     let mut context = unsafe { ffi::avformat_alloc_context() };
     // SAFETY: null, or a context of our own that nobody else knows yet.
     let Some(raw) = (unsafe { context.as_mut() }) else {
+        // SAFETY: opened above, closed once.
+        unsafe { ffi::avio_closep(&raw mut io) };
         return Err(ffmpeg::Error::Other { errno: ffmpeg::error::ENOMEM });
     };
-    raw.io_open = Some(open_itself_only);
+    raw.pb = io;
+    raw.io_open = Some(open_nothing);
     raw.max_streams = max_streams;
-    // FFmpeg would close a byte stream of its own on failure, and nobody would know what had happened to it.
-    // SAFETY: `pb` is null and receives the byte stream; `url` is a C string.
-    let opened = unsafe { ffi::avio_open(&raw mut raw.pb, url.as_ptr(), ffi::AVIO_FLAG_READ) };
-    let mut pb = raw.pb;
-    if let Err(error) = check(opened) {
-        // SAFETY: the context is ours.
-        unsafe { ffi::avformat_free_context(context) };
-        return Err(error);
-    }
-    original::leave_no_trace(url);
     let mut options: *mut ffi::AVDictionary = ptr::null_mut();
     for (key, value) in [
         (c"protocol_whitelist", PROTOCOLS),
@@ -93,7 +95,7 @@ pub(super) fn open_input(
         (c"use_absolute_path", c"0"),
     ] {
         // SAFETY: a null dictionary is created on the first entry; key and value are C strings that are copied. A copy
-        // that cannot be made leaves the entry out, which `open_itself_only` makes good.
+        // that cannot be made leaves the entry out, which `open_nothing` makes good.
         unsafe { ffi::av_dict_set(&raw mut options, key.as_ptr(), value.as_ptr(), 0) };
     }
     // SAFETY: the context is ours; FFmpeg frees it on failure.
@@ -104,46 +106,31 @@ pub(super) fn open_input(
     unsafe { ffi::av_dict_free(&raw mut options) };
     if let Err(error) = check(opened) {
         // SAFETY: the byte stream is ours, and is alive: FFmpeg frees the context alone.
-        let code = unsafe { (*pb).error };
+        let code = unsafe { (*io).error };
         // SAFETY: as above; it is closed once.
-        unsafe { ffi::avio_closep(&raw mut pb) };
+        unsafe { ffi::avio_closep(&raw mut io) };
         return Err(reading_error(code).unwrap_or(error));
     }
     // SAFETY: the context is open. From here on its byte stream is closed with it.
     unsafe { (*context).flags &= !ffi::AVFMT_FLAG_CUSTOM_IO };
     // SAFETY: the open context is handed over to its owner.
-    Ok(unsafe { Input::wrap(context) })
+    let input = unsafe { Input::wrap(context) };
+    latched_error(&input).map_or(Ok(input), Err)
 }
 
-/// What FFmpeg calls where a demuxer wants a file opened: the clip itself may be, and nothing else.
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-unsafe extern "C" fn open_itself_only(
-    context: *mut ffi::AVFormatContext,
-    opened: *mut *mut ffi::AVIOContext,
-    url: *const c_char,
-    flags: c_int,
-    options: *mut *mut ffi::AVDictionary,
+/// What FFmpeg calls where a demuxer wants a file opened: the clip is open already, and nothing else may be.
+extern "C" fn open_nothing(
+    _context: *mut ffi::AVFormatContext,
+    _opened: *mut *mut ffi::AVIOContext,
+    _url: *const c_char,
+    _flags: c_int,
+    _options: *mut *mut ffi::AVDictionary,
 ) -> c_int {
-    // SAFETY: FFmpeg passes the context that it opens.
-    let own = unsafe { (*context).url };
-    if own.is_null() || url.is_null() || flags & ffi::AVIO_FLAG_WRITE != 0 {
-        return -ffmpeg::error::EACCES;
-    }
-    // SAFETY: both are C strings of FFmpeg's, which live for the length of this call.
-    let is_own = unsafe { CStr::from_ptr(own) == CStr::from_ptr(url) };
-    if !is_own {
-        return -ffmpeg::error::EACCES;
-    }
-    // SAFETY: the arguments are FFmpeg's own; a null callback is allowed.
-    let code = unsafe { ffi::avio_open2(opened, url, flags, ptr::null(), options) };
-    if code >= 0 {
-        // SAFETY: as above.
-        original::leave_no_trace(unsafe { CStr::from_ptr(url) });
-    }
-    code
+    -ffmpeg::error::EACCES
 }
 
-/// Reads as much as FFmpeg needs to know the streams. A picture above `max_pixels` is not allocated for.
+/// Reads as much as FFmpeg needs to know the streams. A picture above `max_pixels` is not allocated for. A reading error comes
+/// first here, too.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn find_streams(input: &mut Input, max_pixels: u64) -> Result<(), ffmpeg::Error> {
     let limit = CString::new(max_pixels.to_string()).map_err(|_| ffmpeg::Error::Bug)?;
@@ -158,7 +145,7 @@ pub(super) fn find_streams(input: &mut Input, max_pixels: u64) -> Result<(), ffm
         // SAFETY: each dictionary is ours.
         unsafe { ffi::av_dict_free(entry) };
     }
-    check(found).map(|_| ())
+    latched_error(input).map_or(check(found).map(|_| ()), Err)
 }
 
 /// The reading error that FFmpeg keeps in the byte stream, which some demuxers take for the end of the file.

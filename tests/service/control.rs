@@ -170,6 +170,22 @@ fn a_job_that_is_asked_for_again_after_a_reload_has_the_settings_of_now() {
 }
 
 #[test]
+fn a_daemon_that_is_stopped_cancels_what_it_was_asked_to() {
+    let mut place = Place::with("", "factor = 16");
+    let faults = Faults::of(&place);
+    place.drop_clip(&large(&place, 0), "long.mp4");
+    start_at_work(&mut place, &faults);
+    let mut asking = place.command("cancel").arg("1").spawn().unwrap();
+    place.wait("worker that is asked to stop", || place.log().contains("job 1: cancelling"));
+    place.signal(Signal::TERM);
+    place.wait("word of it", || place.log().contains("stopping"));
+    faults.let_go_slowly();
+    assert_eq!(place.wait_end().code(), Some(0), "{}", place.log());
+    assert_eq!(place.states(), ["cancelled"], "{}", place.log());
+    asking.wait().unwrap();
+}
+
+#[test]
 fn the_running_job_is_stopped_and_cancelled_and_the_next_one_is_done() {
     let mut place = Place::with("", "factor = 16");
     let faults = Faults::of(&place);

@@ -182,6 +182,20 @@ fn evaluation_measures_every_triplet_and_the_mean() {
     assert!(table.contains("exact / 1.0000"), "{table}");
 }
 
+/// Standard error says it; the table and the JSON on standard output are the same on any device.
+#[test]
+fn whoever_measures_hears_why_the_network_is_not_on_a_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    triplets(folder.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slomod"));
+    let no_gpu = command.current_dir(folder.path()).env("CUDA_VISIBLE_DEVICES", "-1");
+    let output = no_gpu.args(["evaluate", "x"]).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("; the network runs on the CPU"), "{}", stderr(&output));
+    let cpu = slomod(folder.path(), &["evaluate", "x", "--device", "cpu"]);
+    assert_eq!(stderr(&cpu), "");
+}
+
 #[test]
 fn triplets_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();

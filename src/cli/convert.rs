@@ -8,19 +8,19 @@ use clap::Args;
 use num_rational::Ratio;
 
 use crate::cli::content::ContentArgs;
+use crate::cli::network::{self, NetworkArgs};
 use crate::cli::paths::{self, folder_of};
 use crate::cli::pictures::{self, Ends};
 use crate::cli::progress::Display;
 use crate::cli::{CliError, say, signals};
 use crate::config::file::Collision;
 use crate::config::settings::{
-    Audio, Codec, Container, Device, EncodeOn, Encoding, FACTOR_RANGE, Interlaced, Mode, Profile,
-    Sampling, Scale, Settings, Timelapse, parse_passes, parse_threads,
+    Audio, Codec, Container, EncodeOn, Encoding, FACTOR_RANGE, Interlaced, Mode, Profile, Settings,
+    Timelapse,
 };
 use crate::daemon::intake::Identities;
 use crate::daemon::names;
 use crate::daemon::publish::{self, Publication, Published};
-use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::rational_text;
 use crate::pipeline::convert::convert_knowing;
@@ -62,27 +62,9 @@ pub struct ConvertArgs {
     /// Playback speed in slow motion, 0.0625 to below 1 as 0.3 or 1/3, instead of a factor; auto leaves it to that.
     #[arg(long, value_name = "auto|S", value_parser = or_auto(rational_text::parse_speed))]
     pub speed: Option<OrAuto<Ratio<i128>>>,
-    /// Weights (safetensors). [default: the built-in starter weights]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Flow scale: auto, 0.25, 0.5, 1 or 2. auto is 1 up to 2560x1440, 0.5 up to 3840x2160, 0.25 above.
-    #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
-    pub scale: Scale,
-    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
-    #[arg(long, default_value = "bicubic")]
-    pub sampling: Sampling,
-    /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
-    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
-    pub refine: bool,
-    /// Passes that make each picture, which is their mean: 1, 2 or 4. More come nearer to the truth, are softer where they disagree, and take as many times longer.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
-    pub passes: u32,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: Device,
-    /// Threads on a CPU; 0 is all cores.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
-    pub threads: usize,
+    /// What makes new frames.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// stretch: as long as the picture, pitch kept. resample: the same, but lower. keep: as it is. drop: none.
     #[arg(long, value_enum, default_value_t = Audio::Stretch)]
     pub audio: Audio,
@@ -153,14 +135,6 @@ fn parse_crf(text: &str) -> Result<u8, String> {
     text.parse().map_err(|_| "use auto or a whole number, 0 to 51, of av1 to 63".into())
 }
 
-pub(crate) fn parse_scale(text: &str) -> Result<Scale, String> {
-    match (text, text.parse()) {
-        ("auto", _) => Ok(Scale::Auto),
-        (_, Ok(scale)) if [0.25, 0.5, 1.0, 2.0].contains(&scale) => Ok(Scale::Fixed(scale)),
-        _ => Err("use auto, 0.25, 0.5, 1 or 2".into()),
-    }
-}
-
 impl ConvertArgs {
     pub(super) fn settings(&self) -> Result<Settings, CliError> {
         let usage = |message| CliError::new(ExitCode::Usage, message);
@@ -175,13 +149,6 @@ impl ConvertArgs {
             factor: self.factor.flatten(),
             fps,
             speed: self.speed.flatten(),
-            model: self.model.clone(),
-            scale: self.scale,
-            sampling: self.sampling,
-            refine: self.refine,
-            passes: self.passes,
-            device: self.device,
-            threads: self.threads,
             audio: self.audio,
             interlaced: self.interlaced,
             timelapse: self.timelapse,
@@ -196,6 +163,7 @@ impl ConvertArgs {
             vmaf: self.vmaf || default.vmaf,
             content: self.content.content(&default),
             beside: self.content.beside(&default),
+            ..self.network.settings()
         })
     }
 }
@@ -309,10 +277,7 @@ pub(super) fn work(
     display: &mut Display,
     known: &mut Known,
 ) -> Result<Report, ConvertError> {
-    let mut engine = open::open(&task.settings)?;
-    if let Some(reason) = engine.description().fallback_reason {
-        say::note(format_args!("slomod: {reason}"));
-    }
+    let mut engine = network::open(&task.settings)?;
     convert_knowing(task, &mut *engine, stop, &mut |progress| display.show(progress), known)
 }
 

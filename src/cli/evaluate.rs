@@ -6,11 +6,10 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::convert::parse_scale;
+use crate::cli::network::{self, NetworkArgs};
 use crate::cli::{CliError, picture_file, say};
-use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes, parse_threads};
 use crate::engine::blend::blend;
-use crate::engine::{EngineDescription, Interpolator, open};
+use crate::engine::{EngineDescription, Interpolator};
 use crate::error::ExitCode;
 use crate::frame::{Frame, Picture, Seconds};
 use crate::pipeline::holdout::scores_report;
@@ -34,27 +33,9 @@ pub struct EvaluateArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Weights (safetensors). [default: the built-in starter weights]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Flow scale: auto, 0.25, 0.5, 1 or 2.
-    #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
-    pub scale: Scale,
-    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
-    #[arg(long, default_value = "bicubic")]
-    pub sampling: Sampling,
-    /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
-    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
-    pub refine: bool,
-    /// Passes that make each picture, which is their mean: 1, 2 or 4. More come nearer to the truth, are softer where they disagree, and take as many times longer.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
-    pub passes: u32,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: Device,
-    /// Threads on a CPU; 0 is all cores.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
-    pub threads: usize,
+    /// What makes new frames.
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 /// What is printed with `--json`.
@@ -102,17 +83,8 @@ impl<T> Ways<T> {
 /// engine.
 pub fn run(args: &EvaluateArgs) -> Result<(), CliError> {
     let folders = folders(&args.dir)?;
-    let settings = Settings {
-        model: args.model.clone(),
-        scale: args.scale,
-        sampling: args.sampling,
-        refine: args.refine,
-        passes: args.passes,
-        device: args.device,
-        threads: args.threads,
-        ..Settings::default()
-    };
-    let mut engine = open::open(&settings).map_err(|error| CliError::of(&error))?;
+    let mut engine =
+        network::open(&args.network.settings()).map_err(|error| CliError::of(&error))?;
     let mut triplets = Vec::new();
     for (number, folder) in folders.iter().enumerate() {
         triplets.push(measure(folder, 2 * number as u64, engine.as_mut())?);

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::convert::parse_scale;
+use crate::cli::network::{self, NetworkArgs};
 use crate::cli::picture_file::{self, Existing};
 use crate::cli::{CliError, paths, say};
-use crate::config::settings::{Device, Sampling, Scale, Settings, parse_passes, parse_threads};
-use crate::engine::open;
 use crate::error::ExitCode;
 use crate::frame::{Frame, Picture, Seconds};
 use crate::ops::color;
@@ -34,27 +32,9 @@ pub struct InterpolateArgs {
     /// Replace the output if it is there.
     #[arg(long)]
     pub overwrite: bool,
-    /// Weights (safetensors). [default: the built-in starter weights]
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Flow scale: auto, 0.25, 0.5, 1 or 2.
-    #[arg(long, value_name = "S", default_value = "auto", value_parser = parse_scale)]
-    pub scale: Scale,
-    /// How new pictures read the frames between their pixels: bilinear as in RIFE's program, or bicubic, which is sharper.
-    #[arg(long, default_value = "bicubic")]
-    pub sampling: Sampling,
-    /// Whether the network's flows are refined where both moved frames still differ by a shift, which RIFE's program does not do.
-    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
-    pub refine: bool,
-    /// Passes that make each picture, which is their mean: 1, 2 or 4. More come nearer to the truth, are softer where they disagree, and take as many times longer.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_passes)]
-    pub passes: u32,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto")]
-    pub device: Device,
-    /// Threads on a CPU; 0 is all cores.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_threads)]
-    pub threads: usize,
+    /// What makes new frames.
+    #[command(flatten)]
+    pub network: NetworkArgs,
 }
 
 fn parse_timestep(text: &str) -> Result<f32, String> {
@@ -69,7 +49,7 @@ fn parse_timestep(text: &str) -> Result<f32, String> {
 /// written or is there already, 74 where an input cannot be read; those of the engine.
 pub fn run(args: &InterpolateArgs) -> Result<(), CliError> {
     picture_file::format_of(&args.output)?;
-    let read = [Some(&args.img0), Some(&args.img1), args.model.as_ref()];
+    let read = [Some(&args.img0), Some(&args.img1), args.network.model.as_ref()];
     paths::check_apart(&args.output, read.into_iter().flatten().map(PathBuf::as_path))?;
     paths::check_folder(&args.output)?;
     let existing = if args.overwrite { Existing::Replace } else { Existing::Keep };
@@ -109,20 +89,8 @@ fn between(args: &InterpolateArgs, img0: Picture, img1: Picture) -> Result<Pictu
     if args.timestep >= 1.0 {
         return Ok(img1);
     }
-    let settings = Settings {
-        model: args.model.clone(),
-        scale: args.scale,
-        sampling: args.sampling,
-        refine: args.refine,
-        passes: args.passes,
-        device: args.device,
-        threads: args.threads,
-        ..Settings::default()
-    };
-    let mut engine = open::open(&settings).map_err(|error| CliError::of(&error))?;
-    if let Some(reason) = engine.description().fallback_reason {
-        say::note(format_args!("slomod: {reason}"));
-    }
+    let mut engine =
+        network::open(&args.network.settings()).map_err(|error| CliError::of(&error))?;
     let frame = |index: u64, picture| Frame {
         index,
         pts: Seconds::from_integer(i128::from(index)),

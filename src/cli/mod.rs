@@ -12,6 +12,7 @@ pub mod init;
 mod init_folders;
 pub mod interpolate;
 mod manual;
+mod network;
 pub mod package_files;
 mod paths;
 mod picture_file;

@@ -124,7 +124,7 @@ fn reads(args: &ConvertArgs) -> Vec<PathBuf> {
         true => Sequence::find(&args.input).map(|it| it.files).unwrap_or_default(),
         false => vec![args.input.clone()],
     };
-    files.extend(args.model.clone());
+    files.extend(args.network.model.clone());
     files.extend(args.content.cut_list.clone());
     files.retain(|it| it.exists());
     files

@@ -2,7 +2,7 @@
 //
 // Equations, siting, filters and rounding as src/ops/color.rs (the definition). Chroma lies on every second luma column,
 // and in 4:2:0 half way between two luma rows. Up: bilinear there. Down: [1 2 1] / 4 along rows, the mean of two rows.
-//   image_from_*  planes -> half [h, w, 4], clamped to 0..1
+//   image_from_*  planes -> half [h, w, 4], nominal 0..1; what codes have beyond that goes through
 //   rgb8_from_*   planes -> three planes of bytes, R G B, as the quality measures take them
 //   *_from_image  half [h, w, 4] -> planes
 // thread -> four pixels of a row (two rows where 4:2:0 is written), so that 8-bit luma moves as words and a pixel run of
@@ -47,8 +47,6 @@ template <int N, class Sample> __device__ __forceinline__ void store_run(Sample*
 
 // The nearest code, saturating; NaN is 0.
 __device__ __forceinline__ float code(float value, float peak) { return fminf(fmaxf(floorf(value + 0.5f), 0.0f), peak); }
-
-__device__ __forceinline__ float unit(float v) { return fminf(fmaxf(v, 0.0f), 1.0f); }
 
 // ---- planes -> RGB ----
 
@@ -95,16 +93,16 @@ __device__ __forceinline__ Run rgb_run(const ColorParams& p, int y, int x) {
     for (int i = 0; i < RUN; i++) luma[i] = (luma[i] - p.luma_zero) / p.luma_span;
     if constexpr (C == GRAY) {
 #pragma unroll
-        for (int i = 0; i < RUN; i++) rgb.r[i] = rgb.g[i] = rgb.b[i] = unit(luma[i]);
+        for (int i = 0; i < RUN; i++) rgb.r[i] = rgb.g[i] = rgb.b[i] = luma[i];
     } else if constexpr (C == GBR) {
         float blue[RUN], red[RUN];
         load_run(blue, (const Sample*)p.planes[1] + (size_t)y * p.chroma_pitch, x, p.w);
         load_run(red, (const Sample*)p.planes[2] + (size_t)y * p.chroma_pitch, x, p.w);
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
-            rgb.r[i] = unit((red[i] - p.luma_zero) / p.luma_span);
-            rgb.g[i] = unit(luma[i]);
-            rgb.b[i] = unit((blue[i] - p.luma_zero) / p.luma_span);
+            rgb.r[i] = (red[i] - p.luma_zero) / p.luma_span;
+            rgb.g[i] = luma[i];
+            rgb.b[i] = (blue[i] - p.luma_zero) / p.luma_span;
         }
     } else {
         float cb[RUN], cr[RUN];
@@ -113,9 +111,9 @@ __device__ __forceinline__ Run rgb_run(const ColorParams& p, int y, int x) {
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
             float u = cb[i] / p.chroma_span, v = cr[i] / p.chroma_span;
-            rgb.r[i] = unit(luma[i] + p.red * v);
-            rgb.g[i] = unit(luma[i] - p.green_cb * u - p.green_cr * v);
-            rgb.b[i] = unit(luma[i] + p.blue * u);
+            rgb.r[i] = luma[i] + p.red * v;
+            rgb.g[i] = luma[i] - p.green_cb * u - p.green_cr * v;
+            rgb.b[i] = luma[i] + p.blue * u;
         }
     }
     return rgb;

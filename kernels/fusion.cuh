@@ -1,4 +1,4 @@
-// One pixel of the picture: both frames warped by the summed flow, blended by the mask, clamped.
+// One pixel of the picture: both frames warped by the summed flow, blended by the mask.
 //
 // m = sigmoid(mask), rgb = warp(img0, flow.xy) * m + warp(img1, flow.zw) * (1 - m); CUBIC: both are read by a cubic, which
 // repeats the picture's last row and column, where the bilinear warp reads the padding.
@@ -23,6 +23,5 @@ __device__ __forceinline__ float4 blend(const FusionParams& p, const View& view,
         b = lerp2_half4(view.record1, quads, corners(row1, column1, p.full_w), row1, column1);
     }
     float m = 1.0f / (1.0f + expf(-motion.mask)), rest = 1.0f - m;
-    return make_float4(fminf(fmaxf(a.x * m + b.x * rest, 0.0f), 1.0f), fminf(fmaxf(a.y * m + b.y * rest, 0.0f), 1.0f),
-                       fminf(fmaxf(a.z * m + b.z * rest, 0.0f), 1.0f), 0.0f);
+    return make_float4(a.x * m + b.x * rest, a.y * m + b.y * rest, a.z * m + b.z * rest, 0.0f);
 }

@@ -7,7 +7,7 @@
 //   phases of the transposed convolution as one 3x3 with channels phase * features + feature: with four features this
 //   fills the product's columns, where four separate phases would be half empty.
 // record_plain: image -> record [h, w, 4] of a network without features. thread -> pixel.
-// The layers between first and last are those of conv.cu. All read the image clamped to 0..1 and zero beyond the frame.
+// The layers between first and last are those of conv.cu. All read zeros beyond the frame.
 #include "conv.cuh"
 #include "deconv.cuh"
 
@@ -17,7 +17,7 @@ __device__ __forceinline__ float3 image_pixel(const __half* __restrict__ image, 
     uint2 raw = __ldg((const uint2*)image + (size_t)y * frame_w + x);
     const __half2* h = (const __half2*)&raw;
     float2 rg = __half22float2(h[0]), b = __half22float2(h[1]);
-    return make_float3(__saturatef(rg.x), __saturatef(rg.y), __saturatef(b.x));
+    return make_float3(rg.x, rg.y, b.x);
 }
 
 template <class T> __device__ __forceinline__ void build_row(unsigned char* rows, const HeadFirstParams& p) {

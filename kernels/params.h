@@ -2,7 +2,7 @@
 //
 // Formats in device memory (n: pictures of a batch, one after the other):
 //   activations  half [n, h, w, c]; c is the number of channels rounded up to 16, the added ones are zero
-//   image        half [n, h, w, 4]: R G B in 0..1, 0
+//   image        half [n, h, w, 4]: R G B, nominal 0..1, 0
 //   record       half [h, w, r]: R G B, features, zeros; r = 4 without features, else 3 + features rounded up to 8
 //   block output flow float [n, h, w, 4] in the output's own pixels (x, y into img0, x, y into img1), mask half [n, h, w]
 //                (a logit), handed half [n, h, w, 8] (absent where a block hands no features on)

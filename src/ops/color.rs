@@ -1,6 +1,7 @@
 //! Decoded pictures to RGB and back: matrix, range and chroma sampling of every [`PictureFormat`].
 //!
-//! RGB here is `[h, w, 3]`, row-major, f32, nominal 0..1 and clamped to it. Equations: ITU-T H.273 (non-constant
+//! RGB here is `[h, w, 3]`, row-major, f32, nominal 0..1. Codes beyond it (whiter than white in limited range, colors that no
+//! screen has) are values beyond 0..1, at most -1.2 to 2.2, and come back as they were: only a code's range limits. Equations: ITU-T H.273 (non-constant
 //! luminance, `MatrixCoefficients` 1, 5/6 and 9; quantisation of limited and full range at 8, 10 and 12 bits).
 //!
 //! Subsampled chroma is sited as in MPEG-2 (and as H.264 and HEVC default to): horizontally on every second luma
@@ -20,7 +21,7 @@ pub(crate) fn kr_kb(matrix: Matrix) -> (f32, f32) {
     }
 }
 
-/// RGB of a picture: `[h, w, 3]`, row-major, 0..1, clamped.
+/// RGB of a picture: `[h, w, 3]`, row-major, nominal 0..1.
 ///
 /// # Panics
 /// If a plane is not as long as the format says.
@@ -55,7 +56,7 @@ pub fn write_rgb_rows(picture: &Picture, first: usize, rgb: &mut [f32]) {
     }
 }
 
-/// The picture nearest to `rgb` (`[h, w, 3]`, 0..1; values outside saturate) in `format`.
+/// The picture nearest to `rgb` (`[h, w, 3]`, nominal 0..1) in `format`; what is outside of its codes saturates.
 ///
 /// # Panics
 /// If `rgb` does not hold `3 * width_px * height_px` values.
@@ -209,9 +210,9 @@ impl<'a> Rows<'a> {
         for (((luma, cb), cr), ((red, green), blue)) in luma.iter().zip(cb).zip(cr).zip(out) {
             let y = levels.luma(luma.code());
             let (cb, cr) = (*cb / levels.chroma_span, *cr / levels.chroma_span);
-            *red = (y + to_red * cr).clamp(0.0, 1.0);
-            *green = (y - green_cb * cb - green_cr * cr).clamp(0.0, 1.0);
-            *blue = (y + to_blue * cb).clamp(0.0, 1.0);
+            *red = y + to_red * cr;
+            *green = y - green_cb * cb - green_cr * cr;
+            *blue = y + to_blue * cb;
         }
     }
 }
@@ -388,6 +389,21 @@ mod tests {
                 let picture = constant(format, codes);
                 let back = rgb_to_picture(&picture_to_rgb(&picture), format);
                 assert_within(&picture, &back, 1);
+            }
+        }
+    }
+
+    /// A camera's whites above 235 and colors outside of RGB's cube; a clamp anywhere would pulse beside the real frames.
+    #[test]
+    fn all_codes_return() {
+        let codes = [0, 1, 8, 16, 50, 90, 128, 200, 235, 240, 252, 254, 255];
+        for format in all_formats(4, 4) {
+            for luma in codes {
+                for (cb, cr) in codes.into_iter().flat_map(|cb| codes.map(|cr| (cb, cr))) {
+                    let picture = constant(format, [luma, cb, cr]);
+                    let back = rgb_to_picture(&picture_to_rgb(&picture), format);
+                    assert_eq!(picture.planes, back.planes, "{format:?}, {luma} {cb} {cr}");
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The end of the network: flows summed, both frames warped, blended by the mask, cropped to the picture.
 //!
-//! At every pixel of the picture: `m = sigmoid(mask)`, `rgb = warp(img0, flow[0..2]) * m + warp(img1, flow[2..4]) * (1 - m)`,
-//! clamped to 0..1. Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
+//! At every pixel of the picture: `m = sigmoid(mask)`, `rgb = warp(img0, flow[0..2]) * m + warp(img1, flow[2..4]) * (1 - m)`.
+//! Flow and mask as in [`crate::ops::flow`], from the outputs of all blocks. Source: the last lines of
 //! IFNet of Practical-RIFE v4, whose warp is bilinear; the frames can be read by a cubic in its place, and the flows be
 //! refined before (see [`crate::ops::refine`]).
 //!
@@ -65,7 +65,6 @@ pub fn reference(fusion: &Fusion<'_>, last: &Tensor, rgb: &mut [f32]) {
                 }
             }
         }
-        pixel.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
     }
 }
 

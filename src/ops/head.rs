@@ -1,7 +1,7 @@
 //! One frame's record: its padded picture and, from v4.7 on, its features, side by side for one load a warp.
 //!
-//! The record is `[height, width, record_channels(features)]`: r, g, b, features, zeros. The picture is clamped to 0..1
-//! and padded with zeros on the right and at the bottom. Features: a chain of 3x3 convolutions, the first with stride
+//! The record is `[height, width, record_channels(features)]`: r, g, b, features, zeros. The picture is padded
+//! with zeros on the right and at the bottom; values beyond 0..1 go through (see [`crate::ops::color`]). Features: a chain of 3x3 convolutions, the first with stride
 //! 2, then a transposed convolution back to full size. Source: `encode` (`Head`) of Practical-RIFE v4.7 to v4.26.
 
 use crate::ops::conv::{self, ConvWeights};
@@ -61,7 +61,7 @@ pub struct Padded<'a> {
 }
 
 impl Padded<'_> {
-    /// Writes the clamped picture with zeros round it into the first three channels of `record` and zeros into the others.
+    /// Writes the picture with zeros round it into the first three channels of `record` and zeros into the others.
     ///
     /// # Panics
     /// If `rgb` is not as long as its size says, or the padding is smaller than the picture.
@@ -74,10 +74,7 @@ impl Padded<'_> {
             let start = y * self.padded_width * channels;
             let pixels = record.data[start..].chunks_exact_mut(channels);
             for (to, from) in pixels.zip(row.chunks_exact(3)) {
-                for (to, &value) in to.iter_mut().zip(from) {
-                    // NaN is not above 0.
-                    *to = if value > 0.0 { value.min(1.0) } else { 0.0 };
-                }
+                to[..3].copy_from_slice(from);
             }
         }
     }

@@ -28,10 +28,10 @@ impl Quantisation {
         (f32::from(code) - self.luma_zero) / self.luma_span
     }
 
-    /// Nominal values of luma, or of samples as coded, clamped to 0..1.
+    /// Nominal values of luma, or of samples as coded.
     pub(crate) fn nominal<S: Sample>(self, samples: &[S], out: &mut [f32]) {
         for (out, sample) in out.iter_mut().zip(samples) {
-            *out = self.luma(sample.code()).clamp(0.0, 1.0);
+            *out = self.luma(sample.code());
         }
     }
 

@@ -248,8 +248,7 @@ impl Cpu {
         });
     }
 
-    /// The clamped picture, zeros round it, in the first channels of a record; zeros in the others.
-    #[expect(clippy::manual_clamp, reason = "`clamp` would keep NaN")]
+    /// The picture, zeros round it, in the first channels of a record; zeros in the others.
     fn write_picture(&self, picture: &Padded<'_>, channels: usize, record: &mut Tensor) {
         let (height, width) = (picture.height, picture.width);
         assert_eq!(picture.rgb.len(), 3 * height * width, "rgb of the picture");
@@ -262,8 +261,7 @@ impl Cpu {
             let Some(y) = index.checked_sub(1).filter(|y| *y < height) else { return };
             let from = picture.rgb[3 * y * width..].chunks_exact(3).take(width);
             for (to, from) in values[stride..].chunks_exact_mut(stride).zip(from) {
-                // `max` first: it takes NaN to 0.
-                to[..3].iter_mut().zip(from).for_each(|(to, v)| *to = v.max(0.0).min(1.0));
+                to[..3].copy_from_slice(from);
             }
         });
     }

@@ -1,5 +1,5 @@
 //! The end of the network by bands: the last transposed convolution into scratch rows, flows summed, both frames
-//! warped, blended by the mask and clamped, straight into the picture.
+//! warped, and blended by the mask, straight into the picture.
 #![expect(unsafe_code, reason = "vector instructions over rows; `run` checks the shapes")]
 
 use std::ops::Range;
@@ -177,7 +177,6 @@ impl<E: Halves> Work<E> for Blend<'_> {
                 let at = masks.as_mut_ptr().add(i);
                 E::store(at, sigmoid::<E>(E::load(at)));
             }
-            let (zero, one) = (E::splat(0.0), E::splat(1.0));
             let out = job.rgb.at(3 * (y * job.fusion.width + first));
             let mut pixel = [0.0; GROUP];
             // Copies of its own stay in registers.
@@ -195,7 +194,6 @@ impl<E: Halves> Work<E> for Blend<'_> {
                     (records.sample::<E>(0, from_a, 0), records.sample::<E>(1, from_b, 0))
                 };
                 let rgb = E::mul_add(E::sub(a, b), E::splat(masks[i]), b);
-                let rgb = E::min(E::max(rgb, zero), one);
                 // The first pixels write a little into those to come.
                 if i + 3 <= n {
                     E::store(out.add(3 * i), rgb);

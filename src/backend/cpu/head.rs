@@ -314,7 +314,7 @@ impl<'a, 'b> Strip<'a, 'b> {
     }
 }
 
-/// Makes the last `fresh` of the picture's rows `2 * y..2 * y + 14`: clamped, zeros around.
+/// Makes the last `fresh` of the picture's rows `2 * y..2 * y + 14`, zeros around.
 struct Fill<'s, 'a, 'b> {
     strip: &'s mut Strip<'a, 'b>,
     y: isize,
@@ -323,7 +323,6 @@ struct Fill<'s, 'a, 'b> {
 
 impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
     #[inline(always)]
-    #[expect(clippy::manual_clamp, reason = "`clamp` would keep NaN")]
     unsafe fn run(self) {
         let Self { strip, y, fresh } = self;
         let picture = strip.job.picture;
@@ -342,9 +341,7 @@ impl<S: Simd> Work<S> for Fill<'_, '_, '_> {
                 continue;
             }
             let from = &picture.rgb[3 * (y * picture.width + begin)..][..3 * (end - begin)];
-            let to = &mut row[3 * (begin as isize - first) as usize..];
-            // `max` first: it takes NaN to 0.
-            to.iter_mut().zip(from).for_each(|(to, v)| *to = v.max(0.0).min(1.0));
+            row[3 * (begin as isize - first) as usize..][..from.len()].copy_from_slice(from);
         }
     }
 }

@@ -274,7 +274,7 @@ fn a_flow_that_is_no_number_still_gives_a_picture() {
         let packed = cpu.pack_deconv(&weights);
         let mut rgb = vec![f32::NAN; 3 * 64];
         cpu.deconv_fusion(&packed, &noise.tensor(2, 2, 8), &fusion, &mut rgb);
-        assert!(rgb.iter().all(|v| (0.0..=1.0).contains(v)), "{}", cpu.instructions().name());
+        assert!(rgb.iter().all(|v| v.is_finite()), "{}", cpu.instructions().name());
     }
 }
 

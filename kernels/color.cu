@@ -1,7 +1,8 @@
 // Decoded pictures to the network's image and back: matrix, range and chroma sampling of every format of src/frame.rs.
 //
 // Equations, siting, filters and rounding as src/ops/color.rs (the definition). Chroma lies on every second luma column,
-// and in 4:2:0 half way between two luma rows. Up: bilinear there. Down: [1 2 1] / 4 along rows, the mean of two rows.
+// and in 4:2:0 half way between two luma rows. Up: bilinear there. Down: [-1 2 6 2 -1] / 8 along rows,
+// [-1 3 3 -1] / 4 over four rows, which undo it.
 //   image_from_*  planes -> half [h, w, 4], nominal 0..1; what codes have beyond that goes through
 //   rgb8_from_*   planes -> three planes of bytes, R G B, as the quality measures take them
 //   *_from_image  half [h, w, 4] -> planes
@@ -177,28 +178,50 @@ __device__ __forceinline__ float2 differences(const ColorParams& p, float4 v) {
     return make_float2((v.z - luma) / p.blue, (v.x - luma) / p.red);
 }
 
-// Luma of a run of row y, stored, and its color differences; `left` is the pixel before the run.
-template <class Sample>
-__device__ __forceinline__ void luma_run(float2 (&run)[RUN + 1], const ColorParams& p, int y, int x) {
-    float4 v[RUN];
-    float codes[RUN];
-    load_pixels(v, p, y, x);
-    run[0] = differences(p, unpack_half4(__ldg((const uint2*)p.image + (size_t)y * p.w + max(x - 1, 0))));
-#pragma unroll
-    for (int i = 0; i < RUN; i++) {
-        codes[i] = code(luma_of(p, v[i]) * p.luma_span + p.luma_zero, p.peak);
-        run[1 + i] = differences(p, v[i]);
-    }
-    store_run((Sample*)p.planes[0] + (size_t)y * p.pitch, x, p.w, codes);
+// Color differences of columns x - BEFORE .. x + RUN of a row, which the filter of both its chroma columns reads.
+constexpr int BEFORE = 2, READ = BEFORE + RUN + 1;
+struct Differences {
+    float2 v[READ];
+};
+
+// The pixels before and behind the run; edges repeat.
+__device__ __forceinline__ float2 differences_at(const ColorParams& p, int y, int x) {
+    const uint2* row = (const uint2*)p.image + (size_t)y * p.w;
+    return differences(p, unpack_half4(__ldg(row + min(max(x, 0), p.w - 1))));
 }
 
-template <class Sample> __device__ __forceinline__ void store_chroma(const ColorParams& p, int row, int x, const float2 (&run)[RUN + 1]) {
+// Color differences round a run of row y; its luma is stored where LUMA.
+template <class Sample, bool LUMA>
+__device__ __forceinline__ Differences differences_of_row(const ColorParams& p, int y, int x) {
+    Differences row;
+    float4 v[RUN];
+    load_pixels(v, p, y, x);
+#pragma unroll
+    for (int i = 0; i < BEFORE; i++) row.v[i] = differences_at(p, y, x - BEFORE + i);
+#pragma unroll
+    for (int i = 0; i < RUN; i++) row.v[BEFORE + i] = differences(p, v[i]);
+    row.v[BEFORE + RUN] = differences_at(p, y, x + RUN);
+    if constexpr (LUMA) {
+        float codes[RUN];
+#pragma unroll
+        for (int i = 0; i < RUN; i++) codes[i] = code(luma_of(p, v[i]) * p.luma_span + p.luma_zero, p.peak);
+        store_run((Sample*)p.planes[0] + (size_t)y * p.pitch, x, p.w, codes);
+    }
+    return row;
+}
+
+__device__ __forceinline__ float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
+__device__ __forceinline__ float2 operator-(float2 a, float2 b) { return make_float2(a.x - b.x, a.y - b.y); }
+__device__ __forceinline__ float2 operator*(float a, float2 b) { return make_float2(a * b.x, a * b.y); }
+
+template <class Sample> __device__ __forceinline__ void store_chroma(const ColorParams& p, int row, int x, const Differences& from) {
     float cb[2], cr[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        float2 left = run[2 * i], here = run[2 * i + 1], right = run[2 * i + 2];
-        cb[i] = code((0.25f * (left.x + right.x) + 0.5f * here.x) * p.chroma_span + p.chroma_zero, p.peak);
-        cr[i] = code((0.25f * (left.y + right.y) + 0.5f * here.y) * p.chroma_span + p.chroma_zero, p.peak);
+        const float2* v = from.v + 2 * i;
+        float2 chroma = 0.75f * v[2] + 0.25f * (v[1] + v[3]) - 0.125f * (v[0] + v[4]);
+        cb[i] = code(chroma.x * p.chroma_span + p.chroma_zero, p.peak);
+        cr[i] = code(chroma.y * p.chroma_span + p.chroma_zero, p.peak);
     }
     store_run((Sample*)p.planes[1] + (size_t)row * p.chroma_pitch, x / 2, p.chroma_w, cb);
     store_run((Sample*)p.planes[2] + (size_t)row * p.chroma_pitch, x / 2, p.chroma_w, cr);
@@ -209,16 +232,18 @@ template <Chroma C, class Sample> __device__ __forceinline__ void planes_from_im
     if constexpr (C == C420) y *= 2;
     if (x >= p.w || y >= p.h) return;
     if constexpr (C == C420 || C == C422) {
-        float2 run[RUN + 1];
-        luma_run<Sample>(run, p, y, x);
+        Differences row = differences_of_row<Sample, true>(p, y, x);
         if constexpr (C == C420) {
-            float2 below[RUN + 1];
             // The last row of an odd height is its own neighbor; its luma is stored twice.
-            luma_run<Sample>(below, p, min(y + 1, p.h - 1), x);
+            Differences bottom = differences_of_row<Sample, true>(p, min(y + 1, p.h - 1), x);
 #pragma unroll
-            for (int i = 0; i <= RUN; i++) run[i] = make_float2(0.5f * (run[i].x + below[i].x), 0.5f * (run[i].y + below[i].y));
+            for (int i = 0; i < READ; i++) row.v[i] = 0.75f * (row.v[i] + bottom.v[i]);
+            Differences above = differences_of_row<Sample, false>(p, max(y - 1, 0), x);
+            Differences below = differences_of_row<Sample, false>(p, min(y + 2, p.h - 1), x);
+#pragma unroll
+            for (int i = 0; i < READ; i++) row.v[i] = row.v[i] - 0.25f * (above.v[i] + below.v[i]);
         }
-        store_chroma<Sample>(p, C == C420 ? y / 2 : y, x, run);
+        store_chroma<Sample>(p, C == C420 ? y / 2 : y, x, row);
     } else {
         float4 v[RUN];
         float first[RUN], second[RUN], third[RUN];

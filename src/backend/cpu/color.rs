@@ -8,7 +8,7 @@ use crate::ops::color;
 
 /// Rows of a band; even, so that bands begin with a chroma row.
 const BAND: usize = 32;
-/// Rows round a band that its chroma reads; even as well.
+/// Rows round a band that its chroma reads, on the way up and down; even as well.
 const MARGIN: usize = 2;
 
 /// RGB `[h, w, 3]` of a picture.
@@ -40,13 +40,17 @@ pub(super) fn rgb_to_picture(threads: &Threads, rgb: &[f32], format: PictureForm
     threads.each(h.div_ceil(BAND), |index| {
         let begin = index * BAND;
         let end = (begin + BAND).min(h);
+        let (first, beyond) = (begin.saturating_sub(MARGIN), (end + MARGIN).min(h));
+        let wide = PictureFormat { height_px: beyond - first, ..format };
+        let band = color::rgb_to_picture(&rgb[3 * w * first..3 * w * beyond], wide);
         let part = PictureFormat { height_px: end - begin, ..format };
-        let band = color::rgb_to_picture(&rgb[3 * w * begin..3 * w * end], part);
         let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, plane) in band.planes.iter().enumerate() {
             let (row_bytes, row) = bytes_above(format, index, begin);
-            let start = row_bytes * row;
-            whole.planes[index][start..start + plane.len()].copy_from_slice(plane);
+            let (_, skipped) = bytes_above(format, index, begin - first);
+            let (_, count) = part.plane_bytes(index);
+            whole.planes[index][row_bytes * row..][..row_bytes * count]
+                .copy_from_slice(&plane[row_bytes * skipped..][..row_bytes * count]);
         }
     });
     whole.into_inner().unwrap_or_else(PoisonError::into_inner)

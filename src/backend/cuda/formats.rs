@@ -21,7 +21,8 @@ use crate::ops::metrics::{luma_of_rgb, luma8, squared_error};
 /// Columns and rows: runs of whole words and a rest, and chroma of its own at the odd border.
 const SIZE: (usize, usize) = (21, 5);
 
-/// How far a value of an image may be off: half precision leaves a quarter of this, and a code of 8 bits is four times as much.
+/// How far a value of an image up to 1 may be off, and beyond as a share of it: half precision leaves half of this, and a code
+/// of 8 bits is four times as much.
 const TOLERANCE: f32 = 0.001;
 
 /// What kernels are compared with.
@@ -71,7 +72,7 @@ impl Case {
         let format = PictureFormat { width_px, height_px, chroma, matrix, range, depth };
         let pictures = [0, 1].map(|number| picture(format, number));
         // Some saturate.
-        let drawn = values(3 * width_px * height_px, 0.55).into_iter().map(|it| it + 0.5);
+        let drawn = values(3 * width_px * height_px, 0.7).into_iter().map(|it| it + 0.5);
         let image: Vec<f16> = drawn.map(f16::from_f32).collect();
         let exact: Vec<f32> = image.iter().copied().map(f16::to_f32).collect();
         let [a, b] = pictures.each_ref().map(|it| rgb8(&picture_to_rgb(it)));
@@ -129,7 +130,7 @@ impl Case {
         let mut reader = Cuda::with_batch(Arc::clone(driver), 1);
         let found = reader.image_to_rgb(&image, 0);
         reader.status()?;
-        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE;
+        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0);
         Ok(found.len() == self.rgb.len() && found.iter().zip(&self.rgb).all(same))
     }
 
@@ -217,7 +218,7 @@ mod tests {
             assert!(case.squared_errors.iter().all(|it| *it > 0), "{:?}", case.format);
             assert_ne!(case.of_image, case.pictures[0], "{:?}", case.format);
             let [low, high] = [f32::min, f32::max].map(|it| case.rgb.iter().copied().reduce(it));
-            assert!(low == Some(0.0) && high == Some(1.0), "{:?}", case.format);
+            assert!(low < Some(0.0) && high > Some(1.0), "{:?}", case.format);
         }
     }
 }

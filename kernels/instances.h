@@ -1,5 +1,5 @@
 // Every compiled shape of the tiled kernels, one line each. The kernels and the host (src/backend/cuda/instances.rs) read
-// the same lines. Columns: kernel, stride, NB (output channels of a block), tile rows, tile columns, warps.
+// the same lines. Columns, unless said otherwise: kernel, stride, NB (output channels of a block), tile rows, tile columns, warps.
 //
 // A host picks by picture size: large tiles read least for each product, small ones give a coarse block's few pixels to
 // more multiprocessors. M_TILES = rows * columns / 16 / warps; M_TILES * NB / 2 accumulators a thread, at most 128.

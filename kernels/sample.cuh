@@ -1,4 +1,4 @@
-// Bilinear reads: a low-resolution tensor at a position of another grid, and a picture at a moved position.
+// Bilinear and cubic reads: a low-resolution tensor at a position of another grid, and a picture at a moved position.
 //
 // Coordinates, weights and sums are float throughout: half has a step of one pixel at 1024.
 #pragma once

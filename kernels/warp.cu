@@ -1,4 +1,5 @@
-// Backward warp and bilinear resize of stored tensors. The network itself warps inside flow.cu and fusion.cu.
+// Backward warp and bilinear resize of stored tensors. The network itself warps inside flow.cu, stage_conv.cu,
+// fusion.cu and deconv_fusion.cu.
 //
 // warp:   dst(y, x) = src((y, x) + flow(y, x)), clamped to the border; definition src/ops/warp.rs.
 // resize: dst(y, x) = src at ((y, x) + 1/2) * step - 1/2; definition src/ops/resize.rs.

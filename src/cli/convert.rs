@@ -52,7 +52,7 @@ pub struct ConvertArgs {
     /// slow: longer, at the source's rate. smooth: same duration, more frames a second.
     #[arg(long, value_enum, default_value_t = Mode::Slow)]
     pub mode: Mode,
-    /// New frames for each old one: auto, or 2 to 16. In slow motion also how much slower. [default: 4 slow, 2 smooth]
+    /// How many times slower, or in mode smooth how many times the frame rate: auto, or 2 to 16. Not together with --speed, or with --fps in mode smooth. [default: 4 slow, 2 smooth]
     #[arg(long, value_name = "auto|N", value_parser = or_auto(parse_factor))]
     pub factor: Option<OrAuto<u32>>,
     /// Rate of the output: auto, or 10 to 320 as 60, 59.94 or 60000/1001. auto is the source's rate in slow motion

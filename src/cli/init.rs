@@ -37,7 +37,7 @@ pub struct InitArgs {
     /// slow: longer, at the source's rate. smooth: same duration, more frames a second. [default: slow]
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
-    /// New frames for each old one, 2 to 16. [default: 4 slow, 2 smooth]
+    /// How many times slower, or in mode smooth how many times the frame rate, 2 to 16. [default: 4 slow, 2 smooth]
     #[arg(long, value_name = "N")]
     pub factor: Option<u32>,
     /// auto, cpu, cuda or cuda:N. [default: auto]
@@ -193,11 +193,13 @@ fn answers(args: &InitArgs, asker: &mut Asker) -> Result<Answers, CliError> {
     let factor = match args.factor {
         Some(number) => factor(&number.to_string())
             .map_err(|problem| CliError::new(ExitCode::Usage, problem))?,
-        None => asker.ask(
-            "How many new frames for each old one (2 to 16)?",
-            &mode.default_factor().to_string(),
-            factor,
-        )?,
+        None => {
+            let question = match mode {
+                Mode::Slow => "How many times slower (2 to 16)?",
+                Mode::Smooth => "How many times the frame rate (2 to 16)?",
+            };
+            asker.ask(question, &mode.default_factor().to_string(), factor)?
+        }
     };
     let device = match args.device {
         Some(device) => device,

@@ -1,5 +1,6 @@
 //! `slomod package-files`: what a package carries besides the program. The program makes it, so it is never stale.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, CommandFactory as _};
@@ -29,6 +30,7 @@ pub fn run(args: &PackageFilesArgs) -> Result<(), CliError> {
         let pages = args.folder.join("man");
         std::fs::create_dir_all(&pages)?;
         clap_mangen::generate_to(command(), &pages)?;
+        see_also(&pages)?;
         std::fs::write(pages.join("slomod.toml.5"), manual::page())?;
         std::fs::write(pages.join("slomod.service.8"), SERVICE_PAGE)?;
         let completions = args.folder.join("completions");
@@ -39,6 +41,19 @@ pub fn run(args: &PackageFilesArgs) -> Result<(), CliError> {
         let message = format!("{}: cannot be written: {error}", args.folder.display());
         CliError::new(ExitCode::CannotCreate, message)
     })
+}
+
+/// The pages of the program and its commands name the others.
+fn see_also(pages: &Path) -> std::io::Result<()> {
+    const OTHERS: &str =
+        ".SH \"SEE ALSO\"\n.BR slomod (1),\n.BR slomod.toml (5),\n.BR slomod.service (8)\n";
+    for entry in std::fs::read_dir(pages)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "1") {
+            std::fs::OpenOptions::new().append(true).open(path)?.write_all(OTHERS.as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 fn completion(shell: Shell, folder: &Path) -> std::io::Result<()> {

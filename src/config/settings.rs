@@ -43,13 +43,13 @@ pub fn parse_threads(text: &str) -> Result<usize, String> {
     threads.ok_or_else(|| format!("use 0 (all cores) to {THREADS_MAX}"))
 }
 
-/// Fewest and most new frames for each old one.
+/// Fewest and most output frames for each frame of the source.
 pub const FACTOR_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
 /// Lowest and highest output rate that can be asked for.
 pub const FPS_RANGE: std::ops::RangeInclusive<i128> = 10..=320;
 
 impl Mode {
-    /// New frames for each old one, where nothing says how many.
+    /// Output frames for each frame of the source, where nothing says how many.
     #[must_use]
     pub fn default_factor(self) -> u32 {
         match self {
@@ -354,7 +354,7 @@ pub struct Settings {
     pub profile: Profile,
     /// Slow motion or a higher rate.
     pub mode: Mode,
-    /// New frames for each old one, 2..=16. `None` where `fps` or `speed` say enough.
+    /// Output frames for each frame of the source, and in slow motion how many times slower, 2..=16. `None` where `fps` or `speed` say enough.
     pub factor: Option<u32>,
     /// Output rate; `None` is auto (source rate in slow motion, source rate times factor when smooth).
     #[serde(with = "rational_text")]

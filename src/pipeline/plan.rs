@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// New frames for each old one, where it is the same for all.
+    /// Output frames for each frame of the source, where it is the same for all.
     #[must_use]
     pub fn factor(&self) -> Option<u32> {
         match self.sampling {

@@ -14,6 +14,7 @@ use slomod::config::beside::{Beside, Still};
 use slomod::config::content::{Content, Duplicates, Mark, Overlays};
 use slomod::config::settings::{Device, Settings};
 use slomod::engine;
+use slomod::error::{Classify as _, Consequence};
 use slomod::frame::{Frame, Picture};
 use slomod::media::damage::Damage;
 use slomod::pipeline::ConvertError;
@@ -92,6 +93,22 @@ fn cuts_of_a_list_are_barriers_too() {
     assert!(run(&place.task(&source, "out.mkv", with(content))).is_err(), "a file that is named");
     let content = Content { cut_list: Some(".cuts".into()), ..Content::default() };
     assert!(run(&place.task(&source, "out.mkv", with(content))).is_ok(), "an ending");
+}
+
+/// V07: a list that cannot be read says nothing of the clip, and a name that leaves no room for the ending has none.
+#[test]
+fn a_list_that_cannot_be_read_is_no_fault_of_the_clip() {
+    let place = Place::new();
+    let source = two_shots(&place);
+    let content = Content { cut_list: Some(".cuts".into()), ..Content::default() };
+    let list = place.path("in.mkv.cuts");
+    std::os::unix::fs::symlink("in.mkv.cuts", &list).unwrap();
+    let error = run(&place.task(&source, "out.mkv", with(content.clone()))).unwrap_err();
+    assert_eq!(error.consequence(), Consequence::Retry, "{error}");
+    assert!(error.to_string().contains("in.mkv.cuts: cannot be read"), "{error}");
+    let long = place.path(&format!("{}.mkv", "n".repeat(251)));
+    std::fs::rename(&source, &long).unwrap();
+    assert!(run(&place.task(&long, "out.mkv", with(content))).is_ok());
 }
 
 /// V08.

@@ -1,11 +1,13 @@
 //! The list of cuts that somebody else made: a time a line.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use num_rational::Ratio;
 
 use crate::config::settings::Settings;
 use crate::frame::{Seconds, rational_text};
+use crate::media::MediaError;
 use crate::pipeline::ConvertError;
 
 /// Longest list.
@@ -15,12 +17,13 @@ const LONGEST_BYTES: u64 = 1 << 20;
 /// or the clip has none.
 ///
 /// # Errors
-/// [`ConvertError::Settings`], naming file and line.
+/// [`ConvertError::Settings`], naming file and line; [`MediaError::Read`] where it cannot be read, which may pass.
 pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertError> {
     let Some(path) = settings.content.cut_list_of(source) else { return Ok(Vec::new()) };
     let fault = |why: String| {
         ConvertError::Settings(format!("{}: the list of cuts: {why}", path.display()))
     };
+    let unread = |source| MediaError::Read { path: path.clone(), source };
     let text = match std::fs::metadata(&path) {
         // Opening a pipe would wait without an end.
         Ok(it) if !it.is_file() => return Err(fault("it is no regular file".to_owned())),
@@ -28,14 +31,16 @@ pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertE
             let length = it.len();
             return Err(fault(format!("{length} bytes are more than a list can have")));
         }
-        Ok(_) => std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?,
+        Ok(_) => String::from_utf8(std::fs::read(&path).map_err(unread)?)
+            .map_err(|_| fault("it is no text in UTF-8".to_owned()))?,
+        // Of a clip whose name leaves no room for the ending there can be no list.
         Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
                 && settings.content.list_may_be_missing() =>
         {
             return Ok(Vec::new());
         }
-        Err(error) => return Err(fault(error.to_string())),
+        Err(error) => return Err(unread(error).into()),
     };
     parse(&text).map_err(fault)
 }

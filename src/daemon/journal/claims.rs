@@ -199,13 +199,22 @@ pub(super) fn claim_row(row: &Row<'_>) -> rusqlite::Result<Claim> {
     })
 }
 
+/// So often a job has to wait before it leaves others before it.
+const DELAYS_IN_TURN: u32 = 2;
+/// How long it does, once it is due.
+const YIELDS_MS: i64 = 60 * 60 * 1000;
+/// Jobs of a folder that are due.
+const DUE: &str = "state = 'queued' AND watch = ?4 AND (next_try_ms <= ?3 OR next_try_ms > ?5)";
+const OLDEST: &str = "ORDER BY mtime_ns, relative_path, id LIMIT 1";
+
 fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
 impl Journal {
     /// Takes the next job of `watches`: of the folder that was served the longest ago, that of the oldest file (by its
-    /// modification time, then its name). The claim itself is one statement. A time that lies further ahead than any wait
+    /// modification time, then its name). Jobs that had to wait several times leave others before them, for so long: each
+    /// time they pause their folder, and two of them would keep it to themselves. The claim itself is one statement. A time that lies further ahead than any wait
     /// is of a clock that was set back since, and holds nothing up.
     ///
     /// # Errors
@@ -219,11 +228,11 @@ impl Journal {
     ) -> Outcome<Option<Claim>> {
         let take = format!(
             "UPDATE jobs SET state = 'running', attempt = attempt + 1, lease_owner = ?1, lease_until_ms = ?2,
-                    started_ms = ?3, finished_ms = NULL, progress = NULL, progress_ms = NULL
-             WHERE state = 'queued' AND id = (
-                 SELECT id FROM jobs
-                 WHERE state = 'queued' AND watch = ?4 AND (next_try_ms <= ?3 OR next_try_ms > ?5)
-                 ORDER BY mtime_ns, relative_path, id LIMIT 1)
+                    started_ms = ?3, finished_ms = NULL, progress = NULL, progress_ms = NULL, error_code = NULL,
+                    error_message = NULL
+             WHERE state = 'queued' AND id = COALESCE(
+                 (SELECT id FROM jobs WHERE {DUE} AND (delays < {DELAYS_IN_TURN} OR next_try_ms <= ?6) {OLDEST}),
+                 (SELECT id FROM jobs WHERE {DUE} {OLDEST}))
              RETURNING {CLAIM_COLUMNS}"
         );
         let scribe = self.scribe();
@@ -239,8 +248,8 @@ impl Journal {
             }
             turns.sort_unstable();
             for (_, watch) in turns {
-                let parameters =
-                    params![owner, now_ms + lease_ms, now_ms, watch, now_ms + LONGEST_WAIT_MS];
+                let (lease, ahead) = (now_ms + lease_ms, now_ms + LONGEST_WAIT_MS);
+                let parameters = params![owner, lease, now_ms, watch, ahead, now_ms - YIELDS_MS];
                 if let Some(claim) = it.query_row(&take, parameters, claim_row).optional()? {
                     scribe.note(it, (claim.job, claim.attempt), "claimed", owner)?;
                     return Ok(Some(claim));
@@ -415,5 +424,51 @@ impl Journal {
             }
             Ok(changed)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::journal::NewJob;
+    use crate::daemon::snapshot::Snapshot;
+
+    /// W25. Two jobs that cannot be worked are due again and again before all that came later.
+    #[test]
+    fn jobs_that_were_put_off_leave_others_before_them_and_a_running_one_has_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            let new = NewJob {
+                watch: "/in",
+                relative: Path::new(name),
+                snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
+                sha256: name,
+                settings: "{}",
+                settings_sha256: "s",
+                list_sha256: "",
+            };
+            journal.submit(&new, 1).unwrap();
+        }
+        let next = |journal: &mut Journal, now_ms: i64| {
+            journal.claim("me", &["/in"], now_ms, 1).unwrap().unwrap()
+        };
+        for now_ms in [10, 20, 30, 40] {
+            let claim = next(&mut journal, now_ms);
+            assert!(["a", "b"].map(Path::new).contains(&&*claim.relative));
+            let view = journal.job(claim.job).unwrap().unwrap();
+            assert_eq!((view.error_code, view.error_message), (None, None));
+            let again = Again {
+                count: Count::Delay,
+                next_try_ms: now_ms + 15,
+                code: "io",
+                message: "cannot be written",
+            };
+            journal.again(&claim, &again).unwrap();
+        }
+        assert_eq!(next(&mut journal, 100).relative, Path::new("c"), "both others are due");
+        assert_eq!(next(&mut journal, 55 + YIELDS_MS).relative, Path::new("a"), "they starve not");
+        assert_eq!(next(&mut journal, 56 + YIELDS_MS).relative, Path::new("b"));
+        assert_eq!(next(&mut journal, 57 + YIELDS_MS).relative, Path::new("d"));
     }
 }

@@ -15,6 +15,7 @@ use crate::daemon::journal::history::History;
 use crate::daemon::journal::view::{Counts, DaemonView, JobView};
 use crate::daemon::journal::{Journal, JournalError};
 use crate::daemon::live::{Details, WatchView};
+use crate::daemon::recover;
 use crate::daemon::service::{device_name, plain, progress_text};
 use crate::error::ExitCode;
 
@@ -130,13 +131,21 @@ fn view(args: &StatusArgs) -> Result<StatusView, CliError> {
             live: Some(live.details),
         });
     }
+    let state_dir = args.place.daemon()?.state_dir;
     let journal = args.place.journal()?;
-    in_journal(&journal, queued, ended).map_err(|error| CliError::of(&error))
+    in_journal(&journal, &state_dir, queued, ended).map_err(|error| CliError::of(&error))
 }
 
-fn in_journal(journal: &Journal, queued: u32, ended: u32) -> Result<StatusView, JournalError> {
+fn in_journal(
+    journal: &Journal,
+    state_dir: &Path,
+    queued: u32,
+    ended: u32,
+) -> Result<StatusView, JournalError> {
     let daemon = journal.daemon()?;
-    let running = daemon.as_ref().is_some_and(|it| is_alive(it.pid));
+    // Another program may have the number of one that died. The lock is looked at last: a daemon that starts wants it.
+    let running = daemon.as_ref().is_some_and(|it| is_alive(it.pid))
+        && recover::is_locked(state_dir).unwrap_or(true);
     let (counts, jobs) = (journal.counts()?, journal.list(queued, ended)?);
     Ok(StatusView { daemon, running, counts, jobs, live: None })
 }

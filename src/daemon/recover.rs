@@ -53,6 +53,18 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, DaemonError> {
     }
 }
 
+/// Whether a daemon has the state folder; `None` where that cannot be seen. It lives where this says so, whatever process
+/// has its number by now.
+#[must_use]
+pub fn is_locked(state_dir: &Path) -> Option<bool> {
+    let file = File::open(state_dir.join(LOCK_NAME)).ok()?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}
+
 /// Brings the journal of a dead daemon in order: its running jobs wait again, with the `settings` of their folders as the
 /// journal keeps them. The caller holds the lock. What their
 /// attempts left is for [`remove_leftovers`], interrupted publications are for [`finish_publications`].

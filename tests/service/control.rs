@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use slomod::daemon::control::{Ask, client};
+use slomod::daemon::journal::FILE_NAME;
 
 use crate::elsewhere::{Wrapper, inside};
 use crate::place::{PATIENCE, Place, large, small};
@@ -303,6 +304,11 @@ fn a_daemon_that_stands_still_is_said_to_and_a_dead_ones_socket_is_replaced() {
     ok(&place, "rescan", &[]);
     place.kill();
     assert!(place.path("state/control.sock").exists());
+    assert!(ok(&place, "status", &[]).contains("the daemon died"));
+    // Its number is another program's by now: this one's.
+    let journal = rusqlite::Connection::open(place.path("state").join(FILE_NAME)).unwrap();
+    journal.execute("UPDATE daemon SET pid = ?1", [std::process::id()]).unwrap();
+    drop(journal);
     assert!(ok(&place, "status", &[]).contains("the daemon died"));
     place.start();
     place.wait_ready();

@@ -449,3 +449,45 @@ fn the_history_of_an_older_journal_becomes_a_chain() {
         assert_eq!(found.map(|it| it.job), before, "{sha256}");
     }
 }
+
+/// W34. Whoever looks for why the daemon ended with 78 asks `slomod check`.
+#[test]
+fn check_fails_where_the_journal_ends_a_daemon() {
+    let (folder, mut journal) = state();
+    for number in 0..500 {
+        submit(&mut journal, &format!("{number}.mp4"), "h", number);
+    }
+    drop(journal);
+    let config = folder.path().join("slomod.toml");
+    let text = format!(
+        "[daemon]\nstate_dir = {:?}\n[[watch]]\npath = \"/a\"\noutput = \"/b\"\n",
+        folder.path()
+    );
+    std::fs::write(&config, text).unwrap();
+    let found = || {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_slomod"));
+        let output = check.args(["check", "--json", "--config"]).arg(&config).output().unwrap();
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let all = findings.as_array().unwrap();
+        let journal = all.iter().find(|it| it["subject"] == "journal").unwrap().clone();
+        let word = |name: &str| journal[name].as_str().unwrap().to_owned();
+        (word("verdict"), word("message"))
+    };
+    assert_eq!(found().0, "ok");
+    let path = folder.path().join(FILE_NAME);
+    raw(&folder).pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for page in [4, 9, 14] {
+        let mut damaged = whole.clone();
+        damaged[page * 4096..(page + 1) * 4096].fill(0xA5);
+        std::fs::write(&path, damaged).unwrap();
+        assert!(Journal::open(folder.path()).is_err(), "page {page}");
+        let (verdict, message) = found();
+        assert!(verdict == "fail" && message.contains("is damaged"), "page {page}: {message}");
+    }
+    for file in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(format!("{FILE_NAME}{file}")));
+    }
+    let (verdict, message) = found();
+    assert!(verdict == "fail" && message.contains("the journal is gone"), "{message}");
+}

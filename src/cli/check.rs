@@ -10,12 +10,11 @@ use serde::Serialize;
 
 use crate::backend::cuda::images;
 use crate::backend::cuda::nvidia::find;
-use crate::cli::{CliError, say};
+use crate::cli::{CliError, check_journal, say};
 use crate::config::apart;
 use crate::config::file::{self, Config, Depth, HookTarget, OnSuccess};
 use crate::config::settings::{Device, Settings};
 use crate::daemon::filesystem;
-use crate::daemon::journal::{Chain, FILE_NAME, Journal, JournalError};
 use crate::engine::open;
 use crate::error::{Classify, ExitCode, read_only_hint};
 use crate::media;
@@ -57,21 +56,21 @@ struct Finding {
 
 /// Everything found, and the exit code of the first failure.
 #[derive(Default)]
-struct Findings {
+pub(super) struct Findings {
     list: Vec<Finding>,
     exit: Option<ExitCode>,
 }
 
 impl Findings {
-    fn ok(&mut self, subject: &'static str, message: String) {
+    pub(super) fn ok(&mut self, subject: &'static str, message: String) {
         self.list.push(Finding { verdict: Verdict::Ok, subject, message });
     }
 
-    fn warn(&mut self, subject: &'static str, message: String) {
+    pub(super) fn warn(&mut self, subject: &'static str, message: String) {
         self.list.push(Finding { verdict: Verdict::Warn, subject, message });
     }
 
-    fn fail(&mut self, subject: &'static str, message: String, exit: ExitCode) {
+    pub(super) fn fail(&mut self, subject: &'static str, message: String, exit: ExitCode) {
         self.list.push(Finding { verdict: Verdict::Fail, subject, message });
         self.exit.get_or_insert(exit);
     }
@@ -85,7 +84,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let mut findings = Findings::default();
     let config = args.config.as_deref().and_then(|path| check_config(path, &mut findings));
     if let Some(config) = &config {
-        check_journal(&config.daemon.state_dir, &mut findings);
+        check_journal::check(&config.daemon.state_dir, &mut findings);
     }
     check_devices(&mut findings);
     check_models(config.as_ref(), &mut findings);
@@ -157,38 +156,6 @@ fn overlaps(config: &Config) -> Receiver<Vec<String>> {
         let _ = sender.send(apart::overlaps(&config));
     });
     answer
-}
-
-/// Whether the history of all jobs is as it was written. A state folder without a journal is one of no daemon yet.
-fn check_journal(state_dir: &Path, findings: &mut Findings) {
-    if !state_dir.join(FILE_NAME).exists() {
-        return;
-    }
-    let place = state_dir.join(FILE_NAME).display().to_string();
-    match Journal::open_existing(state_dir).and_then(|it| it.chain()) {
-        Ok(Chain::Whole { events, last }) => findings.ok(
-            "journal",
-            format!("{place}: the history of {events} events is as it was written; the last hash is {last}"),
-        ),
-        Ok(Chain::Broken { event, job, at_ms, what }) => {
-            let when = jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |it| it.to_string());
-            let message = format!(
-                "{place}: the history is not as it was written, from event {event} on (job {job}, `{what}`, {when}): it was \
-                 changed, or one before it was removed or put in; compare it with a backup. Jobs go on all the same"
-            );
-            findings.fail("journal", message, ExitCode::Config);
-        }
-        Ok(Chain::Cut { events, written }) => {
-            let message = format!(
-                "{place}: the history has {events} events, and {written} were written: the last ones were removed or put in; \
-                 compare it with a backup. Jobs go on all the same"
-            );
-            findings.fail("journal", message, ExitCode::Config);
-        }
-        // The daemon brings it to this layout.
-        Err(error @ JournalError::Older { .. }) => findings.warn("journal", error.to_string()),
-        Err(error) => findings.fail("journal", error.to_string(), error.exit_code()),
-    }
 }
 
 /// What slomod does in a folder.

@@ -57,7 +57,7 @@ pub use upkeep::{Leftover, Turn};
 /// File name of the journal in the state folder.
 pub const FILE_NAME: &str = "journal.sqlite";
 /// Says that there was a journal: without it, a lost journal would look like a first start.
-const MARKER_NAME: &str = "journal.created";
+pub const MARKER_NAME: &str = "journal.created";
 /// How long a statement waits for another process (`slomod status`, `slomod retry`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// SQLite's write-ahead log and its index take this much at least.
@@ -269,10 +269,23 @@ impl Journal {
         self.migrate()
     }
 
+    /// Whether all pages are readable and hold together; quicker than what a start looks at, which compares indexes with
+    /// their tables too.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`].
+    pub fn check_pages(&self) -> Outcome<()> {
+        self.pragma("quick_check(1)")
+    }
+
     /// Indexes are compared with their tables, too: a page of an earlier time would make known files unknown in silence.
     fn check(&self) -> Outcome<()> {
+        self.pragma("integrity_check(1)")
+    }
+
+    fn pragma(&self, check: &str) -> Outcome<()> {
         let check: String =
-            self.sql(|it| it.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))?;
+            self.sql(|it| it.query_row(&format!("PRAGMA {check}"), [], |row| row.get(0)))?;
         if check != "ok" {
             return Err(JournalError::Damaged { path: self.path.clone(), reason: check });
         }

@@ -321,7 +321,7 @@ impl Decoder {
                     false => format!(" from frame {} on", self.taken - 1),
                 };
                 let reason = format!(
-                    "its pictures are interlaced{from}, and the settings refuse such clips; set interlaced = \"deinterlace\""
+                    "its pictures are interlaced{from}, and the settings refuse such clips; set interlaced = \"deinterlace\" (--interlaced deinterlace)"
                 );
                 return Err(unusable(&self.info.path, "interlaced", reason));
             }
@@ -459,7 +459,8 @@ fn time_code(frame: &Video) -> Option<String> {
 }
 
 fn cannot_deinterlace(path: &Path, error: ffmpeg::Error) -> MediaError {
-    let reason =
-        format!("its interlaced pictures cannot be made whole: {error}; set interlaced = \"keep\"");
+    let reason = format!(
+        "its interlaced pictures cannot be made whole: {error}; set interlaced = \"keep\" (--interlaced keep)"
+    );
     unusable(path, "interlaced", reason)
 }

@@ -75,7 +75,7 @@ pub fn warning(codec: Codec, size: (usize, usize), rate: Rate) -> Option<report:
         (false, _) => String::new(),
     };
     let message = format!(
-        "{width}x{height} at {fps:.2} frames a second{level} is more than many devices play; mode slow plays the new frames at the source's rate"
+        "{width}x{height} at {fps:.2} frames a second{level} is more than many devices play; a lower `fps` (--fps) makes fewer frames a second of the same clip"
     );
     Some(report::Notice { code: "level_high".into(), message })
 }

@@ -23,9 +23,9 @@ pub fn of_source(
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message| warnings.push(Notice { code: code.into(), message });
     if decode.stats.corrupt > 0 {
-        let first = decode.stats.errors.first().map_or("", String::as_str);
-        let message =
-            format!("{} frames of the source are damaged ({first})", decode.stats.corrupt);
+        let first = decode.stats.errors.first().filter(|it| !it.is_empty());
+        let first = first.map(|it| format!(" ({it})")).unwrap_or_default();
+        let message = format!("{} frame(s) of the source are damaged{first}", decode.stats.corrupt);
         warn("source_damaged", message);
     }
     if tally.barrier_count > 0 {

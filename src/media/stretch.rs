@@ -27,6 +27,10 @@ const PENALTY: f32 = 0.7;
 /// The part of the search that a piece is drawn to one side by, at the most, to make up for those before it.
 const MOST_DRAWN: f64 = 0.5;
 
+/// Where the mean of the channels has so much less energy than the loudest of them, they cancel each other, and that one is
+/// what places are compared in.
+const CANCELLED: f32 = 8.0;
+
 /// Where no place is more like what followed than this (1 is the same), nothing can be continued: that is noise, or where a
 /// sound begins or ends, which is where the energy is this many times as high or as low.
 const UNLIKE: f32 = 0.2;
@@ -161,15 +165,17 @@ impl Stretcher {
     /// would make up for what pieces were moved by so far.
     fn best_start(&self, nominal: i64) -> i64 {
         let Some(previous) = self.previous else { return nominal };
-        let natural: Vec<f32> =
-            (0..self.piece).map(|at| self.mean_at(previous + self.piece / 2 + at)).collect();
+        let followed = previous + self.piece / 2;
+        let heard = self.heard(followed);
+        let heard_at = |at: i64| at_index(heard, at - self.base);
+        let natural: Vec<f32> = (0..self.piece).map(|at| heard_at(followed + at)).collect();
         if natural.iter().all(|it| *it == 0.0) {
             return nominal;
         }
         let likeness = |start: i64| {
             let (mut product, mut energy) = (0.0_f32, 1e-9_f32);
             for (at, wanted) in natural.iter().enumerate() {
-                let sample = self.mean_at(start + whole(at));
+                let sample = heard_at(start + whole(at));
                 product += sample * wanted;
                 energy += sample * sample;
             }
@@ -192,10 +198,22 @@ impl Stretcher {
             distance += SEARCH_STEP;
         }
         let energy: f32 = natural.iter().map(|it| it * it).sum();
-        let there: f32 = (0..self.piece).map(|at| self.mean_at(nominal + at).powi(2)).sum();
+        let there: f32 = (0..self.piece).map(|at| heard_at(nominal + at).powi(2)).sum();
         let is_even = there < SUDDEN * energy && energy < SUDDEN * there;
         let is_noise = is_even && best.1 < UNLIKE * energy.sqrt();
         if is_noise { nominal + self.scattered() } else { best.0 }
+    }
+
+    /// What places are compared in for a piece that continues `start`: the mean of the channels, unless they cancel each other.
+    fn heard(&self, start: i64) -> &[f32] {
+        let energy = |samples: &[f32]| {
+            (0..self.piece).map(|at| at_index(samples, start + at - self.base).powi(2)).sum::<f32>()
+        };
+        let loudest = self.input.iter().map(|it| (energy(it), it));
+        let Some((most, channel)) = loudest.max_by(|a, b| a.0.total_cmp(&b.0)) else {
+            return &self.mean;
+        };
+        if most > CANCELLED * energy(&self.mean) { channel } else { &self.mean }
     }
 
     /// By how many samples the next piece is off its time where it is noise.
@@ -380,13 +398,31 @@ mod tests {
         assert_eq!(before, (7_200.0 * f64::from(RATE) * factor).round() as usize);
     }
 
+    /// Mean pitch by its crossings of zero.
+    fn pitch_hz(samples: &[f32]) -> f32 {
+        let crossings = samples.windows(2).filter(|it| it[0] < 0.0 && it[1] >= 0.0).count();
+        crossings as f32 / (samples.len() as f32 / RATE as f32)
+    }
+
+    #[test]
+    fn channels_that_cancel_each_other_keep_their_pitch() {
+        let left = beep(440.0, 0.0, 1.0, 1.0);
+        let right = left.iter().map(|it| -it).collect();
+        let mut stretcher = Stretcher::new(2, RATE, Ratio::from_integer(2));
+        let mut out = vec![Vec::new(), Vec::new()];
+        stretcher.push(&[left, right], &mut out);
+        stretcher.finish(&mut out);
+        let pitch = pitch_hz(&out[0][4_800..43_200]);
+        assert!((pitch - 440.0).abs() < 1.3, "{pitch}");
+        assert!(out[0].iter().zip(&out[1]).all(|(left, right)| *left == -right));
+    }
+
     #[test]
     fn a_tone_keeps_pitch_and_level() {
         let input = beep(440.0, 0.0, 1.0, 1.0);
         let out = stretched(&input, Ratio::from_integer(4), 777);
         let inner = &out[4_800..91_200];
-        let crossings = inner.windows(2).filter(|it| it[0] < 0.0 && it[1] >= 0.0).count();
-        let pitch = crossings as f32 / (inner.len() as f32 / RATE as f32);
+        let pitch = pitch_hz(inner);
         // One crossing more or less in 3.6 s.
         assert!((pitch - 440.0).abs() < 0.6, "{pitch}");
         let power = inner.iter().map(|it| it * it).sum::<f32>() / inner.len() as f32;

@@ -303,3 +303,16 @@ fn the_page_says_that_real_frames_are_encoded_with_loss() {
         assert_eq!(said, [expected; 2], "{codec:?} {list}");
     }
 }
+
+/// As a dash-cam's file with front and rear.
+#[test]
+fn a_second_moving_picture_that_is_left_out_is_said() {
+    let place = Place::new();
+    let graph = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2"];
+    let maps = ["-map", "0", "-map", "1", "-c:v", "ffv1"];
+    let source = place.clip("two.mkv", &[&graph[..], &graph, &maps].concat());
+    let report = run(&place.task(&source, "out.mkv", slow(2))).unwrap();
+    let said: Vec<_> = report.warnings.iter().filter(|it| it.code == "stream_dropped").collect();
+    assert_eq!(said.len(), 1, "{:?}", report.warnings);
+    assert!(said[0].message.contains("stream 1 (video, ffv1)"), "{}", said[0].message);
+}

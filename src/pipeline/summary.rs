@@ -198,6 +198,7 @@ fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let Facts { task, info, engine, tally, decode, .. } = facts;
     let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
     notices.extend(facts.encode.summary.warnings.iter().map(notice));
+    notices.extend(warnings::of_streams(&facts.encode.summary.streams));
     let timelapse = facts.timelapse.as_deref();
     notices.extend(warnings::of_source(&info.warnings, decode, tally, timelapse));
     notices.extend(warnings::of_time_code(&info.tags));

@@ -3,7 +3,7 @@
 use crate::config::beside::Still;
 use crate::config::settings::Settings;
 use crate::frame::Seconds;
-use crate::media::clip::{DecodeStats, StreamInfo};
+use crate::media::clip::{DecodeStats, StreamInfo, StreamOutcome};
 use crate::pipeline::comparison::LARGEST_BYTES;
 use crate::pipeline::masking::Masks;
 use crate::pipeline::stages::DecodeEnd;
@@ -98,6 +98,20 @@ fn of_changes(stats: &DecodeStats) -> Vec<Notice> {
         warn("tags_change", message);
     }
     warnings
+}
+
+/// Moving pictures beside the converted ones, as of a dash-cam's second camera. What else is left out is among the output's
+/// streams.
+pub fn of_streams(streams: &[StreamOutcome]) -> Vec<Notice> {
+    let lost = streams.iter().filter(|it| it.stream.kind == "video" && it.action == "dropped");
+    let message = |it: &StreamOutcome| {
+        let (index, codec) = (it.stream.index, &it.stream.codec);
+        format!(
+            "stream {index} (video, {codec}) is not in the output: one moving picture of a clip is converted; copy the other into \
+             a file of its own (ffmpeg -i CLIP -map 0:{index} -c copy) to convert it too"
+        )
+    };
+    lost.map(|it| Notice { code: "stream_dropped".into(), message: message(it) }).collect()
 }
 
 /// Lists that would be too long for a report.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::file::{Daemon, Watch};
 use crate::daemon::DaemonError;
+use crate::daemon::durable;
 use crate::daemon::errands::Errands;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
@@ -187,7 +188,7 @@ impl Job {
         if let Some(why) = self.shop.replaced(folder)? {
             return Err(Trouble::Passing(not_there(folder, &why)));
         }
-        std::fs::create_dir_all(folder).map_err(|error| {
+        durable::create_folders(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
         // Whether the output fits, the worker sees, which opens the clip.

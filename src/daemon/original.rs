@@ -11,6 +11,7 @@ use log::Level;
 use crate::config::apart::{self, Places};
 use crate::config::file::{OnSuccess, Ready, Watch};
 use crate::daemon::digest::file_sha256;
+use crate::daemon::durable;
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
 use crate::daemon::job::Shop;
@@ -152,7 +153,7 @@ fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
             let _ = std::fs::remove_file(&lock);
         }
     }
-    let made = std::fs::create_dir_all(folder).and_then(|()| filesystem::root_identity(folder));
+    let made = durable::create_folders(folder).and_then(|()| filesystem::root_identity(folder));
     match made {
         Err(error) => Ok(Some(format!("{}: cannot be made or read: {error}", folder.display()))),
         Ok(root) => {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
+use crate::daemon::durable;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
@@ -68,7 +69,7 @@ impl OutputLock {
             let text = format!("{}: {what}: {error}{hint}", folder.display());
             Refusal { text, is_own: false }
         };
-        fs::create_dir_all(folder).map_err(|error| failed("cannot be created", error))?;
+        durable::create_folders(folder).map_err(|error| failed("cannot be created", error))?;
         let folder = fs::canonicalize(folder).map_err(|error| failed("cannot be read", error))?;
         let path = folder.join(LOCK_NAME);
         for _ in 0..MOST_RACES {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::config::file::Collision;
 use crate::daemon::beside;
 use crate::daemon::digest::file_sha256;
+use crate::daemon::durable;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
 use crate::daemon::rename::{Placed, rename};
@@ -409,9 +410,7 @@ fn write(path: &Path, text: &str) -> Outcome<()> {
 }
 
 pub(super) fn sync(path: &Path) -> Outcome<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error(path, "cannot be made durable"))
+    durable::sync(path).map_err(io_error(path, "cannot be made durable"))
 }
 
 /// Renames a finished file; whether its name was free.
@@ -423,12 +422,8 @@ pub fn place_free(from: &Path, to: &Path) -> Outcome<bool> {
 }
 
 pub(super) fn sync_folder_of(path: &Path) -> Outcome<()> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|it| it.sync_all()) {
-        // Some network file systems cannot sync a folder; their renames are as durable as they get.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        other => other.map_err(io_error(folder, "cannot be made durable")),
-    }
+    let folder = durable::folder_of(path);
+    durable::sync_folder(folder).map_err(io_error(folder, "cannot be made durable"))
 }
 
 /// Whether there is anything of that name, a dangling link included.

@@ -20,6 +20,7 @@ use crate::daemon::names;
 use crate::daemon::rename::{Placed, rename};
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::pipeline::parts;
+use crate::plain_file;
 use crate::report::Report;
 use crate::report::json::ReportError;
 
@@ -447,8 +448,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// # Errors
 /// The system's.
 pub fn read_report(path: &Path) -> Outcome<Option<Report>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+    match plain_file::read(path) {
+        Ok(bytes) => Ok(bytes.and_then(|it| serde_json::from_slice(&it).ok())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(path, "cannot be read")(error)),
     }

@@ -188,12 +188,12 @@ fn remove_earlier_reports(watch: &Watch, claim: &Claim, planned: &Planned) {
 fn published_meanwhile(watch: &Watch, claim: &Claim, planned: &Planned) -> Option<PathBuf> {
     let name = planned.output.file_name()?;
     let report = report_of(watch, claim, &planned.output.with_file_name(names::unnumbered(name)))?;
-    let id = |text: &str| serde_json::from_str::<ReportId>(text).ok().map(|it| it.report_id);
-    let theirs = id(&std::fs::read_to_string(&report).ok()?);
-    (theirs != id(&planned.report)).then_some(report)
+    let theirs = publish::read_report(&report).ok()??.report_id;
+    let ours = serde_json::from_str::<ReportId>(&planned.report).ok()?.report_id;
+    (theirs != ours).then_some(report)
 }
 
-#[derive(PartialEq, Deserialize)]
+#[derive(Deserialize)]
 struct ReportId {
     report_id: String,
 }

@@ -66,10 +66,24 @@ pub fn move_pending(
                 move_one(shop, (watches, watch, extensions), &claim, &folder)?;
             }
             // The configuration has changed and does not want it moved any more.
-            None => shop.journal().original_kept(claim.job)?,
+            None => keep(shop, &claim)?,
         }
     }
     Ok(())
+}
+
+/// The original stays where it is, with its name.
+fn keep(shop: &Shop, claim: &Claim) -> Result<(), JournalError> {
+    let tag = shop.journal().tag();
+    let root = Path::new(&claim.watch);
+    if !leads_out(root, &claim.relative)
+        && let Err(error) = moving::restore(&root.join(&claim.relative), (&tag, claim.job))
+    {
+        shop.moves.failed(claim.job, Instant::now());
+        service::log_job(Level::Warn, claim, "original without its name", &error.to_string());
+        return Ok(());
+    }
+    shop.journal().original_kept(claim.job)
 }
 
 /// The watched folder that would find again what is moved to `folder`, links followed: the configuration knows folders by
@@ -185,11 +199,13 @@ fn take_sentinels(
 ) -> Result<(), PublishError> {
     for sentinel in own_sentinels(watch, &claim.relative, extensions) {
         let path = watch.path.join(sentinel);
+        moving::restore(&path, (tag, claim.job))?;
         let Ok(before) = std::fs::symlink_metadata(&path) else { continue };
         if before.is_file() && before.len() > 0 {
             let before = Snapshot::of(&before);
-            let is_same = || Snapshot::take(&path).is_ok_and(|it| it.same_content(&before));
-            moving::move_to_free(&path, folder, (tag, claim.job), &is_same)?;
+            let is_meant =
+                |path: &Path| Snapshot::take(path).is_ok_and(|it| it.same_content(&before));
+            moving::move_to_free(&path, folder, (tag, claim.job), &is_meant)?;
         } else if !before.is_dir() {
             std::fs::remove_file(&path).map_err(io_error(&path, "cannot be removed"))?;
         }
@@ -217,6 +233,9 @@ fn move_one(
         service::log_job(Level::Warn, claim, "original not moved", why);
         Ok(())
     };
+    if let Err(error) = moving::restore(&source, (&tag, claim.job)) {
+        return not_moved(&error.to_string());
+    }
     let look = Snapshot::take(&source).and_then(|it| Ok((it, is_worked(&it, claim, &source)?)));
     match look {
         // It was moved before the daemon could note it, or by somebody else.
@@ -241,8 +260,8 @@ fn move_one(
         Ok((now, true)) => {
             match take_sentinels(watch, claim, (folder, extensions), &tag).and_then(|()| {
                 let looks = |it: Snapshot| looks_the_same(&it, &now, &source);
-                let is_same = || Snapshot::take(&source).is_ok_and(looks);
-                moving::move_to_free(&source, folder, (&tag, claim.job), &is_same)
+                let is_meant = |path: &Path| Snapshot::take(path).is_ok_and(looks);
+                moving::move_to_free(&source, folder, (&tag, claim.job), &is_meant)
             }) {
                 Ok(to) => {
                     let message = format!("to {}", to.display());

@@ -206,6 +206,8 @@ pub fn complete(
     let published =
         Published { output: planned.output.clone(), report_path: planned.report_path.clone() };
     if report_id(&planned.report_path)?.is_some_and(|id| id == report.report_id) {
+        // Where it got its name by a link, it may have its temporary one as well.
+        remove_file(&names::temporary_report(&planned.report_path))?;
         sync_folder_of(&planned.report_path)?;
         return Ok(Completion::Published(published));
     }

@@ -17,7 +17,7 @@ use crate::daemon::ignore;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
-use crate::daemon::output_lock::LOCK_NAME;
+use crate::daemon::output_lock::{self, LOCK_NAME};
 use crate::daemon::publish::{PublishError, io_error};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
@@ -152,20 +152,14 @@ fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
     // The trash lies in the watched folder, where the source was just seen.
     let OnSuccess::Move(folder) = &watch.on_success else { return Ok(None) };
     let known = shop.journal().originals_of(folder)?;
-    let lock = folder.join(LOCK_NAME);
     let why = known.as_ref().and_then(|it| filesystem::replaced(folder, it));
     if let Some(why) = why {
-        if !std::fs::symlink_metadata(&lock).is_ok_and(|it| it.is_file()) {
-            return Ok(Some(format!(
-                "{}: not the folder of originals that it was ({why}): mount it; or, if it was replaced for good, make an \
-                 empty file {LOCK_NAME} there, as the user that runs slomod",
-                folder.display()
-            )));
+        if !output_lock::is_accepted(folder) {
+            let what = "folder of originals";
+            return Ok(Some(output_lock::refusal_of_another(folder, what, &why)));
         }
-        if std::fs::metadata(&lock).is_ok_and(|it| it.len() == 0) {
-            // It has said so. Where it stays, it says so again.
-            let _ = std::fs::remove_file(&lock);
-        }
+        // It has said so. Where it stays, it says so again.
+        let _ = std::fs::remove_file(folder.join(LOCK_NAME));
     }
     let made = durable::create_folders(folder).and_then(|()| filesystem::root_identity(folder));
     match made {

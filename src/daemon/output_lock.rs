@@ -176,14 +176,22 @@ fn held(folder: &Path, file: File) -> Refusal {
 /// Why `folder` is not taken for the one that was `known`.
 fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
     let why = filesystem::replaced(folder, known?)?;
-    if fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok() {
-        return None;
-    }
-    Some(format!(
-        "{}: not the output folder that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
-         {LOCK_NAME} there, as the user that runs slomod",
+    (!is_accepted(folder)).then(|| refusal_of_another(folder, "output folder", &why))
+}
+
+/// Whether a person made an empty lock file in `folder`, which says that it stands for another one for good. What a daemon
+/// leaves that dies is never empty.
+pub(super) fn is_accepted(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok_and(|it| it.is_file() && it.len() == 0)
+}
+
+/// What is said of `folder`, which is `what` and not the one that it was.
+pub(super) fn refusal_of_another(folder: &Path, what: &str, why: &str) -> String {
+    format!(
+        "{}: not the {what} that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
+         {LOCK_NAME} there (and remove one that is not empty), as the user that runs slomod",
         folder.display()
-    ))
+    )
 }
 
 /// The locks of all output folders of this daemon, by the folders' names as configured.

@@ -158,6 +158,12 @@ fn w16_originals_wait_while_another_folder_lies_in_place_of_theirs() {
     fs::rename(&away, &originals).unwrap();
     place.wait("the second move", || originals.join("b.mp4").is_file());
     replace(&place, "c.mp4", 120);
+    // What a dead daemon left there is nobody's word.
+    let lock = originals.join(".slomod.lock");
+    let said = place.log().matches("original not moved").count();
+    fs::write(&lock, "{\"host\":\"nas\"}\n").unwrap();
+    place.wait("word of it", || place.log().matches("original not moved").count() > said);
+    assert!(!originals.join("c.mp4").exists() && lock.exists(), "{}", place.log());
     fs::write(originals.join(".slomod.lock"), "").unwrap();
     place.wait("the third move", || originals.join("c.mp4").is_file());
     assert_eq!(fs::read_dir(&originals).unwrap().count(), 1, "{}", place.log());

@@ -15,6 +15,7 @@ use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
 use crate::daemon::known::report_of;
 use crate::daemon::names;
+use crate::daemon::no_output;
 use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Completion, PublishError};
@@ -148,7 +149,7 @@ fn finish(
         Completion::Published(published) => {
             // What cannot be removed now is removed with the leftovers.
             let _ = publish::remove_attempts(&planned.temporary);
-            remove_earlier_reports(watch, claim, planned);
+            no_output::remove_earlier(watch, claim, &planned.output);
             shop.journal().done(claim, original::intent(watch), now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
             let report = serde_json::from_str(&planned.report).ok();
@@ -167,21 +168,6 @@ fn finish(
         }
     }
     Ok(None)
-}
-
-/// Reports of this very clip that say that an earlier attempt gave no output. What cannot be removed is only untidy.
-fn remove_earlier_reports(watch: &Watch, claim: &Claim, planned: &Planned) {
-    let source = watch.path.join(&claim.relative);
-    for word in ["failed", "refused", "skipped"] {
-        let name = names::report_name_without_output(&claim.relative, word);
-        let path = planned.output.with_file_name(name);
-        let is_of_it = publish::read_report(&path).ok().flatten().is_some_and(|it| {
-            it.source.sha256.as_ref() == Some(&claim.sha256) && Path::new(&it.source.path) == source
-        });
-        if is_of_it && let Err(error) = publish::remove_temporary(&path) {
-            service::log_job(Level::Warn, claim, "report not removed", &error.to_string());
-        }
-    }
 }
 
 /// The report of another daemon that had the output folder in between and did the same work.

@@ -50,7 +50,7 @@ impl Job {
                 Ok(self.again(Count::Nothing, 0, "lock_lost", &message, aftermath)?)
             }
             // Nobody would complete what the journal does not know of.
-            Err(error) if !recorded => {
+            Err(error) if !recorded && !matches!(error, PublishError::LockUnseen { .. }) => {
                 publish::remove_temporary(&task.temporary)?;
                 Err(error.into())
             }

@@ -10,6 +10,7 @@ use crate::daemon::durable;
 use crate::daemon::job::{Job, blocking, not_there};
 use crate::daemon::journal::Claim;
 use crate::daemon::names;
+use crate::daemon::output_lock;
 use crate::daemon::publish::{self, PublishError};
 use crate::daemon::service;
 use crate::daemon::trouble::Trouble;
@@ -91,10 +92,8 @@ impl Job {
             if let Some(why) = shop.replaced(&folder)? {
                 return Err(Trouble::Passing(not_there(&folder, &why)));
             }
-            if lock.is_some_and(|it| !it.is_ours()) {
-                return Err(PublishError::LockLost(folder).into());
-            }
-            std::fs::create_dir_all(&folder).map_err(|source| PublishError::Io {
+            output_lock::still_held(lock.as_deref(), &folder)?;
+            durable::create_folders(&folder).map_err(|source| PublishError::Io {
                 path: folder,
                 action: "cannot be created",
                 source,

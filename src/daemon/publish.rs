@@ -47,6 +47,15 @@ pub enum PublishError {
     /// A name is taken, and is to be left so.
     #[error("{}: is there already", .0.display())]
     Taken(PathBuf),
+    /// Whether the output folder is still this daemon's cannot be seen.
+    #[error("{}: whether the lock of this output folder is still held cannot be seen: {source}", folder.display())]
+    LockUnseen {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// The output folder is another daemon's now.
     #[error("{}: the lock of this output folder was lost, so nothing is published there", .0.display())]
     LockLost(PathBuf),
@@ -64,7 +73,9 @@ pub enum PublishError {
 impl Classify for PublishError {
     fn consequence(&self) -> Consequence {
         match self {
-            Self::Io { .. } | Self::NoName(_) | Self::LockLost(_) => Consequence::Retry,
+            Self::Io { .. } | Self::NoName(_) | Self::LockLost(_) | Self::LockUnseen { .. } => {
+                Consequence::Retry
+            }
             Self::Report(_) | Self::Recorded(_) | Self::Taken(_) => Consequence::Reject,
             Self::Record(error) => error.consequence(),
         }
@@ -73,7 +84,7 @@ impl Classify for PublishError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Io { .. } | Self::NoName(_) | Self::Taken(_) => ExitCode::CannotCreate,
-            Self::LockLost(_) => ExitCode::TempFail,
+            Self::LockLost(_) | Self::LockUnseen { .. } => ExitCode::TempFail,
             Self::Report(_) | Self::Recorded(_) => ExitCode::Software,
             Self::Record(error) => error.exit_code(),
         }

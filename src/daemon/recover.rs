@@ -17,7 +17,7 @@ use crate::daemon::known::report_of;
 use crate::daemon::names;
 use crate::daemon::no_output;
 use crate::daemon::original;
-use crate::daemon::output_lock::record;
+use crate::daemon::output_lock::{Hold, record};
 use crate::daemon::publish::{self, Completion, PublishError};
 use crate::daemon::said::About;
 use crate::daemon::service::{self, Speed};
@@ -117,7 +117,11 @@ fn finish(
         return Ok(Some("its folder is not configured any more: configure it again".to_owned()));
     };
     let lock = shop.locks.of(&watch.output);
-    let lost = lock.as_ref().filter(|it| !it.is_ours()).map(|_| "the lock was lost".to_owned());
+    let lost = lock.as_ref().and_then(|it| match it.hold() {
+        Hold::Ours => None,
+        Hold::Lost => Some("the lock was lost".to_owned()),
+        Hold::Unseen(error) => Some(format!("whether the lock is held cannot be seen: {error}")),
+    });
     let trouble = match shop.locks.refusal(&watch.output).or(lost) {
         Some(why) => Some(why),
         None => shop.replaced(&planned.output)?,

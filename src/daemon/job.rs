@@ -33,7 +33,7 @@ use crate::report::Status;
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// How long a claim holds without news; for other machines, one day.
+/// How long, in milliseconds, a claim holds without news: what other machines could go by, as none does yet.
 pub const LEASE_MS: i64 = 60_000;
 /// Why a job waits whose folder is not there, as the journal keeps it.
 pub const OFFLINE: &str = "offline";

@@ -11,7 +11,7 @@
 //! backend              fast execution of the ops
 //! ops                  one op a file: contract, parameters, f32 reference
 //! config               settings, and the daemon's file
-//! error | frame
+//! error | frame | plain_file
 //! ```
 
 pub mod backend;
@@ -25,5 +25,6 @@ pub mod media;
 pub mod models;
 pub mod ops;
 pub mod pipeline;
+pub mod plain_file;
 pub mod quality;
 pub mod report;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use slomod::daemon::moving::move_to_free;
+use slomod::daemon::moving::{move_to_free, restore};
 use slomod::daemon::names;
 
 const CONTENT: &str = "a verified video";
@@ -31,7 +31,7 @@ fn originals_are_moved_without_overwriting() {
     for (number, name) in [(1, "a.mp4"), (2, "a~2.mp4")] {
         let from = folder.path().join("a.mp4");
         fs::write(&from, format!("{number}")).unwrap();
-        assert_eq!(move_to_free(&from, &to, ("tag", 1), &|| true).unwrap(), to.join(name));
+        assert_eq!(move_to_free(&from, &to, ("tag", 1), &|_| true).unwrap(), to.join(name));
         assert!(!from.exists());
     }
     assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), "1");
@@ -48,7 +48,7 @@ fn originals_move_across_file_systems() {
     fs::write(&from, CONTENT).unwrap();
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     fs::File::options().write(true).open(&from).unwrap().set_modified(modified).unwrap();
-    let moved = || move_to_free(&from, there.path(), ("tag", 1), &|| true);
+    let moved = || move_to_free(&from, there.path(), ("tag", 1), &|_| true);
     moved().unwrap();
     assert!(!from.exists());
     assert_eq!(listing(there.path()), ["a.mp4"]);
@@ -84,7 +84,7 @@ fn a_move_across_file_systems_that_fails_leaves_no_part_and_keeps_the_original()
         skip("no file may be as large as /dev/shm");
         return;
     }
-    let error = move_to_free(&from, there.path(), ("tag", 1), &|| true).unwrap_err();
+    let error = move_to_free(&from, there.path(), ("tag", 1), &|_| true).unwrap_err();
     assert!(error.to_string().contains("cannot be copied to"), "{error}");
     assert_eq!(fs::metadata(&from).unwrap().len(), size);
     assert!(listing(there.path()).is_empty());
@@ -98,7 +98,7 @@ fn a_file_that_takes_the_originals_place_during_a_move_across_file_systems_stays
         return;
     };
     let from = here.path().join("a.mp4");
-    for (last, there_already) in [(1, false), (2, false), (1, true), (2, true)] {
+    for (last, there_already) in [1, 2, 3].into_iter().flat_map(|it| [(it, false), (it, true)]) {
         fs::write(&from, CONTENT).unwrap();
         let copied = there.path().join("a.mp4");
         match there_already {
@@ -106,18 +106,68 @@ fn a_file_that_takes_the_originals_place_during_a_move_across_file_systems_stays
             false => fs::remove_file(&copied).unwrap_or_default(),
         }
         let asked = Cell::new(0);
-        let is_same = || {
+        let is_meant = |_: &Path| {
             asked.set(asked.get() + 1);
             if asked.get() == last {
                 fs::write(&from, "another").unwrap();
             }
             asked.get() < last
         };
-        let error = move_to_free(&from, there.path(), ("tag", 1), &is_same).unwrap_err();
+        let error = move_to_free(&from, there.path(), ("tag", 1), &is_meant).unwrap_err();
         assert!(error.to_string().contains("was replaced"), "{error}");
         assert_eq!(asked.get(), last);
         assert_eq!(fs::read_to_string(&from).unwrap(), "another");
         let listed: &[&str] = if there_already { &["a.mp4"] } else { &[] };
         assert_eq!(listing(there.path()), listed, "only what was there before");
     }
+}
+
+/// A copy that is gone once the original has another name was the original itself, as another mount shows it.
+#[test]
+fn an_original_whose_copy_goes_with_its_name_is_not_removed() {
+    let (here, Ok(there)) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm")) else {
+        skip("no /dev/shm");
+        return;
+    };
+    let (from, shown) = (here.path().join("a.mp4"), there.path().join("a.mp4"));
+    for (there_already, left) in [(true, false), (false, false), (true, true)] {
+        fs::write(&from, CONTENT).unwrap();
+        // Files of one instant are not told apart.
+        std::thread::sleep(Duration::from_millis(20));
+        if there_already {
+            fs::write(&shown, CONTENT).unwrap();
+        }
+        let is_meant = |path: &Path| {
+            if path != from {
+                match left {
+                    true => fs::write(&shown, "another content.").unwrap(),
+                    false => fs::remove_file(&shown).unwrap(),
+                }
+            }
+            true
+        };
+        let error = move_to_free(&from, there.path(), ("tag", 1), &is_meant).unwrap_err();
+        assert!(error.to_string().contains("is no copy of the original"), "{error}");
+        assert_eq!(listing(here.path()), ["a.mp4"]);
+        assert_eq!(fs::read_to_string(&from).unwrap(), CONTENT);
+    }
+}
+
+/// W32. What a move that was killed left without its name gets it back, or a numbered one.
+#[test]
+fn an_original_that_a_killed_move_left_hidden_is_moved_and_replaces_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("a.mp4"), folder.path().join("to"));
+    let parked = names::parked(&from, "tag", 1);
+    fs::write(&parked, CONTENT).unwrap();
+    move_to_free(&from, &to, ("tag", 1), &|_| true).unwrap();
+    assert_eq!(listing(folder.path()), ["to"]);
+    assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), CONTENT);
+    fs::write(&parked, CONTENT).unwrap();
+    fs::write(&from, "another").unwrap();
+    restore(&from, ("tag", 1)).unwrap();
+    assert_eq!(listing(folder.path()), ["a.mp4", "a~2.mp4", "to"]);
+    assert_eq!(fs::read_to_string(&from).unwrap(), "another");
+    restore(&from, ("tag", 1)).unwrap();
+    assert_eq!(listing(folder.path()).len(), 3, "there is nothing to do");
 }

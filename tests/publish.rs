@@ -276,6 +276,66 @@ fn removing_a_temporary_output_removes_what_was_to_lie_beside_it() {
     assert_eq!(listing(case.folder.path()), [""; 0]);
 }
 
+/// An output that is gone takes nothing with it that lies beside its name and is somebody else's.
+#[test]
+fn what_lies_beside_a_lost_output_is_removed_only_where_it_is_its_own() {
+    let case = case_with_sidecars();
+    let planned = die_after(&case, 1).expect("the plan comes first");
+    let (from, to) = (beside::folder(&planned.temporary), &planned.output);
+    let own = std::ffi::OsStr::new("frames.csv");
+    fs::rename(from.join(own), beside::path_beside(to, own)).unwrap();
+    fs::remove_dir_all(&from).unwrap();
+    fs::write(case.folder.path().join("a_slow2x.mp4.html"), "another's").unwrap();
+    fs::write(to, "another's video").unwrap();
+    let completion = complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap();
+    assert_eq!(completion, Completion::Undone);
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.html"]);
+}
+
+/// Where anybody may write, a report's name may be that of a pipe, which never ends, or of a file larger than all memory.
+#[test]
+fn what_is_no_report_is_not_waited_for_and_not_read() {
+    use std::os::unix::fs::symlink;
+    for what in ["pipe", "huge", "folder", "link"] {
+        let case = case();
+        let planned = die_after(&case, 1).expect("the plan comes first");
+        let path = planned.report_path.clone();
+        match what {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status();
+                assert!(made.unwrap().success());
+            }
+            "huge" => fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
+            "folder" => fs::create_dir(&path).unwrap(),
+            _ => symlink("/dev/zero", &path).unwrap(),
+        }
+        let (done, waited) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let read = publish::read_report(&path);
+            let completed = complete(&planned, Collision::Rename, &mut |_| Ok(()));
+            done.send(Box::new((read, completed))).unwrap();
+        });
+        let answer = waited.recv_timeout(std::time::Duration::from_secs(20));
+        let (read, completed) = *answer.unwrap_or_else(|_| panic!("{what}: no answer"));
+        assert!(matches!(read, Ok(None)), "{what}: {read:?}");
+        let Ok(Completion::Published(published)) = completed else {
+            panic!("{what}: {completed:?}")
+        };
+        assert_eq!(published.output.file_name().unwrap(), "a_slow2x~2.mp4", "{what}");
+    }
+}
+
+/// A report that got its name by a link, and was not rid of its temporary one, is no more than one.
+#[test]
+fn a_link_to_a_report_that_was_not_unlinked_is_removed() {
+    let case = case();
+    let planned = die_after(&case, 4).expect("the plan comes first");
+    let temporary = names::temporary_report(&planned.report_path);
+    fs::hard_link(&planned.report_path, &temporary).unwrap();
+    complete(&planned, Collision::Rename, &mut |_| Ok(())).unwrap();
+    assert_eq!(listing(case.folder.path()), ["a_slow2x.mp4", "a_slow2x.mp4.json"]);
+}
+
 /// Publishes, dies after `steps` steps, and returns what the journal knew then.
 fn die_after(case: &Case, steps: usize) -> Option<Planned> {
     let (mut count, mut known) = (0, None);

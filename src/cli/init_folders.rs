@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 
 use crate::cli::CliError;
 use crate::cli::init::Replaced;
@@ -50,11 +50,18 @@ pub fn make(folders: &[PathBuf]) -> Result<Vec<Made>, CliError> {
         }
         std::fs::create_dir_all(path).map_err(failed(path, "cannot be made"))?;
         if let Some((user, group)) = owner {
-            rustix::fs::chown(path, Some(user), Some(group))
+            // By what is open: a link that somebody put there meanwhile would lead root elsewhere.
+            let folder = rustix::fs::open(
+                path,
+                OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            let folder = folder.map_err(|error| failed(path, "cannot be opened")(error.into()))?;
+            rustix::fs::fchown(&folder, Some(user), Some(group))
                 .map_err(|error| failed(path, "cannot be given to user slomod")(error.into()))?;
             // After the owner, whose change takes the bit for the group away.
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(FOLDER_MODE))
-                .map_err(failed(path, "its rights cannot be set"))?;
+            rustix::fs::fchmod(&folder, Mode::from_raw_mode(FOLDER_MODE))
+                .map_err(|error| failed(path, "its rights cannot be set")(error.into()))?;
         }
         made.push(Made { path: path.clone(), given: owner.is_some() });
     }

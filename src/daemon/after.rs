@@ -1,6 +1,7 @@
 //! What follows from the end of a job for those who only hear of it: the figures, and the hooks.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::daemon::events::Kind;
 use crate::daemon::journal::EndedRow;
 use crate::daemon::run::{Daemon, Event};
 use crate::daemon::service;
+use crate::plain_file;
 use crate::report::Report;
 
 /// How long hooks may hold up the end of the daemon.
@@ -32,12 +34,12 @@ impl Daemon {
             // Where the journal fails, the loop finds out.
             let row = shop.journal().ended(job).ok().flatten();
             let ended = row.map(|row| {
-                let text = row.report_path.as_ref().map(std::fs::read).transpose();
+                let text = row.report_path.as_deref().map_or(Ok(Vec::new()), text_of);
                 let text = text.unwrap_or_else(|error| {
                     say_unreadable(&row, &error);
-                    None
+                    Vec::new()
                 });
-                Box::new(EndedJob { row, text: text.unwrap_or_default() })
+                Box::new(EndedJob { row, text })
             });
             // The receiver is gone only where the daemon ends.
             let _ = events.blocking_send(Event::Ended(ended));
@@ -69,6 +71,12 @@ impl Daemon {
             log::warn!(MESSAGE_ID = Kind::HookFailed.id(); "hooks that had not ended are given up");
         }
     }
+}
+
+/// The report as it is in its file.
+fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+    let none = || io::Error::new(io::ErrorKind::InvalidData, "it is no report, but something else");
+    plain_file::read(path)?.ok_or_else(none)
 }
 
 fn say_unreadable(row: &EndedRow, error: &io::Error) {

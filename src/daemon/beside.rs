@@ -13,6 +13,7 @@ use crate::daemon::names;
 use crate::daemon::publish::{self, Outcome, io_error};
 use crate::daemon::rename::{Placed, rename};
 use crate::pipeline::beside;
+use crate::report::provenance::Sidecar;
 use crate::report::{self, Report};
 
 /// The first name that one of the waiting files gets beside `output`, and that is taken.
@@ -41,13 +42,15 @@ pub(super) fn place(temporary: &Path, output: &Path, collision: Collision) -> Ou
     Ok(Placed::There)
 }
 
-/// Moves what `report` lists from beside `output` back to where it waited.
+/// Moves what `report` lists from beside `output` back to where it waited, unless it is another file of that name.
 pub(super) fn take_back(report: &Report, temporary: &Path, output: &Path) -> Outcome<()> {
-    for end in ends(report) {
+    for (end, sidecar) in listed(report) {
         let folder = beside::folder(temporary);
-        fs::create_dir_all(&folder).map_err(io_error(&folder, "cannot be created"))?;
         let (from, to) = (beside::path_beside(output, OsStr::new(&end)), folder.join(&end));
-        if !to.exists() && from.exists() {
+        if !publish::is_there(&to)?
+            && publish::has_content(&from, sidecar.size_bytes, &sidecar.sha256)?
+        {
+            fs::create_dir_all(&folder).map_err(io_error(&folder, "cannot be created"))?;
             fs::rename(&from, &to).map_err(io_error(&to, "cannot be renamed to"))?;
         }
     }
@@ -82,10 +85,16 @@ pub(super) fn rename_in(report: &mut Report, output: &Path) {
 
 /// Ends of the names that a report lists. Reports can be written by anybody: none leads to another folder.
 fn ends(report: &Report) -> Vec<String> {
+    listed(report).into_iter().map(|it| it.0).collect()
+}
+
+/// The same with what it says of each.
+fn listed(report: &Report) -> Vec<(String, &Sidecar)> {
     let Some(output) = &report.output else { return Vec::new() };
     let end = |path: &str| Some(path.strip_prefix(&output.path)?.strip_prefix('.')?.to_owned());
-    let is_plain = |end: &String| !end.is_empty() && !end.as_bytes().contains(&b'/');
-    output.sidecars.iter().filter_map(|it| end(&it.path)).filter(is_plain).collect()
+    let is_plain = |(end, _): &(String, &Sidecar)| !end.is_empty() && !end.contains('/');
+    let ends = output.sidecars.iter().filter_map(|it| Some((end(&it.path)?, it)));
+    ends.filter(is_plain).collect()
 }
 
 fn finals(temporary: &Path, output: &Path) -> Outcome<Vec<PathBuf>> {

@@ -6,6 +6,7 @@ use log::Level;
 
 use crate::daemon::job::{Aftermath, Attempt, Job, blocking, now_ms};
 use crate::daemon::journal::Count;
+use crate::daemon::no_output;
 use crate::daemon::original;
 use crate::daemon::output_lock::record;
 use crate::daemon::publish::{self, Publication, PublishError, Published, Step};
@@ -49,7 +50,7 @@ impl Job {
                 Ok(self.again(Count::Nothing, 0, "lock_lost", &message, aftermath)?)
             }
             // Nobody would complete what the journal does not know of.
-            Err(error) if !recorded => {
+            Err(error) if !recorded && !matches!(error, PublishError::LockUnseen { .. }) => {
                 publish::remove_temporary(&task.temporary)?;
                 Err(error.into())
             }
@@ -111,6 +112,7 @@ impl Job {
 
     /// The job is done.
     fn finish(&self, published: &Published, speed: &Speed, resumed: Option<Resumption>) -> Attempt {
+        no_output::remove_earlier(&self.watch, &self.claim, &published.output);
         self.shop.journal().done(&self.claim, original::intent(&self.watch), now_ms())?;
         let mut message = published.output.display().to_string();
         if let Some(Resumption { segments, source_frame, .. }) = resumed {

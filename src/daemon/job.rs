@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::file::{Daemon, Watch};
 use crate::daemon::DaemonError;
+use crate::daemon::durable;
 use crate::daemon::errands::Errands;
 use crate::daemon::filesystem;
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, JournalError, Original};
@@ -32,7 +33,7 @@ use crate::report::Status;
 
 /// How often progress is written to the journal.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// How long a claim holds without news; for other machines, one day.
+/// How long, in milliseconds, a claim holds without news: what other machines could go by, as none does yet.
 pub const LEASE_MS: i64 = 60_000;
 /// Why a job waits whose folder is not there, as the journal keeps it.
 pub const OFFLINE: &str = "offline";
@@ -187,7 +188,7 @@ impl Job {
         if let Some(why) = self.shop.replaced(folder)? {
             return Err(Trouble::Passing(not_there(folder, &why)));
         }
-        std::fs::create_dir_all(folder).map_err(|error| {
+        durable::create_folders(folder).map_err(|error| {
             Trouble::Passing(format!("{}: cannot be created: {error}", folder.display()))
         })?;
         // Whether the output fits, the worker sees, which opens the clip.

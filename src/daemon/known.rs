@@ -28,9 +28,6 @@ const MOST_ENDS: usize = 4;
 /// How often a clip is put off for a twin whose output gets no name: half an hour in all.
 const MOST_WAITS: i64 = 10;
 
-/// As long as a worker may make one.
-const LONGEST_REPORT_BYTES: u64 = 64 << 20;
-
 /// Why a clip is not worked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -131,13 +128,9 @@ pub fn is_whole(path: &Path) -> bool {
 }
 
 /// Whether the report beside `path` is of an output with this content, or lists it as made beside its output, whose name it
-/// then has and more. Anybody can drop files there, so a report is read only where it looks like one.
+/// then has and more.
 fn is_output(path: &Path, sha256: &str) -> bool {
-    let is_plain = |it: std::fs::Metadata| it.is_file() && it.len() <= LONGEST_REPORT_BYTES;
     let lists_it = |report: &PathBuf| {
-        if !std::fs::symlink_metadata(report).is_ok_and(is_plain) {
-            return false;
-        }
         let report = read_report(report).ok().flatten();
         report.and_then(|it| it.output).is_some_and(|output| {
             output.sha256 == sha256 || output.sidecars.iter().any(|it| it.sha256 == sha256)

@@ -49,6 +49,7 @@ pub mod digest;
 pub mod directories;
 mod dispatch;
 pub mod dropin;
+mod durable;
 mod ending;
 mod engines;
 pub mod errands;

@@ -121,6 +121,12 @@ pub fn temporary_of(output: &Path, tag: &str, job: i64, attempt: i64) -> PathBuf
     plain.with_file_name(OsString::from_vec(tagged))
 }
 
+/// Hidden name of the original `source` of a job while it is being moved away, in its own folder.
+#[must_use]
+pub fn parked(source: &Path, tag: &str, job: i64) -> PathBuf {
+    appended(&temporary_of(source, tag, job, 0), ".original")
+}
+
 /// The folder beside the output in which every attempt of a job keeps its finished segments, for the job of a
 /// [`temporary`] name; `None` where it is no such name.
 #[must_use]
@@ -231,6 +237,7 @@ mod tests {
             report_path(&output),
             temporary_of(&output, "1a2b3c4d", i64::from(i32::MAX), 99),
             temporary_report(&report_path(&output)),
+            parked(Path::new(&source), "1a2b3c4d", i64::from(i32::MAX)),
             Path::new("/out").join(report_name_without_output(Path::new(&source), "duplicate")),
         ] {
             let length = path.file_name().unwrap().len();

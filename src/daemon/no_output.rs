@@ -3,14 +3,48 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use log::Level;
+
+use crate::config::file::Watch;
+use crate::daemon::durable;
 use crate::daemon::job::{Job, blocking, not_there};
+use crate::daemon::journal::Claim;
 use crate::daemon::names;
+use crate::daemon::output_lock;
 use crate::daemon::publish::{self, PublishError};
+use crate::daemon::service;
 use crate::daemon::trouble::Trouble;
 use crate::media::MediaError;
 use crate::pipeline::convert::failure_report;
 use crate::pipeline::{ConvertError, Task};
 use crate::report::{Notice, Report};
+
+/// What may be in the name of a report of a clip that got no output.
+const WORDS: [&str; 4] = ["failed", "refused", "skipped", "duplicate"];
+
+/// Removes the reports beside `output` that say that an earlier attempt at this very clip gave none: the daemon may have died
+/// before it noted one. What cannot be removed is only untidy.
+pub(super) fn remove_earlier(watch: &Watch, claim: &Claim, output: &Path) {
+    let source = watch.path.join(&claim.relative);
+    let is_of_it = |report: &Report| {
+        report.source.sha256.as_ref() == Some(&claim.sha256)
+            && Path::new(&report.source.path) == source
+    };
+    for word in WORDS {
+        let name = names::report_name_without_output(&claim.relative, word);
+        for number in 1..=publish::MOST_NAMES {
+            let path = output.with_file_name(names::numbered(&name, number));
+            if !publish::is_there(&path).is_ok_and(|it| it) {
+                break;
+            }
+            if publish::read_report(&path).ok().flatten().is_some_and(|it| is_of_it(&it))
+                && let Err(error) = publish::remove_temporary(&path)
+            {
+                service::log_job(Level::Warn, claim, "report not removed", &error.to_string());
+            }
+        }
+    }
+}
 
 impl Job {
     /// A report made here, where no worker made one.
@@ -58,10 +92,8 @@ impl Job {
             if let Some(why) = shop.replaced(&folder)? {
                 return Err(Trouble::Passing(not_there(&folder, &why)));
             }
-            if lock.is_some_and(|it| !it.is_ours()) {
-                return Err(PublishError::LockLost(folder).into());
-            }
-            std::fs::create_dir_all(&folder).map_err(|source| PublishError::Io {
+            output_lock::still_held(lock.as_deref(), &folder)?;
+            durable::create_folders(&folder).map_err(|source| PublishError::Io {
                 path: folder,
                 action: "cannot be created",
                 source,

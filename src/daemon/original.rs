@@ -11,12 +11,13 @@ use log::Level;
 use crate::config::apart::{self, Places};
 use crate::config::file::{OnSuccess, Ready, Watch};
 use crate::daemon::digest::file_sha256;
+use crate::daemon::durable;
 use crate::daemon::filesystem;
 use crate::daemon::ignore;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
 use crate::daemon::moving;
-use crate::daemon::output_lock::LOCK_NAME;
+use crate::daemon::output_lock::{self, LOCK_NAME};
 use crate::daemon::publish::{PublishError, io_error};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
@@ -65,10 +66,24 @@ pub fn move_pending(
                 move_one(shop, (watches, watch, extensions), &claim, &folder)?;
             }
             // The configuration has changed and does not want it moved any more.
-            None => shop.journal().original_kept(claim.job)?,
+            None => keep(shop, &claim)?,
         }
     }
     Ok(())
+}
+
+/// The original stays where it is, with its name.
+fn keep(shop: &Shop, claim: &Claim) -> Result<(), JournalError> {
+    let tag = shop.journal().tag();
+    let root = Path::new(&claim.watch);
+    if !leads_out(root, &claim.relative)
+        && let Err(error) = moving::restore(&root.join(&claim.relative), (&tag, claim.job))
+    {
+        shop.moves.failed(claim.job, Instant::now());
+        service::log_job(Level::Warn, claim, "original without its name", &error.to_string());
+        return Ok(());
+    }
+    shop.journal().original_kept(claim.job)
 }
 
 /// The watched folder that would find again what is moved to `folder`, links followed: the configuration knows folders by
@@ -137,22 +152,16 @@ fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
     // The trash lies in the watched folder, where the source was just seen.
     let OnSuccess::Move(folder) = &watch.on_success else { return Ok(None) };
     let known = shop.journal().originals_of(folder)?;
-    let lock = folder.join(LOCK_NAME);
     let why = known.as_ref().and_then(|it| filesystem::replaced(folder, it));
     if let Some(why) = why {
-        if !std::fs::symlink_metadata(&lock).is_ok_and(|it| it.is_file()) {
-            return Ok(Some(format!(
-                "{}: not the folder of originals that it was ({why}): mount it; or, if it was replaced for good, make an \
-                 empty file {LOCK_NAME} there, as the user that runs slomod",
-                folder.display()
-            )));
+        if !output_lock::is_accepted(folder) {
+            let what = "folder of originals";
+            return Ok(Some(output_lock::refusal_of_another(folder, what, &why)));
         }
-        if std::fs::metadata(&lock).is_ok_and(|it| it.len() == 0) {
-            // It has said so. Where it stays, it says so again.
-            let _ = std::fs::remove_file(&lock);
-        }
+        // It has said so. Where it stays, it says so again.
+        let _ = std::fs::remove_file(folder.join(LOCK_NAME));
     }
-    let made = std::fs::create_dir_all(folder).and_then(|()| filesystem::root_identity(folder));
+    let made = durable::create_folders(folder).and_then(|()| filesystem::root_identity(folder));
     match made {
         Err(error) => Ok(Some(format!("{}: cannot be made or read: {error}", folder.display()))),
         Ok(root) => {
@@ -184,11 +193,13 @@ fn take_sentinels(
 ) -> Result<(), PublishError> {
     for sentinel in own_sentinels(watch, &claim.relative, extensions) {
         let path = watch.path.join(sentinel);
+        moving::restore(&path, (tag, claim.job))?;
         let Ok(before) = std::fs::symlink_metadata(&path) else { continue };
         if before.is_file() && before.len() > 0 {
             let before = Snapshot::of(&before);
-            let is_same = || Snapshot::take(&path).is_ok_and(|it| it.same_content(&before));
-            moving::move_to_free(&path, folder, (tag, claim.job), &is_same)?;
+            let is_meant =
+                |path: &Path| Snapshot::take(path).is_ok_and(|it| it.same_content(&before));
+            moving::move_to_free(&path, folder, (tag, claim.job), &is_meant)?;
         } else if !before.is_dir() {
             std::fs::remove_file(&path).map_err(io_error(&path, "cannot be removed"))?;
         }
@@ -216,6 +227,9 @@ fn move_one(
         service::log_job(Level::Warn, claim, "original not moved", why);
         Ok(())
     };
+    if let Err(error) = moving::restore(&source, (&tag, claim.job)) {
+        return not_moved(&error.to_string());
+    }
     let look = Snapshot::take(&source).and_then(|it| Ok((it, is_worked(&it, claim, &source)?)));
     match look {
         // It was moved before the daemon could note it, or by somebody else.
@@ -240,8 +254,8 @@ fn move_one(
         Ok((now, true)) => {
             match take_sentinels(watch, claim, (folder, extensions), &tag).and_then(|()| {
                 let looks = |it: Snapshot| looks_the_same(&it, &now, &source);
-                let is_same = || Snapshot::take(&source).is_ok_and(looks);
-                moving::move_to_free(&source, folder, (&tag, claim.job), &is_same)
+                let is_meant = |path: &Path| Snapshot::take(path).is_ok_and(looks);
+                moving::move_to_free(&source, folder, (&tag, claim.job), &is_meant)
             }) {
                 Ok(to) => {
                     let message = format!("to {}", to.display());

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::config::file::Collision;
+use crate::daemon::durable;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem;
 use crate::daemon::job::Shop;
@@ -68,7 +69,7 @@ impl OutputLock {
             let text = format!("{}: {what}: {error}{hint}", folder.display());
             Refusal { text, is_own: false }
         };
-        fs::create_dir_all(folder).map_err(|error| failed("cannot be created", error))?;
+        durable::create_folders(folder).map_err(|error| failed("cannot be created", error))?;
         let folder = fs::canonicalize(folder).map_err(|error| failed("cannot be read", error))?;
         let path = folder.join(LOCK_NAME);
         for _ in 0..MOST_RACES {
@@ -93,9 +94,13 @@ impl OutputLock {
                 Err(error) => return Err(failed("cannot be locked", error.into())),
             }
             let lock = Self { file, path: path.clone() };
-            if lock.is_ours() {
-                lock.sign().map_err(|error| failed("cannot be written", error))?;
-                return Ok(lock);
+            match lock.hold() {
+                Hold::Ours => {
+                    lock.sign().map_err(|error| failed("cannot be written", error))?;
+                    return Ok(lock);
+                }
+                Hold::Lost => {}
+                Hold::Unseen(error) => return Err(failed("its lock cannot be looked up", error)),
             }
         }
         Err(failed("cannot be locked", io::Error::other("the lock file changes all the time")))
@@ -103,11 +108,28 @@ impl OutputLock {
 
     /// Whether the file that is locked is still the one that another daemon would try to lock.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
-            (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-            _ => false,
+    pub fn hold(&self) -> Hold {
+        let is_gone = |error: &io::Error| {
+            error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::STALE.raw_os_error())
+        };
+        match (fs::symlink_metadata(&self.path), self.file.metadata()) {
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Hold::Lost,
+            (Err(error), _) => Hold::Unseen(error),
+            // A server that has forgotten the open file has forgotten its lock.
+            (_, Err(error)) if is_gone(&error) => Hold::Lost,
+            (_, Err(error)) => Hold::Unseen(error),
+            (Ok(named), Ok(open)) => {
+                let is_it = (open.dev(), open.ino()) == (named.dev(), named.ino());
+                if is_it { Hold::Ours } else { Hold::Lost }
+            }
         }
+    }
+
+    /// Whether it is certain that the lock is held.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self.hold(), Hold::Ours)
     }
 
     fn sign(&self) -> io::Result<()> {
@@ -121,6 +143,17 @@ impl OutputLock {
         self.file.set_len(0)?;
         (&self.file).write_all((serde_json::to_string(&holder)? + "\n").as_bytes())
     }
+}
+
+/// How a lock that was taken stands.
+#[derive(Debug)]
+pub enum Hold {
+    /// It is held.
+    Ours,
+    /// Its file is gone, or another one.
+    Lost,
+    /// The system does not say; nothing is concluded.
+    Unseen(io::Error),
 }
 
 impl Drop for OutputLock {
@@ -175,14 +208,22 @@ fn held(folder: &Path, file: File) -> Refusal {
 /// Why `folder` is not taken for the one that was `known`.
 fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
     let why = filesystem::replaced(folder, known?)?;
-    if fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok() {
-        return None;
-    }
-    Some(format!(
-        "{}: not the output folder that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
-         {LOCK_NAME} there, as the user that runs slomod",
+    (!is_accepted(folder)).then(|| refusal_of_another(folder, "output folder", &why))
+}
+
+/// Whether a person made an empty lock file in `folder`, which says that it stands for another one for good. What a daemon
+/// leaves that dies is never empty.
+pub(super) fn is_accepted(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok_and(|it| it.is_file() && it.len() == 0)
+}
+
+/// What is said of `folder`, which is `what` and not the one that it was.
+pub(super) fn refusal_of_another(folder: &Path, what: &str, why: &str) -> String {
+    format!(
+        "{}: not the {what} that it was ({why}): mount it; or, if it was replaced for good, make an empty file \
+         {LOCK_NAME} there (and remove one that is not empty), as the user that runs slomod",
         folder.display()
-    ))
+    )
 }
 
 /// The locks of all output folders of this daemon, by the folders' names as configured.
@@ -220,8 +261,8 @@ impl OutputLocks {
     /// [`JournalError`] only.
     pub fn look(&self, folder: &Path, journal: &Mutex<Journal>) -> Result<(), JournalError> {
         let journal = || journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = self.of(folder);
-        if held.is_some_and(|it| it.is_ours()) {
+        // What cannot be seen now stays as it was.
+        if self.of(folder).is_some_and(|it| !matches!(it.hold(), Hold::Lost)) {
             return Ok(());
         }
         let known = journal().outputs()?.into_iter().find(|it| it.0 == folder).map(|it| it.1);
@@ -258,9 +299,17 @@ impl OutputLocks {
         loop {
             let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
             let taken: Vec<_> = self.taken().iter().filter_map(Weak::upgrade).collect();
-            let mut of_it = taken.into_iter().filter(|it| Some(&it.path) == path.as_ref());
-            if let Some(lock) = of_it.find(|it| it.is_ours()) {
-                return Ok(lock);
+            for lock in taken.into_iter().filter(|it| Some(&it.path) == path.as_ref()) {
+                match lock.hold() {
+                    Hold::Ours => return Ok(lock),
+                    Hold::Lost => {}
+                    Hold::Unseen(error) => {
+                        return Err(format!(
+                            "{}: its lock cannot be seen: {error}",
+                            folder.display()
+                        ));
+                    }
+                }
             }
             tries += 1;
             match OutputLock::try_take(folder) {
@@ -346,6 +395,19 @@ impl Standing {
     }
 }
 
+/// Makes sure that `lock`, of the output folder in which `folder` is, is held.
+///
+/// # Errors
+/// [`PublishError::LockLost`], [`PublishError::LockUnseen`].
+pub(super) fn still_held(lock: Option<&OutputLock>, folder: &Path) -> Result<(), PublishError> {
+    let folder = folder.to_owned();
+    match lock.map_or(Hold::Ours, OutputLock::hold) {
+        Hold::Ours => Ok(()),
+        Hold::Lost => Err(PublishError::LockLost(folder)),
+        Hold::Unseen(source) => Err(PublishError::LockUnseen { folder, source }),
+    }
+}
+
 /// The witness of a publication: the lock is still held and the attempt still ours, or nothing becomes visible.
 pub fn record(
     shop: &Shop,
@@ -355,15 +417,18 @@ pub fn record(
 ) -> impl FnMut(Step<'_>) -> Result<(), PublishError> {
     move |step| match step {
         Step::Planned(planned) => {
-            if lock.as_ref().is_some_and(|it| !it.is_ours()) {
-                let folder = planned.output.parent().unwrap_or(Path::new("/"));
-                return Err(PublishError::LockLost(folder.to_owned()));
+            let folder = planned.output.parent().unwrap_or(Path::new("/"));
+            let held = still_held(lock.as_deref(), folder);
+            if matches!(held, Err(PublishError::LockLost(_))) {
+                return held;
             }
             let mut journal = shop.journal();
             if collision != Collision::Overwrite {
                 journal.differs_by_more_than_case(claim, &planned.output)?;
             }
-            Ok(journal.publishing(claim, planned)?)
+            journal.publishing(claim, planned)?;
+            // Noted first: a finished output is not thrown away for what cannot be seen, and is completed later.
+            held
         }
         _ => Ok(()),
     }

@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use crate::config::file::Collision;
 use crate::daemon::beside;
 use crate::daemon::digest::file_sha256;
+use crate::daemon::durable;
 use crate::daemon::journal::{JournalError, Planned};
 use crate::daemon::names;
 use crate::daemon::rename::{Placed, rename};
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::pipeline::parts;
+use crate::plain_file;
 use crate::report::Report;
 use crate::report::json::ReportError;
 
@@ -45,6 +47,15 @@ pub enum PublishError {
     /// A name is taken, and is to be left so.
     #[error("{}: is there already", .0.display())]
     Taken(PathBuf),
+    /// Whether the output folder is still this daemon's cannot be seen.
+    #[error("{}: whether the lock of this output folder is still held cannot be seen: {source}", folder.display())]
+    LockUnseen {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// The output folder is another daemon's now.
     #[error("{}: the lock of this output folder was lost, so nothing is published there", .0.display())]
     LockLost(PathBuf),
@@ -62,7 +73,9 @@ pub enum PublishError {
 impl Classify for PublishError {
     fn consequence(&self) -> Consequence {
         match self {
-            Self::Io { .. } | Self::NoName(_) | Self::LockLost(_) => Consequence::Retry,
+            Self::Io { .. } | Self::NoName(_) | Self::LockLost(_) | Self::LockUnseen { .. } => {
+                Consequence::Retry
+            }
             Self::Report(_) | Self::Recorded(_) | Self::Taken(_) => Consequence::Reject,
             Self::Record(error) => error.consequence(),
         }
@@ -71,7 +84,7 @@ impl Classify for PublishError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Io { .. } | Self::NoName(_) | Self::Taken(_) => ExitCode::CannotCreate,
-            Self::LockLost(_) => ExitCode::TempFail,
+            Self::LockLost(_) | Self::LockUnseen { .. } => ExitCode::TempFail,
             Self::Report(_) | Self::Recorded(_) => ExitCode::Software,
             Self::Record(error) => error.exit_code(),
         }
@@ -204,6 +217,8 @@ pub fn complete(
     let published =
         Published { output: planned.output.clone(), report_path: planned.report_path.clone() };
     if report_id(&planned.report_path)?.is_some_and(|id| id == report.report_id) {
+        // Where it got its name by a link, it may have its temporary one as well.
+        remove_file(&names::temporary_report(&planned.report_path))?;
         sync_folder_of(&planned.report_path)?;
         return Ok(Completion::Published(published));
     }
@@ -409,9 +424,7 @@ fn write(path: &Path, text: &str) -> Outcome<()> {
 }
 
 pub(super) fn sync(path: &Path) -> Outcome<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error(path, "cannot be made durable"))
+    durable::sync(path).map_err(io_error(path, "cannot be made durable"))
 }
 
 /// Renames a finished file; whether its name was free.
@@ -423,12 +436,8 @@ pub fn place_free(from: &Path, to: &Path) -> Outcome<bool> {
 }
 
 pub(super) fn sync_folder_of(path: &Path) -> Outcome<()> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|it| it.sync_all()) {
-        // Some network file systems cannot sync a folder; their renames are as durable as they get.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        other => other.map_err(io_error(folder, "cannot be made durable")),
-    }
+    let folder = durable::folder_of(path);
+    durable::sync_folder(folder).map_err(io_error(folder, "cannot be made durable"))
 }
 
 /// Whether there is anything of that name, a dangling link included.
@@ -452,8 +461,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// # Errors
 /// The system's.
 pub fn read_report(path: &Path) -> Outcome<Option<Report>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+    match plain_file::read(path) {
+        Ok(bytes) => Ok(bytes.and_then(|it| serde_json::from_slice(&it).ok())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(path, "cannot be read")(error)),
     }

@@ -15,8 +15,9 @@ use crate::daemon::job::{Shop, now_ms};
 use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
 use crate::daemon::known::report_of;
 use crate::daemon::names;
+use crate::daemon::no_output;
 use crate::daemon::original;
-use crate::daemon::output_lock::record;
+use crate::daemon::output_lock::{Hold, record};
 use crate::daemon::publish::{self, Completion, PublishError};
 use crate::daemon::said::About;
 use crate::daemon::service::{self, Speed};
@@ -128,7 +129,11 @@ fn finish(
         return Ok(Some("its folder is not configured any more: configure it again".to_owned()));
     };
     let lock = shop.locks.of(&watch.output);
-    let lost = lock.as_ref().filter(|it| !it.is_ours()).map(|_| "the lock was lost".to_owned());
+    let lost = lock.as_ref().and_then(|it| match it.hold() {
+        Hold::Ours => None,
+        Hold::Lost => Some("the lock was lost".to_owned()),
+        Hold::Unseen(error) => Some(format!("whether the lock is held cannot be seen: {error}")),
+    });
     let trouble = match shop.locks.refusal(&watch.output).or(lost) {
         Some(why) => Some(why),
         None => shop.replaced(&planned.output)?,
@@ -160,7 +165,7 @@ fn finish(
         Completion::Published(published) => {
             // What cannot be removed now is removed with the leftovers.
             let _ = publish::remove_attempts(&planned.temporary);
-            remove_earlier_reports(watch, claim, planned);
+            no_output::remove_earlier(watch, claim, &planned.output);
             shop.journal().done(claim, original::intent(watch), now_ms())?;
             let message = format!("{} (publication completed)", published.output.display());
             let report = serde_json::from_str(&planned.report).ok();
@@ -181,31 +186,16 @@ fn finish(
     Ok(None)
 }
 
-/// Reports of this very clip that say that an earlier attempt gave no output. What cannot be removed is only untidy.
-fn remove_earlier_reports(watch: &Watch, claim: &Claim, planned: &Planned) {
-    let source = watch.path.join(&claim.relative);
-    for word in ["failed", "refused", "skipped"] {
-        let name = names::report_name_without_output(&claim.relative, word);
-        let path = planned.output.with_file_name(name);
-        let is_of_it = publish::read_report(&path).ok().flatten().is_some_and(|it| {
-            it.source.sha256.as_ref() == Some(&claim.sha256) && Path::new(&it.source.path) == source
-        });
-        if is_of_it && let Err(error) = publish::remove_temporary(&path) {
-            service::log_job(Level::Warn, claim, "report not removed", &error.to_string());
-        }
-    }
-}
-
 /// The report of another daemon that had the output folder in between and did the same work.
 fn published_meanwhile(watch: &Watch, claim: &Claim, planned: &Planned) -> Option<PathBuf> {
     let name = planned.output.file_name()?;
     let report = report_of(watch, claim, &planned.output.with_file_name(names::unnumbered(name)))?;
-    let id = |text: &str| serde_json::from_str::<ReportId>(text).ok().map(|it| it.report_id);
-    let theirs = id(&std::fs::read_to_string(&report).ok()?);
-    (theirs != id(&planned.report)).then_some(report)
+    let theirs = publish::read_report(&report).ok()??.report_id;
+    let ours = serde_json::from_str::<ReportId>(&planned.report).ok()?.report_id;
+    (theirs != ours).then_some(report)
 }
 
-#[derive(PartialEq, Deserialize)]
+#[derive(Deserialize)]
 struct ReportId {
     report_id: String,
 }

@@ -2,15 +2,17 @@
 //! reading stays as it was, so that a watched folder does not look used to whoever backs it up or tidies it.
 
 use std::ffi::CStr;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+
+use crate::plain_file;
 
 /// Where the kernel lists what this process has open.
 const DESCRIPTORS: &str = "/proc/self/fd";
@@ -18,12 +20,13 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 /// Opens the original at `path` for reading.
 ///
 /// # Errors
-/// The system's.
+/// The system's; `InvalidInput` where it is no regular file.
 pub fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOATIME.bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    match plain_file::open(path, OFlags::NOATIME) {
         // Only whoever owns the file may ask for it; missing rights to read it are another error.
-        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => File::open(path),
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            plain_file::open(path, OFlags::empty())
+        }
         opened => opened,
     }
 }

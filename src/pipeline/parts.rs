@@ -22,6 +22,7 @@ use crate::media::packets::Kept;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::tally::Tally;
 use crate::pipeline::{ConvertError, Task};
+use crate::plain_file;
 use crate::quality::holdout::Holdout;
 use crate::report::timing::Resumption;
 
@@ -259,7 +260,7 @@ pub fn size_bytes(folder: &Path) -> u64 {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&plain_file::read(path).ok()??).ok()
 }
 
 /// Writes a file that is whole or not there.

@@ -127,3 +127,24 @@ fn an_index_that_asks_for_gigabytes_gets_none() {
     let said = ask(INDEX_FRAMES);
     assert!(said.contains("not_decodable") && said.contains("reject"), "{said}");
 }
+
+/// W28. A pipe, and a file larger than all memory, have the name of a report in the output folder: neither is read, and the
+/// output gets another name.
+#[test]
+fn what_has_a_reports_name_and_is_none_is_not_waited_for_and_not_read() {
+    let mut place = Place::new();
+    let out = place.path("out");
+    fs::create_dir(&out).unwrap();
+    let pipe = out.join("a_slow2x.mp4.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::File::create(out.join("b_slow2x.mp4.json")).unwrap().set_len(1 << 40).unwrap();
+    for (number, name) in ["a.mp4", "b.mp4"].into_iter().enumerate() {
+        place.drop_clip(&small(&place, number as u32 * 60), name);
+    }
+    place.start();
+    place.wait_ended(2);
+    assert_eq!(place.states(), ["done", "done"], "{}", place.log());
+    for name in ["a_slow2x~2.mp4.json", "b_slow2x~2.mp4.json"] {
+        assert!(out.join(name).is_file(), "{:?}", place.listing());
+    }
+}

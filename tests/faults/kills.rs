@@ -2,7 +2,7 @@
 
 use crate::ledger::{Ledger, Random, WITH_BESIDE};
 use crate::place::{Place, clip, small};
-use crate::shim::{Action, DAEMON, GROWING, RENAME, Rule, SYNC, UNLINK};
+use crate::shim::{Action, DAEMON, EINVAL, GROWING, RENAME, Rule, SYNC, UNLINK, WRITE};
 use crate::{faulty, is_tidy, start, wait_tidy};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -154,6 +154,88 @@ fn w32_killed_before_each_step_of_a_publication_a_job_ends_exactly_once() {
     }
     println!("{deaths} steps of a publication");
     assert!(deaths >= 6, "folder, output, report and their names are steps: {deaths}");
+}
+
+/// W32. The same before each removal on a file system that renames only over what is there, as NFS: a name is given there by
+/// a second link and the removal of the first.
+#[test]
+fn w32_killed_between_link_and_removal_nothing_appears_twice() {
+    let mut deaths = 0;
+    for number in 1.. {
+        let (mut place, faults) = faulty("", &format!("factor = 3\n{WITH_BESIDE}"));
+        let mut ledger = Ledger::default();
+        drop_next(&place, &mut ledger, 1);
+        let as_nfs = Rule::new(RENAME, "/out/", Action::Fail(EINVAL)).by(DAEMON);
+        faults.set(1, &as_nfs);
+        faults.set(0, &Rule::new(UNLINK, "/out/", Action::Kill).by(DAEMON).once(number));
+        start(&mut place, &faults);
+        place.wait("end of job or daemon", || {
+            faults.fired(0) > 0 || place.all_ended(1) && is_tidy(&place)
+        });
+        let died = faults.fired(0) > 0;
+        if died {
+            deaths += 1;
+            place.wait_end();
+            ledger.check_visible(&place);
+            faults.remove(0);
+            start(&mut place, &faults);
+            place.wait_ended(1);
+        }
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done"], "killed before removal {number}\n{}", place.log());
+        let numbered = place.listing().into_iter().filter(|it| it.contains('~')).count();
+        assert_eq!(numbered, 0, "{:?}", place.listing());
+        ledger.check_end(&place);
+        if !died {
+            break;
+        }
+    }
+    println!("{deaths} removals of a publication");
+    assert!(deaths >= 3, "output, what lies beside it and report: {deaths}");
+}
+
+/// W32. The daemon dies after the report that says that a clip is a duplicate, and before it notes that down; then the other
+/// output goes and the clip is worked: nothing says any more that it was not.
+#[test]
+fn w32_a_report_without_output_that_a_dead_daemon_did_not_note_goes_when_there_is_one() {
+    for is_killed_again in [false, true] {
+        let (mut place, faults) = faulty("", "");
+        let clip = small(&place, 0);
+        place.drop_clip(&clip, "first.mp4");
+        start(&mut place, &faults);
+        place.wait_ended(1);
+        wait_tidy(&place);
+        let (own, report) = ("out/copy.mp4.duplicate.json", "out/copy.mp4.duplicate~2.json");
+        // Somebody's own file has the name, so the report gets another.
+        fs::write(place.path(own), "mine").unwrap();
+        faults.hold(&Rule::new(RENAME, "copy.mp4.duplicate", Action::Hold).by(DAEMON).once(1));
+        place.drop_clip(&clip, "copy.mp4");
+        faults.wait_held(&place);
+        faults.set(0, &Rule::new(WRITE, "/state/journal", Action::Kill).by(DAEMON).once(1));
+        faults.let_go();
+        place.wait("death", || faults.fired(0) > 0);
+        place.wait_end();
+        assert!(place.path(report).exists(), "{:?}", place.listing());
+        for name in ["first_slow2x.mp4", "first_slow2x.mp4.json"] {
+            fs::remove_file(place.path("out").join(name)).unwrap();
+        }
+        faults.remove(0);
+        if is_killed_again {
+            let naming = Rule::new(RENAME, "copy_slow2x.mp4.json", Action::Kill);
+            faults.set(0, &naming.by(DAEMON).once(1));
+            start(&mut place, &faults);
+            place.wait("second death", || faults.fired(0) > 0);
+            place.wait_end();
+            faults.remove(0);
+        }
+        start(&mut place, &faults);
+        place.wait("output", || place.path("out/copy_slow2x.mp4.json").exists());
+        place.wait_ended(2);
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done", "done"], "{}", place.log());
+        let expected = ["copy.mp4.duplicate.json", "copy_slow2x.mp4", "copy_slow2x.mp4.json"];
+        assert_eq!(place.listing(), expected, "{}", place.log());
+    }
 }
 
 /// W32. The daemon dies before each step of the report that says that a clip is a duplicate, and then the clip is gone:

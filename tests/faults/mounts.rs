@@ -2,10 +2,11 @@
 
 use crate::elsewhere::{MOUNTS, inside};
 use crate::ledger::Ledger;
-use crate::place::{Place, clip};
+use crate::place::{Place, clip, small};
 use crate::{
     faulty, is_at_rest, lossless, start, status_line, wait_ended_with_restarts, wait_tidy,
 };
+use slomod::daemon::digest::file_sha256;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -222,4 +223,39 @@ fn w25_a_read_only_output_pauses_the_folder_until_it_is_writable() {
     place.wait_ended(1);
     wait_tidy(&place);
     ledger.check_end(&place);
+}
+
+/// W23. The folder of originals shows the watched folder itself, through a mount that gives other numbers for devices and
+/// files: what lies there under the original's name is the original, and no copy of it.
+#[test]
+fn w23_an_original_is_not_removed_because_another_mount_shows_it_where_it_is_to_go() {
+    if !inside(
+        &MOUNTS,
+        "mounts::w23_an_original_is_not_removed_because_another_mount_shows_it_where_it_is_to_go",
+    ) {
+        return;
+    }
+    let mut place = Place::with("", "on_success = \"move\"");
+    let layers = place.path("layers");
+    small_file_system(&layers);
+    let originals = place.path("originals");
+    let config = fs::read_to_string(place.path("slomod.toml")).unwrap();
+    fs::write(place.path("slomod.toml"), format!("{config}originals = {originals:?}\n")).unwrap();
+    for folder in [&originals, &layers.join("upper"), &layers.join("work")] {
+        fs::create_dir(folder).unwrap();
+    }
+    let (lower, layers) = (place.path("in").display().to_string(), layers.display());
+    let options = format!("lowerdir={lower},upperdir={layers}/upper,workdir={layers}/work");
+    mount(&["-t", "overlay", "-o", &options, "none"], &originals);
+    let clip = small(&place, 0);
+    let hash = file_sha256(&clip).unwrap();
+    place.drop_clip(&clip, "a.mp4");
+    assert!(originals.join("a.mp4").is_file(), "it shows the watched folder");
+    place.start();
+    place.wait("word of the original", || place.log().contains("original moved"));
+    let folders = [place.path("in"), place.path("layers/upper")];
+    let files =
+        folders.iter().flat_map(|it| fs::read_dir(it).unwrap()).map(|it| it.unwrap().path());
+    let kept = files.filter(|it| it.is_file() && file_sha256(it).unwrap() == hash).count();
+    assert_eq!(kept, 1, "{}", place.log());
 }

@@ -2,7 +2,7 @@
 
 use crate::place::{Place, skip, small};
 use crate::shim::{
-    Action, DAEMON, EACCES, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK, WORKER, WRITE,
+    Action, DAEMON, EACCES, EINVAL, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK, WORKER, WRITE,
 };
 use crate::{faulty, is_tidy, start, wait_tidy};
 use slomod::daemon::digest::file_sha256;
@@ -29,6 +29,12 @@ fn copies(place: &Place, originals: &Path, hash: &str) -> Vec<PathBuf> {
     files.filter(|it| file_sha256(it).unwrap() == hash).collect()
 }
 
+/// What is in the watched folder, hidden files as well.
+fn left_in(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.path("in")).unwrap();
+    entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// One job, one output, and the original in one place: there, with nothing beside it.
 fn check_moved(place: &Place, originals: &Path, hash: &str) {
     assert_eq!(place.states(), ["done"], "{}", place.log());
@@ -36,6 +42,7 @@ fn check_moved(place: &Place, originals: &Path, hash: &str) {
     assert_eq!(copies(place, originals, hash), [originals.join("a.mp4")], "{}", place.log());
     let beside = fs::read_dir(originals).unwrap().count();
     assert_eq!(beside, 1, "{}", place.log());
+    assert_eq!(left_in(place), [""; 0], "{}", place.log());
 }
 
 /// The daemon dies before its n-th call that meets `rule`, for every n of a job. How many there are.
@@ -71,8 +78,10 @@ fn killed_at_each(rule: &Rule, originals: impl Fn(&Place) -> PathBuf) -> u64 {
 fn w32_killed_before_each_step_of_a_move_there_is_one_job_and_one_original() {
     let steps = |path: &str| Rule::new(GROWING | UNLINK | OPEN_READ, path, Action::Kill).by(DAEMON);
     let near = killed_at_each(&steps("/originals"), |place| place.path("originals"));
-    println!("{near} steps on one file system");
-    assert!(near >= 2, "{near}");
+    let names = Rule::new(UNLINK | RENAME, "/in/", Action::Kill).by(DAEMON);
+    let renames = killed_at_each(&names, |place| place.path("originals"));
+    println!("{near} steps on one file system, {renames} renames");
+    assert!(near >= 2 && renames >= 1, "{near}, {renames}");
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
         skip("no /dev/shm");
         return;
@@ -83,10 +92,26 @@ fn w32_killed_before_each_step_of_a_move_there_is_one_job_and_one_original() {
         elsewhere.path().join(format!("{}/originals", numbers.get()))
     };
     let copied = killed_at_each(&steps("/originals"), far);
-    let removal = Rule::new(UNLINK, "/in/", Action::Kill).by(DAEMON);
-    let removed = killed_at_each(&removal, far);
+    let removed = killed_at_each(&names, far);
     println!("{copied} steps on another file system, {removed} removals");
     assert!(copied >= 5 && removed >= 1, "{copied}, {removed}");
+}
+
+/// W32. On a file system that renames only over what is there, as NFS, an original that has its new name and its old one when
+/// the daemon dies does not appear twice.
+#[test]
+fn w32_an_original_that_has_two_names_when_the_daemon_dies_is_moved_once() {
+    let (mut place, faults, originals, hash) = moving(|place| place.path("originals"));
+    faults.set(0, &Rule::new(UNLINK, "/in/", Action::Kill).by(DAEMON).once(1));
+    faults.set(1, &Rule::new(RENAME, "/originals/", Action::Fail(EINVAL)).by(DAEMON));
+    start(&mut place, &faults);
+    place.wait_end();
+    assert_eq!(copies(&place, &originals, &hash).len(), 2, "{}", place.log());
+    faults.remove(0);
+    start(&mut place, &faults);
+    place.wait("move", || copies(&place, &originals, &hash) == [originals.join("a.mp4")]);
+    wait_tidy(&place);
+    check_moved(&place, &originals, &hash);
 }
 
 /// W23. A folder of originals that may not be written to: the job is done all the same, the original stays, a restart
@@ -133,6 +158,12 @@ fn w16_originals_wait_while_another_folder_lies_in_place_of_theirs() {
     fs::rename(&away, &originals).unwrap();
     place.wait("the second move", || originals.join("b.mp4").is_file());
     replace(&place, "c.mp4", 120);
+    // What a dead daemon left there is nobody's word.
+    let lock = originals.join(".slomod.lock");
+    let said = place.log().matches("original not moved").count();
+    fs::write(&lock, "{\"host\":\"nas\"}\n").unwrap();
+    place.wait("word of it", || place.log().matches("original not moved").count() > said);
+    assert!(!originals.join("c.mp4").exists() && lock.exists(), "{}", place.log());
     fs::write(originals.join(".slomod.lock"), "").unwrap();
     place.wait("the third move", || originals.join("c.mp4").is_file());
     assert_eq!(fs::read_dir(&originals).unwrap().count(), 1, "{}", place.log());
@@ -177,6 +208,58 @@ fn w19_an_original_that_was_touched_while_it_was_worked_is_done_once_and_moved()
     wait_tidy(&place);
     check_moved(&place, &originals, &hash);
     assert_eq!(place.jobs()[0].attempt, 1, "{}", place.log());
+}
+
+/// W19. Another file takes the original's place between the last look at it and its move, or its removal where it was copied:
+/// it stays, and is a job of its own.
+#[test]
+fn w19_a_file_that_comes_just_before_the_original_is_moved_is_worked_and_not_moved_unworked() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").ok();
+    let last_steps = [(RENAME, None), (UNLINK, elsewhere.as_ref()), (RENAME, elsewhere.as_ref())];
+    for (number, (step, far)) in last_steps.into_iter().enumerate() {
+        let (mut place, faults, originals, hash) = moving(|place| match far {
+            Some(far) => far.path().join(format!("{number}/originals")),
+            None => place.path("originals"),
+        });
+        faults.hold(&Rule::new(step, "/in/", Action::Hold).by(DAEMON).once(1));
+        start(&mut place, &faults);
+        faults.wait_held(&place);
+        let next = small(&place, 90);
+        let next_hash = file_sha256(&next).unwrap();
+        place.drop_clip(&next, "a.mp4");
+        faults.let_go();
+        place.wait_ended(2);
+        let is_moved = || copies(&place, &originals, &next_hash).len() == 1;
+        place.wait("move", || is_moved() && !place.path("in/a.mp4").exists());
+        wait_tidy(&place);
+        assert_eq!(place.states(), ["done", "done"], "{number}\n{}", place.log());
+        // Whoever replaced a file before it was moved did so themselves.
+        let first = copies(&place, &originals, &hash).len();
+        assert!(first <= 1 && (step == RENAME || first == 1), "{number}\n{}", place.log());
+        assert_eq!(left_in(&place), [""; 0], "{number}");
+    }
+}
+
+/// W32. The daemon dies while the original has no name of its own, and another file takes the name: both are worked or moved,
+/// and none is lost.
+#[test]
+fn w32_an_original_whose_name_is_taken_while_the_daemon_is_dead_is_not_lost() {
+    let (mut place, faults, originals, hash) = moving(|place| place.path("originals"));
+    faults.set(0, &Rule::new(RENAME, "/originals/", Action::Kill).by(DAEMON).once(1));
+    start(&mut place, &faults);
+    place.wait_end();
+    assert_eq!(copies(&place, &originals, &hash).len(), 1, "{}", place.log());
+    let next = small(&place, 90);
+    place.drop_clip(&next, "a.mp4");
+    place.start();
+    let is_moved = |hash: &str| {
+        let found = copies(&place, &originals, hash);
+        found.len() == 1 && found[0].starts_with(&originals)
+    };
+    let next_hash = file_sha256(&next).unwrap();
+    place.wait("both moves", || is_moved(&hash) && is_moved(&next_hash));
+    wait_tidy(&place);
+    assert_eq!(left_in(&place), [""; 0], "{}", place.log());
 }
 
 /// W19. Another file comes in the place of the original while that is copied to another file system: it stays, and is a job.

@@ -67,6 +67,7 @@ const SLOW_MS: u16 = 20;
 pub const EIO: i32 = 5;
 pub const EACCES: i32 = 13;
 pub const EBUSY: i32 = 16;
+pub const EINVAL: i32 = 22;
 pub const ENOSPC: i32 = 28;
 pub const EROFS: i32 = 30;
 pub const ESTALE: i32 = 116;

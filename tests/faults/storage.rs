@@ -396,3 +396,30 @@ fn w26_full_at_a_report_nothing_is_left_of_it_when_its_clip_goes() {
     }
     assert!(failed >= 4, "opening, writing, making durable and renaming are steps: {failed}");
 }
+
+/// W24. The lock of the output folder cannot be seen when the output is to get its name: nothing is concluded, the finished
+/// output waits, and no clip is worked twice.
+#[test]
+fn w24_an_output_waits_while_its_folders_lock_cannot_be_seen() {
+    let (mut place, faults) = faulty("", "");
+    start_at_work_on(&mut place, &faults);
+    faults.set(0, &Rule::new(STAT, "/out/.slomod.lock", Action::Fail(EIO)).by(DAEMON));
+    faults.let_go();
+    place.wait("word of it", || place.log().contains("publication waits"));
+    assert_eq!(place.states(), ["publishing"], "{}", place.log());
+    let met = faults.fired(0);
+    place.wait("another look", || faults.fired(0) > met + 2);
+    faults.clear();
+    place.wait_ended(1);
+    wait_tidy(&place);
+    assert_eq!(place.states(), ["done"], "{}", place.log());
+    assert_eq!(place.jobs()[0].attempt, 1, "{}", place.log());
+    let log = place.log();
+    assert!(!log.contains("lock was lost") && !log.contains("works with this"), "{log}");
+}
+
+fn start_at_work_on(place: &mut Place, faults: &Faults) {
+    let clip = small(place, 0);
+    place.drop_clip(&clip, "a.mp4");
+    start_at_work(place, faults);
+}

@@ -137,7 +137,16 @@ fn an_empty_place_below_a_share_is_refused_and_stays_empty_until_somebody_accept
     look();
     assert!(locks.refusal(&out).unwrap().contains("6969:1:2"));
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
-    fs::write(out.join(LOCK_NAME), "").unwrap();
+    let lock = out.join(LOCK_NAME);
+    fs::write(&lock, "{}").unwrap();
+    look();
+    assert!(locks.of(&out).is_none(), "what a daemon left that died is nobody's word");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    look();
+    assert!(locks.of(&out).is_none(), "no file");
+    fs::remove_dir(&lock).unwrap();
+    fs::write(&lock, "").unwrap();
     look();
     assert!(locks.of(&out).is_some(), "accepted");
     drop(locks);

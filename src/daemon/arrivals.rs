@@ -25,6 +25,7 @@ use crate::daemon::service::{log_received, log_watch};
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, has_its_sentinel};
+use crate::daemon::weights;
 
 /// Files that are looked into at a time.
 const MOST_CHECKS: usize = 2;
@@ -316,11 +317,8 @@ impl Daemon {
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
-                self.folders.pause(
-                    key.0,
-                    format!("the weights cannot be read: {error}"),
-                    Instant::now(),
-                );
+                let folder = &mut self.folders.list[key.0];
+                folder.lacks_weights(weights::cannot_be_read(&watch, &error));
                 self.settler.postpone(&key, Instant::now());
                 return Ok(());
             }

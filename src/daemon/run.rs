@@ -44,7 +44,7 @@ use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
 use crate::daemon::watch::{Found, ScanProblems};
-use crate::daemon::weights::{Identity, Known, Weights};
+use crate::daemon::weights::{Identity, Known};
 use crate::daemon::worker::WorkerCommand;
 use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
@@ -213,9 +213,10 @@ async fn serve(
     notifier::starting("opening device and weights");
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let open = async {
-        let known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
-        let (silent, limits) = (known.silent(&config), rules.limits);
-        let opened = engines::open(&config, &silent, &shop.command, limits, stopped, false).await?;
+        let mut known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
+        let (lacking, limits, command) = (known.lacking(&config), rules.limits, &shop.command);
+        let opened = engines::open(&config, &lacking, command, limits, stopped, false).await?;
+        known.lose(&config, opened.lost);
         Ok::<_, DaemonError>((known, opened.descriptions))
     };
     let (known, opened) = tokio::select! {
@@ -298,9 +299,9 @@ impl Daemon {
         let mut journal = shop.journal();
         let mut folders = Folders::new(&config, now);
         for (index, folder) in folders.list.iter_mut().enumerate() {
-            folder.weights = if known.has(index) { Weights::Read } else { Weights::Asked };
+            known.tell(index, folder);
         }
-        let settings = known.settings(&config)?;
+        let settings = known.settings(&config);
         recover::recover(&mut journal, &settings, &owner, started_ms)?;
         reload.begin_with(settings);
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;

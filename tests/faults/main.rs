@@ -2,6 +2,7 @@
 //! that change under it, workers that crash and hang, clocks that jump. `make soak` mixes them for as long as one likes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod absent;
 mod answers;
 mod changes;
 mod clocks;

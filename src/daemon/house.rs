@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::daemon::DaemonError;
 use crate::daemon::intake::blocking;
-use crate::daemon::journal::{Claim, Leftover, Planned};
+use crate::daemon::journal::{Claim, JournalError, Leftover, Planned};
 use crate::daemon::original;
 use crate::daemon::recover;
 use crate::daemon::run::{Daemon, Event, io_error};
@@ -85,6 +85,19 @@ impl Daemon {
     }
 
     /// The configured output folder in which `path` is, or else the folder that it is in.
+    /// The output of a job whose publication a dead daemon began, and whether that is being completed.
+    pub(super) fn interrupted_output(
+        &self,
+        job: i64,
+    ) -> Result<Option<(PathBuf, bool)>, JournalError> {
+        let interrupted = self.shop.journal().unpublished()?.into_iter();
+        let output = interrupted.filter(|it| it.0.job == job).map(|it| it.1.output).next();
+        Ok(output.map(|output| {
+            let is_at_it = self.housekeeping.contains(&self.output_around(&output));
+            (output, is_at_it)
+        }))
+    }
+
     fn output_around(&self, path: &Path) -> PathBuf {
         let mut outputs = self.config.watches.iter().map(|it| &it.output);
         let around = outputs.find(|it| path.starts_with(it)).cloned();

@@ -7,6 +7,7 @@ mod answers;
 mod changes;
 mod clocks;
 mod elsewhere;
+mod interrupted;
 mod kills;
 mod ledger;
 mod mounts;

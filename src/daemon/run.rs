@@ -18,7 +18,7 @@ use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
 use crate::daemon::clock::set_back_by;
 use crate::daemon::control::{Answer, server};
-use crate::daemon::ending::{self, Left};
+use crate::daemon::ending::{self, EndOnPanic, Left};
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
@@ -180,14 +180,7 @@ pub fn run(
         .max_blocking_threads(MOST_THREADS + THREADS_A_FOLDER * config.watches.len())
         .build()
         .map_err(|source| io_error("the daemon cannot start", source))?;
-    let result = runtime.block_on(serve(path, config, command, late));
-    match result {
-        // A hash of a large file or a scan of a share that hangs does not hold the end up.
-        Ok(Left::Nothing) => runtime.shutdown_background(),
-        // Of what is left, a job that waits or works, nothing may find the runtime gone; it ends with the process.
-        Ok(Left::Stuck) | Err(_) => std::mem::forget(runtime),
-    }
-    result.map(|_| ())
+    ending::drive(runtime, serve(path, config, command, late)).map(|_| ())
 }
 
 pub(super) fn io_error(action: &'static str, source: io::Error) -> DaemonError {
@@ -252,6 +245,7 @@ impl Daemon {
         signals: &mut (Signal, Signal),
         hangup: &mut Signal,
     ) -> Result<Left, DaemonError> {
+        let _end = EndOnPanic;
         if let Some(device) = engines::foremost(opened) {
             self.device_is(device);
         }

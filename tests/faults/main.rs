@@ -19,6 +19,7 @@ mod rights;
 #[allow(dead_code, reason = "other tests use what these do not")]
 mod shim;
 mod soak;
+mod state;
 mod storage;
 mod workers;
 

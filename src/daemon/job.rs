@@ -330,11 +330,14 @@ impl Job {
         };
         let (verdict, code, message) = verdict;
         // A worker that died could not tidy up.
-        if code == "worker_crashed" {
+        let tidied = match code {
             // Taking up the segments may have been what it crashed at.
-            publish::remove_attempts(&task.temporary)?;
-        } else {
-            publish::remove_temporary(&task.temporary)?;
+            "worker_crashed" => publish::remove_attempts(&task.temporary),
+            _ => publish::remove_temporary(&task.temporary),
+        };
+        if let Err(error) = tidied {
+            // It is tried again with the leftovers, and before the next attempt; the verdict holds.
+            service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
         }
         let failure = Failure {
             consequence: crate::error::Consequence::Retry,

@@ -1,10 +1,11 @@
 //! Which folder a job's output goes to, where the journal knows other outputs round it or in it.
 
-use crate::{CONTENT, Place, RESULT, good_report, good_worker};
+use crate::{CONTENT, Place, RESULT, good_report, good_worker, write_result};
 use slomod::daemon::journal::Planned;
 use slomod::daemon::output_lock::OutputLock;
 use slomod::daemon::recover::finish_publications;
 use std::fs;
+use std::path::Path;
 
 /// As the journal knows a folder that lay on a share.
 const ELSEWHERE: &str = "6969:1:2";
@@ -92,4 +93,21 @@ fn a_publication_into_an_earlier_output_folder_waits_while_that_is_not_there() {
     finish(&place);
     assert_eq!(place.job().state, "publishing", "it is another folder");
     assert!(!earlier.join(".slomod.lock").exists());
+}
+
+/// W23, W35. What a worker leaves cannot be removed: the verdict on its clip counts all the same.
+#[test]
+fn a_clip_that_takes_workers_down_is_refused_where_nothing_can_be_removed() {
+    let unremovable = write_result() + "rm \"$t\"; mkdir -p \"$t/in\"; kill -SEGV $$";
+    let place = Place::new(&unremovable);
+    place.attempt();
+    let job = place.job();
+    let crashed = ("queued", Some("worker_crashed"));
+    assert_eq!((job.state.as_str(), job.error_code.as_deref()), crashed);
+    for name in place.listing() {
+        fs::remove_dir_all(place.watch.output.join(name)).unwrap();
+    }
+    place.attempt();
+    assert_eq!(place.job().state, "refused");
+    assert!(Path::new(&place.job().report.unwrap()).exists());
 }

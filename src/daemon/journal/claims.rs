@@ -269,6 +269,7 @@ impl Journal {
                 params![claim.job, claim.attempt, text, now_ms, now_ms + lease_ms],
             )
         })?;
+        self.changes_no_count(changed);
         fenced(claim, changed)
     }
 

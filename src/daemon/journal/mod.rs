@@ -195,6 +195,8 @@ pub struct Journal {
     host: String,
     /// The last counts, and what had been written by then.
     counted: Cell<Option<((i64, i64), view::Counts)>>,
+    /// How many rows were written that change no count.
+    uncounted: Cell<i64>,
 }
 
 type Outcome<T> = Result<T, JournalError>;
@@ -260,7 +262,8 @@ impl Journal {
 
     fn of(path: PathBuf, connection: Connection) -> Outcome<Self> {
         let host = report::machine::host().name;
-        let journal = Self { path, connection, host, counted: Cell::new(None) };
+        let journal =
+            Self { path, connection, host, counted: Cell::new(None), uncounted: Cell::default() };
         // The last connection that is closed would carry the write-ahead log into the file and remove it. SQLite 3.54.1 removes
         // it also where it could not be read, as its index could not be made on a full file system: with all that a daemon
         // wrote that was killed since.

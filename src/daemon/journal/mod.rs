@@ -235,6 +235,14 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Refused`] where there is none yet; [`JournalError::Hidden`] where that cannot be seen.
     pub fn open_existing(state_dir: &Path) -> Outcome<Self> {
+        // Nobody wants to write, though SQLite has to.
+        Self::look_into(state_dir).map_err(|error| match error {
+            JournalError::Unwritable { path, reason } => JournalError::Hidden { path, reason },
+            other => other,
+        })
+    }
+
+    fn look_into(state_dir: &Path) -> Outcome<Self> {
         let path = state_dir.join(FILE_NAME);
         let is_there = path.try_exists().map_err(|error| {
             let (path, reason) = (path.clone(), error.to_string());
@@ -320,17 +328,6 @@ impl Journal {
     }
 }
 
-fn is_full(path: &Path) -> bool {
-    let space = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
-    space.is_some_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < LEAST_SPACE_BYTES)
-}
-
-fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
-    let (path, reason) = (path.to_owned(), error.to_string());
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            JournalError::Damaged { path, reason }
-        }
 /// What was found at `path`; `None` where nothing is.
 fn if_there<T>(path: &Path, found: io::Result<T>) -> Outcome<Option<T>> {
     match found {
@@ -361,18 +358,11 @@ fn stays(error: &io::Error) -> bool {
     )
 }
 
-        // Without space its companions cannot be made, which SQLite reports no better.
-        Some(ErrorCode::CannotOpen) if is_full(&path) => JournalError::Full { path, reason },
-        Some(
-            code @ (ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied),
-        ) => {
-            match why_not_opened(&path) {
-                Some((path, why)) => of_system(&path, &why),
-                // It passed meanwhile.
-                None if code == ErrorCode::CannotOpen => JournalError::Full { path, reason },
-                None => JournalError::Unwritable { path, reason },
-            }
-        }
+fn is_full(path: &Path) -> bool {
+    let space = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    space.is_some_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < LEAST_SPACE_BYTES)
+}
+
 /// Which of the journal and its companions cannot be opened for writing, and why: SQLite does not say. `None` where all can.
 /// Those that are there are not opened for this: closing one would give back SQLite's locks.
 fn why_not_opened(path: &Path) -> Option<(PathBuf, io::Error)> {
@@ -401,6 +391,24 @@ fn why_not_opened(path: &Path) -> Option<(PathBuf, io::Error)> {
     made.err().map(|why| (path.to_owned(), why))
 }
 
+fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
+    let (path, reason) = (path.to_owned(), error.to_string());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            JournalError::Damaged { path, reason }
+        }
+        // Without space its companions cannot be made, which SQLite reports no better.
+        Some(ErrorCode::CannotOpen) if is_full(&path) => JournalError::Full { path, reason },
+        Some(
+            code @ (ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied),
+        ) => {
+            match why_not_opened(&path) {
+                Some((path, why)) => of_system(&path, &why),
+                // It passed meanwhile.
+                None if code == ErrorCode::CannotOpen => JournalError::Full { path, reason },
+                None => JournalError::Unwritable { path, reason },
+            }
+        }
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
             JournalError::Full { path, reason }
         }

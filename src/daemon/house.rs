@@ -46,9 +46,10 @@ impl Daemon {
                         .and_then(|()| match chores.originals {
                             Some(watch) => {
                                 let of = (&*watches, &*extensions);
-                                Ok(original::move_pending(&shop, of, &watch)?)
+                                original::move_pending(&shop, of, &watch)?;
+                                Ok(true)
                             }
-                            None => Ok(()),
+                            None => Ok(false),
                         });
                     Ok(done)
                 };
@@ -84,7 +85,6 @@ impl Daemon {
         Ok(chores)
     }
 
-    /// The configured output folder in which `path` is, or else the folder that it is in.
     /// The output of a job whose publication a dead daemon began, and whether that is being completed.
     pub(super) fn interrupted_output(
         &self,
@@ -98,6 +98,7 @@ impl Daemon {
         }))
     }
 
+    /// The configured output folder in which `path` is, or else the folder that it is in.
     fn output_around(&self, path: &Path) -> PathBuf {
         let mut outputs = self.config.watches.iter().map(|it| &it.output);
         let around = outputs.find(|it| path.starts_with(it)).cloned();

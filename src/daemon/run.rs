@@ -79,7 +79,7 @@ pub(super) enum Event {
     LockLookedAt { output: PathBuf, is_first: bool, result: io::Result<Result<(), JournalError>> },
     Checked { number: u64, finding: Finding },
     News { job: i64, news: News },
-    HouseKept { place: PathBuf, result: Result<(), DaemonError>, interrupted: Vec<i64> },
+    HouseKept { place: PathBuf, result: Result<bool, DaemonError>, interrupted: Vec<i64> },
     Ended(Option<Box<EndedJob>>),
     Reloaded(Box<Result<Prepared, String>>),
     Probed(Result<Vec<EngineDescription>, DaemonError>),
@@ -448,7 +448,10 @@ impl Daemon {
             }
             Event::HouseKept { place, result, interrupted } => {
                 self.housekeeping.remove(&place);
-                result?;
+                if result? {
+                    // An original that was moved frees its place.
+                    self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
                 for job in interrupted {
                     self.look_after(job);
                 }

@@ -144,12 +144,22 @@ pub fn progress_text(progress: &Progress) -> String {
 pub fn plain(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() {
+        match character.is_control() || turns_text(character) {
             true => line.extend(character.escape_default()),
             false => line.push(character),
         }
     }
     line
+}
+
+/// Whether a character changes the direction of the text round it: a name could show as another, or its line as another line.
+fn turns_text(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A message without the path of the file that it is said of.
+fn without_path<'a>(message: &'a str, path: &str) -> &'a str {
+    message.strip_prefix(path).and_then(|it| it.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// What is known of a job besides its claim, once it is done.
@@ -225,6 +235,7 @@ pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
 }
 
 /// Logs what happens to a folder, with its fields.
+    let message = without_path(message, &source);
 pub fn log_watch(level: Level, kind: Kind, watch: &str, message: &str) {
     log::log!(
         level, MESSAGE_ID = kind.id(), SLOMOD_WATCH = watch; "{}: {}", plain(watch), plain(message)
@@ -376,3 +387,17 @@ mod tests {
         assert!(line.ends_with(" job=7"), "{line}");
     }
 }
+    #[test]
+    fn a_path_is_said_once() {
+        assert_eq!(without_path("/in/a.mp4: is no video", "/in/a.mp4"), "is no video");
+        for other in ["/in/a.mp4.json: is taken", "/in/a.mp4", "no space"] {
+            assert_eq!(without_path(other, "/in/a.mp4"), other);
+        }
+    }
+
+    #[test]
+    fn text_that_turns_round_is_said_as_it_is_written() {
+        assert_eq!(plain("a\u{202e}4pm.\u{2066}x\u{2069}"), "a\\u{202e}4pm.\\u{2066}x\\u{2069}");
+        assert_eq!(plain("שלום 한글.mp4"), "שלום 한글.mp4");
+    }
+

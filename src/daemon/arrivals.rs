@@ -21,7 +21,7 @@ use crate::daemon::journal::NewJob;
 use crate::daemon::looks::Sight;
 use crate::daemon::run::{Daemon, Event, FileKey};
 use crate::daemon::scan::Scan;
-use crate::daemon::service::{log_received, log_watch};
+use crate::daemon::service::{log_received, log_same_again, log_watch};
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, has_its_sentinel};
@@ -349,6 +349,7 @@ impl Daemon {
             Some(seen) => {
                 journal.same_again(seen.job, &new)?;
                 journal.remember_root(seen.job, &root)?;
+                log_same_again(&seen, &name, &key.1.to_string_lossy());
             }
             None => {
                 let job = journal.submit(&new, now_ms())?;

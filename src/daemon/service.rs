@@ -8,7 +8,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::JournalLog;
 
 use crate::daemon::events::Kind;
-use crate::daemon::journal::Claim;
+use crate::daemon::journal::{Claim, Seen};
 use crate::engine::EngineDescription;
 use crate::engine::open::{GOES_ON_ON_THE_CPU, ON_THE_CPU};
 use crate::pipeline::Progress;
@@ -195,6 +195,24 @@ pub fn log_received(job: i64, watch: &str, relative: &str, sha256: &str) {
     );
 }
 
+/// Logs that a file came again with the content that its job was for, and what follows: nothing.
+pub fn log_same_again(seen: &Seen, watch: &str, relative: &str) {
+    let source = format!("{watch}/{relative}");
+    let (job, state) = (seen.job, seen.state.as_str());
+    let again = match state {
+        "failed" | "refused" | "skipped" => format!("; `slomod retry {job}` has it tried again"),
+        _ => String::new(),
+    };
+    log::info!(
+        MESSAGE_ID = Kind::JobNote.id(),
+        SLOMOD_JOB = job,
+        SLOMOD_STATE = state,
+        SLOMOD_WATCH = watch,
+        SLOMOD_SOURCE = source.as_str();
+        "{}: the file came again with the same content, for which job {job} is {state}{again}", plain(&source)
+    );
+}
+
 /// Logs that a job is done, with its fields.
 pub fn log_done(claim: &Claim, message: &str, speed: &Speed) {
     let source = format!("{}/{}", claim.watch, claim.relative.display());
@@ -217,6 +235,7 @@ pub fn log_done(claim: &Claim, message: &str, speed: &Speed) {
 /// Logs what became of a job, with its fields.
 pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
     let source = format!("{}/{}", claim.watch, claim.relative.display());
+    let message = without_path(message, &source);
     log::log!(
         level,
         MESSAGE_ID = Kind::of_state(state).id(),
@@ -235,7 +254,6 @@ pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
 }
 
 /// Logs what happens to a folder, with its fields.
-    let message = without_path(message, &source);
 pub fn log_watch(level: Level, kind: Kind, watch: &str, message: &str) {
     log::log!(
         level, MESSAGE_ID = kind.id(), SLOMOD_WATCH = watch; "{}: {}", plain(watch), plain(message)
@@ -375,19 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_cannot_forge_a_log_line() {
-        let record = Record::builder()
-            .level(Level::Info)
-            .args(format_args!("/in/a\n2026-01-01 INFO all is well\x1b[2J.mp4"))
-            .key_values(&[("SLOMOD_JOB", "7"), ("MESSAGE_ID", "4b2d")])
-            .build();
-        let line = terminal_line("2026-01-01T00:00:00.123Z", &record);
-        assert!(!line.contains(['\n', '\x1b']), "{line}");
-        assert!(line.starts_with("2026-01-01T00:00:00Z INFO "), "{line}");
-        assert!(line.ends_with(" job=7"), "{line}");
-    }
-}
-    #[test]
     fn a_path_is_said_once() {
         assert_eq!(without_path("/in/a.mp4: is no video", "/in/a.mp4"), "is no video");
         for other in ["/in/a.mp4.json: is taken", "/in/a.mp4", "no space"] {
@@ -401,3 +406,16 @@ mod tests {
         assert_eq!(plain("שלום 한글.mp4"), "שלום 한글.mp4");
     }
 
+    #[test]
+    fn a_file_name_cannot_forge_a_log_line() {
+        let record = Record::builder()
+            .level(Level::Info)
+            .args(format_args!("/in/a\n2026-01-01 INFO all is well\x1b[2J.mp4"))
+            .key_values(&[("SLOMOD_JOB", "7"), ("MESSAGE_ID", "4b2d")])
+            .build();
+        let line = terminal_line("2026-01-01T00:00:00.123Z", &record);
+        assert!(!line.contains(['\n', '\x1b']), "{line}");
+        assert!(line.starts_with("2026-01-01T00:00:00Z INFO "), "{line}");
+        assert!(line.ends_with(" job=7"), "{line}");
+    }
+}

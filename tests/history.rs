@@ -338,6 +338,12 @@ fn a_journal_that_cannot_be_looked_at_is_not_said_to_be_none() {
     assert_eq!(error.exit_code(), ExitCode::IoError, "{error}");
     let said = error.to_string();
     assert!(said.contains("round/journal.sqlite: the journal cannot be looked at (Too"), "{said}");
+    // Or one that may not be opened: nobody wanted to write.
+    std::fs::create_dir(folder.path().join(FILE_NAME)).unwrap();
+    let error = Journal::open_existing(folder.path()).unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::IoError, "{error}");
+    let said = error.to_string();
+    assert!(said.contains("cannot be looked at") && said.contains("or as root"), "{said}");
 }
 
 #[test]

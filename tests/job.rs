@@ -21,6 +21,8 @@ use slomod::report::{Notice, Output, OutputFrames, Report, Status};
 
 #[path = "job/hangs.rs"]
 mod hangs;
+#[path = "job/outputs.rs"]
+mod outputs;
 #[path = "job/refusals.rs"]
 mod refusals;
 #[path = "support/schema.rs"]

@@ -400,3 +400,22 @@ fn jpegs_come_in_upright_and_go_out_fine() {
     let (found, usual) = (error(&read("o.jpg"), &read("o.png")), error(&usual, &read("o.png")));
     assert!(found < 0.6 * usual, "{found}, and {usual} at 75");
 }
+
+/// Where there is no list, frames are not compared; nothing is said to be otherwise than the report says.
+#[test]
+fn frames_without_a_list_are_said_not_to_be_compared() {
+    let place = Place::new();
+    let run = place.convert(&["in.mp4", "--output", "o.mp4"]);
+    assert!(run.status.success(), "{}", said(&run));
+    let run = place.slomod(&["verify", "o.mp4.json", "--frames"]);
+    assert_eq!(run.status.code(), Some(64), "{}", said(&run));
+    let error = said(&run);
+    assert!(
+        error.contains("frames could not be compared") && !error.contains("not all"),
+        "{error}"
+    );
+    fs::write(place.path("o.mp4"), "another").unwrap();
+    let run = place.slomod(&["verify", "o.mp4.json", "--frames"]);
+    assert_eq!(run.status.code(), Some(65), "{}", said(&run));
+    assert!(said(&run).contains("not all is as the report says"), "{}", said(&run));
+}

@@ -114,7 +114,11 @@ fn check_config(path: &Path, findings: &mut Findings) -> Option<Config> {
             return None;
         }
     };
-    findings.ok("config", format!("{}: {} folders", path.display(), config.watches.len()));
+    let folders = match config.watches.len() {
+        1 => "1 folder".to_owned(),
+        count => format!("{count} folders"),
+    };
+    findings.ok("config", format!("{}: {folders}", path.display()));
     let reserve_bytes = config.daemon.reserve_bytes;
     let (write, make) = (Need::Write { reserve_bytes }, Need::Make { reserve_bytes });
     let mut looks = vec![Look::start(&config.daemon.state_dir, make, "state")];

@@ -37,7 +37,7 @@ use crate::media;
 
 /// Turns videos into slow motion (or a higher frame rate) with RIFE, and says how well that went.
 ///
-/// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used or a file is not what its report says, 69 no device, 70 a fault of slomod's own,
+/// Exit codes: 0 done, 64 wrong arguments, 65 the clip cannot be used or a file is not what its report says, 69 no device, or no daemon that can be asked, 70 a fault of slomod's own,
 /// 73 cannot write, 74 read error or standard output that cannot be written, 75 try again later, 78 configuration or weights.
 #[derive(Debug, Parser)]
 #[command(name = "slomod", version, max_term_width = 100)]

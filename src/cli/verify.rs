@@ -49,10 +49,10 @@ pub struct VerifyArgs {
 
 /// What is said of all reports.
 #[derive(Debug, Serialize)]
-struct View {
+struct View<'a> {
     /// Whether nothing differs, is missing or cannot be read.
     ok: bool,
-    reports: Vec<Held>,
+    reports: &'a [Held],
 }
 
 /// What is said of one.
@@ -93,15 +93,17 @@ pub fn run(args: &VerifyArgs) -> Result<(), CliError> {
     let held = reports.iter().map(|it| hold(args, it, &stop)).collect::<Result<Vec<_>, _>>()?;
     let exit = held.iter().map(Held::exit).fold(ExitCode::Ok, worse);
     if args.json {
-        let view = View { ok: exit == ExitCode::Ok, reports: held };
+        let view = View { ok: exit == ExitCode::Ok, reports: &held };
         let json = serde_json::to_string_pretty(&view);
         say::line(json.map_err(|it| CliError::new(ExitCode::Software, it.to_string()))?)?;
     } else {
         say::print(held.iter().map(Held::text).collect::<String>())?;
     }
+    let differs = held.iter().any(|it| it.found() != ExitCode::Ok);
     match exit {
         ExitCode::Ok => Ok(()),
-        exit => Err(CliError::new(exit, "not all is as the report says")),
+        exit if differs => Err(CliError::new(exit, "not all is as the report says")),
+        exit => Err(CliError::new(exit, "frames could not be compared")),
     }
 }
 
@@ -186,7 +188,8 @@ impl Held {
         Ok(())
     }
 
-    fn exit(&self) -> ExitCode {
+    /// What came of all that could be compared.
+    fn found(&self) -> ExitCode {
         let frames = [&self.output_frames, &self.source_frames];
         let differ = frames.into_iter().flatten().any(|it| !it.are_same());
         let by_file = self.files.iter().map(|it| match it.verdict {
@@ -194,8 +197,12 @@ impl Held {
             Verdict::Different => ExitCode::DataError,
             Verdict::Missing | Verdict::Unreadable => ExitCode::IoError,
         });
-        let by_frames = if differ { ExitCode::DataError } else { self.frames_exit };
+        let by_frames = if differ { ExitCode::DataError } else { ExitCode::Ok };
         by_file.fold(by_frames, worse)
+    }
+
+    fn exit(&self) -> ExitCode {
+        worse(self.found(), self.frames_exit)
     }
 
     fn text(&self) -> String {

@@ -14,10 +14,11 @@ use rustix::process::Signal;
 
 use crate::cli::CliError;
 use crate::config::settings::Settings;
-use crate::daemon::protocol::{DEVICE_BUSY, EngineNow, Failure, Message, Request};
-use crate::engine::{EngineDescription, MemoryGauge, open};
+use crate::daemon::protocol::{DEVICE_BUSY, EngineNow, Failure, Message, Request, WEIGHTS_UNREAD};
+use crate::engine::{EngineDescription, EngineError, MemoryGauge, open};
 use crate::error::{Classify, ExitCode};
 use crate::media;
+use crate::models::ModelError;
 use crate::pipeline::convert::convert_knowing;
 use crate::pipeline::known::Known;
 use crate::pipeline::{ConvertError, Progress, Task, room};
@@ -143,7 +144,11 @@ fn open_engine(settings: &Settings) -> Message {
     match open::open(settings) {
         Ok(engine) => Message::Opened(Box::new(engine.description())),
         Err(error) => {
-            let code = if error.is_busy() { DEVICE_BUSY } else { "engine" };
+            let code = match &error {
+                EngineError::Model(ModelError::Read { .. }) => WEIGHTS_UNREAD,
+                error if error.is_busy() => DEVICE_BUSY,
+                _ => "engine",
+            };
             Message::Failed(Box::new(failure(&error, code)))
         }
     }

@@ -21,10 +21,11 @@ use crate::daemon::journal::NewJob;
 use crate::daemon::looks::Sight;
 use crate::daemon::run::{Daemon, Event, FileKey};
 use crate::daemon::scan::Scan;
-use crate::daemon::service::{log_received, log_watch};
+use crate::daemon::service::{log_received, log_same_again, log_watch};
 use crate::daemon::settle::Doubt;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::{LEADS_OUT, Look, ScanProblems, has_its_sentinel};
+use crate::daemon::weights;
 
 /// Files that are looked into at a time.
 const MOST_CHECKS: usize = 2;
@@ -316,11 +317,8 @@ impl Daemon {
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
-                self.folders.pause(
-                    key.0,
-                    format!("the weights cannot be read: {error}"),
-                    Instant::now(),
-                );
+                let folder = &mut self.folders.list[key.0];
+                folder.lacks_weights(weights::cannot_be_read(&watch, &error));
                 self.settler.postpone(&key, Instant::now());
                 return Ok(());
             }
@@ -351,6 +349,7 @@ impl Daemon {
             Some(seen) => {
                 journal.same_again(seen.job, &new)?;
                 journal.remember_root(seen.job, &root)?;
+                log_same_again(&seen, &name, &key.1.to_string_lossy());
             }
             None => {
                 let job = journal.submit(&new, now_ms())?;

@@ -172,12 +172,27 @@ impl Daemon {
     }
 
     fn cancel(&mut self, job: i64) -> Result<Answer, JournalError> {
-        self.shop.journal().cancel(job, now_ms())?;
-        // Its segments may go.
+        let interrupted = self.interrupted_output(job)?;
+        if interrupted.as_ref().is_some_and(|it| it.1) {
+            let message = format!("job {job} is being published in this moment: ask again");
+            return Ok(Answer::refused(ExitCode::TempFail, message));
+        }
+        match &interrupted {
+            Some(_) => self.shop.journal().cancel_publication(job, now_ms())?,
+            None => self.shop.journal().cancel(job, now_ms())?,
+        }
+        // Its segments may go, and what it had made.
         self.next_housekeeping = Instant::now();
         self.find_orphans()?;
         log::info!(MESSAGE_ID = Kind::JobCancelled.id(), SLOMOD_JOB = job, SLOMOD_STATE = "cancelled"; "job {job}: cancelled: by request");
-        Ok(Answer::Done(format!("job {job} is cancelled; its file stays where it is")))
+        let output = interrupted.map(|(output, _)| {
+            format!(
+                ", and so does its output where that has its name already: {}",
+                output.display()
+            )
+        });
+        let output = output.unwrap_or_default();
+        Ok(Answer::Done(format!("job {job} is cancelled; its file stays where it is{output}")))
     }
 
     /// The running job is over, and somebody may have wanted it to be.

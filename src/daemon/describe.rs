@@ -67,9 +67,10 @@ impl Daemon {
         self.probing = true;
         let (config, shop) = (self.config.clone(), Arc::clone(&self.shop));
         let (events, stop) = (self.events.clone(), self.stop.subscribe());
+        let lacking = self.lacking_engines();
         tokio::spawn(async move {
             let limits = shop.rules().limits;
-            let opened = engines::open(&config, &[], &shop.command, limits, stop, false).await;
+            let opened = engines::open(&config, &lacking, &shop.command, limits, stop, false).await;
             let descriptions = opened.map(|it| it.descriptions);
             // The receiver is gone only where the daemon ends.
             let _ = events.send(Event::Probed(descriptions)).await;

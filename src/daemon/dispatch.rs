@@ -4,12 +4,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 
 use crate::daemon::DaemonError;
 use crate::daemon::intake::blocking;
 use crate::daemon::job::{self, Aftermath, now_ms};
 use crate::daemon::order;
+use crate::daemon::protocol::News;
 use crate::daemon::pulse::Pulse;
 use crate::daemon::run::{Daemon, Event, Running, io_error};
 use crate::daemon::verdict;
@@ -51,14 +53,26 @@ impl Daemon {
             let sender = events.clone();
             // On a thread of its own, from its claim to its end: each of its steps may wait for a file system.
             let work = move || {
-                let mut on_news = move |news| {
-                    // A full queue loses a step of progress; the next one says more.
-                    let _ = sender.try_send(Event::News { job, news });
+                let mut unsaid = None;
+                let mut on_news = |news| {
+                    // A full queue loses a step of progress; the next one says more. What the network runs on is said once.
+                    let waiting = unsaid.take().into_iter();
+                    for event in waiting.chain([Event::News { job, news }]) {
+                        if let Err(TrySendError::Full(lost)) = sender.try_send(event)
+                            && matches!(lost, Event::News { news: News::Engine(_), .. })
+                        {
+                            unsaid = Some(lost);
+                        }
+                    }
                 };
-                Ok(runtime.block_on(job::work(shop, watch, claim, stopped, &mut on_news)))
+                let ended = runtime.block_on(job::work(shop, watch, claim, stopped, &mut on_news));
+                Ok((ended, unsaid))
             };
-            let broken_off = |error| Err(io_error("a job broke off", error));
-            let result = blocking(work).await.unwrap_or_else(broken_off);
+            let broken_off = |error| (Err(io_error("a job broke off", error)), None);
+            let (result, unsaid) = blocking(work).await.unwrap_or_else(broken_off);
+            if let Some(unsaid) = unsaid {
+                let _ = events.send(unsaid).await;
+            }
             let _ = events.send(Event::JobEnded { job, result }).await;
         });
         Ok(())

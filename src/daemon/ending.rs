@@ -1,13 +1,16 @@
 //! The end of the daemon: its worker stops, and what waits for a file system that does not answer is left behind.
 
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::daemon::DaemonError;
 use crate::daemon::events::Kind;
 use crate::daemon::job::Shop;
 use crate::daemon::run::{Daemon, Event, TICK};
+use crate::error::ExitCode;
 
 /// How long locks may take to be given back at the end.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
@@ -20,6 +23,35 @@ pub(super) enum Left {
     Nothing,
     /// Jobs that wait for a file system that does not answer.
     Stuck,
+}
+
+/// Runs the daemon. Dropped, the runtime would wait for its threads, and some may hang.
+pub(super) fn drive(
+    runtime: Runtime,
+    daemon: impl Future<Output = Result<Left, DaemonError>>,
+) -> Result<Left, DaemonError> {
+    let runtime = ManuallyDrop::new(runtime);
+    let result = runtime.block_on(daemon);
+    match result {
+        // A hash of a large file or a scan of a share that hangs does not hold the end up.
+        Ok(Left::Nothing) => ManuallyDrop::into_inner(runtime).shutdown_background(),
+        // Of what is left, a job that waits or works, nothing may find the runtime gone; it ends with the process.
+        Ok(Left::Stuck) | Err(_) => {}
+    }
+    result
+}
+
+/// Where the loop panics, the process ends in this moment: what is left of it must not wait for a lock's file system, and
+/// a process that lives is not started anew.
+pub(super) struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Why was said already.
+            std::process::exit(ExitCode::Software as i32);
+        }
+    }
 }
 
 /// Gives the locks of all outputs back; whether all were in time. One that was not is free once the process has ended.
@@ -69,5 +101,67 @@ impl Daemon {
         log::info!(MESSAGE_ID = Kind::Stopped.id(); "stopped");
         let is_stuck = is_stuck || self.running.is_some() || !self.set_aside.is_empty();
         Ok(if is_stuck { Left::Stuck } else { Left::Nothing })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// As long as anybody waits for it.
+    struct Hangs;
+
+    impl Drop for Hangs {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    }
+
+    fn hang() -> Result<Left, DaemonError> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        drive(runtime, async {
+            let (_lock, (begun, begins)) = (Hangs, std::sync::mpsc::channel());
+            tokio::task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                drop(Hangs);
+            });
+            begins.recv().unwrap();
+            let _end = EndOnPanic;
+            panic!("as a fault of the loop");
+        })
+    }
+
+    /// W36, S04.
+    #[test]
+    fn a_panic_of_the_loop_ends_the_process_whatever_hangs() {
+        const INSIDE: &str = "SLOMOD_TEST_PANIC";
+        if std::env::var_os(INSIDE).is_some() {
+            let _ = hang();
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "daemon::ending::tests::a_panic_of_the_loop_ends_the_process_whatever_hangs",
+            ])
+            .env(INSIDE, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begin = Instant::now();
+        let code = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status.code();
+            }
+            if begin.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+                panic!("it hangs");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(code, Some(ExitCode::Software as i32));
     }
 }

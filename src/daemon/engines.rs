@@ -8,7 +8,7 @@ use crate::config::file::{Config, Watch};
 use crate::config::settings::{Device, Sampling, Scale};
 use crate::daemon::DaemonError;
 use crate::daemon::notifier;
-use crate::daemon::protocol::{DEVICE_BUSY, Request};
+use crate::daemon::protocol::{DEVICE_BUSY, Request, WEIGHTS_UNREAD};
 use crate::daemon::service;
 use crate::daemon::worker::{self, Ended, Limits, WorkerCommand};
 use crate::engine::EngineDescription;
@@ -58,12 +58,14 @@ pub struct Opened {
     pub descriptions: Vec<EngineDescription>,
     /// Why devices could not be had beside a clip; the weights are right.
     pub busy: Vec<String>,
+    /// Whose weights could not be read, and why.
+    pub lost: Vec<(EngineKey, String)>,
 }
 
 /// Opens every engine of `config` that is not among `opened`, so that what is wrong with one shows before a clip is at
 /// stake. Meanwhile the service manager is asked for patience; one that hangs is ended after `limits.stall`. Where a clip has
 /// a device meanwhile (`beside_a_clip`), one that cannot be had beside it is no error, and does not count as missed where
-/// `auto` does without it: the next clip finds it free.
+/// `auto` does without it: the next clip finds it free. Neither are weights that cannot be read.
 ///
 /// # Errors
 /// [`DaemonError::Engine`].
@@ -91,9 +93,12 @@ pub async fn open(
                 () = tokio::time::sleep(notifier::ASK_EVERY) => notifier::ask_for_patience(),
             }
         };
-        match busy(&ended).filter(|_| beside_a_clip) {
-            Some(why) => found.busy.push(why),
-            None => found.descriptions.push(result(ended)?),
+        match (busy(&ended).filter(|_| beside_a_clip), ended) {
+            (Some(why), _) => found.busy.push(why),
+            (None, Ended::Failed(failure)) if failure.code == WEIGHTS_UNREAD => {
+                found.lost.push((key_to_open.clone(), failure.message));
+            }
+            (None, ended) => found.descriptions.push(result(ended)?),
         }
     }
     Ok(found)

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use jiff::Timestamp;
+
 /// No place counts as hung before this time: a disk may have to wake up.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -35,9 +37,14 @@ impl Hung {
     /// What is to be said of the place, such as `does not answer since 2026-01-31T12:00:00Z (waiting for /in)`.
     #[must_use]
     pub fn text(&self, now: Instant) -> String {
-        let since = SystemTime::now() - now.saturating_duration_since(self.since);
-        let since = humantime::format_rfc3339_seconds(since);
-        format!("does not answer since {since} (waiting for {})", self.path.display())
+        let ago = now.saturating_duration_since(self.since);
+        let since = SystemTime::now().checked_sub(ago).and_then(|it| Timestamp::try_from(it).ok());
+        // The clock may say anything.
+        let since = since.map_or_else(
+            || format!("for {} s", ago.as_secs()),
+            |since| format!("since {since:.0}"),
+        );
+        format!("does not answer {since} (waiting for {})", self.path.display())
     }
 }
 

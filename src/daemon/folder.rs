@@ -50,6 +50,8 @@ pub struct Folder {
     pub(super) looking_at_hints: bool,
     /// How the weights stand that it needs.
     pub(super) weights: Weights,
+    /// Why they cannot be read.
+    lack: Option<String>,
     /// Since when it does not answer, and what is waited for.
     pub(super) hung: Option<String>,
     /// Changes when the configuration of the folder does: what an earlier scan found means nothing then.
@@ -104,6 +106,7 @@ impl Folder {
             hinted: BTreeMap::new(),
             looking_at_hints: false,
             weights: Weights::Read,
+            lack: None,
             hung: None,
             generation,
             retired: false,
@@ -133,8 +136,29 @@ impl Folder {
         }
     }
 
+    /// The weights that it needs cannot be read (a sentence): it waits for them, and they are asked for again.
+    pub(super) fn lacks_weights(&mut self, why: String) {
+        if self.lack.as_ref() != Some(&why) {
+            let name = self.watch.path.to_string_lossy();
+            log_watch(Level::Warn, Kind::FolderPaused, &name, &format!("paused: {why}"));
+        }
+        (self.weights, self.lack) = (Weights::Unread, Some(why));
+    }
+
+    /// The weights that it needs were read.
+    pub(super) fn has_weights(&mut self) {
+        self.weights = Weights::Read;
+        if self.lack.take().is_some() {
+            let name = self.watch.path.to_string_lossy();
+            log_watch(Level::Info, Kind::FolderNote, &name, "its weights were read");
+        }
+    }
+
     /// What is said where its weights were not read yet.
     pub(super) fn unread_weights(&self) -> String {
+        if let Some(why) = &self.lack {
+            return why.clone();
+        }
         let path = weights::file_of(&self.watch).unwrap_or(&self.watch.path);
         format!("its weights, {}, were not read yet", path.display())
     }

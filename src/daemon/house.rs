@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::daemon::DaemonError;
 use crate::daemon::intake::blocking;
-use crate::daemon::journal::{Claim, Leftover, Planned};
+use crate::daemon::journal::{Claim, JournalError, Leftover, Planned};
 use crate::daemon::original;
 use crate::daemon::recover;
 use crate::daemon::run::{Daemon, Event, io_error};
@@ -46,9 +46,10 @@ impl Daemon {
                         .and_then(|()| match chores.originals {
                             Some(watch) => {
                                 let of = (&*watches, &*extensions);
-                                Ok(original::move_pending(&shop, of, &watch)?)
+                                original::move_pending(&shop, of, &watch)?;
+                                Ok(true)
                             }
-                            None => Ok(()),
+                            None => Ok(false),
                         });
                     Ok(done)
                 };
@@ -82,6 +83,19 @@ impl Daemon {
             place.originals = Some(watch);
         }
         Ok(chores)
+    }
+
+    /// The output of a job whose publication a dead daemon began, and whether that is being completed.
+    pub(super) fn interrupted_output(
+        &self,
+        job: i64,
+    ) -> Result<Option<(PathBuf, bool)>, JournalError> {
+        let interrupted = self.shop.journal().unpublished()?.into_iter();
+        let output = interrupted.filter(|it| it.0.job == job).map(|it| it.1.output).next();
+        Ok(output.map(|output| {
+            let is_at_it = self.housekeeping.contains(&self.output_around(&output));
+            (output, is_at_it)
+        }))
     }
 
     /// The configured output folder in which `path` is, or else the folder that it is in.

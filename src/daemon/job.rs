@@ -108,9 +108,19 @@ impl Shop {
     /// # Errors
     /// [`JournalError`].
     pub fn replaced(&self, path: &Path) -> Result<Option<String>, JournalError> {
-        let outputs = self.journal().outputs()?;
-        let mut around = outputs.iter().filter(|(folder, _)| path.starts_with(folder));
-        Ok(around.find_map(|(folder, root)| filesystem::replaced(folder, root)))
+        let output = self.output_around(path)?;
+        Ok(output.and_then(|(folder, root)| filesystem::replaced(&folder, &root)))
+    }
+
+    /// The output folder in which `path` is, and what it was when its lock was taken. What was an output in an earlier
+    /// configuration may have been anything, so it says nothing where one of the configured is around.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn output_around(&self, path: &Path) -> Result<Option<(PathBuf, String)>, JournalError> {
+        let around = self.journal().outputs()?.into_iter().filter(|it| path.starts_with(&it.0));
+        let rank = |it: &(PathBuf, String)| (self.locks.knows(&it.0), it.0.components().count());
+        Ok(around.max_by_key(rank))
     }
 }
 
@@ -321,11 +331,14 @@ impl Job {
         };
         let (verdict, code, message) = verdict;
         // A worker that died could not tidy up.
-        if code == "worker_crashed" {
+        let tidied = match code {
             // Taking up the segments may have been what it crashed at.
-            publish::remove_attempts(&task.temporary)?;
-        } else {
-            publish::remove_temporary(&task.temporary)?;
+            "worker_crashed" => publish::remove_attempts(&task.temporary),
+            _ => publish::remove_temporary(&task.temporary),
+        };
+        if let Err(error) = tidied {
+            // It is tried again with the leftovers, and before the next attempt; the verdict holds.
+            service::log_job(Level::Warn, &self.claim, "not tidied", &error.to_string());
         }
         let failure = Failure {
             consequence: crate::error::Consequence::Retry,

@@ -1,5 +1,6 @@
 //! How a running daemon is, in full: what the journal does not know.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -138,14 +139,24 @@ impl Daemon {
             format!("job {} ({}) is set aside until its folder answers{then}", it.job, it.name)
         }));
         sentences.extend(self.orphans.iter().map(|(watch, count)| {
-            format!("{watch} is not configured any more, and {count} of its jobs wait for it")
+            format!(
+                "{watch} is not configured any more, and {count} of its jobs wait for it: configure it again, or `slomod \
+                 cancel` them"
+            )
         }));
         sentences
     }
 
-    /// The waiting jobs of folders that are not configured, which nobody works.
+    /// The waiting jobs of folders that are not configured, which nobody works, and those whose publication was interrupted,
+    /// which nobody completes.
     pub(super) fn find_orphans(&mut self) -> Result<(), JournalError> {
-        let waiting = self.shop.journal().queued_by_watch()?;
+        let journal = self.shop.journal();
+        let mut waiting: BTreeMap<String, u64> = journal.queued_by_watch()?.into_iter().collect();
+        let publishing = journal.publishing_jobs()?;
+        drop(journal);
+        for (_, watch) in publishing.into_iter().filter(|it| !self.is_at_work(it.0)) {
+            *waiting.entry(watch).or_default() += 1;
+        }
         let is_orphan =
             |watch: &str| !self.config.watches.iter().any(|it| it.path == Path::new(watch));
         self.orphans = waiting.into_iter().filter(|it| is_orphan(&it.0)).collect();

@@ -91,6 +91,7 @@ pub mod said;
 pub mod scan;
 pub mod service;
 pub mod settle;
+mod small_file;
 pub mod snapshot;
 mod surroundings;
 mod trouble;

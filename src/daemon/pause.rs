@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::daemon::DaemonError;
+use crate::daemon::{DaemonError, small_file};
 use crate::report;
 
 /// The file; it holds since when.
@@ -29,7 +29,7 @@ pub fn read(state_dir: &Path) -> Result<Option<String>, DaemonError> {
 /// [`DaemonError::Io`].
 pub fn set(state_dir: &Path) -> Result<String, DaemonError> {
     let since = report::now_rfc3339();
-    std::fs::write(state_dir.join(FILE_NAME), format!("{since}\n"))
+    small_file::write(&state_dir.join(FILE_NAME), &format!("{since}\n"))
         .map_err(|source| failed(state_dir, "cannot be written", source))?;
     Ok(since)
 }

@@ -69,6 +69,8 @@ pub enum News {
 
 /// [`Failure::code`] where other programs have the device, or its memory.
 pub const DEVICE_BUSY: &str = "device_busy";
+/// Code of the failure where weights cannot be read.
+pub const WEIGHTS_UNREAD: &str = "weights_unread";
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::Level;
 use rustix::fs::FlockOperation;
@@ -12,12 +13,14 @@ use crate::config::file::{Collision, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::events::Kind;
 use crate::daemon::job::{Shop, now_ms};
-use crate::daemon::journal::{Again, Claim, Count, End, Journal, Leftover, Planned, Turn};
+use crate::daemon::journal::{
+    Again, Claim, Count, End, Journal, JournalError, Leftover, Planned, Turn,
+};
 use crate::daemon::known::report_of;
 use crate::daemon::names;
 use crate::daemon::no_output;
 use crate::daemon::original;
-use crate::daemon::output_lock::{Hold, record};
+use crate::daemon::output_lock::{Hold, OutputLock, record};
 use crate::daemon::publish::{self, Completion, PublishError};
 use crate::daemon::said::About;
 use crate::daemon::service::{self, Speed};
@@ -126,21 +129,14 @@ fn finish(
 ) -> Result<Option<String>, PublishError> {
     let Some(watch) = watch else {
         // Nobody holds the lock of its output folder.
-        return Ok(Some("its folder is not configured any more: configure it again".to_owned()));
+        let what =
+            "its folder is not configured any more: configure it again, or `slomod cancel` it";
+        return Ok(Some(what.to_owned()));
     };
-    let lock = shop.locks.of(&watch.output);
-    let lost = lock.as_ref().and_then(|it| match it.hold() {
-        Hold::Ours => None,
-        Hold::Lost => Some("the lock was lost".to_owned()),
-        Hold::Unseen(error) => Some(format!("whether the lock is held cannot be seen: {error}")),
-    });
-    let trouble = match shop.locks.refusal(&watch.output).or(lost) {
-        Some(why) => Some(why),
-        None => shop.replaced(&planned.output)?,
+    let lock = match lock_of(shop, watch, planned)? {
+        Ok(lock) => lock,
+        Err(why) => return Ok(Some(why)),
     };
-    if trouble.is_some() {
-        return Ok(trouble);
-    }
     let collision = match watch.collision {
         Collision::Overwrite => Collision::Overwrite,
         // The name was free when it was chosen, and the output is whole: it is not thrown away now.
@@ -184,6 +180,45 @@ fn finish(
         }
     }
     Ok(None)
+}
+
+/// The lock under which a publication is completed, or why it has to wait. Where the folder's output is another one since,
+/// that of the earlier is taken for this alone.
+fn lock_of(
+    shop: &Shop,
+    watch: &Watch,
+    planned: &Planned,
+) -> Result<Result<Option<Arc<OutputLock>>, String>, JournalError> {
+    let is_as_configured = planned.output.starts_with(&watch.output);
+    let output = match is_as_configured {
+        true => watch.output.clone(),
+        false => match shop.output_around(&planned.output)? {
+            Some((output, _)) => output,
+            None => {
+                let output = planned.output.display();
+                return Ok(Err(format!("{output}: its folder is no output any more")));
+            }
+        },
+    };
+    let lock = shop.locks.of(&output);
+    let lost = lock.as_ref().and_then(|it| match it.hold() {
+        Hold::Ours => None,
+        Hold::Lost => Some("the lock was lost".to_owned()),
+        Hold::Unseen(error) => Some(format!("whether the lock is held cannot be seen: {error}")),
+    });
+    let trouble = match shop.locks.refusal(&output).or(lost) {
+        Some(why) => Some(why),
+        None => shop.replaced(&planned.output)?,
+    };
+    Ok(match (trouble, lock) {
+        (Some(why), _) => Err(why),
+        // It is not made again for this.
+        (None, None) if !is_as_configured && !output.is_dir() => {
+            Err(format!("{}: it is not there", output.display()))
+        }
+        (None, None) if !is_as_configured => OutputLock::take(&output).map(|it| Some(Arc::new(it))),
+        (None, lock) => Ok(lock),
+    })
 }
 
 /// The report of another daemon that had the output folder in between and did the same work.

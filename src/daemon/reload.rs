@@ -13,10 +13,11 @@ use crate::daemon::asked::not_reloaded;
 use crate::daemon::control::Answer;
 use crate::daemon::engines::{self, EngineKey, Opened};
 use crate::daemon::events::Kind;
+use crate::daemon::folder::Folder;
 use crate::daemon::job::{Rules, Shop};
 use crate::daemon::run::{Daemon, Event, Running};
 use crate::daemon::service;
-use crate::daemon::weights::{self, Identity, Unread, Weights};
+use crate::daemon::weights::{self, Identity, Unread};
 
 /// What is said of a device that cannot be had beside the clip that is worked.
 const UNTRIED: &str = "a network was not tried on its device, where a clip is worked, and will be with its first clip";
@@ -166,10 +167,10 @@ impl Daemon {
         }
         self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shop.set_rules(Rules::of(&config.daemon));
-        self.folders.list.iter_mut().for_each(|it| it.weights = Weights::Read);
+        self.folders.list.iter_mut().for_each(Folder::has_weights);
         self.shop.errands.set_limit(config.daemon.poll_interval);
         self.next_locks = now;
-        let Opened { descriptions, busy } = engines;
+        let Opened { descriptions, busy, .. } = engines;
         if let Some(found) = engines::foremost(descriptions) {
             self.device_is(found);
         }
@@ -253,5 +254,8 @@ async fn prepare(
     let engines = engines::open(&config, opened, command, limits, stop, current.clip)
         .await
         .map_err(|error| error.to_string())?;
+    if let Some((_, why)) = engines.lost.first() {
+        return Err(why.clone());
+    }
     Ok(Prepared { config, engines, settings: settings.map_err(Unread::text)? })
 }

@@ -18,7 +18,7 @@ use crate::daemon::after::EndedJob;
 use crate::daemon::asked::Control;
 use crate::daemon::clock::set_back_by;
 use crate::daemon::control::{Answer, server};
-use crate::daemon::ending::{self, Left};
+use crate::daemon::ending::{self, EndOnPanic, Left};
 use crate::daemon::engines;
 use crate::daemon::events::Kind;
 use crate::daemon::filesystem::RootIdentity;
@@ -44,7 +44,7 @@ use crate::daemon::settle::Settler;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::verdict;
 use crate::daemon::watch::{Found, ScanProblems};
-use crate::daemon::weights::{Identity, Known, Weights};
+use crate::daemon::weights::{Identity, Known};
 use crate::daemon::worker::WorkerCommand;
 use crate::engine::{DeviceMemory, EngineDescription};
 use crate::pipeline::Progress;
@@ -79,7 +79,7 @@ pub(super) enum Event {
     LockLookedAt { output: PathBuf, is_first: bool, result: io::Result<Result<(), JournalError>> },
     Checked { number: u64, finding: Finding },
     News { job: i64, news: News },
-    HouseKept { place: PathBuf, result: Result<(), DaemonError>, interrupted: Vec<i64> },
+    HouseKept { place: PathBuf, result: Result<bool, DaemonError>, interrupted: Vec<i64> },
     Ended(Option<Box<EndedJob>>),
     Reloaded(Box<Result<Prepared, String>>),
     Probed(Result<Vec<EngineDescription>, DaemonError>),
@@ -180,14 +180,7 @@ pub fn run(
         .max_blocking_threads(MOST_THREADS + THREADS_A_FOLDER * config.watches.len())
         .build()
         .map_err(|source| io_error("the daemon cannot start", source))?;
-    let result = runtime.block_on(serve(path, config, command, late));
-    match result {
-        // A hash of a large file or a scan of a share that hangs does not hold the end up.
-        Ok(Left::Nothing) => runtime.shutdown_background(),
-        // Of what is left, a job that waits or works, nothing may find the runtime gone; it ends with the process.
-        Ok(Left::Stuck) | Err(_) => std::mem::forget(runtime),
-    }
-    result.map(|_| ())
+    ending::drive(runtime, serve(path, config, command, late)).map(|_| ())
 }
 
 pub(super) fn io_error(action: &'static str, source: io::Error) -> DaemonError {
@@ -213,9 +206,10 @@ async fn serve(
     notifier::starting("opening device and weights");
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let open = async {
-        let known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
-        let (silent, limits) = (known.silent(&config), rules.limits);
-        let opened = engines::open(&config, &silent, &shop.command, limits, stopped, false).await?;
+        let mut known = Known::ask(&config, &shop, (&events, &mut inbox), FIRST_LOOKS).await;
+        let (lacking, limits, command) = (known.lacking(&config), rules.limits, &shop.command);
+        let opened = engines::open(&config, &lacking, command, limits, stopped, false).await?;
+        known.lose(&config, opened.lost);
         Ok::<_, DaemonError>((known, opened.descriptions))
     };
     let (known, opened) = tokio::select! {
@@ -251,6 +245,7 @@ impl Daemon {
         signals: &mut (Signal, Signal),
         hangup: &mut Signal,
     ) -> Result<Left, DaemonError> {
+        let _end = EndOnPanic;
         if let Some(device) = engines::foremost(opened) {
             self.device_is(device);
         }
@@ -298,9 +293,9 @@ impl Daemon {
         let mut journal = shop.journal();
         let mut folders = Folders::new(&config, now);
         for (index, folder) in folders.list.iter_mut().enumerate() {
-            folder.weights = if known.has(index) { Weights::Read } else { Weights::Asked };
+            known.tell(index, folder);
         }
-        let settings = known.settings(&config)?;
+        let settings = known.settings(&config);
         recover::recover(&mut journal, &settings, &owner, started_ms)?;
         reload.begin_with(settings);
         journal.limit_waiting(verdict::LONGEST_PAUSE_MS, started_ms)?;
@@ -453,7 +448,10 @@ impl Daemon {
             }
             Event::HouseKept { place, result, interrupted } => {
                 self.housekeeping.remove(&place);
-                result?;
+                if result? {
+                    // An original that was moved frees its place.
+                    self.known_files.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
                 for job in interrupted {
                     self.look_after(job);
                 }

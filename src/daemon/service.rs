@@ -8,7 +8,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::JournalLog;
 
 use crate::daemon::events::Kind;
-use crate::daemon::journal::Claim;
+use crate::daemon::journal::{Claim, Seen};
 use crate::engine::EngineDescription;
 use crate::engine::open::{GOES_ON_ON_THE_CPU, ON_THE_CPU};
 use crate::pipeline::Progress;
@@ -144,12 +144,22 @@ pub fn progress_text(progress: &Progress) -> String {
 pub fn plain(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() {
+        match character.is_control() || turns_text(character) {
             true => line.extend(character.escape_default()),
             false => line.push(character),
         }
     }
     line
+}
+
+/// Whether a character changes the direction of the text round it: a name could show as another, or its line as another line.
+fn turns_text(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A message without the path of the file that it is said of.
+fn without_path<'a>(message: &'a str, path: &str) -> &'a str {
+    message.strip_prefix(path).and_then(|it| it.strip_prefix(": ")).unwrap_or(message)
 }
 
 /// What is known of a job besides its claim, once it is done.
@@ -185,6 +195,24 @@ pub fn log_received(job: i64, watch: &str, relative: &str, sha256: &str) {
     );
 }
 
+/// Logs that a file came again with the content that its job was for, and what follows: nothing.
+pub fn log_same_again(seen: &Seen, watch: &str, relative: &str) {
+    let source = format!("{watch}/{relative}");
+    let (job, state) = (seen.job, seen.state.as_str());
+    let again = match state {
+        "failed" | "refused" | "skipped" => format!("; `slomod retry {job}` has it tried again"),
+        _ => String::new(),
+    };
+    log::info!(
+        MESSAGE_ID = Kind::JobNote.id(),
+        SLOMOD_JOB = job,
+        SLOMOD_STATE = state,
+        SLOMOD_WATCH = watch,
+        SLOMOD_SOURCE = source.as_str();
+        "{}: the file came again with the same content, for which job {job} is {state}{again}", plain(&source)
+    );
+}
+
 /// Logs that a job is done, with its fields.
 pub fn log_done(claim: &Claim, message: &str, speed: &Speed) {
     let source = format!("{}/{}", claim.watch, claim.relative.display());
@@ -207,6 +235,7 @@ pub fn log_done(claim: &Claim, message: &str, speed: &Speed) {
 /// Logs what became of a job, with its fields.
 pub fn log_job(level: Level, claim: &Claim, state: &str, message: &str) {
     let source = format!("{}/{}", claim.watch, claim.relative.display());
+    let message = without_path(message, &source);
     log::log!(
         level,
         MESSAGE_ID = Kind::of_state(state).id(),
@@ -361,6 +390,20 @@ mod tests {
         assert_eq!(progress_text(&odd), " verifying");
         let long = Progress { eta_s: Some(3_723.0), ..Progress::default() };
         assert_eq!(progress_text(&long), " ETA 1:02:03");
+    }
+
+    #[test]
+    fn a_path_is_said_once() {
+        assert_eq!(without_path("/in/a.mp4: is no video", "/in/a.mp4"), "is no video");
+        for other in ["/in/a.mp4.json: is taken", "/in/a.mp4", "no space"] {
+            assert_eq!(without_path(other, "/in/a.mp4"), other);
+        }
+    }
+
+    #[test]
+    fn text_that_turns_round_is_said_as_it_is_written() {
+        assert_eq!(plain("a\u{202e}4pm.\u{2066}x\u{2069}"), "a\\u{202e}4pm.\\u{2066}x\\u{2069}");
+        assert_eq!(plain("שלום 한글.mp4"), "שלום 한글.mp4");
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::daemon::snapshot::Snapshot;
 const PAGE: usize = 200;
 /// Folders within folders that are entered.
 const DEEPEST: usize = 64;
+/// What is said of a folder that is not: the next after [`DEEPEST`].
+const TOO_DEEP: &str = "lies more than 64 folders below the watched one: clips in it are not seen";
 /// What is said of a link that [`look`] finds to be [`Look::Outside`].
 pub const LEADS_OUT: &str = "a link that leads out is not followed";
 
@@ -204,11 +206,11 @@ pub fn scan(
             visit(&relative);
             match look_here(area, &relative) {
                 Ok(Look::File(snapshot)) if is_candidate => page.push(Found { relative, snapshot }),
-                Ok(Look::Folder)
-                    if area.depth == Depth::Recursive
-                        && relative.components().count() <= DEEPEST =>
-                {
-                    folders.push(relative);
+                Ok(Look::Folder) if area.depth == Depth::Recursive => {
+                    match relative.components().count() <= DEEPEST {
+                        true => folders.push(relative),
+                        false => problems.add(&relative, &TOO_DEEP),
+                    }
                 }
                 Ok(Look::Outside) if is_candidate => problems.add(&relative, &LEADS_OUT),
                 Ok(_) => {}
@@ -285,6 +287,33 @@ mod tests {
         assert_eq!(
             names(&area(root.path(), Depth::Recursive)),
             ["a.mp4", "sub/d.mp4", "sub/deep/e.mp4"]
+        );
+    }
+
+    /// W08.
+    #[test]
+    fn folders_that_are_too_deep_are_said_and_not_entered() {
+        let root = tempfile::tempdir().unwrap();
+        let deepest: PathBuf = std::iter::repeat_n("d", DEEPEST).collect();
+        let (deepest, deeper) = (deepest.join("a.mp4"), deepest.join("e/f/b.mp4"));
+        fs::create_dir_all(root.path().join(&deeper).parent().unwrap()).unwrap();
+        for clip in [&deepest, &deeper] {
+            fs::write(root.path().join(clip), "x").unwrap();
+        }
+        let area = area(root.path(), Depth::Recursive);
+        assert_eq!(names(&area), [deepest.to_str().unwrap()]);
+        let problems = scan_all(&area, &mut |_| {}).unwrap();
+        let (folder, why) = problems.first.unwrap();
+        assert_eq!(
+            (problems.count, folder.as_path()),
+            (1, deeper.parent().unwrap().parent().unwrap())
+        );
+        assert!(
+            why.ends_with("64 folders below the watched one: clips in it are not seen"),
+            "{why}"
+        );
+        assert!(
+            scan_all(&self::area(root.path(), Depth::Flat), &mut |_| {}).unwrap().first.is_none()
         );
     }
 

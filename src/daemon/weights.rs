@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -14,6 +14,7 @@ use crate::config::file::{Config, Watch};
 use crate::daemon::DaemonError;
 use crate::daemon::engines::{self, EngineKey};
 use crate::daemon::errands::{Errand, Place};
+use crate::daemon::folder::Folder;
 use crate::daemon::intake::{Identities, blocking};
 use crate::daemon::job::Shop;
 use crate::daemon::run::{Daemon, Event};
@@ -30,6 +31,12 @@ pub enum Weights {
     Asked,
     /// They could not be read, and are asked for again.
     Unread,
+}
+
+/// What is said where the weights of a folder cannot be read.
+pub(super) fn cannot_be_read(watch: &Watch, error: &dyn std::fmt::Display) -> String {
+    let path = file_of(watch).unwrap_or(&watch.path).display();
+    format!("{path}: cannot be read: {error}: mount the share that it is on, or correct `model`")
 }
 
 /// The weights of a folder, where they are a file.
@@ -71,7 +78,9 @@ fn ask(
 #[derive(Debug)]
 pub(super) struct Known {
     /// By folder; without those that do not answer.
-    read: BTreeMap<usize, io::Result<Identity>>,
+    read: BTreeMap<usize, Identity>,
+    /// Why those of a folder cannot be read, which may pass: a share may be there later than its client.
+    unread: BTreeMap<usize, String>,
 }
 
 impl Known {
@@ -83,52 +92,58 @@ impl Known {
         (events, inbox): (&mpsc::Sender<Event>, &mut mpsc::Receiver<Event>),
         patience: Duration,
     ) -> Self {
-        let (mut read, identities) = (BTreeMap::new(), Arc::default());
+        let (mut read, mut unread) = (BTreeMap::new(), BTreeMap::new());
+        let identities = Arc::default();
         for (index, watch) in config.watches.iter().enumerate() {
             ask((index, 0), watch, shop, &identities, events);
         }
         let deadline = tokio::time::Instant::now() + patience;
-        while read.len() < config.watches.len() {
+        while read.len() + unread.len() < config.watches.len() {
             // Nothing else is under way yet.
             match tokio::time::timeout_at(deadline, inbox.recv()).await {
-                Ok(Some(Event::WeightsRead { folder, result })) => {
-                    read.insert(folder.0, result);
+                Ok(Some(Event::WeightsRead { folder: (index, _), result: Ok(identity) })) => {
+                    read.insert(index, identity);
+                }
+                Ok(Some(Event::WeightsRead { folder: (index, _), result: Err(error) })) => {
+                    unread.insert(index, cannot_be_read(&config.watches[index], &error));
                 }
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
-        Self { read }
+        Self { read, unread }
     }
 
-    /// Whether the weights of a folder were read, or cannot be.
-    pub(super) fn has(&self, folder: usize) -> bool {
-        self.read.contains_key(&folder)
-    }
-
-    /// The engines whose weights did not answer.
-    pub(super) fn silent(&self, config: &Config) -> Vec<EngineKey> {
+    /// The engines whose weights were not read.
+    pub(super) fn lacking(&self, config: &Config) -> Vec<EngineKey> {
         let watches = config.watches.iter().enumerate();
-        watches.filter(|(index, _)| !self.has(*index)).map(|(_, it)| engines::key(it)).collect()
+        let lacks = |index| !self.read.contains_key(&index);
+        watches.filter(|(index, _)| lacks(*index)).map(|(_, it)| engines::key(it)).collect()
+    }
+
+    /// Engines were opened, and found weights gone that were read before: by engine, why.
+    pub(super) fn lose(&mut self, config: &Config, lost: Vec<(EngineKey, String)>) {
+        for (index, watch) in config.watches.iter().enumerate() {
+            if let Some((_, why)) = lost.iter().find(|it| it.0 == engines::key(watch)) {
+                self.read.remove(&index);
+                self.unread.insert(index, why.clone());
+            }
+        }
+    }
+
+    /// Tells a folder how its weights stand.
+    pub(super) fn tell(&self, index: usize, folder: &mut Folder) {
+        match self.unread.get(&index) {
+            Some(why) => folder.lacks_weights(why.clone()),
+            None if self.read.contains_key(&index) => folder.weights = Weights::Read,
+            None => folder.weights = Weights::Asked,
+        }
     }
 
     /// The settings of the folders whose weights were read, by path.
-    ///
-    /// # Errors
-    /// [`DaemonError::Io`] where some cannot be read.
-    pub(super) fn settings(
-        self,
-        config: &Config,
-    ) -> Result<BTreeMap<String, Identity>, DaemonError> {
-        let named = self.read.into_iter().map(|(index, result)| {
-            let watch = &config.watches[index];
-            let identity = result.map_err(|source| {
-                let path = file_of(watch).unwrap_or(Path::new("")).to_owned();
-                DaemonError::Io { path, action: "the weights cannot be read", source }
-            })?;
-            Ok((watch.path.to_string_lossy().into_owned(), identity))
-        });
-        named.collect()
+    pub(super) fn settings(self, config: &Config) -> BTreeMap<String, Identity> {
+        let name = |index: usize| config.watches[index].path.to_string_lossy().into_owned();
+        self.read.into_iter().map(|(index, identity)| (name(index), identity)).collect()
     }
 }
 
@@ -176,6 +191,12 @@ pub(super) async fn settings(
 }
 
 impl Daemon {
+    /// The engines whose weights were not read.
+    pub(super) fn lacking_engines(&self) -> Vec<EngineKey> {
+        let lacks = self.folders.watched().filter(|it| it.weights != Weights::Read);
+        lacks.map(|it| engines::key(&it.watch)).collect()
+    }
+
     /// Asks again for the weights of a folder, where they were not read.
     pub(super) fn look_for_weights(&mut self, index: usize) {
         let folder = &mut self.folders.list[index];
@@ -195,7 +216,7 @@ impl Daemon {
         let folder = &mut self.folders.list[index];
         match result {
             Ok(identity) => {
-                folder.weights = Weights::Read;
+                folder.has_weights();
                 let name = folder.watch.path.to_string_lossy();
                 self.reload.read(&name, &identity);
                 self.shop.journal().update_settings(&name, &identity.0, &identity.1)?;
@@ -203,9 +224,8 @@ impl Daemon {
                 Ok(self.find_orphans()?)
             }
             Err(error) => {
-                folder.weights = Weights::Unread;
-                let why = format!("the weights cannot be read: {error}");
-                self.folders.pause(index, why, Instant::now());
+                let why = cannot_be_read(&folder.watch, &error);
+                folder.lacks_weights(why);
                 Ok(())
             }
         }

@@ -443,12 +443,12 @@ fn without_a_device_there_is_no_ready() {
     let socket = UnixDatagram::bind(place.path("notify")).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = place.path("notify");
-    // A device that may come later is tried again by the service manager, weights wait for a person.
+    // A device that may come later is tried again by the service manager, weights that are none wait for a person.
+    let weights = place.path("none.safetensors");
+    fs::write(&weights, "none").unwrap();
     let no_device = config.replace("\"blend\"", "\"auto\"").replace("\"cpu\"", "\"cuda:99\"");
-    let no_weights = config.replace("\"blend\"", "\"/nonexistent.safetensors\"");
-    for (config, code, what) in
-        [(no_device, 69, "cuda:99"), (no_weights, 78, "/nonexistent.safetensors")]
-    {
+    let no_weights = config.replace("\"blend\"", &format!("\"{}\"", weights.display()));
+    for (config, code, what) in [(no_device, 69, "cuda:99"), (no_weights, 78, "none.safetensors")] {
         fs::write(place.path("slomod.toml"), config).unwrap();
         place.start_with(|command| command.env("NOTIFY_SOCKET", &address));
         assert_eq!(place.wait_end().code(), Some(code), "{}", place.log());

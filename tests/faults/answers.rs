@@ -18,7 +18,7 @@ use std::time::Duration;
 const HUNG: &str = "does not answer since";
 
 /// A place with a second watched folder, `share`, whose outputs go to `share-out`.
-fn with_share(daemon: &str) -> (Place, Faults) {
+pub fn with_share(daemon: &str) -> (Place, Faults) {
     let (place, faults) = faulty(daemon, "");
     let config = place.path("slomod.toml");
     let text = fs::read_to_string(&config).unwrap();
@@ -33,11 +33,11 @@ fn with_share(daemon: &str) -> (Place, Faults) {
 }
 
 /// No call of the daemon on paths with `name` returns.
-fn hang(faults: &Faults, name: &str) {
+pub fn hang(faults: &Faults, name: &str) {
     faults.set(0, &Rule::new(STAT | OPEN_READ, name, Action::Hold).by(DAEMON));
 }
 
-fn drop_into_share(place: &Place, clip: &Path, name: &str) {
+pub fn drop_into_share(place: &Place, clip: &Path, name: &str) {
     fs::copy(clip, place.path("incoming")).unwrap();
     fs::rename(place.path("incoming"), place.path("share").join(name)).unwrap();
 }
@@ -46,11 +46,11 @@ fn state_of(place: &Place, name: &str) -> Option<String> {
     place.jobs().into_iter().find(|it| it.source.ends_with(name)).map(|it| it.state)
 }
 
-fn wait_done(place: &Place, name: &str) {
+pub fn wait_done(place: &Place, name: &str) {
     place.wait(name, || state_of(place, name).as_deref() == Some("done"));
 }
 
-fn ok(place: &Place, subcommand: &str) -> String {
+pub fn ok(place: &Place, subcommand: &str) -> String {
     let output = place.command(subcommand).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{subcommand}: {said}\n{}", place.log());
@@ -58,7 +58,7 @@ fn ok(place: &Place, subcommand: &str) -> String {
 }
 
 /// The clips of the share have one output each, and nothing else lies there.
-fn check_share(place: &Place, clips: usize) {
+pub fn check_share(place: &Place, clips: usize) {
     let mut names: Vec<String> = fs::read_dir(place.path("share-out"))
         .unwrap()
         .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())

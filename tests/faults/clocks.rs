@@ -1,14 +1,15 @@
 //! W12 and processes that stand still: the wall clock steps, the daemon is stopped and goes on.
 
+use crate::answers::{drop_into_share, hang, ok, wait_done, with_share};
 use crate::ledger::Ledger;
 use crate::place::{clip, large, small};
 use crate::shim::{Action, ENOSPC, GROWING, Rule, start_at_work};
 use crate::workers::worker;
-use crate::{faulty, start, wait_tidy};
+use crate::{faulty, start, status_line, wait_tidy};
 use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// W12. The wall clock is set back and forth by an hour: files settle, also one that is about to, and a job that waits for
 /// its next try gets it.
@@ -134,4 +135,24 @@ fn a_daemon_that_stood_still_goes_on() {
     assert!(place.jobs().iter().all(|it| it.state == "done" && it.attempt == 1), "{}", place.log());
     wait_tidy(&place);
     ledger.check_end(&place);
+}
+
+/// W12, W16. A machine whose clock has lost its battery: a share hangs while it is a year before 1970. The status says since
+/// when, the other folder is worked, and so is the share's once it answers.
+#[test]
+fn w12_a_share_that_hangs_before_1970_is_said() {
+    let (mut place, faults) = with_share("");
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    faults.set_clock(-since_1970.cast_signed() - 31_536_000);
+    drop_into_share(&place, &small(&place, 0), "a.mp4");
+    hang(&faults, "/share");
+    start(&mut place, &faults);
+    place.wait_ready();
+    place.wait("status", || status_line(&place).contains("/share does not answer since 1969-"));
+    place.drop_clip(&small(&place, 60), "b.mp4");
+    wait_done(&place, "b.mp4");
+    ok(&place, "reload");
+    faults.clear();
+    wait_done(&place, "a.mp4");
+    assert_eq!(place.terminate().code(), Some(0), "{}", place.log());
 }

@@ -2,10 +2,12 @@
 //! that change under it, workers that crash and hang, clocks that jump. `make soak` mixes them for as long as one likes.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod absent;
 mod answers;
 mod changes;
 mod clocks;
 mod elsewhere;
+mod interrupted;
 mod kills;
 mod ledger;
 mod mounts;
@@ -17,6 +19,7 @@ mod rights;
 #[allow(dead_code, reason = "other tests use what these do not")]
 mod shim;
 mod soak;
+mod state;
 mod storage;
 mod workers;
 

@@ -373,3 +373,22 @@ fn the_socket_is_for_the_group_slomod_where_there_is_one() {
     let meta = fs::metadata(&socket).unwrap();
     assert_eq!((meta.gid(), meta.permissions().mode() & 0o777), (4242, 0o660));
 }
+
+/// Whoever may write to the folder of the socket leads the lock beside it nowhere, and has no file emptied by it.
+#[test]
+fn a_lock_of_the_socket_that_is_a_link_is_not_followed() {
+    let mut place = Place::new();
+    let victim = place.path("victim");
+    fs::write(&victim, "whole").unwrap();
+    fs::create_dir(place.path("state")).unwrap();
+    let lock = place.path("state/.control.sock.lock");
+    std::os::unix::fs::symlink(&victim, &lock).unwrap();
+    place.start();
+    place.wait_ready();
+    place.wait("word of it", || place.log().contains("control.sock: cannot be listened to"));
+    fs::remove_file(&lock).unwrap();
+    fs::hard_link(&victim, &lock).unwrap();
+    place.wait("socket", || place.path("state/control.sock").exists());
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "whole");
+    assert_eq!(place.terminate().code(), Some(0));
+}

@@ -278,6 +278,7 @@ impl Journal {
                 params![claim.job, claim.attempt, text, now_ms, now_ms + lease_ms],
             )
         })?;
+        self.changes_no_count(changed);
         fenced(claim, changed)
     }
 

@@ -25,14 +25,18 @@
 //! owner of a claim lives; of several machines, one would take over claims whose lease ran out.
 
 use std::cell::Cell;
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::Access;
 use sha2::{Digest as _, Sha256};
 
+use crate::daemon::small_file;
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
 use crate::report;
 
@@ -58,8 +62,13 @@ pub use upkeep::{Leftover, Turn};
 pub const FILE_NAME: &str = "journal.sqlite";
 /// Says that there was a journal: without it, a lost journal would look like a first start.
 pub const MARKER_NAME: &str = "journal.created";
+/// What is in it.
+const MARKER: &str = "slomod keeps its journal here.
+";
 /// How long a statement waits for another process (`slomod status`, `slomod retry`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Ends the name of a file that is made and removed where SQLite can make none.
+const PROBE_ENDING: &str = "-probe";
 /// SQLite's write-ahead log and its index take this much at least.
 const LEAST_SPACE_BYTES: u64 = 64 << 10;
 
@@ -187,6 +196,8 @@ pub struct Journal {
     host: String,
     /// The last counts, and what had been written by then.
     counted: Cell<Option<((i64, i64), view::Counts)>>,
+    /// How many rows were written that change no count.
+    uncounted: Cell<i64>,
 }
 
 type Outcome<T> = Result<T, JournalError>;
@@ -199,9 +210,11 @@ impl Journal {
     pub fn open(state_dir: &Path) -> Outcome<Self> {
         let path = state_dir.join(FILE_NAME);
         let marker = state_dir.join(MARKER_NAME);
-        let is_empty = std::fs::metadata(&path).map_or(true, |meta| meta.len() == 0);
-        let there_was_one = marker.exists();
-        if is_empty && there_was_one {
+        // Nothing is concluded from what cannot be looked at.
+        let size_bytes = if_there(&path, std::fs::metadata(&path))?.map_or(0, |meta| meta.len());
+        let noted = if_there(&marker, std::fs::read(&marker))?;
+        let there_was_one = noted.is_some();
+        if size_bytes == 0 && there_was_one {
             return Err(JournalError::Missing(path));
         }
         let connection = Connection::open(&path).map_err(|error| explain(&path, error))?;
@@ -212,10 +225,9 @@ impl Journal {
             0..=VERSION => journal.prepare()?,
             found => return Err(JournalError::Newer { path: journal.path, found }),
         }
-        std::fs::write(&marker, "slomod keeps its journal here.\n").map_err(|error| {
-            let reason = format!("{error}{}", read_only_hint(&error));
-            JournalError::Unwritable { path: marker.clone(), reason }
-        })?;
+        if noted.as_deref() != Some(MARKER.as_bytes()) {
+            small_file::write(&marker, MARKER).map_err(|error| of_system(&marker, &error))?;
+        }
         Ok(journal)
     }
 
@@ -224,6 +236,14 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Refused`] where there is none yet; [`JournalError::Hidden`] where that cannot be seen.
     pub fn open_existing(state_dir: &Path) -> Outcome<Self> {
+        // Nobody wants to write, though SQLite has to.
+        Self::look_into(state_dir).map_err(|error| match error {
+            JournalError::Unwritable { path, reason } => JournalError::Hidden { path, reason },
+            other => other,
+        })
+    }
+
+    fn look_into(state_dir: &Path) -> Outcome<Self> {
         let path = state_dir.join(FILE_NAME);
         let is_there = path.try_exists().map_err(|error| {
             let (path, reason) = (path.clone(), error.to_string());
@@ -251,7 +271,8 @@ impl Journal {
 
     fn of(path: PathBuf, connection: Connection) -> Outcome<Self> {
         let host = report::machine::host().name;
-        let journal = Self { path, connection, host, counted: Cell::new(None) };
+        let journal =
+            Self { path, connection, host, counted: Cell::new(None), uncounted: Cell::default() };
         // The last connection that is closed would carry the write-ahead log into the file and remove it. SQLite 3.54.1 removes
         // it also where it could not be read, as its index could not be made on a full file system: with all that a daemon
         // wrote that was killed since.
@@ -321,9 +342,67 @@ impl Journal {
     }
 }
 
+/// What was found at `path`; `None` where nothing is.
+fn if_there<T>(path: &Path, found: io::Result<T>) -> Outcome<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(of_system(path, &error)),
+    }
+}
+
+/// An error of the system at a file of the state folder.
+fn of_system(path: &Path, error: &io::Error) -> JournalError {
+    let (path, reason) = (path.to_owned(), format!("{error}{}", read_only_hint(error)));
+    match stays(error) {
+        true => JournalError::Unwritable { path, reason },
+        false => JournalError::Full { path, reason },
+    }
+}
+
+/// Whether an error of the system lasts until somebody does something about it. Others may pass: no space or quota, too many
+/// open files, a disk that fails.
+fn stays(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+    };
+    matches!(
+        error.kind(),
+        PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | IsADirectory
+    )
+}
+
 fn is_full(path: &Path) -> bool {
     let space = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
     space.is_some_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < LEAST_SPACE_BYTES)
+}
+
+/// Which of the journal and its companions cannot be opened for writing, and why: SQLite does not say. `None` where all can.
+/// Those that are there are not opened for this: closing one would give back SQLite's locks.
+fn why_not_opened(path: &Path) -> Option<(PathBuf, io::Error)> {
+    let beside = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    for file in [path.to_owned(), beside("-wal"), beside("-shm")] {
+        let allowed = match std::fs::metadata(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => Err(error),
+            Ok(meta) if meta.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(_) => rustix::fs::access(&file, Access::READ_OK | Access::WRITE_OK)
+                .map_err(io::Error::from),
+        };
+        if let Err(why) = allowed {
+            return Some((file, why));
+        }
+    }
+    let probe = beside(PROBE_ENDING);
+    // One that a dead daemon left.
+    let _ = std::fs::remove_file(&probe);
+    let made = File::create_new(&probe);
+    let _ = std::fs::remove_file(&probe);
+    made.err().map(|why| (path.to_owned(), why))
 }
 
 fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
@@ -334,8 +413,15 @@ fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
         }
         // Without space its companions cannot be made, which SQLite reports no better.
         Some(ErrorCode::CannotOpen) if is_full(&path) => JournalError::Full { path, reason },
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            JournalError::Unwritable { path, reason }
+        Some(
+            code @ (ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied),
+        ) => {
+            match why_not_opened(&path) {
+                Some((path, why)) => of_system(&path, &why),
+                // It passed meanwhile.
+                None if code == ErrorCode::CannotOpen => JournalError::Full { path, reason },
+                None => JournalError::Unwritable { path, reason },
+            }
         }
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
             JournalError::Full { path, reason }
@@ -349,7 +435,6 @@ fn explain(path: &Path, error: rusqlite::Error) -> JournalError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::os::unix::fs::FileExt as _;
 
     use super::*;

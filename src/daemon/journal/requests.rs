@@ -91,21 +91,38 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Refused`] where there is no such job or it is in another state.
     pub fn cancel(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
+        self.cancel_in("queued", job, now_ms)
+    }
+
+    /// Cancels a job whose publication a dead daemon began. The caller knows that nobody is completing it. What has its final
+    /// name already stays; the rest is left over.
+    ///
+    /// # Errors
+    /// [`JournalError::Refused`] where there is no such job or it is in another state.
+    pub fn cancel_publication(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
+        self.cancel_in("publishing", job, now_ms)
+    }
+
+    fn cancel_in(&mut self, state: &str, job: i64, now_ms: i64) -> Outcome<()> {
         let scribe = self.scribe();
         let changed = self.transaction(|it| {
-            let which = "id = ?1 AND state = 'queued'";
-            scribe.note_all(it, ("cancelled", "asked for"), which, &[&job])?;
+            let which = "id = ?1 AND state = ?2";
+            scribe.note_all(it, ("cancelled", "asked for"), which, &[&job, &state])?;
             it.execute(
                 "UPDATE jobs SET state = 'cancelled', finished_ms = ?2, error_code = ?3,
-                        error_message = 'it was cancelled by request'
-                 WHERE id = ?1 AND state = 'queued'",
-                params![job, now_ms, CANCELLED_BY_REQUEST],
+                        error_message = 'it was cancelled by request', output_path = NULL, output_folded = NULL,
+                        output_sha256 = NULL, report = NULL, lease_owner = NULL, lease_until_ms = NULL,
+                        report_path = CASE state WHEN 'publishing' THEN NULL ELSE report_path END
+                 WHERE id = ?1 AND state = ?4",
+                params![job, now_ms, CANCELLED_BY_REQUEST, state],
             )
         })?;
         if changed == 1 {
             return Ok(());
         }
-        Err(self.refusal(job, "only waiting and running jobs can be cancelled"))
+        let what = "only waiting and running jobs can be cancelled, and by a running daemon one whose publication was \
+                    interrupted";
+        Err(self.refusal(job, what))
     }
 
     /// A job as it is now; `None` where there is none of this number.
@@ -144,6 +161,17 @@ impl Journal {
             it.prepare_cached(query)?
                 .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
                 .collect()
+        })
+    }
+
+    /// The jobs that are being published, or were when their daemon died, with their watched folders.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn publishing_jobs(&self) -> Outcome<Vec<(i64, String)>> {
+        let query = "SELECT id, watch FROM jobs WHERE state = 'publishing'";
+        self.sql(|it| {
+            it.prepare_cached(query)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
     }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::daemon::events::Kind;
 
-use super::{Journal, JournalError, Outcome, chain, explain, view};
+use super::{Journal, JournalError, Outcome, chain, explain, of_system, view};
 
 /// One step.
 struct Step {
@@ -295,10 +295,7 @@ impl Journal {
             PathBuf::from(path)
         };
         let (copy, unfinished) = (beside(&format!(".v{version}")), beside(".copy"));
-        let unwritable = |error: std::io::Error| JournalError::Unwritable {
-            path: copy.clone(),
-            reason: error.to_string(),
-        };
+        let unwritable = |error: std::io::Error| of_system(&copy, &error);
         match std::fs::remove_file(&unfinished) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(unwritable(error));

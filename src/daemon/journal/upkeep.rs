@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
-use super::claims::{CLAIM_COLUMNS, Claim, Planned, claim_row};
+use super::claims::{CLAIM_COLUMNS, Claim, LONGEST_WAIT_MS, Planned, claim_row};
 use super::view::path_column;
 use super::{Journal, Outcome};
+use crate::daemon::events::Kind;
 
 /// Originals that are moved in one go.
 const MOST_MOVES: usize = 100;
@@ -16,6 +17,17 @@ const PENDING: &str = "SELECT DISTINCT watch FROM jobs WHERE original = 'pending
 
 /// Holds for the jobs of the watched folder `?1` with such originals.
 const PENDING_OF_ONE: &str = "original = 'pending' AND watch = ?1 ORDER BY id";
+
+/// How often a job is interrupted in a row before others come first: by then it may be what its daemon dies of, or the
+/// machine. It is never refused for that: the current may fail as often.
+const OFTEN: i64 = 3;
+/// How long it waits then; twice as long each further time, up to [`LONGEST_WAIT_MS`].
+const FIRST_SETBACK_MS: i64 = 60_000;
+/// How often the job `?1` was interrupted since it was received, asked for, or had an end of a try.
+const INTERRUPTIONS: &str =
+    "SELECT count(*) FROM events WHERE job = ?1 AND what = 'interrupted' AND id >
+     (SELECT COALESCE(MAX(id), 0) FROM events
+      WHERE job = ?1 AND what NOT IN ('claimed', 'interrupted', 'settings'))";
 
 /// What an attempt may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,24 +53,64 @@ fn turn_of(state: &str) -> Turn {
     if state == "queued" { Turn::Waits } else { Turn::Over }
 }
 
+/// Puts a job off that has just been interrupted once more, where that was too often since its last try had an end; then why.
+fn set_back_if_often(
+    it: &Transaction<'_>,
+    job: i64,
+    now_ms: i64,
+) -> rusqlite::Result<Option<(i64, String)>> {
+    let times: i64 = it.query_row(INTERRUPTIONS, [job], |row| row.get(0))?;
+    if times < OFTEN {
+        return Ok(None);
+    }
+    let doublings = (times - OFTEN).min(30);
+    let wait_ms = FIRST_SETBACK_MS.saturating_mul(1 << doublings).min(LONGEST_WAIT_MS);
+    let why = format!(
+        "its daemon ended {times} times in a row while it was at work, and nobody stopped it: others come first, and it is \
+         tried again in {} s",
+        wait_ms / 1000
+    );
+    it.execute(
+        "UPDATE jobs SET next_try_ms = ?2, error_code = 'interrupted', error_message = ?3 WHERE id = ?1",
+        params![job, now_ms + wait_ms, why],
+    )?;
+    Ok(Some((job, why)))
+}
+
 impl Journal {
     /// Makes the running jobs of dead daemons queued. The caller holds the lock of the state folder, so all are dead
-    /// but `owner`.
+    /// but `owner`. One that was interrupted again and again may be what they died of: it lets others come first.
     ///
     /// # Errors
     /// [`super::JournalError`].
     pub fn requeue_dead(&mut self, owner: &str, now_ms: i64) -> Outcome<usize> {
         let scribe = self.scribe();
-        self.transaction(|it| {
+        let (requeued, set_back) = self.transaction(|it| {
             let dead = "state = 'running' AND (lease_owner IS NULL OR lease_owner <> ?1)";
+            let jobs: Vec<i64> = it
+                .prepare(&format!("SELECT id FROM jobs WHERE {dead}"))?
+                .query_map([owner], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
             scribe.note_all(it, ("interrupted", "its daemon ended"), dead, &[&owner])?;
-            it.execute(
+            let requeued = it.execute(
                 "UPDATE jobs SET state = 'queued', next_try_ms = ?2, lease_owner = NULL, lease_until_ms = NULL,
                         progress = NULL, progress_ms = NULL
                  WHERE state = 'running' AND (lease_owner IS NULL OR lease_owner <> ?1)",
                 params![owner, now_ms],
-            )
-        })
+            )?;
+            let mut set_back = Vec::new();
+            for job in jobs {
+                set_back.extend(set_back_if_often(it, job, now_ms)?);
+            }
+            Ok((requeued, set_back))
+        })?;
+        for (job, why) in set_back {
+            log::warn!(
+                MESSAGE_ID = Kind::JobDelayed.id(), SLOMOD_JOB = job, SLOMOD_STATE = "queued";
+                "job {job}: queued: {why}"
+            );
+        }
+        Ok(requeued)
     }
 
     /// The jobs whose publication a dead daemon began.
@@ -228,7 +280,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::daemon::journal::{NewJob, Original};
+    use crate::daemon::journal::{Again, Count, NewJob, Original};
     use crate::daemon::snapshot::Snapshot;
 
     /// A journal with `count` done jobs whose originals are to be moved.
@@ -257,6 +309,57 @@ mod tests {
             journal.done(&claim, Original::Pending, 1).unwrap();
         }
         journal
+    }
+
+    /// W32, W35. A clip that takes the daemon or the machine down with it: at first it is tried again at once, then others
+    /// come first, for longer and longer. A clean end of a try, or somebody who asks for another, begins anew.
+    #[test]
+    fn a_job_that_is_interrupted_again_and_again_lets_others_come_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let submit = |journal: &mut Journal, name: &str, mtime_ns| {
+            let new = NewJob {
+                watch: "/in",
+                relative: Path::new(name),
+                snapshot: Snapshot { size_bytes: 1, mtime_ns, ctime_ns: 2, inode: 3 },
+                sha256: name,
+                settings: "{}",
+                settings_sha256: "s",
+                list_sha256: "",
+            };
+            journal.submit(&new, 1).unwrap()
+        };
+        let (first, second) = (submit(&mut journal, "a.mp4", 1), submit(&mut journal, "b.mp4", 2));
+        let interrupt = |journal: &mut Journal, now_ms| {
+            let claim = journal.claim("dead", &["/in"], now_ms, 1).unwrap().unwrap();
+            journal.requeue_dead("me", now_ms).unwrap();
+            claim.job
+        };
+        let next_try = |journal: &Journal| journal.job(first).unwrap().unwrap().next_try_ms;
+        for now_ms in [10, 20] {
+            assert_eq!(interrupt(&mut journal, now_ms), first);
+            assert_eq!(next_try(&journal), now_ms);
+        }
+        assert_eq!(interrupt(&mut journal, 30), first);
+        let (short, job) = (next_try(&journal) - 30, journal.job(first).unwrap().unwrap());
+        assert!(short >= 60_000, "{short}");
+        assert_eq!(job.error_code.as_deref(), Some("interrupted"));
+        assert!(job.error_message.unwrap().contains("3 times"));
+        // Another comes first, and is not blamed for its own first time.
+        assert_eq!(interrupt(&mut journal, 40), second);
+        let now_ms = 30 + short;
+        assert_eq!(interrupt(&mut journal, now_ms), first);
+        let long = next_try(&journal) - now_ms;
+        assert!(long > short, "{long} {short}");
+        // It is stopped in the middle.
+        let now_ms = now_ms + long;
+        let claim = journal.claim("me", &["/in"], now_ms, 1).unwrap().unwrap();
+        assert_eq!(claim.job, first);
+        let again =
+            Again { count: Count::Nothing, next_try_ms: now_ms, code: "stopped", message: "x" };
+        journal.again(&claim, &again).unwrap();
+        assert_eq!(interrupt(&mut journal, now_ms), first);
+        assert_eq!(next_try(&journal), now_ms, "counted anew");
     }
 
     /// W23.

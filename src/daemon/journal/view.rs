@@ -155,15 +155,16 @@ impl Journal {
         self.sql(|it| it.prepare(&query)?.query_map([queued, ended], job_view)?.collect())
     }
 
-    /// How many jobs are in which state. Counted only where something was written since the last call, so that asking
-    /// every second costs nothing.
+    /// How many jobs are in which state. Counted only where something was written since the last call, other than
+    /// [`Self::changes_no_count`] says, so that asking every second costs nothing, beside a running job as well.
     ///
     /// # Errors
     /// [`super::JournalError`].
     pub fn counts(&self) -> Outcome<Counts> {
         let read = |query| self.sql(|it| it.query_row(query, [], |row| row.get::<_, i64>(0)));
         // What this connection wrote, and whether another one did.
-        let written = (read("SELECT total_changes()")?, read("PRAGMA data_version")?);
+        let own = read("SELECT total_changes()")? - self.uncounted.get();
+        let written = (own, read("PRAGMA data_version")?);
         if let Some((then, counts)) = self.counted.get()
             && then == written
         {
@@ -172,6 +173,12 @@ impl Journal {
         let counts = self.count()?;
         self.counted.set(Some((written, counts)));
         Ok(counts)
+    }
+
+    /// This many rows were written, and no job has another state for it.
+    pub(super) fn changes_no_count(&self, rows: usize) {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.uncounted.set(self.uncounted.get().saturating_add(rows));
     }
 
     fn count(&self) -> Outcome<Counts> {
@@ -202,15 +209,16 @@ impl Journal {
     /// # Errors
     /// [`super::JournalError`].
     pub fn describe_daemon(&mut self, view: &DaemonView) -> Outcome<()> {
-        self.sql(|it| {
+        let rows = self.sql(|it| {
             it.execute(
                 "INSERT INTO daemon (id, pid, started_ms, seen_ms, status) VALUES (1, ?1, ?2, ?3, ?4)
                  ON CONFLICT (id) DO UPDATE SET pid = excluded.pid, started_ms = excluded.started_ms,
                      seen_ms = excluded.seen_ms, status = excluded.status",
                 params![view.pid, view.started_ms, view.seen_ms, view.status],
             )
-        })
-        .map(|_| ())
+        })?;
+        self.changes_no_count(rows);
+        Ok(())
     }
 
     /// How the daemon last described itself; `None` before its first start and after a clean end.
@@ -240,5 +248,48 @@ impl Journal {
             it.execute("DELETE FROM daemon", [])?;
             it.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::journal::NewJob;
+    use crate::daemon::snapshot::Snapshot;
+
+    fn submit(journal: &mut Journal, name: &str) {
+        let new = NewJob {
+            watch: "/in",
+            relative: Path::new(name),
+            snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
+            sha256: name,
+            settings: "{}",
+            settings_sha256: "s",
+            list_sha256: "",
+        };
+        journal.submit(&new, 1).unwrap();
+    }
+
+    #[test]
+    fn jobs_are_not_counted_again_for_progress_and_the_daemons_own_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        submit(&mut journal, "a.mp4");
+        let claim = journal.claim("me", &["/in"], 9, 1).unwrap().unwrap();
+        journal.counts().unwrap();
+        let (written, _) = journal.counted.get().unwrap();
+        let kept = Counts { failed: 77, ..Counts::default() };
+        journal.counted.set(Some((written, kept)));
+        let view = DaemonView { pid: 1, started_ms: 2, seen_ms: 3, status: "x".into() };
+        for now_ms in 10..13 {
+            journal.progress(&claim, &Progress::default(), now_ms, 1).unwrap();
+            journal.describe_daemon(&view).unwrap();
+            assert_eq!(journal.counts().unwrap(), kept);
+        }
+        submit(&mut journal, "b.mp4");
+        assert_eq!(
+            journal.counts().unwrap(),
+            Counts { queued: 1, running: 1, ..Counts::default() }
+        );
     }
 }

@@ -20,6 +20,7 @@ use crate::pipeline::ahead::Asked;
 use crate::pipeline::beside::{self, Clip};
 use crate::pipeline::checks;
 use crate::pipeline::cut_list;
+use crate::pipeline::drives;
 use crate::pipeline::encode_quality::EncodeQuality;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::known::{Counts, Known};
@@ -184,8 +185,11 @@ fn run(
     let (length, origin) = (session.tally.source_end, session.origin);
     let streams = encode_end.summary.sidecar.clone();
     let reached = session.reached("verifying", 0);
-    let (started, wall) = (session.known.started().to_owned(), session.known.elapsed());
+    let length = length.unwrap_or_default();
     let (holdout, vmaf_fault) = session.scoring.finish();
+    // Behind all that may want memory, and before time and memory are read, which are to count this too.
+    let gaps = drives::gaps(&task.source, *length.numer() as f64 / *length.denom() as f64);
+    let (started, wall) = (session.known.started().to_owned(), session.known.elapsed());
     let mut report = summary::done(Facts {
         task,
         info: &info,
@@ -199,6 +203,7 @@ fn run(
         holdout,
         vmaf_fault,
         timelapse,
+        gaps,
         decode: decode_end,
         look: look_end,
         encode: encode_end,
@@ -210,7 +215,6 @@ fn run(
         started,
         wall,
     });
-    let length = length.unwrap_or_default();
     report.warnings.extend(warnings::of_cut_list(&session.listed, length));
     let (progress, mut pace) = (session.progress, session.pace);
     let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };

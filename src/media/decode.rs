@@ -365,13 +365,14 @@ impl Decoder {
         })?;
         let path = self.info.path.clone();
         probe::check_size(&path, self.frame.width(), self.frame.height())?;
+        let tag = self.frame.color_space().into();
         let adopted = crate::frame::PictureFormat {
             width_px,
             height_px,
             chroma: layout.chroma,
-            depth: layout.depth,
+            matrix: super::picture::matrix(tag, height_px),
             range: super::picture::range(self.frame.color_range().into(), &layout),
-            ..picture
+            depth: layout.depth,
         };
         let stored = found.unwrap_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE);
         self.importer = Importer::new(stored, &layout, adopted)
@@ -379,7 +380,10 @@ impl Decoder {
         self.info.video.picture = adopted;
         self.info.video.alpha = layout.alpha;
         self.info.video.pixel_format = name;
-        self.info.warnings.extend(layout.warnings);
+        let warnings = &mut self.info.warnings;
+        warnings.extend(layout.warnings);
+        warnings.retain(|it| it.0 != "matrix_assumed");
+        warnings.extend(super::picture::assumed(tag, layout.chroma, adopted.matrix));
         Ok(())
     }
 

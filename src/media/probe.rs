@@ -112,6 +112,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
         alpha_beside = false;
     }
     let video = video_info(&input, &facts, &layout, &pixel, indexed_frames);
+    let picture = video.picture;
+    warnings.extend(picture::assumed(facts.tags.matrix, picture.chroma, picture.matrix));
     let tags = tags::tags(&input, facts.index);
     let info = ClipInfo { path: path.to_owned(), format, video, streams, tags, warnings };
     Ok(Opened { input, info, facts, layout, alpha_beside, indexed_frames })

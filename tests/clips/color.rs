@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use slomod::config::settings::{Codec, Container, Device, Encoding, Settings};
 use slomod::engine::open;
-use slomod::frame::{Picture, Sample};
+use slomod::frame::{Matrix, Picture, Sample};
 use slomod::pipeline::convert::convert;
 
 use crate::{Place, decoded, ffprobe, schema, slow};
@@ -267,4 +267,48 @@ fn hdr10_keeps_its_metadata_and_pq_and_hlg_stay_what_they_are() {
             assert_eq!(hdr(&again).0, of_frames);
         }
     }
+}
+
+/// V13: a matrix that is not known here is worked by another one, which is said, and the tag stays.
+#[test]
+fn a_matrix_that_is_not_known_is_said() {
+    let Some(place) = Place::new() else { return };
+    let plain = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.12";
+    for (format, matrix, said) in [
+        ("yuv444p", "ycgco", Some("YCgCo; BT.601")),
+        ("yuv420p", "smpte240m", Some("SMPTE 240M; BT.709")),
+        ("yuv420p", "fcc", Some("FCC; BT.601")),
+        ("yuv420p10le", "bt2020c", Some("BT.2020 constant luminance; BT.2020")),
+        ("yuv420p10le", "ictcp", Some("ICtCp; BT.601")),
+        ("yuv420p", "chroma-derived-nc", Some("chroma-derived; BT.601")),
+        ("yuv420p", "bt470bg", None),
+        ("yuv420p", "bt2020nc", None),
+        ("gray", "ycgco", None),
+        ("gbrp", "rgb", None),
+    ] {
+        let source = place
+            .ffmpeg(&format!("{plain} -vf format={format} -c:v ffv1 -colorspace {matrix} in.mkv"));
+        let (output, report) = place.convert(&source, "out.mkv", slow(2));
+        let found = report.warnings.iter().find(|it| it.code == "matrix_assumed");
+        assert_eq!(found.is_some(), said.is_some(), "{matrix}: {:?}", report.warnings);
+        if let (Some(found), Some(said)) = (found, said) {
+            assert!(found.message.contains(said), "{}", found.message);
+        }
+        let tag = |path: &Path| ffprobe(path)["streams"][0]["color_space"].clone();
+        assert_eq!(tag(&source), tag(&output), "{matrix}");
+    }
+}
+
+/// V13: a header is wrong about the height, and the matrix of an untagged clip is that of its pictures.
+#[test]
+fn the_matrix_is_chosen_by_the_height_of_the_pictures() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg("-f lavfi -i testsrc2=s=64x736:r=25:d=0.2 -c:v flv1 in.mkv");
+    // PixelHeight, two bytes.
+    let mut bytes = std::fs::read(&source).unwrap();
+    let place_of = bytes.windows(4).position(|it| it == [0xba, 0x82, 0x02, 0xe0]).unwrap();
+    bytes[place_of + 2..place_of + 4].copy_from_slice(&576_u16.to_be_bytes());
+    std::fs::write(&source, bytes).unwrap();
+    let format = decoded(&source)[0].picture.format;
+    assert_eq!((format.height_px, format.matrix), (736, Matrix::Bt709));
 }

@@ -312,3 +312,17 @@ fn the_matrix_is_chosen_by_the_height_of_the_pictures() {
     let format = decoded(&source)[0].picture.format;
     assert_eq!((format.height_px, format.matrix), (736, Matrix::Bt709));
 }
+
+/// Q03: where RGB becomes YCbCr, the luma of both is that of their RGB: of gray content it says what the RGB says.
+#[test]
+fn the_encoders_luma_is_taken_alike_of_source_and_output() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=128x96:r=10:d=0.6 -vf format=gray,format=gbrp -c:v ffv1 in.mkv",
+    );
+    let settings = Settings { quality_samples: 4, ..with(Codec::Av1, Container::Mkv) };
+    let (_, report) = place.convert(&source, "out.mkv", settings);
+    let scores = report.quality.unwrap().encode.unwrap().scores;
+    let (rgb, luma) = (scores.psnr_rgb_db.unwrap(), scores.psnr_y_db.unwrap());
+    assert!((rgb - luma).abs() < 3.0, "{rgb} dB of RGB and {luma} dB of luma");
+}

@@ -39,6 +39,8 @@ pub struct VideoInfo {
     pub rotation_degrees: i32,
     /// Whether it is mirrored left to right before that.
     pub mirrored: bool,
+    /// What says both, as containers keep it: of the container, else of the first picture.
+    pub display_matrix: Option<[i32; 9]>,
     /// Sample aspect ratio, 1:1 where unknown.
     pub sample_aspect_ratio: (i32, i32),
     /// Tags as found: matrix, primaries, transfer, range, by FFmpeg's names; `unknown` where untagged.

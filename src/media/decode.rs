@@ -18,6 +18,7 @@ use super::clock::Clock;
 use super::damage::Damage;
 use super::deinterlace::{Deinterlacer, Pictures, Which};
 use super::feed::Feed;
+use super::orientation;
 use super::picture::Importer;
 use super::probe::{self, unusable};
 use super::raw::{self, FieldOrder};
@@ -239,6 +240,7 @@ impl Decoder {
                 let (of_frame, hdr) = (raw::frame_hdr(&self.frame), &mut self.info.video.hdr);
                 hdr.mastering_display = of_frame.mastering_display.or(hdr.mastering_display.take());
                 hdr.content_light = of_frame.content_light.or(hdr.content_light.take());
+                self.meet_orientation();
                 let is_known = self.info.tags.iter().any(|it| it.0.eq_ignore_ascii_case(TIME_CODE));
                 let code = time_code(&self.frame).filter(|_| !is_known);
                 self.info.tags.extend(code.map(|code| (TIME_CODE.to_owned(), code)));
@@ -298,6 +300,17 @@ impl Decoder {
             self.damage.pop_front();
         }
         self.shown = shown;
+    }
+
+    /// Takes what the first frame says of how it is to be shown, where the container says nothing.
+    fn meet_orientation(&mut self) {
+        let video = &mut self.info.video;
+        if video.display_matrix.is_none()
+            && let Some(matrix) = orientation::of_frame(&self.frame)
+        {
+            video.display_matrix = Some(matrix);
+            (video.rotation_degrees, video.mirrored) = orientation::orientation(&matrix);
+        }
     }
 
     /// Decides what is done with fields at the first frame that has some: `self.frame`, where the first says nothing a later

@@ -14,6 +14,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, ColorTags, VideoInfo};
+use super::orientation;
 use super::original;
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
@@ -288,8 +289,8 @@ fn video_info(
     let estimate = || u64::try_from((duration? * rate?).round().to_integer()).ok();
     let [matrix, primaries, transfer, range] = raw::tag_names(&facts.tags);
     let ratio = facts.sample_aspect_ratio;
-    let shown = raw::display_matrix(input, facts.index)
-        .map_or((0, false), |matrix| raw::orientation(&matrix));
+    let display_matrix = orientation::of_stream(input, facts.index);
+    let shown = display_matrix.map_or((0, false), |it| orientation::orientation(&it));
     VideoInfo {
         stream_index: facts.index,
         codec: facts.codec.clone(),
@@ -305,6 +306,7 @@ fn video_info(
         pixel_format: pixel.to_owned(),
         rotation_degrees: shown.0,
         mirrored: shown.1,
+        display_matrix,
         hdr: raw::stream_hdr(input, facts.index),
         sample_aspect_ratio: match raw::positive(ratio) {
             Some(_) => (ratio.numerator(), ratio.denominator()),

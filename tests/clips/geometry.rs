@@ -122,3 +122,21 @@ fn a_change_of_pixel_shape_or_color_in_mid_clip_is_said() {
         }
     }
 }
+
+/// V10: where the pictures say how they are turned and the container does not.
+#[test]
+fn what_pictures_say_of_their_orientation_is_kept() {
+    let Some(place) = Place::new() else { return };
+    place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 %d.jpg");
+    for number in 1..=5 {
+        let path = place.path(&format!("{number}.jpg"));
+        let turned = crate::exif::turned(&std::fs::read(&path).unwrap());
+        std::fs::write(path, turned).unwrap();
+    }
+    let source = place.ffmpeg("-framerate 25 -i %d.jpg -c copy in.avi");
+    let encoding = Encoding { container: Some(Container::Mp4), ..Encoding::default() };
+    let (output, report) = place.convert(&source, "out.mp4", Settings { encoding, ..slow(2) });
+    assert_eq!(report.source.rotation_degrees, Some(90));
+    let shown = &ffprobe(&output)["streams"][0]["side_data_list"][0];
+    assert_eq!(shown["rotation"], -90);
+}

@@ -313,6 +313,31 @@ fn the_matrix_is_chosen_by_the_height_of_the_pictures() {
     assert_eq!((format.height_px, format.matrix), (736, Matrix::Bt709));
 }
 
+/// V13: gray that says nothing of its range is shown as it was by what reads the output.
+#[test]
+fn untagged_gray_is_shown_with_its_contrast() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i gradients=s=64x64:r=10:d=0.4:seed=7:c0=black:c1=white -vf format=gray -c:v ffv1 in.avi",
+    );
+    assert_eq!(ffprobe(&source)["streams"][0]["color_range"], Value::Null);
+    let before = means(&source);
+    for (codec, container) in [
+        (Codec::H264, Container::Mp4),
+        (Codec::H265, Container::Mp4),
+        (Codec::Av1, Container::Mkv),
+        (Codec::Ffv1, Container::Mkv),
+    ] {
+        let out = format!("out.{}", container.extension());
+        let (output, _) = place.convert(&source, &out, with(codec, container));
+        assert_eq!(ffprobe(&output)["streams"][0]["color_range"], "pc", "{codec:?}");
+        for (number, found) in means(&output).iter().step_by(2).enumerate() {
+            let off = (found[1] - before[number][1]).abs();
+            assert!(off < 2.0, "{codec:?}: frame {number} is off by {off}");
+        }
+    }
+}
+
 /// Q03: where RGB becomes YCbCr, the luma of both is that of their RGB: of gray content it says what the RGB says.
 #[test]
 fn the_encoders_luma_is_taken_alike_of_source_and_output() {

@@ -338,3 +338,21 @@ fn turned_pictures_come_out_turned() {
     let image = image::open(place.path("out/1.png")).unwrap();
     assert_eq!((image.width(), image.height()), (48, 64));
 }
+
+/// V11, V29: a clip whose pixels are not square gives its samples as they are, and it is said how they are shown.
+#[test]
+fn pictures_of_pixels_that_are_not_square_are_said_to_be() {
+    let place = Place::new();
+    let wide = format!("{MOVING},setsar=16/11");
+    place.ffmpeg(&["-f", "lavfi", "-i", &wide, "-c:v", "ffv1", "wide.mkv"]);
+    place.ffmpeg(&["-f", "lavfi", "-i", MOVING, "-c:v", "ffv1", "square.mkv"]);
+    for (clip, said) in [("wide.mkv", Some("16:11")), ("square.mkv", None)] {
+        let args = [clip, "--factor", "2", "--output", &format!("{clip}.d/%d.png")];
+        let report = place.done(&args, &format!("{clip}.d.json"));
+        let found = report.warnings.iter().find(|it| it.code == "pixels_not_square");
+        assert_eq!(found.is_some(), said.is_some(), "{clip}");
+        assert!(found.is_none_or(|it| it.message.contains(said.unwrap())), "{found:?}");
+        let image = image::open(place.path(&format!("{clip}.d/1.png"))).unwrap();
+        assert_eq!((image.width(), image.height()), (64, 48));
+    }
+}

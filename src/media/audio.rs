@@ -250,7 +250,6 @@ impl Transcoder {
         let shown = raw::ticks(self.tick_in * shown, Ratio::from_integer(1));
         let rounding = PADDING_ROUNDING_MS * rate / 1_000;
         let padded = shown > 0 && length - shown > rounding;
-        self.padding = if padded { length - shown } else { 0 };
         let jitter = if self.placed == 0 { 0 } else { JITTER_MS * rate / 1_000 };
         let off = at - self.placed;
         if off > jitter && off <= MAX_GAP_S * rate {
@@ -263,6 +262,8 @@ impl Transcoder {
         if skip == length {
             return Ok(());
         }
+        // Of samples that are placed: those of a frame that is left out take nothing off the one before.
+        self.padding = if padded { length - shown } else { 0 };
         if skip > 0 {
             let rest = raw_audio::audio_part(frame, skip, length - skip).map_err(refused)?;
             return self.feed(rest, muxer);

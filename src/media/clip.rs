@@ -120,6 +120,8 @@ pub struct DecodeStats {
     /// Whether the file ends before its header says it does (fewer frames than its index, or an earlier time). Where
     /// frames are lost in the middle only `decoded` falls short.
     pub truncated: bool,
+    /// Whether anything is seen through any frame that was handed out: formats that could hold transparency often hold none.
+    pub seen_through: bool,
     /// What frames carried beside their samples and outputs do not: captions, dynamic HDR metadata.
     pub frame_data: std::collections::BTreeSet<&'static str>,
     /// Interlaced frames that were handed out as they are.

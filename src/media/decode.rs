@@ -13,6 +13,7 @@ use ffmpeg::ffi;
 use ffmpeg::frame::{Video, side_data};
 
 use super::MediaError;
+use super::alpha;
 use super::clip::{ClipInfo, DecodeStats};
 use super::clock::Clock;
 use super::damage::Damage;
@@ -160,6 +161,9 @@ impl Decoder {
                 format!("pictures cannot be converted: {error}"),
             )
         })?;
+        let stats = &mut self.feed.stats;
+        stats.seen_through |=
+            !stats.seen_through && alpha.as_ref().is_some_and(alpha::is_seen_through);
         let index = self.index;
         self.index += 1;
         let (picture, alpha) = (Arc::new(picture), alpha.map(Arc::new));

@@ -198,7 +198,9 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
 fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let Facts { task, info, engine, tally, decode, .. } = facts;
     let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
-    notices.extend(facts.encode.summary.warnings.iter().map(notice));
+    // Where nothing was seen through any frame, nothing is lost.
+    let lost = |it: &&(String, String)| decode.stats.seen_through || it.0 != "alpha_dropped";
+    notices.extend(facts.encode.summary.warnings.iter().filter(lost).map(notice));
     let timelapse = facts.timelapse.as_deref();
     notices.extend(warnings::of_source(&info.warnings, decode, tally, timelapse));
     notices.extend(warnings::of_time_code(&info.tags));

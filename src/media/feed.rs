@@ -24,7 +24,7 @@ use crate::frame::Seconds;
 /// Messages about damage that are kept.
 const MAX_ERRORS: usize = 8;
 
-/// Damaged packets in a row after which the rest is given up.
+/// Damaged packets and frames, no frame decoded between them, after which the rest is given up.
 const MAX_DAMAGE_RUN: u32 = 10_000;
 
 /// Frames that are mistrusted at the most where a clip begins between key frames: some streams have none at all, and are whole
@@ -134,7 +134,8 @@ impl Feed {
     fn read(&mut self) -> Result<(), MediaError> {
         let mut packet = ffmpeg::Packet::empty();
         match packet.read(&mut self.input) {
-            Ok(()) => self.damage_run = self.damage_run.min(MAX_DAMAGE_RUN),
+            // A packet that can be read is no picture yet.
+            Ok(()) => {}
             Err(ffmpeg::Error::Eof) => return self.end(),
             Err(ffmpeg::Error::InvalidData) => {
                 self.damaged("a packet", None, ffmpeg::Error::InvalidData);

@@ -133,7 +133,7 @@ impl Plan {
                     );
                     self.warn("alpha_stored_wider", &message);
                 }
-                let message = "transparency is kept: that of real frames as it is, that of synthesized ones blended between those of the real frames on both sides, not moved with the picture";
+                let message = "transparency is kept: that of real frames as it is, that of synthesised ones blended between those of the real frames on both sides, not moved with the picture";
                 self.warn("alpha_blended", message);
             }
             false => {

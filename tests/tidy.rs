@@ -17,7 +17,7 @@ const STACK: &[&[&str]] = &[
     &["backend"],
     &["ops"],
     &["config"],
-    &["error", "frame"],
+    &["error", "frame", "hex"],
 ];
 
 /// Lines a source file may have.

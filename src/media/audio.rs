@@ -90,7 +90,7 @@ impl Transcoder {
         (origin, stretch, how): (Seconds, Seconds, How),
         muxer: &mut Muxer,
     ) -> Result<Result<Self, String>, MediaError> {
-        let decoder = match open_decoder(input, facts.index) {
+        let decoder = match raw::open_decoder(input, facts.index, 1, 0) {
             Ok(decoder) => decoder,
             Err(error) => return Ok(Err(format!("{} cannot be decoded: {error}", facts.codec))),
         };
@@ -414,14 +414,6 @@ impl Transcoder {
 fn refused(error: ffmpeg::Error) -> MediaError {
     let reason = format!("sound cannot be stretched or encoded: {error}");
     MediaError::Encoder { encoder: "aac".to_owned(), reason }
-}
-
-fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
-    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
-    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), 1, 0);
-    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
-    context.decoder().open_as(codec)
 }
 
 /// Opens AAC for the channels of `shape`, or where it has no such layout for the nearest it has.

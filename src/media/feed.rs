@@ -14,7 +14,7 @@ use super::MediaError;
 use super::clip::DecodeStats;
 use super::complete;
 use super::damage::Losses;
-use super::probe::{self, Opened, read_error};
+use super::probe::{MAX_PIXELS, Opened, read_error};
 use super::raw;
 use super::raw_input;
 use super::stream_info::stream_info;
@@ -78,10 +78,11 @@ impl Feed {
     pub(super) fn open(path: &Path, opened: Opened) -> Result<Self, ffmpeg::Error> {
         let header = raw::container_facts(&opened.input);
         let index = opened.facts.index;
-        let alpha = opened.alpha_beside.then(|| open_decoder(&opened.input, index, 1));
+        let alpha =
+            opened.alpha_beside.then(|| raw::open_decoder(&opened.input, index, 1, MAX_PIXELS));
         Ok(Self {
             path: path.to_owned(),
-            decoder: open_decoder(&opened.input, index, THREADS)?,
+            decoder: raw::open_decoder(&opened.input, index, THREADS, MAX_PIXELS)?,
             alpha: alpha.transpose()?.map(AlphaDecoder::new),
             streams: opened.input.streams().count(),
             input: opened.input,
@@ -287,16 +288,4 @@ impl Feed {
             self.stats.errors.push(message);
         }
     }
-}
-
-fn open_decoder(
-    input: &Input,
-    index: usize,
-    threads: i32,
-) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
-    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
-    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), threads, probe::MAX_PIXELS);
-    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
-    context.decoder().open_as(codec)
 }

@@ -386,6 +386,20 @@ pub(super) fn frame_data(frame: &ffmpeg::frame::Video) -> impl Iterator<Item = &
     KINDS.into_iter().filter(|(kind, _)| frame.side_data(*kind).is_some()).map(|it| it.1)
 }
 
+/// A decoder of a stream with so many threads; of pictures of no more than `max_pixels`, where that is not 0.
+pub(super) fn open_decoder(
+    input: &Input,
+    index: usize,
+    threads: i32,
+    max_pixels: u64,
+) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
+    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
+    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
+    prepare_decoder(&mut context, stream.time_base(), threads, max_pixels);
+    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
+    context.decoder().open_as(codec)
+}
+
 /// Sets what a decoder must know before it is opened.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
 pub(super) fn prepare_decoder(

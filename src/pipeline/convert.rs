@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use num_rational::Ratio;
-
 use crate::config::settings::{Container, Device, Settings};
 use crate::engine::Interpolator;
-use crate::frame::{Frame, Rate, Seconds};
+use crate::frame::{Frame, Seconds};
 use crate::media;
 use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, WriteSpec};
@@ -44,8 +42,6 @@ use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
 
-/// Rate assumed where a container gives none.
-const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
 const LAST_FRAME_S: i128 = 60;
 
@@ -132,7 +128,7 @@ fn run(
     length::check_header(&info, before.size_bytes)?;
     let by_name = timelapse::by_name(&info);
     timelapse::check(task, by_name.as_ref())?;
-    let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
+    let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(plan::FALLBACK_RATE))
         .map_err(ConvertError::Settings)?;
     let container = container(&task.settings, &task.output);
 

@@ -10,6 +10,7 @@ use image::{ColorType, ImageFormat};
 use sha2::{Digest, Sha256};
 
 use crate::frame::Rate;
+use crate::hex::hex;
 use crate::media::MediaError;
 use crate::media::decode::Decoder;
 use crate::media::pictures::{self, Gathering};
@@ -207,7 +208,7 @@ pub fn hash_of_list(list: &[(String, &Path)]) -> String {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         hasher.update(format!("{hash}  {name}\n"));
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// The numbered pictures of a folder, which must be of one sequence.

@@ -11,7 +11,7 @@
 //! backend              fast execution of the ops
 //! ops                  one op a file: contract, parameters, f32 reference
 //! config               settings, and the daemon's file
-//! error | frame | plain_file
+//! error | frame | hex | plain_file
 //! ```
 
 pub mod backend;
@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod hex;
 pub mod media;
 pub mod models;
 pub mod ops;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/exif.rs"]
+mod exif;
 #[path = "support/schema.rs"]
 mod schema;
 
@@ -366,10 +368,7 @@ fn turned_jpeg(picture: &RgbImage) -> Vec<u8> {
     let mut plain = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 98);
     picture.write_with_encoder(encoder).unwrap();
-    // TIFF, little endian, one entry: tag 0x0112, a short, one of it, 6.
-    let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
-    [&plain[..2], b"\xff\xe1", &length, exif, &plain[2..]].concat()
+    exif::turned(&plain)
 }
 
 fn error(a: &RgbImage, b: &RgbImage) -> f64 {

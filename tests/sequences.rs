@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+#[path = "support/exif.rs"]
+mod exif;
 #[path = "support/schema.rs"]
 mod schema;
 
@@ -307,4 +309,50 @@ fn frames_of_pictures_are_held_to_the_list_of_frames() {
     assert_eq!(code, Some(65), "{said}");
     assert!(said.contains("4 of 5 frames of the source are those of the list"), "{said}");
     assert_eq!(names(place.0.path()).len(), 7, "{:?}", place.listing());
+}
+
+/// V10, V29: JPEGs that say that they are to be turned come out turned, as pictures and as a clip; all must say the same.
+#[test]
+fn turned_pictures_come_out_turned() {
+    let place = Place::new();
+    place.draw(MOVING, "in/%03d.jpg");
+    let turn = |number: u32| {
+        let path = place.path(&format!("in/{number:03}.jpg"));
+        let turned = exif::turned(&fs::read(&path).unwrap());
+        fs::write(path, turned).unwrap();
+    };
+    (1..5).for_each(turn);
+    let ends = |output| ["in", "--input-fps", "25", "--factor", "2", "--output", output];
+    place.refused(&ends("out.mp4"), 65, &["in/005.jpg", "turned", "in/001.jpg"]);
+    turn(5);
+    let report = place.done(&ends("out.mp4"), "out.mp4.json");
+    assert_eq!(report.source.rotation_degrees, Some(90));
+    let shown = Command::new("ffprobe")
+        .args(["-v", "error", "-show_streams", "out.mp4"])
+        .current_dir(place.0.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("rotation=-90"), "{shown}");
+    place.done(&ends("out/%d.png"), "out.json");
+    let image = image::open(place.path("out/1.png")).unwrap();
+    assert_eq!((image.width(), image.height()), (48, 64));
+}
+
+/// V11, V29: a clip whose pixels are not square gives its samples as they are, and it is said how they are shown.
+#[test]
+fn pictures_of_pixels_that_are_not_square_are_said_to_be() {
+    let place = Place::new();
+    let wide = format!("{MOVING},setsar=16/11");
+    place.ffmpeg(&["-f", "lavfi", "-i", &wide, "-c:v", "ffv1", "wide.mkv"]);
+    place.ffmpeg(&["-f", "lavfi", "-i", MOVING, "-c:v", "ffv1", "square.mkv"]);
+    for (clip, said) in [("wide.mkv", Some("16:11")), ("square.mkv", None)] {
+        let args = [clip, "--factor", "2", "--output", &format!("{clip}.d/%d.png")];
+        let report = place.done(&args, &format!("{clip}.d.json"));
+        let found = report.warnings.iter().find(|it| it.code == "pixels_not_square");
+        assert_eq!(found.is_some(), said.is_some(), "{clip}");
+        assert!(found.is_none_or(|it| it.message.contains(said.unwrap())), "{found:?}");
+        let image = image::open(place.path(&format!("{clip}.d/1.png"))).unwrap();
+        assert_eq!((image.width(), image.height()), (64, 48));
+    }
 }

@@ -17,7 +17,7 @@ const STACK: &[&[&str]] = &[
     &["backend"],
     &["ops"],
     &["config"],
-    &["error", "frame", "plain_file"],
+    &["error", "frame", "hex", "plain_file"],
 ];
 
 /// Lines a source file may have.

@@ -290,8 +290,8 @@ impl Work<'_> {
     fn pictures(&self, pattern: &Pattern, report: &mut Report) -> Result<Published, Failure> {
         let staged = pattern.within(self.room.join("pictures"));
         fs::create_dir(&staged.folder).map_err(|error| cannot(&staged.folder, &error))?;
-        let video = media::probe(&self.task.source)?.video;
-        let written = sequence::write(&self.task.temporary, &staged, &video, &self.stop)?;
+        let written = sequence::write(&self.task.temporary, &staged, &self.stop)?;
+        report.warnings.extend(of_pixels(written.pixel_shape));
         self.place(&staged.folder, &pattern.folder, &written.files)?;
         if let Some(output) = &mut report.output {
             for left in output.sidecars.drain(..) {
@@ -354,6 +354,15 @@ impl Work<'_> {
         convert::tell_failure(self.args, &report);
         CliError::new(error.exit_code(), error.to_string().replace(&inner, &outer))
     }
+}
+
+/// That pictures are to be shown wider or narrower than they are. PNG has a field that could say so, which FFmpeg reads and
+/// writes the other way round than the standard says.
+fn of_pixels((width, height): (i32, i32)) -> Option<Notice> {
+    let message = format!(
+        "pixels are {width}:{height} (width to height), which the pictures do not say: set it where they are opened"
+    );
+    (width != height).then(|| Notice { code: "pixels_not_square".into(), message })
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
 use crate::media::original;
 
 /// Bytes read at a time: few, as each thread's allocator keeps what its thread had.
@@ -50,8 +51,4 @@ pub fn text_sha256(text: &str) -> String {
 #[must_use]
 pub fn bytes_sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

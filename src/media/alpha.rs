@@ -47,6 +47,15 @@ pub(super) fn read(frame: &Video, format: PictureFormat) -> Option<Picture> {
     Some(out)
 }
 
+/// Whether anything is seen through a picture of that transparency.
+pub(super) fn is_seen_through(alpha: &Picture) -> bool {
+    let (codes, peak) = (&alpha.planes[0], alpha.format.depth.peak());
+    match alpha.format.depth {
+        Depth::Eight => codes.iter().any(|it| it.code() < peak),
+        Depth::Ten | Depth::Twelve => <[u8; 2]>::of(codes).iter().any(|it| it.code() < peak),
+    }
+}
+
 fn put<S: Sample>(plane: &mut [u8], from: usize, codes: impl Iterator<Item = u16>) {
     for (sample, code) in S::of_mut(plane)[from..].iter_mut().zip(codes) {
         *sample = S::from_code(code);

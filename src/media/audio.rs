@@ -90,7 +90,7 @@ impl Transcoder {
         (origin, stretch, how): (Seconds, Seconds, How),
         muxer: &mut Muxer,
     ) -> Result<Result<Self, String>, MediaError> {
-        let decoder = match open_decoder(input, facts.index) {
+        let decoder = match raw::open_decoder(input, facts.index, 1, 0) {
             Ok(decoder) => decoder,
             Err(error) => return Ok(Err(format!("{} cannot be decoded: {error}", facts.codec))),
         };
@@ -250,7 +250,6 @@ impl Transcoder {
         let shown = raw::ticks(self.tick_in * shown, Ratio::from_integer(1));
         let rounding = PADDING_ROUNDING_MS * rate / 1_000;
         let padded = shown > 0 && length - shown > rounding;
-        self.padding = if padded { length - shown } else { 0 };
         let jitter = if self.placed == 0 { 0 } else { JITTER_MS * rate / 1_000 };
         let off = at - self.placed;
         if off > jitter && off <= MAX_GAP_S * rate {
@@ -263,6 +262,8 @@ impl Transcoder {
         if skip == length {
             return Ok(());
         }
+        // Of samples that are placed: those of a frame that is left out take nothing off the one before.
+        self.padding = if padded { length - shown } else { 0 };
         if skip > 0 {
             let rest = raw_audio::audio_part(frame, skip, length - skip).map_err(refused)?;
             return self.feed(rest, muxer);
@@ -413,14 +414,6 @@ impl Transcoder {
 fn refused(error: ffmpeg::Error) -> MediaError {
     let reason = format!("sound cannot be stretched or encoded: {error}");
     MediaError::Encoder { encoder: "aac".to_owned(), reason }
-}
-
-fn open_decoder(input: &Input, index: usize) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
-    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
-    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), 1, 0);
-    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
-    context.decoder().open_as(codec)
 }
 
 /// Opens AAC for the channels of `shape`, or where it has no such layout for the nearest it has.

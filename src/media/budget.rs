@@ -4,6 +4,8 @@
 //! single allocations at 2 GiB and no sums. So the address space is bounded while headers are read. It cannot stay so: a
 //! GPU's driver reserves far more of it than it uses, and pictures in work need what they need.
 
+use std::sync::{Mutex, PoisonError};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What headers may take: six pictures of 12288x6480 at 10 bits, or the index of a day at 240 frames a second.
@@ -12,6 +14,9 @@ const HEADER_BYTES: u64 = 1536 << 20;
 /// Runs `work` with [`HEADER_BYTES`] of address space beyond what the process has. Where the system does not let the
 /// limit be set, it runs without.
 pub(super) fn within<T>(work: impl FnOnce() -> T) -> T {
+    // Two at once would each put back the limit of the other.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = getrlimit(Resource::As);
     let limit = in_use_bytes().map(|it| it + HEADER_BYTES);
     let limit = limit.filter(|it| before.current.is_none_or(|current| *it < current));

@@ -39,6 +39,8 @@ pub struct VideoInfo {
     pub rotation_degrees: i32,
     /// Whether it is mirrored left to right before that.
     pub mirrored: bool,
+    /// What says both, as containers keep it: of the container, else of the first picture.
+    pub display_matrix: Option<[i32; 9]>,
     /// Sample aspect ratio, 1:1 where unknown.
     pub sample_aspect_ratio: (i32, i32),
     /// Tags as found: matrix, primaries, transfer, range, by FFmpeg's names; `unknown` where untagged.
@@ -118,6 +120,8 @@ pub struct DecodeStats {
     /// Whether the file ends before its header says it does (fewer frames than its index, or an earlier time). Where
     /// frames are lost in the middle only `decoded` falls short.
     pub truncated: bool,
+    /// Whether anything is seen through any frame that was handed out: formats that could hold transparency often hold none.
+    pub seen_through: bool,
     /// What frames carried beside their samples and outputs do not: captions, dynamic HDR metadata.
     pub frame_data: std::collections::BTreeSet<&'static str>,
     /// Interlaced frames that were handed out as they are.

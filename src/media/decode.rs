@@ -13,11 +13,13 @@ use ffmpeg::ffi;
 use ffmpeg::frame::{Video, side_data};
 
 use super::MediaError;
+use super::alpha;
 use super::clip::{ClipInfo, DecodeStats};
 use super::clock::Clock;
 use super::damage::Damage;
 use super::deinterlace::{Deinterlacer, Pictures, Which};
 use super::feed::Feed;
+use super::orientation;
 use super::picture::Importer;
 use super::probe::{self, unusable};
 use super::raw::{self, FieldOrder};
@@ -159,6 +161,9 @@ impl Decoder {
                 format!("pictures cannot be converted: {error}"),
             )
         })?;
+        let stats = &mut self.feed.stats;
+        stats.seen_through |=
+            !stats.seen_through && alpha.as_ref().is_some_and(alpha::is_seen_through);
         let index = self.index;
         self.index += 1;
         let (picture, alpha) = (Arc::new(picture), alpha.map(Arc::new));
@@ -239,6 +244,7 @@ impl Decoder {
                 let (of_frame, hdr) = (raw::frame_hdr(&self.frame), &mut self.info.video.hdr);
                 hdr.mastering_display = of_frame.mastering_display.or(hdr.mastering_display.take());
                 hdr.content_light = of_frame.content_light.or(hdr.content_light.take());
+                self.meet_orientation();
                 let is_known = self.info.tags.iter().any(|it| it.0.eq_ignore_ascii_case(TIME_CODE));
                 let code = time_code(&self.frame).filter(|_| !is_known);
                 self.info.tags.extend(code.map(|code| (TIME_CODE.to_owned(), code)));
@@ -298,6 +304,17 @@ impl Decoder {
             self.damage.pop_front();
         }
         self.shown = shown;
+    }
+
+    /// Takes what the first frame says of how it is to be shown, where the container says nothing.
+    fn meet_orientation(&mut self) {
+        let video = &mut self.info.video;
+        if video.display_matrix.is_none()
+            && let Some(matrix) = orientation::of_frame(&self.frame)
+        {
+            video.display_matrix = Some(matrix);
+            (video.rotation_degrees, video.mirrored) = orientation::orientation(&matrix);
+        }
     }
 
     /// Decides what is done with fields at the first frame that has some: `self.frame`, where the first says nothing a later
@@ -365,13 +382,14 @@ impl Decoder {
         })?;
         let path = self.info.path.clone();
         probe::check_size(&path, self.frame.width(), self.frame.height())?;
+        let tag = self.frame.color_space().into();
         let adopted = crate::frame::PictureFormat {
             width_px,
             height_px,
             chroma: layout.chroma,
-            depth: layout.depth,
+            matrix: super::picture::matrix(tag, height_px),
             range: super::picture::range(self.frame.color_range().into(), &layout),
-            ..picture
+            depth: layout.depth,
         };
         let stored = found.unwrap_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE);
         self.importer = Importer::new(stored, &layout, adopted)
@@ -379,7 +397,10 @@ impl Decoder {
         self.info.video.picture = adopted;
         self.info.video.alpha = layout.alpha;
         self.info.video.pixel_format = name;
-        self.info.warnings.extend(layout.warnings);
+        let warnings = &mut self.info.warnings;
+        warnings.extend(layout.warnings);
+        warnings.retain(|it| it.0 != "matrix_assumed");
+        warnings.extend(super::picture::assumed(tag, layout.chroma, adopted.matrix));
         Ok(())
     }
 

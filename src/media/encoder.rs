@@ -133,7 +133,7 @@ impl Plan {
                     );
                     self.warn("alpha_stored_wider", &message);
                 }
-                let message = "transparency is kept: that of real frames as it is, that of synthesized ones blended between those of the real frames on both sides, not moved with the picture";
+                let message = "transparency is kept: that of real frames as it is, that of synthesised ones blended between those of the real frames on both sides, not moved with the picture";
                 self.warn("alpha_blended", message);
             }
             false => {
@@ -338,8 +338,9 @@ fn planes_in(picture: &Picture, pixel: Pixel, (width, height): (u32, u32)) -> Vi
 
 /// The tags of the output: those of the source, except where the pictures had to become another family.
 pub(super) fn output_tags(plan: &Plan, format: PictureFormat, source: Tags) -> Tags {
-    if plan.fit == Fit::In444 && format.chroma == Chroma::Gray {
-        // Gray without a tag has full range, 4:4:4 without one has not.
+    if format.chroma == Chroma::Gray {
+        // Gray without a tag has full range. No encoder's pictures and no container's say that where it is left out, and some
+        // say the opposite.
         let range = match format.range {
             Range::Full => ffi::AVColorRange::AVCOL_RANGE_JPEG,
             Range::Limited => ffi::AVColorRange::AVCOL_RANGE_MPEG,

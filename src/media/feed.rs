@@ -14,7 +14,7 @@ use super::MediaError;
 use super::clip::DecodeStats;
 use super::complete;
 use super::damage::Losses;
-use super::probe::{self, Opened, read_error};
+use super::probe::{MAX_PIXELS, Opened, read_error};
 use super::raw;
 use super::raw_input;
 use super::stream_info::stream_info;
@@ -24,7 +24,7 @@ use crate::frame::Seconds;
 /// Messages about damage that are kept.
 const MAX_ERRORS: usize = 8;
 
-/// Damaged packets in a row after which the rest is given up.
+/// Damaged packets and frames, no frame decoded between them, after which the rest is given up.
 const MAX_DAMAGE_RUN: u32 = 10_000;
 
 /// Frames that are mistrusted at the most where a clip begins between key frames: some streams have none at all, and are whole
@@ -78,10 +78,11 @@ impl Feed {
     pub(super) fn open(path: &Path, opened: Opened) -> Result<Self, ffmpeg::Error> {
         let header = raw::container_facts(&opened.input);
         let index = opened.facts.index;
-        let alpha = opened.alpha_beside.then(|| open_decoder(&opened.input, index, 1));
+        let alpha =
+            opened.alpha_beside.then(|| raw::open_decoder(&opened.input, index, 1, MAX_PIXELS));
         Ok(Self {
             path: path.to_owned(),
-            decoder: open_decoder(&opened.input, index, THREADS)?,
+            decoder: raw::open_decoder(&opened.input, index, THREADS, MAX_PIXELS)?,
             alpha: alpha.transpose()?.map(AlphaDecoder::new),
             streams: opened.input.streams().count(),
             input: opened.input,
@@ -134,7 +135,8 @@ impl Feed {
     fn read(&mut self) -> Result<(), MediaError> {
         let mut packet = ffmpeg::Packet::empty();
         match packet.read(&mut self.input) {
-            Ok(()) => self.damage_run = self.damage_run.min(MAX_DAMAGE_RUN),
+            // A packet that can be read is no picture yet.
+            Ok(()) => {}
             Err(ffmpeg::Error::Eof) => return self.end(),
             Err(ffmpeg::Error::InvalidData) => {
                 self.damaged("a packet", None, ffmpeg::Error::InvalidData);
@@ -286,16 +288,4 @@ impl Feed {
             self.stats.errors.push(message);
         }
     }
-}
-
-fn open_decoder(
-    input: &Input,
-    index: usize,
-    threads: i32,
-) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
-    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
-    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
-    raw::prepare_decoder(&mut context, stream.time_base(), threads, probe::MAX_PIXELS);
-    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
-    context.decoder().open_as(codec)
 }

@@ -21,6 +21,7 @@ mod mux;
 mod nvenc;
 mod open_encoder;
 mod options;
+mod orientation;
 pub mod original;
 pub mod packets;
 mod picture;

@@ -17,6 +17,8 @@ use super::mux::write_io;
 use super::probe::read_error;
 use super::raw;
 
+use crate::hex::hex;
+
 /// First bytes of a file.
 const MAGIC: &[u8; 17] = b"slomod packets 1\n";
 /// Bytes before the data of a packet.
@@ -83,7 +85,7 @@ impl PacketWriter {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         synced.map_err(|error| write_io(&self.path, error))?;
         self.closed = true;
-        let sha256 = self.hash.finalize_reset().iter().map(|it| format!("{it:02x}")).collect();
+        let sha256 = hex(&self.hash.finalize_reset());
         Ok(Kept { size_bytes: self.size_bytes, sha256, packets: self.packets })
     }
 

@@ -144,7 +144,8 @@ fn entry(chroma: Chroma, depth: Depth) -> Option<&'static (Chroma, Depth, Pixel,
     FORMATS.iter().find(|it| (it.0, it.1) == (chroma, depth))
 }
 
-/// The matrix for conversion. An untagged clip is BT.601 below 720 lines, else BT.709.
+/// The matrix for conversion. An untagged clip is BT.601 below 720 lines, else BT.709, and so is one of a matrix that is not
+/// known here and is near none that is ([`assumed`] says so).
 pub(super) fn matrix(tag: ffi::AVColorSpace, height_px: usize) -> Matrix {
     use ffi::AVColorSpace as S;
     match tag {
@@ -154,6 +155,44 @@ pub(super) fn matrix(tag: ffi::AVColorSpace, height_px: usize) -> Matrix {
         _ if height_px < 720 => Matrix::Bt601,
         _ => Matrix::Bt709,
     }
+}
+
+/// What is to be said (code, sentence) where pictures have a matrix that is not known here, and `taken` is taken for it. Made
+/// pictures go there and back through that, which can be undone, so their colors are right but for rounding; what the network
+/// sees, and what is measured in RGB, is not.
+pub(super) fn assumed(
+    tag: ffi::AVColorSpace,
+    chroma: Chroma,
+    taken: Matrix,
+) -> Option<(String, String)> {
+    use ffi::AVColorSpace as S;
+    let named = match tag {
+        // Gray and RGB go through none.
+        _ if matches!(chroma, Chroma::Gray | Chroma::Gbr) => return None,
+        S::AVCOL_SPC_UNSPECIFIED
+        | S::AVCOL_SPC_BT470BG
+        | S::AVCOL_SPC_SMPTE170M
+        | S::AVCOL_SPC_BT709
+        | S::AVCOL_SPC_BT2020_NCL => return None,
+        S::AVCOL_SPC_FCC => "FCC",
+        S::AVCOL_SPC_SMPTE240M => "SMPTE 240M",
+        S::AVCOL_SPC_BT2020_CL => "BT.2020 constant luminance",
+        S::AVCOL_SPC_YCGCO => "YCgCo",
+        S::AVCOL_SPC_ICTCP => "ICtCp",
+        S::AVCOL_SPC_SMPTE2085 => "SMPTE 2085",
+        S::AVCOL_SPC_CHROMA_DERIVED_NCL | S::AVCOL_SPC_CHROMA_DERIVED_CL => "chroma-derived",
+        S::AVCOL_SPC_RGB => "RGB, which its samples are not",
+        _ => "of a kind that is not known",
+    };
+    let taken = match taken {
+        Matrix::Bt601 => "BT.601",
+        Matrix::Bt709 => "BT.709",
+        Matrix::Bt2020 => "BT.2020",
+    };
+    let message = format!(
+        "its matrix is {named}; {taken} is taken for what the network sees and what is measured, and the output keeps its tag"
+    );
+    Some(("matrix_assumed".to_owned(), message))
 }
 
 /// The range of the samples. Untagged YCbCr is limited; untagged gray and RGB are full, which clips no sample.

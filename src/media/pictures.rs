@@ -13,8 +13,10 @@ use ffmpeg::frame::Video;
 
 use super::MediaError;
 use super::mux::{Muxer, write_error};
+use super::orientation;
 use super::probe::{MAX_PIXELS, read_error, unusable};
 use super::raw;
+use super::raw_output;
 use crate::config::settings::Container;
 use crate::frame::Rate;
 
@@ -45,6 +47,8 @@ struct Kind {
     width_px: u32,
     height_px: u32,
     pixel: ffi::AVPixelFormat,
+    /// How it says that it is to be shown, where that is not as it is stored.
+    matrix: Option<[i32; 9]>,
 }
 
 /// A clip that is being gathered. Dropped before [`Self::finish`], it is removed.
@@ -69,8 +73,8 @@ impl Gathering {
     /// Adds the next picture.
     ///
     /// # Errors
-    /// [`MediaError::Read`]; [`MediaError::Unusable`] where it cannot be decoded, or is not like the first in size and
-    /// format of pixels; [`MediaError::Write`].
+    /// [`MediaError::Read`]; [`MediaError::Unusable`] where it cannot be decoded, or is not like the first in size, format
+    /// of pixels and orientation; [`MediaError::Write`].
     pub fn add(&mut self, picture: &Path) -> Result<(), MediaError> {
         let bytes = std::fs::read(picture).map_err(|error| read_error(picture, error))?;
         let (kind, parameters) = decode(picture, &bytes)?;
@@ -79,6 +83,9 @@ impl Gathering {
                 let part = |it: i128| i32::try_from(it).unwrap_or(i32::MAX);
                 let tick = (part(*self.rate.denom()), part(*self.rate.numer()));
                 self.muxer.add_stream(&parameters, ffmpeg::Rational::new(tick.0, tick.1))?;
+                if let Some(matrix) = kind.matrix {
+                    raw_output::set_display_matrix(self.muxer.output(), 0, matrix);
+                }
                 self.muxer.start()?;
                 self.first = Some((picture.to_owned(), kind));
             }
@@ -115,7 +122,13 @@ impl Gathering {
 fn difference(first: &Path, before: Kind, now: Kind) -> String {
     let name = |it: Kind| {
         let pixel = raw::pixel_facts(it.pixel).map_or_else(|| "?".into(), |facts| facts.name);
-        format!("{}x{} {pixel}", it.width_px, it.height_px)
+        let (degrees, mirrored) = it.matrix.map_or((0, false), |it| orientation::orientation(&it));
+        let mirrored = if mirrored { ", mirrored" } else { "" };
+        let turned = match degrees {
+            0 => String::new(),
+            degrees => format!(", turned by {degrees} degrees"),
+        };
+        format!("{}x{} {pixel}{mirrored}{turned}", it.width_px, it.height_px)
     };
     format!("it is {}, but {} is {}; all must be alike", name(now), first.display(), name(before))
 }
@@ -139,6 +152,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<(Kind, Parameters), MediaError> {
         return Err(wrong("it is damaged".into()));
     }
     let pixel = raw::frame_format(&frame).ok_or_else(|| wrong("its pixels are unknown".into()))?;
-    let kind = Kind { codec, width_px: frame.width(), height_px: frame.height(), pixel };
+    let matrix = orientation::of_frame(&frame);
+    let kind = Kind { codec, width_px: frame.width(), height_px: frame.height(), pixel, matrix };
     Ok((kind, Parameters::from(&decoder)))
 }

@@ -14,6 +14,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::clip::{ClipInfo, ColorTags, VideoInfo};
+use super::orientation;
 use super::original;
 use super::picture::{self, Layout};
 use super::raw::{self, StreamFacts};
@@ -112,6 +113,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, MediaError> {
         alpha_beside = false;
     }
     let video = video_info(&input, &facts, &layout, &pixel, indexed_frames);
+    let picture = video.picture;
+    warnings.extend(picture::assumed(facts.tags.matrix, picture.chroma, picture.matrix));
     let tags = tags::tags(&input, facts.index);
     let info = ClipInfo { path: path.to_owned(), format, video, streams, tags, warnings };
     Ok(Opened { input, info, facts, layout, alpha_beside, indexed_frames })
@@ -286,8 +289,8 @@ fn video_info(
     let estimate = || u64::try_from((duration? * rate?).round().to_integer()).ok();
     let [matrix, primaries, transfer, range] = raw::tag_names(&facts.tags);
     let ratio = facts.sample_aspect_ratio;
-    let shown = raw::display_matrix(input, facts.index)
-        .map_or((0, false), |matrix| raw::orientation(&matrix));
+    let display_matrix = orientation::of_stream(input, facts.index);
+    let shown = display_matrix.map_or((0, false), |it| orientation::orientation(&it));
     VideoInfo {
         stream_index: facts.index,
         codec: facts.codec.clone(),
@@ -303,6 +306,7 @@ fn video_info(
         pixel_format: pixel.to_owned(),
         rotation_degrees: shown.0,
         mirrored: shown.1,
+        display_matrix,
         hdr: raw::stream_hdr(input, facts.index),
         sample_aspect_ratio: match raw::positive(ratio) {
             Some(_) => (ratio.numerator(), ratio.denominator()),

@@ -270,19 +270,6 @@ pub(super) fn stream_data(
     Some(unsafe { std::slice::from_raw_parts(data, size) }.to_vec())
 }
 
-/// The 3x3 display matrix of the stream, if it has one.
-pub(super) fn display_matrix(input: &Input, index: usize) -> Option<[i32; 9]> {
-    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
-    let bytes = stream_data(input, index, kind)?;
-    let mut matrix = [0; 9];
-    let words = bytes.as_chunks::<4>().0;
-    if words.len() < matrix.len() {
-        return None;
-    }
-    matrix.iter_mut().zip(words).for_each(|(to, from)| *to = i32::from_ne_bytes(*from));
-    Some(matrix)
-}
-
 /// HDR10's metadata that the container keeps for a stream.
 pub(super) fn stream_hdr(input: &Input, index: usize) -> Hdr {
     use ffi::AVPacketSideDataType as T;
@@ -300,30 +287,6 @@ pub(super) fn frame_hdr(frame: &ffmpeg::frame::Video) -> Hdr {
         mastering_display: bytes(T::MasteringDisplayMetadata),
         content_light: bytes(T::ContentLightLevel),
     }
-}
-
-/// Clockwise degrees, 0..360, that the matrix turns the stored picture for display, and whether it mirrors it left to right
-/// before.
-pub(super) fn orientation(matrix: &[i32; 9]) -> (i32, bool) {
-    let [a, b, c, d] = [0, 1, 3, 4].map(|at| i64::from(matrix[at]));
-    let mirrored = a * d - b * c < 0;
-    let mut turned = *matrix;
-    if mirrored {
-        [0, 1, 2].into_iter().for_each(|at| turned[at] = turned[at].saturating_neg());
-    }
-    (rotation_degrees(&turned), mirrored)
-}
-
-#[expect(unsafe_code, reason = "FFmpeg's C interface")]
-fn rotation_degrees(matrix: &[i32; 9]) -> i32 {
-    // SAFETY: nine integers, as FFmpeg asks.
-    let counter_clockwise = unsafe { ffi::av_display_rotation_get(matrix.as_ptr()) };
-    if counter_clockwise.is_nan() {
-        return 0;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "within -180..=180 by its contract")]
-    let degrees = -counter_clockwise.round() as i32;
-    degrees.rem_euclid(360)
 }
 
 /// The pixel format of that number, if there is one.
@@ -421,6 +384,20 @@ pub(super) fn frame_data(frame: &ffmpeg::frame::Video) -> impl Iterator<Item = &
         (T::DOVI_METADATA, "Dolby Vision metadata"),
     ];
     KINDS.into_iter().filter(|(kind, _)| frame.side_data(*kind).is_some()).map(|it| it.1)
+}
+
+/// A decoder of a stream with so many threads; of pictures of no more than `max_pixels`, where that is not 0.
+pub(super) fn open_decoder(
+    input: &Input,
+    index: usize,
+    threads: i32,
+    max_pixels: u64,
+) -> Result<ffmpeg::decoder::Opened, ffmpeg::Error> {
+    let stream = input.stream(index).ok_or(ffmpeg::Error::StreamNotFound)?;
+    let mut context = ffmpeg::codec::Context::from_parameters(stream.parameters())?;
+    prepare_decoder(&mut context, stream.time_base(), threads, max_pixels);
+    let codec = ffmpeg::decoder::find(context.id()).ok_or(ffmpeg::Error::DecoderNotFound)?;
+    context.decoder().open_as(codec)
 }
 
 /// Sets what a decoder must know before it is opened.

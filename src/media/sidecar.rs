@@ -17,6 +17,7 @@ use super::boxes;
 use super::clip::Sidecar;
 use super::mux::write_io;
 use crate::frame::Seconds;
+use crate::hex::hex;
 
 /// Identifier of the format, in its first line.
 const FORMAT: &str = "slomod-streams/1";
@@ -202,12 +203,6 @@ impl Drop for SidecarWriter {
 fn readable(data: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(data).ok()?;
     (!text.is_empty() && !text.contains('\0')).then_some(text)
-}
-
-fn hex(data: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |it: u8| char::from(DIGITS[usize::from(it)]);
-    data.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect()
 }
 
 fn real(time: Seconds) -> f64 {

@@ -19,6 +19,7 @@ use super::hdr;
 use super::labels;
 use super::mux::{Muxer, write_error};
 use super::open_encoder::{self, Header, VideoEncoder};
+use super::orientation;
 use super::packets::{Kept, PacketReader, PacketWriter};
 use super::probe;
 use super::raw;
@@ -127,7 +128,7 @@ impl Writer {
         raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
         raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
         let mut warnings = plan.warnings.clone();
-        let matrix = raw::display_matrix(&input, facts.index);
+        let matrix = source.video.display_matrix;
         if let Some(matrix) = matrix {
             raw_output::set_display_matrix(muxer.output(), video, matrix);
         }
@@ -189,7 +190,7 @@ impl Writer {
             identity,
             wanted_metadata,
             view,
-            is_turned: matrix.is_some_and(|it| raw::orientation(&it) != (0, false)),
+            is_turned: matrix.is_some_and(|it| orientation::orientation(&it) != (0, false)),
             summary,
         })
     }
@@ -312,7 +313,7 @@ impl Writer {
         self.summary.warnings.extend(ended.warnings);
         let output = probe::open_container(&self.path)?;
         let written = raw_output::wanted_metadata(&output);
-        if self.is_turned && raw::display_matrix(&output, self.video).is_none() {
+        if self.is_turned && orientation::of_stream(&output, self.video).is_none() {
             let message = "this FFmpeg cannot write rotation to this container; use mp4 or mov";
             self.summary.warnings.push(("rotation_lost".to_owned(), message.to_owned()));
         }

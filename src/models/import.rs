@@ -10,6 +10,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::models::ModelError;
 use crate::models::pyramid;
 use crate::models::rife_v4::{Network, VERSION_KEYS, is_part};
@@ -73,7 +74,7 @@ pub fn import_as(
     if let Some(version) = version {
         metadata.insert(VERSION_KEYS[0].to_owned(), version.to_owned());
     }
-    let source = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let source = hex(&Sha256::digest(&bytes));
     metadata.insert("slomod.source_sha256".to_owned(), source);
     let (tensors, notes) = inference_part(all).map_err(invalid)?;
     let file = serialize(&tensors, metadata).map_err(invalid)?;

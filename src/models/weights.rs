@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::models::ModelError;
 
 /// Largest weights file read. The largest published RIFE is under 100 MB.
@@ -72,7 +73,7 @@ impl Weights {
     /// SHA-256 of the file, in hex.
     #[must_use]
     pub fn sha256(&self) -> String {
-        Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(&self.bytes))
     }
 
     /// Names of all tensors, sorted, without [`PARALLEL_PREFIX`].

@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use crate::config::settings::Interlaced;
 use crate::frame::{Chroma, Frame, PictureFormat, Rate};
+use crate::hex::hex;
 use crate::media::MediaError;
 use crate::media::decode::Decoder;
 use crate::media::verify::verify_pictures;
 use crate::pipeline::ConvertError;
 use crate::pipeline::audit::no_list;
 use crate::pipeline::inspect::gray_again;
-use crate::pipeline::ledger::{hash, hex};
+use crate::pipeline::ledger::hash;
 use crate::pipeline::room;
 use crate::pipeline::sequence::Sequence;
 

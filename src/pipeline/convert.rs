@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use num_rational::Ratio;
-
 use crate::config::settings::{Container, Device, Settings};
 use crate::engine::Interpolator;
-use crate::frame::{Frame, Rate, Seconds};
+use crate::frame::{Frame, Seconds};
 use crate::media;
 use crate::media::MediaError;
 use crate::media::clip::{ClipInfo, WriteSpec};
@@ -20,6 +18,7 @@ use crate::pipeline::ahead::Asked;
 use crate::pipeline::beside::{self, Clip};
 use crate::pipeline::checks;
 use crate::pipeline::cut_list;
+use crate::pipeline::drives;
 use crate::pipeline::encode_quality::EncodeQuality;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::known::{Counts, Known};
@@ -43,8 +42,6 @@ use crate::pipeline::warnings;
 use crate::pipeline::{ConvertError, Progress, Task};
 use crate::report::Report;
 
-/// Rate assumed where a container gives none.
-const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
 /// A last frame that claims to be shown this long or longer is damaged: it is shown as long as the one before.
 const LAST_FRAME_S: i128 = 60;
 
@@ -131,7 +128,7 @@ fn run(
     length::check_header(&info, before.size_bytes)?;
     let by_name = timelapse::by_name(&info);
     timelapse::check(task, by_name.as_ref())?;
-    let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(FALLBACK_RATE))
+    let plan = plan::plan(&task.settings, info.video.rate.unwrap_or(plan::FALLBACK_RATE))
         .map_err(ConvertError::Settings)?;
     let container = container(&task.settings, &task.output);
 
@@ -184,8 +181,11 @@ fn run(
     let (length, origin) = (session.tally.source_end, session.origin);
     let streams = encode_end.summary.sidecar.clone();
     let reached = session.reached("verifying", 0);
-    let (started, wall) = (session.known.started().to_owned(), session.known.elapsed());
+    let length = length.unwrap_or_default();
     let (holdout, vmaf_fault) = session.scoring.finish();
+    // Behind all that may want memory, and before time and memory are read, which are to count this too.
+    let gaps = drives::gaps(&task.source, *length.numer() as f64 / *length.denom() as f64);
+    let (started, wall) = (session.known.started().to_owned(), session.known.elapsed());
     let mut report = summary::done(Facts {
         task,
         info: &info,
@@ -199,6 +199,7 @@ fn run(
         holdout,
         vmaf_fault,
         timelapse,
+        gaps,
         decode: decode_end,
         look: look_end,
         encode: encode_end,
@@ -210,7 +211,6 @@ fn run(
         started,
         wall,
     });
-    let length = length.unwrap_or_default();
     report.warnings.extend(warnings::of_cut_list(&session.listed, length));
     let (progress, mut pace) = (session.progress, session.pace);
     let clip = Clip { info: &info, plan, origin, length, streams: streams.as_ref() };

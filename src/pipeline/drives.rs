@@ -29,26 +29,27 @@ pub fn gaps(path: &Path, length_s: f64) -> Vec<Notice> {
     let Some(this) = continuous(path) else { return Vec::new() };
     let all = siblings(path);
     let mut notices = Vec::new();
-    let mut note = |gap_s: f64, which: &str, other: &Named| {
+    let mut note = |gap_s: f64, other: &Named| {
         if gap_s > TOLERANCE_S && gap_s < OTHER_DRIVE_S {
             let name = other.path.file_name().unwrap_or_default().to_string_lossy();
             let message = format!(
-                "by their names {gap_s:.0} s were not recorded, or are missing, {which} {name} of the same camera"
+                "by their names {gap_s:.0} s were not recorded, or are missing, between this clip and {name} of the same camera"
             );
             notices.push(Notice { code: "segment_gap".into(), message });
         }
     };
     if let Some(before) = all.iter().filter(|it| it.start < this.start).max_by_key(|it| it.start) {
-        // Of one that cannot be opened nobody knows how long it is.
-        let info = media::probe(&before.path).ok();
+        // Of one that cannot be opened nobody knows how long it is. Its headers are nobody's word, unlike those of the clip
+        // that was let in.
+        let info = media::probe_untrusted(&before.path).ok();
         let length = info.and_then(|it| it.video.duration);
         if let Some(length) = length {
             let length_s = *length.numer() as f64 / *length.denom() as f64;
-            note(seconds(before.start, this.start) - length_s, "between this clip and", before);
+            note(seconds(before.start, this.start) - length_s, before);
         }
     }
     if let Some(behind) = all.iter().filter(|it| it.start > this.start).min_by_key(|it| it.start) {
-        note(seconds(this.start, behind.start) - length_s, "between this clip and", behind);
+        note(seconds(this.start, behind.start) - length_s, behind);
     }
     notices
 }

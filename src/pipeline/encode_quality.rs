@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::frame::{Frame, Picture, PictureFormat};
+use crate::frame::{Chroma, Frame, Picture, PictureFormat};
 use crate::pipeline::timeline::{Instant, Shown};
 use crate::quality::holdout::{Pooled, pool};
 use crate::quality::{FrameScores, Samples, compare};
@@ -71,7 +71,10 @@ impl EncodeQuality {
         let Some((_, real)) = self.kept.remove(&number) else { return };
         let size = |it: &Picture| (it.format.width_px, it.format.height_px);
         if size(&real) == size(picture) {
-            let samples = [&*real, picture].map(Samples::of_picture);
+            let mut samples = [&*real, picture].map(Samples::of_picture);
+            if !is_of_one_luma(real.format, picture.format) {
+                samples = samples.map(Samples::with_luma_of_rgb);
+            }
             self.scores.push(compare(&samples[0], &samples[1]));
         }
     }
@@ -81,4 +84,11 @@ impl EncodeQuality {
         let count = self.scores.len() as u64;
         (count > 0).then(|| (count, pool(self.scores.into_iter())))
     }
+}
+
+/// Whether the stored luma of both kinds of pictures means the same: not where RGB became YCbCr, whose luma is that of the
+/// output's matrix and range.
+fn is_of_one_luma(real: PictureFormat, output: PictureFormat) -> bool {
+    let meaning = |it: PictureFormat| (it.chroma == Chroma::Gbr, it.matrix, it.range);
+    meaning(real) == meaning(output)
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::media::{MediaError, original};
 use crate::pipeline::ConvertError;
 
@@ -60,7 +61,7 @@ impl Fingerprint {
                 Err(error) => return Err(fault(error)),
             }
         }
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&hash.finalize());
         let modified = metadata.modified().ok();
         Ok(Self { size_bytes: metadata.len(), modified, inode: metadata.ino(), sha256 })
     }

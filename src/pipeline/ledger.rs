@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::frame::{Frame, Seconds};
+use crate::hex::hex;
 use crate::media::MediaError;
 use crate::pipeline::beside;
 use crate::pipeline::tally::Kind;
@@ -215,12 +216,6 @@ fn decimal(time: Seconds) -> String {
     let (whole, part) = (nanos.abs() / NANOS, nanos.abs() % NANOS);
     let text = format!("{sign}{whole}.{part:09}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// In hex digits.
-#[must_use]
-pub fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

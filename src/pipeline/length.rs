@@ -1,7 +1,7 @@
 //! How long a clip may be.
 //!
-//! Nothing in memory grows with it, but time and disk do: ten hours of 1080p at four times as many frames are days of work
-//! and forty hours of output, and a clip is worked as a whole. So one file must not take the queue for itself.
+//! Nothing in memory grows with it, but time and disk do: eight hours of 1080p at four times as many frames are days of work
+//! and, in slow motion, 32 hours of output, and a clip is worked as a whole. So one file must not take the queue for itself.
 
 use std::path::Path;
 

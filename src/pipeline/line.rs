@@ -108,28 +108,27 @@ impl Session<'_> {
         encoder: &SyncSender<ToEncoder>,
     ) -> Result<(), ConvertError> {
         while let Some(next) = self.line.pop_front() {
-            let made = match &next {
-                InLine::Output { picture: Some(_), .. } => None,
-                _ if self.asked.waiting() <= depth && self.line.len() < LINE_LIMIT => {
-                    self.line.push_front(next);
-                    return Ok(());
-                }
-                _ => Some(self.asked.collect()?),
-            };
-            match (next, made) {
-                (InLine::Output { picture, shown, nearest, alpha, pts, duration }, made) => {
-                    let made = made.map(|made| Arc::new(self.masks.applied(made, nearest)));
-                    let Some(picture) = picture.or(made) else { continue };
+            let is_there = matches!(&next, InLine::Output { picture: Some(_), .. });
+            if !is_there && self.asked.waiting() <= depth && self.line.len() < LINE_LIMIT {
+                self.line.push_front(next);
+                return Ok(());
+            }
+            match next {
+                InLine::Output { picture, shown, nearest, alpha, pts, duration } => {
+                    let picture = match picture {
+                        Some(picture) => picture,
+                        None => Arc::new(self.masks.applied(self.asked.collect()?, nearest)),
+                    };
                     let outgoing = Outgoing { picture, alpha, pts, duration };
                     if encoder.send(ToEncoder::Frame(outgoing)).is_err() {
                         return Err(ConvertError::Interrupted);
                     }
                     self.tally.add(shown);
                 }
-                (InLine::HeldOut(held_out), Some(made)) => {
+                InLine::HeldOut(held_out) => {
+                    let made = self.asked.collect()?;
                     self.scoring.score(*held_out, made, self.asked.scorer())?;
                 }
-                (InLine::HeldOut(_), None) => {}
             }
         }
         Ok(())

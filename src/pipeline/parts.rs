@@ -16,9 +16,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::EngineDescription;
 use crate::frame::Seconds;
+use crate::hex::hex;
 use crate::media;
 use crate::media::MediaError;
 use crate::media::packets::Kept;
+use crate::pipeline::beside;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::tally::Tally;
 use crate::pipeline::{ConvertError, Task};
@@ -171,7 +173,7 @@ impl Parts {
         let identity = self.identity.clone();
         let description = Description { identity, packets, sections_before, state };
         let path = self.folder.join(format!("{:04}.json", self.count + 1));
-        write_json(&path, &description).map_err(|error| write_error(&path, error))?;
+        write_json(&path, &description).map_err(|error| beside::write_error(&path, error))?;
         self.count += 1;
         self.sections = sections;
         Ok(())
@@ -186,7 +188,7 @@ impl Parts {
         let mut all: Vec<Resumption> = read_json(&path).unwrap_or_default();
         all.push(now);
         all.drain(..all.len().saturating_sub(RESUMPTIONS_LISTED));
-        write_json(&path, &all).map_err(|error| write_error(&path, error))?;
+        write_json(&path, &all).map_err(|error| beside::write_error(&path, error))?;
         Ok(all)
     }
 
@@ -273,13 +275,5 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 }
 
 fn unwritable(folder: &Path, error: io::Error) -> ConvertError {
-    ConvertError::Media(write_error(folder, error))
-}
-
-fn write_error(path: &Path, error: io::Error) -> MediaError {
-    MediaError::Write { path: path.to_owned(), reason: error.to_string(), source: Some(error) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    ConvertError::Media(beside::write_error(folder, error))
 }

@@ -5,6 +5,9 @@ use num_rational::Ratio;
 use crate::config::settings::{FACTOR_RANGE, FPS_RANGE, Mode, Settings};
 use crate::frame::{Rate, Seconds};
 
+/// Rate assumed where a container gives none.
+pub const FALLBACK_RATE: Rate = Ratio::new_raw(30, 1);
+
 /// Where output frames lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {

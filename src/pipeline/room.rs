@@ -24,8 +24,6 @@ const LOSSLESS_GROWTH: f64 = 1.2;
 const PICTURES: usize = 5;
 /// and how many lie between them: a clip may begin with a black one.
 const STRIDE: usize = 5;
-/// Rate assumed where a container gives none.
-const FALLBACK_RATE: Rate = Rate::new_raw(30, 1);
 
 /// Pictures that are written for a lossless output are expected to be at the most this many times as large as it: they are
 /// in RGB, of twice the samples, and PNG knows neighbors less well.
@@ -83,7 +81,7 @@ pub fn expected(task: &Task) -> Result<Expected, ConvertError> {
     let source_bytes = std::fs::metadata(&task.source).map_or(0, |it| it.len());
     let mut decoder = Decoder::open_as(&task.source, task.settings.interlaced)?;
     let video = decoder.info().video.clone();
-    let rate = video.rate.unwrap_or(FALLBACK_RATE);
+    let rate = video.rate.unwrap_or(plan::FALLBACK_RATE);
     let plan = plan::plan(&task.settings, rate).map_err(ConvertError::Settings)?;
     let number = |it: Rate| *it.numer() as f64 / *it.denom() as f64;
     let frames_of_each = match plan.sampling {

@@ -10,8 +10,8 @@ use image::{ColorType, ImageFormat};
 use sha2::{Digest, Sha256};
 
 use crate::frame::Rate;
+use crate::hex::hex;
 use crate::media::MediaError;
-use crate::media::clip::VideoInfo;
 use crate::media::decode::Decoder;
 use crate::media::pictures::{self, Gathering};
 use crate::pipeline::fingerprint::Fingerprint;
@@ -208,7 +208,7 @@ pub fn hash_of_list(list: &[(String, &Path)]) -> String {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         hasher.update(format!("{hash}  {name}\n"));
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize())
 }
 
 /// The numbered pictures of a folder, which must be of one sequence.
@@ -256,29 +256,37 @@ pub struct Written {
     pub sha256: String,
     /// FFmpeg's name of their pixels.
     pub pixel_format: &'static str,
+    /// Width of a pixel to its height, as the pictures are turned.
+    pub pixel_shape: (i32, i32),
 }
 
 /// Writes every frame of `clip` as PNG under the names of `pattern`, from [`FIRST`] on: RGB of 8 bits where the clip has 8,
-/// else of 16, turned as `video` is shown.
+/// else of 16, turned as the clip is shown, and with its samples as they are: where its pixels are not square, whoever calls
+/// this says so.
 ///
 /// # Errors
 /// Those of reading and writing; [`ConvertError::Interrupted`] where `stop` is set.
 pub fn write(
     clip: &Path,
     pattern: &Pattern,
-    video: &VideoInfo,
     stop: &Arc<AtomicBool>,
 ) -> Result<Written, ConvertError> {
     let mut decoder = Decoder::open(clip)?;
-    let mut written =
-        Written { files: Vec::new(), size_bytes: 0, sha256: String::new(), pixel_format: "rgb24" };
+    let video = decoder.info().video.clone();
+    let mut written = Written {
+        files: Vec::new(),
+        size_bytes: 0,
+        sha256: String::new(),
+        pixel_format: "rgb24",
+        pixel_shape: shown::pixel_shape(&video),
+    };
     let mut list = Vec::new();
     while let Some(frame) = decoder.next_frame()? {
         if stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
         let path = pattern.path(FIRST + frame.index);
-        let image = shown::turned(shown::frame(&frame), video);
+        let image = shown::turned(shown::frame(&frame), &video);
         written.pixel_format = match image.color() {
             ColorType::Rgba8 => "rgba",
             ColorType::Rgb16 => "rgb48be",

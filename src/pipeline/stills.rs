@@ -21,21 +21,30 @@ const PNG_BYTES: f64 = 4096.0;
 /// Bytes that the frames round `instants` instants take at the most.
 #[must_use]
 pub fn most_bytes(video: &VideoInfo, instants: usize) -> u64 {
-    (2 * EACH_SIDE * instants) as u64 * picture_bytes(video)
+    (2 * EACH_SIDE * instants) as u64
+        * png_bytes(video, shown::square_size(stored(video), video.sample_aspect_ratio))
 }
 
-/// Bytes of a PNG picture of the video at the most.
+/// Bytes of a PNG picture of the video at the most, its samples as they are.
 #[must_use]
 pub fn picture_bytes(video: &VideoInfo) -> u64 {
-    let format = video.picture;
-    let sample_bytes = if format.depth == Depth::Eight { 1 } else { 2 };
+    png_bytes(video, stored(video))
+}
+
+fn stored(video: &VideoInfo) -> (u32, u32) {
+    let side = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    (side(video.picture.width_px), side(video.picture.height_px))
+}
+
+fn png_bytes(video: &VideoInfo, (width_px, height_px): (u32, u32)) -> u64 {
+    let sample_bytes = if video.picture.depth == Depth::Eight { 1 } else { 2 };
     let channels = if video.alpha { 4 } else { 3 };
-    let pixels = format.width_px as f64 * format.height_px as f64;
+    let pixels = f64::from(width_px) * f64::from(height_px);
     (pixels * f64::from(sample_bytes * channels) * PNG_GROWTH + PNG_BYTES) as u64
 }
 
 /// Writes the frames round each of `instants` (in seconds from the first frame) as `frame-NNNNNN.png` beside the temporary output,
-/// turned as they are shown.
+/// turned and with square pixels, as they are shown.
 ///
 /// # Errors
 /// Those of reading and writing; [`ConvertError::Interrupted`].
@@ -89,7 +98,7 @@ pub fn is_name(end: &str) -> bool {
 
 fn save(frame: &Frame, temporary: &Path, video: &VideoInfo) -> Result<(), ConvertError> {
     let path = beside::prepare(temporary, &format!("frame-{:06}.png", frame.index))?;
-    let image = shown::turned(shown::frame(frame), video);
+    let image = shown::turned(shown::square(shown::frame(frame), video), video);
     let saved = image.save_with_format(&path, ImageFormat::Png);
     saved.map_err(|error| beside::write_error(&path, std::io::Error::other(error)))?;
     Ok(())

@@ -9,7 +9,6 @@ use crate::frame::{Rate, Seconds};
 use crate::media;
 use crate::media::clip::{ClipInfo, StreamInfo, StreamOutcome};
 use crate::pipeline::camera;
-use crate::pipeline::drives;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::holdout::quality;
 use crate::pipeline::inspect::Inspected;
@@ -47,6 +46,8 @@ pub struct Facts<'a> {
     pub vmaf_fault: Option<String>,
     /// Why the source looks like a time-lapse.
     pub timelapse: Option<String>,
+    /// What was not recorded before and behind the source.
+    pub gaps: Vec<report::Notice>,
     /// Time in the network.
     pub network_busy: Duration,
     /// Pictures the network made, the held-out ones included.
@@ -197,12 +198,14 @@ fn timing(facts: &mut Facts<'_>) -> Timing {
 fn notices(facts: &Facts<'_>) -> Vec<report::Notice> {
     let Facts { task, info, engine, tally, decode, .. } = facts;
     let mut notices: Vec<_> = info.warnings.iter().map(notice).collect();
-    notices.extend(facts.encode.summary.warnings.iter().map(notice));
+    // Where nothing was seen through any frame, nothing is lost.
+    let lost = |it: &&(String, String)| decode.stats.seen_through || it.0 != "alpha_dropped";
+    notices.extend(facts.encode.summary.warnings.iter().filter(lost).map(notice));
     notices.extend(warnings::of_streams(&facts.encode.summary.streams));
     let timelapse = facts.timelapse.as_deref();
     notices.extend(warnings::of_source(&info.warnings, decode, tally, timelapse));
     notices.extend(warnings::of_time_code(&info.tags));
-    notices.extend(drives::gaps(&task.source, tally.source_end.map_or(0.0, real)));
+    notices.extend_from_slice(&facts.gaps);
     let size = (info.video.picture.width_px, info.video.picture.height_px);
     notices.extend(level::warning(task.settings.encoding.codec, size, facts.plan.rate));
     notices.extend(warnings::of_lists(tally));

@@ -42,6 +42,13 @@ impl Samples {
         Self { width_px, height_px, rgb, luma }
     }
 
+    /// The same with luma of its RGB ([`luma_of_rgb`]), to be compared with a picture whose stored luma means something else.
+    #[must_use]
+    pub fn with_luma_of_rgb(self) -> Self {
+        let luma = luma_of_planes(&self.rgb);
+        Self { luma, ..self }
+    }
+
     /// Luma, `[h, w]`, 8 bits.
     #[must_use]
     pub fn luma(&self) -> &[u8] {

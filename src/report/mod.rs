@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::settings::Settings;
+use crate::hex::hex;
 use crate::report::content::{Change, Confidence, Cut, Masked};
 use crate::report::findings::{Barrier, Bars, Unrecorded};
 use crate::report::machine::Host;
@@ -466,5 +467,5 @@ pub fn report_id() -> String {
     let seed =
         format!("{boot} {} {count} {}", std::process::id(), Timestamp::now().as_nanosecond());
     let hash = Sha256::digest(seed.as_bytes());
-    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash[..16])
 }

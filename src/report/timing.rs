@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::report;
 
-/// How fast. Rates are output frames a second of that stage's own busy time. A job that was interrupted and taken up
-/// again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
+/// How fast. Rates are frames a second of that stage's own busy time, unless said otherwise. A job that was interrupted
+/// and taken up again has the times and speeds of its last run alone: frames that were finished before are not counted in a speed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// When the daemon took the file in. RFC 3339, UTC; absent by hand.

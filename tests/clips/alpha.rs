@@ -304,7 +304,7 @@ fn alphas_of_first_pixel(clip: &Path) -> Vec<u16> {
 fn transparency_that_an_encoder_does_not_take_is_said_to_be_lost() {
     let Some(place) = Place::new() else { return };
     let source = place.ffmpeg(
-        "-f lavfi -i testsrc2=s=64x64:r=10:d=0.3 -pix_fmt yuva444p10le -c:v prores_ks -profile:v 4444 in.mov",
+        "-f lavfi -i testsrc2=s=64x64:r=10:d=0.3 -vf format=yuva444p10le,geq=lum=lum(X\\,Y):cb=cb(X\\,Y):cr=cr(X\\,Y):a=16*X -c:v prores_ks -profile:v 4444 in.mov",
     );
     for codec in [Codec::H264, Codec::H265, Codec::Av1] {
         let encoding = Encoding { codec, ..Encoding::default() };
@@ -314,5 +314,24 @@ fn transparency_that_an_encoder_does_not_take_is_said_to_be_lost() {
         assert!(decoded(&out).iter().all(|it| it.alpha.is_none()));
         let said = report.warnings.iter().find(|it| it.code == "alpha_dropped").unwrap();
         assert!(said.message.contains("ffv1"), "{}", said.message);
+    }
+}
+
+/// V17: many formats could hold transparency; that it is lost is said where there is some, in whichever frame.
+#[test]
+fn opaque_pictures_lose_no_transparency() {
+    let Some(place) = Place::new() else { return };
+    let drawn = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -vf";
+    let seen = "format=rgba,geq=r=r(X\\,Y):g=g(X\\,Y):b=b(X\\,Y):a=if(lt(N\\,3)\\,255\\,4*X)";
+    let encoding = Encoding { crf: Some(30), ..Encoding::default() };
+    let settings = Settings { encoding, ..slow(2) };
+    for (options, lost) in [
+        ("format=pal8 -c:v png palette.mov", false),
+        ("format=rgba -c:v png opaque.mov", false),
+        (&*format!("{seen} -c:v png seen.mov"), true),
+    ] {
+        let source = place.ffmpeg(&format!("{drawn} {options}"));
+        let (_, report) = place.convert(&source, "out.mp4", settings.clone());
+        assert_eq!(warns(&report, "alpha_dropped"), lost, "{options}: {:?}", report.warnings);
     }
 }

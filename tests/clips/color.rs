@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 use slomod::config::settings::{Codec, Container, Device, Encoding, Settings};
 use slomod::engine::open;
-use slomod::frame::{Picture, Sample};
+use slomod::frame::{Matrix, Picture, Sample};
 use slomod::pipeline::convert::convert;
 
 use crate::{Place, decoded, ffprobe, schema, slow};
@@ -267,4 +267,87 @@ fn hdr10_keeps_its_metadata_and_pq_and_hlg_stay_what_they_are() {
             assert_eq!(hdr(&again).0, of_frames);
         }
     }
+}
+
+/// V13: a matrix that is not known here is worked by another one, which is said, and the tag stays.
+#[test]
+fn a_matrix_that_is_not_known_is_said() {
+    let Some(place) = Place::new() else { return };
+    let plain = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.12";
+    for (format, matrix, said) in [
+        ("yuv444p", "ycgco", Some("YCgCo; BT.601")),
+        ("yuv420p", "smpte240m", Some("SMPTE 240M; BT.709")),
+        ("yuv420p", "fcc", Some("FCC; BT.601")),
+        ("yuv420p10le", "bt2020c", Some("BT.2020 constant luminance; BT.2020")),
+        ("yuv420p10le", "ictcp", Some("ICtCp; BT.601")),
+        ("yuv420p", "chroma-derived-nc", Some("chroma-derived; BT.601")),
+        ("yuv420p", "bt470bg", None),
+        ("yuv420p", "bt2020nc", None),
+        ("gray", "ycgco", None),
+        ("gbrp", "rgb", None),
+    ] {
+        let source = place
+            .ffmpeg(&format!("{plain} -vf format={format} -c:v ffv1 -colorspace {matrix} in.mkv"));
+        let (output, report) = place.convert(&source, "out.mkv", slow(2));
+        let found = report.warnings.iter().find(|it| it.code == "matrix_assumed");
+        assert_eq!(found.is_some(), said.is_some(), "{matrix}: {:?}", report.warnings);
+        if let (Some(found), Some(said)) = (found, said) {
+            assert!(found.message.contains(said), "{}", found.message);
+        }
+        let tag = |path: &Path| ffprobe(path)["streams"][0]["color_space"].clone();
+        assert_eq!(tag(&source), tag(&output), "{matrix}");
+    }
+}
+
+/// V13: a header is wrong about the height, and the matrix of an untagged clip is that of its pictures.
+#[test]
+fn the_matrix_is_chosen_by_the_height_of_the_pictures() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg("-f lavfi -i testsrc2=s=64x736:r=25:d=0.2 -c:v flv1 in.mkv");
+    // PixelHeight, two bytes.
+    let mut bytes = std::fs::read(&source).unwrap();
+    let place_of = bytes.windows(4).position(|it| it == [0xba, 0x82, 0x02, 0xe0]).unwrap();
+    bytes[place_of + 2..place_of + 4].copy_from_slice(&576_u16.to_be_bytes());
+    std::fs::write(&source, bytes).unwrap();
+    let format = decoded(&source)[0].picture.format;
+    assert_eq!((format.height_px, format.matrix), (736, Matrix::Bt709));
+}
+
+/// V13: gray that says nothing of its range is shown as it was by what reads the output.
+#[test]
+fn untagged_gray_is_shown_with_its_contrast() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i gradients=s=64x64:r=10:d=0.4:seed=7:c0=black:c1=white -vf format=gray -c:v ffv1 in.avi",
+    );
+    assert_eq!(ffprobe(&source)["streams"][0]["color_range"], Value::Null);
+    let before = means(&source);
+    for (codec, container) in [
+        (Codec::H264, Container::Mp4),
+        (Codec::H265, Container::Mp4),
+        (Codec::Av1, Container::Mkv),
+        (Codec::Ffv1, Container::Mkv),
+    ] {
+        let out = format!("out.{}", container.extension());
+        let (output, _) = place.convert(&source, &out, with(codec, container));
+        assert_eq!(ffprobe(&output)["streams"][0]["color_range"], "pc", "{codec:?}");
+        for (number, found) in means(&output).iter().step_by(2).enumerate() {
+            let off = (found[1] - before[number][1]).abs();
+            assert!(off < 2.0, "{codec:?}: frame {number} is off by {off}");
+        }
+    }
+}
+
+/// Q03: where RGB becomes YCbCr, the luma of both is that of their RGB: of gray content it says what the RGB says.
+#[test]
+fn the_encoders_luma_is_taken_alike_of_source_and_output() {
+    let Some(place) = Place::new() else { return };
+    let source = place.ffmpeg(
+        "-f lavfi -i testsrc2=s=128x96:r=10:d=0.6 -vf format=gray,format=gbrp -c:v ffv1 in.mkv",
+    );
+    let settings = Settings { quality_samples: 4, ..with(Codec::Av1, Container::Mkv) };
+    let (_, report) = place.convert(&source, "out.mkv", settings);
+    let scores = report.quality.unwrap().encode.unwrap().scores;
+    let (rgb, luma) = (scores.psnr_rgb_db.unwrap(), scores.psnr_y_db.unwrap());
+    assert!((rgb - luma).abs() < 3.0, "{rgb} dB of RGB and {luma} dB of luma");
 }

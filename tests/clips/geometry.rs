@@ -1,6 +1,9 @@
 //! Sizes and orientations, from one pixel to 8192x4320.
 
+use num_rational::Ratio;
+use slomod::config::beside::{Beside, Still};
 use slomod::config::settings::{Codec, Container, Encoding, Settings};
+use slomod::pipeline::beside;
 
 use crate::{Place, decoded, ffprobe, slow};
 
@@ -121,4 +124,35 @@ fn a_change_of_pixel_shape_or_color_in_mid_clip_is_said() {
             assert!(found.message.starts_with("from frame 25, at 2.4"), "{found:?}");
         }
     }
+}
+
+/// V10: where the pictures say how they are turned and the container does not.
+#[test]
+fn what_pictures_say_of_their_orientation_is_kept() {
+    let Some(place) = Place::new() else { return };
+    place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 %d.jpg");
+    for number in 1..=5 {
+        let path = place.path(&format!("{number}.jpg"));
+        let turned = crate::exif::turned(&std::fs::read(&path).unwrap());
+        std::fs::write(path, turned).unwrap();
+    }
+    let source = place.ffmpeg("-framerate 25 -i %d.jpg -c copy in.avi");
+    let encoding = Encoding { container: Some(Container::Mp4), ..Encoding::default() };
+    let (output, report) = place.convert(&source, "out.mp4", Settings { encoding, ..slow(2) });
+    assert_eq!(report.source.rotation_degrees, Some(90));
+    let shown = &ffprobe(&output)["streams"][0]["side_data_list"][0];
+    assert_eq!(shown["rotation"], -90);
+}
+
+/// V11: stills are pictures as they are shown.
+#[test]
+fn stills_have_square_pixels() {
+    let Some(place) = Place::new() else { return };
+    let source =
+        place.ffmpeg("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2,setsar=3/2 -c:v ffv1 wide.mkv");
+    let stills = vec![Still::At(Ratio::from_integer(0))];
+    let settings = Settings { beside: Beside { stills, ..Beside::default() }, ..slow(2) };
+    let (output, _) = place.convert(&source, "out.mkv", settings);
+    let image = image::open(beside::folder(&output).join("frame-000000.png")).unwrap();
+    assert_eq!((image.width(), image.height()), (96, 48));
 }

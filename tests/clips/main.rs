@@ -8,6 +8,8 @@ mod bars;
 mod boxes;
 mod color;
 mod damage;
+#[path = "../support/exif.rs"]
+mod exif;
 mod fields;
 mod geometry;
 mod outside;

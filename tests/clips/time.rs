@@ -1,9 +1,10 @@
 //! Rates, starts and lengths.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Encoding, Mode, Settings, Timelapse};
@@ -13,7 +14,7 @@ use slomod::media::MediaError;
 use slomod::pipeline::ConvertError;
 use slomod::pipeline::convert::convert;
 
-use crate::{Place, decoded, ffprobe, kinds, run, slow, warns};
+use crate::{Place, boxes, decoded, ffprobe, kinds, run, schema, slow, warns};
 
 fn fast_h264() -> Encoding {
     Encoding {
@@ -360,6 +361,39 @@ fn seconds_that_a_camera_did_not_record_are_said() {
     let (rear, _, _) = (clip("081500_0001R"), clip("081502_0002T"), clip("081520_0003R"));
     let found = said(&rear);
     assert!(found.len() == 1 && found[0].contains("2026_0302_081520_0003R.mp4"), "{found:?}");
+}
+
+/// W39. What lies beside a clip takes no more for its headers than they may have, and costs the clip nothing; the report
+/// counts what was taken.
+#[test]
+fn a_clip_beside_it_that_asks_for_gigabytes_gets_none() {
+    let Some(place) = Place::new() else { return };
+    let plain = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.4 -c:v mpeg4";
+    let before = place.ffmpeg(&format!("{plain} 20260301_081500_NF.mp4"));
+    place.ffmpeg(&format!("{plain} 20260301_081520_NF.mp4"));
+    let asking = boxes::index_of(&std::fs::read(&before).unwrap(), 80_000_000);
+    std::fs::write(&before, asking).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_slomod"))
+        .args(["convert", "20260301_081520_NF.mp4", "--output", "out.mp4", "--model", "blend"])
+        .args(["--device", "cpu", "--factor", "2"])
+        .current_dir(place.folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line =
+            text.lines().find_map(|it| it.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak = peak.max(line.map_or(0, |it| it.parse::<u64>().unwrap() << 10));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(peak < 1_800_000_000, "{peak} bytes");
+    let report = schema::read(&place.path("out.mp4.json"));
+    let said = report.timing.rss_peak_bytes.unwrap();
+    assert!(said > peak - (64 << 20), "{said} of {peak} bytes");
 }
 
 /// V28: where no frame could be told from the next by its time.

@@ -7,7 +7,7 @@ use num_rational::Ratio;
 use slomod::config::settings::{Audio, Codec, Container};
 use slomod::media::clip::{WriteSpec, WriteSummary};
 
-use crate::{ffmpeg, ffprobe, frames, rewrite, spec, workshop};
+use crate::{boxes, ffmpeg, ffprobe, frames, rewrite, spec, workshop};
 
 const RATE: usize = 48_000;
 
@@ -216,6 +216,28 @@ fn sound_longer_or_shorter_than_the_picture_keeps_its_length() {
         assert!((found - expected).abs() < LENGTH_TOLERANCE_S, "{length} {audio:?}: {found}");
         assert_eq!(slomod::media::verify::verify(&out).unwrap().frames, 25);
     }
+}
+
+/// A last frame that overlaps what is there already is left out, and what it says of its own padding with it.
+#[test]
+fn a_last_frame_that_is_left_out_takes_nothing_off_those_before() {
+    let Some(dir) = workshop() else { return };
+    let source = ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i sine=d=1:r=48000 -map 1:a -map 0:v -c:v libx264 -c:a aac in.mp4",
+    );
+    let bytes = std::fs::read(&source).unwrap();
+    let bytes =
+        boxes::edit(&bytes, &[b"moov", b"trak", b"edts"], &|_| boxes::boxed(b"elst", &[0; 8]));
+    let at = bytes.windows(4).position(|it| it == b"stsz").unwrap() + 12;
+    let frames = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    // The last frame is at the time of the one before, and of less than its samples.
+    let table = boxes::table(&bytes, b"stts", &[0, 3, frames - 2, 1024, 1, 0, 1, 100]);
+    std::fs::write(&source, table).unwrap();
+    let out = dir.path().join("out.mp4");
+    rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
+    let (found, expected) = (end_s(&out), 2.0 * f64::from(frames - 1) * 1024.0 / RATE as f64);
+    assert!((found - expected).abs() < LENGTH_TOLERANCE_S, "{found} instead of {expected}");
 }
 
 #[test]

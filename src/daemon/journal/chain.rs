@@ -7,6 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Journal, Outcome};
 
+use crate::hex::hex;
+
 /// What the first event has before it.
 const NOTHING_BEFORE: [u8; 32] = [0; 32];
 
@@ -178,11 +180,10 @@ impl Journal {
                 }
                 Ok(fits)
             })?;
-            let hex = || last.iter().map(|byte| format!("{byte:02x}")).collect();
             Ok(match broken {
                 Some(broken) => broken,
                 None if (events, &before) != (written, &last) => Chain::Cut { events, written },
-                None => Chain::Whole { events, last: hex() },
+                None => Chain::Whole { events, last: hex(&last) },
             })
         })
     }

@@ -38,6 +38,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::daemon::small_file;
 use crate::error::{Classify, Consequence, ExitCode, read_only_hint};
+use crate::hex::hex;
 use crate::report;
 
 mod chain;
@@ -318,7 +319,7 @@ impl Journal {
     pub fn tag(&self) -> String {
         let place = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let hash = Sha256::digest([self.host.as_bytes(), place.as_os_str().as_bytes()].concat());
-        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash[..4])
     }
 
     /// Runs `work` on the connection and explains its error.

@@ -450,7 +450,9 @@ fn a_long_hole_on_a_grid_is_told_and_can_be_stopped() {
         }
     });
     let total = report.unwrap().output.unwrap().frames.total;
-    assert!(total > 9000 && told.len() > 3, "{total} frames, {told:?}");
+    // How often depends on the machine.
+    let within = told.iter().any(|it| (100..total - 100).contains(it));
+    assert!(total > 9000 && within, "{total} frames, {told:?}");
     let halfway = Arc::clone(&stop);
     let ended = convert(&task, &mut Blend, &stop, &mut |it| {
         halfway.fetch_or(it.frames_out > 100, Ordering::Relaxed);

@@ -356,3 +356,46 @@ fn pictures_of_pixels_that_are_not_square_are_said_to_be() {
         assert_eq!((image.width(), image.height()), (64, 48));
     }
 }
+
+/// V13, V29: what has full range comes out with the contrast that it had, and so does gray of limited range.
+#[test]
+fn pictures_keep_the_range_of_their_source() {
+    let place = Place::new();
+    let graph = "testsrc2=s=64x48:r=10:d=0.4";
+    place.draw(&format!("{graph},format=yuvj444p"), "in/%03d.jpg");
+    place.done(&["in", "--input-fps", "10", "--output", "out/%03d.png"], "out.json");
+    let clip = |name: &str, format: &str, range: &str| {
+        let filter = format!("scale=out_range={range},format={format}");
+        let tags = ["-c:v", "ffv1", "-color_range", range, "-colorspace", "smpte170m", name];
+        place.ffmpeg(&[&["-f", "lavfi", "-i", graph, "-vf", &filter][..], &tags].concat());
+    };
+    clip("full.mkv", "yuv444p", "pc");
+    clip("gray.mkv", "gray10le", "tv");
+    for (clip, output) in [("full.mkv", "full"), ("gray.mkv", "gray")] {
+        let pattern = format!("{output}/%03d.png");
+        let report = place.done(&[clip, "--output", &pattern], &format!("{output}.json"));
+        assert!(!report.warnings.iter().any(|it| it.code == "range_untagged"));
+    }
+    let shown = |input: &str| {
+        let run = Command::new("ffmpeg")
+            .args(["-v", "error", "-i", input, "-frames:v", "1", "-pix_fmt", "rgb24"])
+            .args(["-sws_flags", "accurate_rnd+full_chroma_int", "-f", "rawvideo", "-"])
+            .current_dir(place.0.path())
+            .output()
+            .unwrap();
+        run.stdout
+    };
+    for (source, picture) in
+        [("in/001.jpg", "out/001.png"), ("full.mkv", "full/001.png"), ("gray.mkv", "gray/001.png")]
+    {
+        let (source, picture) = (shown(source), shown(picture));
+        assert_eq!(source.len(), picture.len());
+        let apart =
+            source.iter().zip(&picture).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+        assert!(
+            apart < source.len() as u32,
+            "{} apart on average",
+            apart as f64 / source.len() as f64
+        );
+    }
+}

@@ -290,7 +290,10 @@ impl Work<'_> {
     fn pictures(&self, pattern: &Pattern, report: &mut Report) -> Result<Published, Failure> {
         let staged = pattern.within(self.room.join("pictures"));
         fs::create_dir(&staged.folder).map_err(|error| cannot(&staged.folder, &error))?;
-        let written = sequence::write(&self.task.temporary, &staged, &self.stop)?;
+        let written =
+            sequence::write(&self.task.temporary, &self.task.source, &staged, &self.stop)?;
+        // That is of the clip they were written from.
+        report.warnings.retain(|it| it.code != "range_untagged");
         report.warnings.extend(of_pixels(written.pixel_shape));
         self.place(&staged.folder, &pattern.folder, &written.files)?;
         if let Some(output) = &mut report.output {

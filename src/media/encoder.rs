@@ -11,7 +11,7 @@ use super::nvenc;
 use super::picture::{self, Levels, Scaler, copy_plane_in, side};
 use super::planes;
 use super::raw::Tags;
-use crate::config::settings::{Codec, EncodeOn, Encoding};
+use crate::config::settings::{Codec, Container, EncodeOn, Encoding};
 use crate::frame::{Chroma, Depth, Matrix, Picture, PictureFormat, Range};
 
 /// Bytes B, G, R, unused: FFmpeg's `bgr0`.
@@ -105,6 +105,25 @@ pub(super) fn plan(encoding: &Encoding, format: PictureFormat) -> Result<Plan, M
         plan.taken = plan.pixel;
     }
     Ok(plan)
+}
+
+/// What a reader should know where the container does not say the range of samples, and what it is taken for is another one.
+/// FFV1 does not say it either, all other encoders do.
+pub(super) fn lost_range(
+    codec: Codec,
+    container: Container,
+    format: PictureFormat,
+) -> Option<(String, String)> {
+    let untagged = if format.chroma == Chroma::Gray { Range::Full } else { Range::Limited };
+    let is_lost = (codec, container) == (Codec::Ffv1, Container::Mov)
+        && format.chroma != Chroma::Gbr
+        && format.range != untagged;
+    let range = if format.range == Range::Full { "full" } else { "limited" };
+    let message = format!(
+        "mov cannot say that FFV1's samples have {range} range, and players show them with another contrast, though they are those of \
+         the source: an mkv says it (container = \"mkv\", or an output that ends in .mkv)"
+    );
+    is_lost.then(|| ("range_untagged".to_owned(), message))
 }
 
 impl Plan {

@@ -128,6 +128,7 @@ impl Writer {
         raw_output::set_stream(muxer.output(), video, facts.disposition, shown);
         raw_output::copy_stream_metadata(&input, facts.index, muxer.output(), video);
         let mut warnings = plan.warnings.clone();
+        warnings.extend(encoder::lost_range(spec.encoding.codec, spec.container, format));
         let matrix = source.video.display_matrix;
         if let Some(matrix) = matrix {
             raw_output::set_display_matrix(muxer.output(), video, matrix);

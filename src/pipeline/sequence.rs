@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use image::{ColorType, ImageFormat};
 use sha2::{Digest, Sha256};
 
-use crate::frame::Rate;
+use crate::frame::{PictureFormat, Rate};
 use crate::hex::hex;
 use crate::media::MediaError;
 use crate::media::decode::Decoder;
@@ -262,15 +262,18 @@ pub struct Written {
 
 /// Writes every frame of `clip` as PNG under the names of `pattern`, from [`FIRST`] on: RGB of 8 bits where the clip has 8,
 /// else of 16, turned as the clip is shown, and with its samples as they are: where its pixels are not square, whoever calls
-/// this says so.
+/// this says so. `source` is what the clip was made of: matrix and range of its samples are those of its first frame, of which
+/// a MOV says the first alone.
 ///
 /// # Errors
 /// Those of reading and writing; [`ConvertError::Interrupted`] where `stop` is set.
 pub fn write(
     clip: &Path,
+    source: &Path,
     pattern: &Pattern,
     stop: &Arc<AtomicBool>,
 ) -> Result<Written, ConvertError> {
+    let like = Decoder::open(source)?.next_frame()?.map(|it| it.picture.format);
     let mut decoder = Decoder::open(clip)?;
     let video = decoder.info().video.clone();
     let mut written = Written {
@@ -281,7 +284,11 @@ pub fn write(
         pixel_shape: shown::pixel_shape(&video),
     };
     let mut list = Vec::new();
-    while let Some(frame) = decoder.next_frame()? {
+    while let Some(mut frame) = decoder.next_frame()? {
+        if let Some(PictureFormat { matrix, range, .. }) = like {
+            let picture = Arc::make_mut(&mut frame.picture);
+            picture.format = PictureFormat { matrix, range, ..picture.format };
+        }
         if stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }

@@ -351,3 +351,21 @@ fn the_encoders_luma_is_taken_alike_of_source_and_output() {
     let (rgb, luma) = (scores.psnr_rgb_db.unwrap(), scores.psnr_y_db.unwrap());
     assert!((rgb - luma).abs() < 3.0, "{rgb} dB of RGB and {luma} dB of luma");
 }
+
+/// V13: a MOV with FFV1 is lossless and does not say the range.
+#[test]
+fn a_range_that_the_container_cannot_say_is_a_warning() {
+    let Some(place) = Place::new() else { return };
+    for (range, said) in [("pc", true), ("tv", false)] {
+        let source = place.ffmpeg(&format!(
+            "-f lavfi -i testsrc2=s=64x48:r=10:d=0.3 -vf scale=out_range={range},format=yuv420p -c:v ffv1 -color_range {range} \
+             in-{range}.mkv"
+        ));
+        for (container, said) in [(Container::Mov, said), (Container::Mkv, false)] {
+            let out = format!("out.{}", container.extension());
+            let (_, report) = place.convert(&source, &out, with(Codec::Ffv1, container));
+            let found = report.warnings.iter().any(|it| it.code == "range_untagged");
+            assert_eq!(found, said, "{range} {container:?}: {:?}", report.warnings);
+        }
+    }
+}

@@ -266,10 +266,12 @@ impl OutputLocks {
             return Ok(());
         }
         let known = journal().outputs()?.into_iter().find(|it| it.0 == folder).map(|it| it.1);
-        let found = match unaccepted(folder, known.as_ref()) {
-            Some(why) => Err(why),
-            None => self.share_or_take(folder),
-        };
+        // Where this daemon holds the lock that is there, it is a folder that it worked with.
+        let found =
+            self.held_there(folder).unwrap_or_else(|| match unaccepted(folder, known.as_ref()) {
+                Some(why) => Err(why),
+                None => self.share_or_take(folder),
+            });
         if let (Ok(_), Ok(root)) = (&found, filesystem::root_identity(folder))
             && known.as_ref() != Some(&root.lasting)
         {
@@ -293,23 +295,25 @@ impl OutputLocks {
         Ok(())
     }
 
+    /// The lock of the same folder that was taken under another name, or is a job's; a sentence where that cannot be seen.
+    fn held_there(&self, folder: &Path) -> Option<Result<Arc<OutputLock>, String>> {
+        let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok()?;
+        let taken: Vec<_> = self.taken().iter().filter_map(Weak::upgrade).collect();
+        taken.into_iter().filter(|it| it.path == path).find_map(|lock| match lock.hold() {
+            Hold::Ours => Some(Ok(lock)),
+            Hold::Lost => None,
+            Hold::Unseen(error) => {
+                Some(Err(format!("{}: its lock cannot be seen: {error}", folder.display())))
+            }
+        })
+    }
+
     /// The lock of the same folder under another name, or a new one.
     fn share_or_take(&self, folder: &Path) -> Result<Arc<OutputLock>, String> {
         let mut tries = 0;
         loop {
-            let path = fs::canonicalize(folder).map(|it| it.join(LOCK_NAME)).ok();
-            let taken: Vec<_> = self.taken().iter().filter_map(Weak::upgrade).collect();
-            for lock in taken.into_iter().filter(|it| Some(&it.path) == path.as_ref()) {
-                match lock.hold() {
-                    Hold::Ours => return Ok(lock),
-                    Hold::Lost => {}
-                    Hold::Unseen(error) => {
-                        return Err(format!(
-                            "{}: its lock cannot be seen: {error}",
-                            folder.display()
-                        ));
-                    }
-                }
+            if let Some(held) = self.held_there(folder) {
+                return held;
             }
             tries += 1;
             match OutputLock::try_take(folder) {

@@ -200,7 +200,7 @@ pub(super) fn claim_row(row: &Row<'_>) -> rusqlite::Result<Claim> {
 }
 
 /// So often a job has to wait before it leaves others before it.
-const DELAYS_IN_TURN: u32 = 2;
+pub(super) const DELAYS_IN_TURN: u32 = 2;
 /// How long it does, once it is due.
 const YIELDS_MS: i64 = 60 * 60 * 1000;
 /// Jobs of a folder that are due.

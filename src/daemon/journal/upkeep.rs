@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
-use super::claims::{CLAIM_COLUMNS, Claim, LONGEST_WAIT_MS, Planned, claim_row};
+use super::claims::{CLAIM_COLUMNS, Claim, DELAYS_IN_TURN, Planned, claim_row};
 use super::view::path_column;
 use super::{Journal, Outcome};
 use crate::daemon::events::Kind;
@@ -21,8 +21,6 @@ const PENDING_OF_ONE: &str = "original = 'pending' AND watch = ?1 ORDER BY id";
 /// How often a job is interrupted in a row before others come first: by then it may be what its daemon dies of, or the
 /// machine. It is never refused for that: the current may fail as often.
 const OFTEN: i64 = 3;
-/// How long it waits then; twice as long each further time, up to [`LONGEST_WAIT_MS`].
-const FIRST_SETBACK_MS: i64 = 60_000;
 /// How often the job `?1` was interrupted since it was received, asked for, or had an end of a try.
 const INTERRUPTIONS: &str =
     "SELECT count(*) FROM events WHERE job = ?1 AND what = 'interrupted' AND id >
@@ -53,26 +51,19 @@ fn turn_of(state: &str) -> Turn {
     if state == "queued" { Turn::Waits } else { Turn::Over }
 }
 
-/// Puts a job off that has just been interrupted once more, where that was too often since its last try had an end; then why.
-fn set_back_if_often(
-    it: &Transaction<'_>,
-    job: i64,
-    now_ms: i64,
-) -> rusqlite::Result<Option<(i64, String)>> {
+/// Puts a job behind others that has just been interrupted once more, where that was too often since its last try had an end;
+/// then why. Alone it is tried again at once.
+fn set_back_if_often(it: &Transaction<'_>, job: i64) -> rusqlite::Result<Option<(i64, String)>> {
     let times: i64 = it.query_row(INTERRUPTIONS, [job], |row| row.get(0))?;
     if times < OFTEN {
         return Ok(None);
     }
-    let doublings = (times - OFTEN).min(30);
-    let wait_ms = FIRST_SETBACK_MS.saturating_mul(1 << doublings).min(LONGEST_WAIT_MS);
     let why = format!(
-        "its daemon ended {times} times in a row while it was at work, and nobody stopped it: others come first, and it is \
-         tried again in {} s",
-        wait_ms / 1000
+        "its daemon ended {times} times in a row while it was at work, and nobody stopped it: others come first"
     );
     it.execute(
-        "UPDATE jobs SET next_try_ms = ?2, error_code = 'interrupted', error_message = ?3 WHERE id = ?1",
-        params![job, now_ms + wait_ms, why],
+        "UPDATE jobs SET delays = MAX(delays, ?2), error_code = 'interrupted', error_message = ?3 WHERE id = ?1",
+        params![job, DELAYS_IN_TURN, why],
     )?;
     Ok(Some((job, why)))
 }
@@ -100,7 +91,7 @@ impl Journal {
             )?;
             let mut set_back = Vec::new();
             for job in jobs {
-                set_back.extend(set_back_if_often(it, job, now_ms)?);
+                set_back.extend(set_back_if_often(it, job)?);
             }
             Ok((requeued, set_back))
         })?;
@@ -341,25 +332,21 @@ mod tests {
             assert_eq!(next_try(&journal), now_ms);
         }
         assert_eq!(interrupt(&mut journal, 30), first);
-        let (short, job) = (next_try(&journal) - 30, journal.job(first).unwrap().unwrap());
-        assert!(short >= 60_000, "{short}");
+        let job = journal.job(first).unwrap().unwrap();
         assert_eq!(job.error_code.as_deref(), Some("interrupted"));
         assert!(job.error_message.unwrap().contains("3 times"));
-        // Another comes first, and is not blamed for its own first time.
-        assert_eq!(interrupt(&mut journal, 40), second);
-        let now_ms = 30 + short;
-        assert_eq!(interrupt(&mut journal, now_ms), first);
-        let long = next_try(&journal) - now_ms;
-        assert!(long > short, "{long} {short}");
-        // It is stopped in the middle.
-        let now_ms = now_ms + long;
-        let claim = journal.claim("me", &["/in"], now_ms, 1).unwrap().unwrap();
+        // Another comes first, and is not blamed for its own first times; once that is put back too, the older one is next.
+        for now_ms in [40, 50, 60] {
+            assert_eq!(interrupt(&mut journal, now_ms), second);
+        }
+        assert_eq!(interrupt(&mut journal, 70), first);
+        // It is stopped in the middle: that is counted anew.
+        let claim = journal.claim("me", &["/in"], 80, 1).unwrap().unwrap();
         assert_eq!(claim.job, first);
-        let again =
-            Again { count: Count::Nothing, next_try_ms: now_ms, code: "stopped", message: "x" };
+        let again = Again { count: Count::Nothing, next_try_ms: 80, code: "stopped", message: "x" };
         journal.again(&claim, &again).unwrap();
-        assert_eq!(interrupt(&mut journal, now_ms), first);
-        assert_eq!(next_try(&journal), now_ms, "counted anew");
+        assert_eq!(interrupt(&mut journal, 90), first);
+        assert_eq!(journal.job(first).unwrap().unwrap().error_code, None);
     }
 
     /// W23.

@@ -98,10 +98,11 @@ impl Daemon {
         }))
     }
 
-    /// The configured output folder in which `path` is, or else the folder that it is in.
+    /// The innermost configured output folder in which `path` is, or else the folder that it is in.
     fn output_around(&self, path: &Path) -> PathBuf {
-        let mut outputs = self.config.watches.iter().map(|it| &it.output);
-        let around = outputs.find(|it| path.starts_with(it)).cloned();
-        around.unwrap_or_else(|| path.parent().unwrap_or(path).to_owned())
+        let outputs = self.config.watches.iter().map(|it| &it.output);
+        let around = outputs.filter(|it| path.starts_with(it));
+        let innermost = around.max_by_key(|it| it.components().count()).cloned();
+        innermost.unwrap_or_else(|| path.parent().unwrap_or(path).to_owned())
     }
 }

@@ -211,8 +211,8 @@ fn unaccepted(folder: &Path, known: Option<&String>) -> Option<String> {
     (!is_accepted(folder)).then(|| refusal_of_another(folder, "output folder", &why))
 }
 
-/// Whether a person made an empty lock file in `folder`, which says that it stands for another one for good. What a daemon
-/// leaves that dies is never empty.
+/// Whether a person made an empty lock file in `folder`, which says that it stands for another one for good. A daemon
+/// signs its own as soon as it has it.
 pub(super) fn is_accepted(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(LOCK_NAME)).is_ok_and(|it| it.is_file() && it.len() == 0)
 }

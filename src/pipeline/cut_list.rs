@@ -1,14 +1,16 @@
 //! The list of cuts that somebody else made: a time a line.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use num_rational::Ratio;
+use rustix::fs::OFlags;
 
 use crate::config::settings::Settings;
 use crate::frame::{Seconds, rational_text};
 use crate::media::MediaError;
 use crate::pipeline::ConvertError;
+use crate::plain_file;
 
 /// Longest list.
 const LONGEST_BYTES: u64 = 1 << 20;
@@ -24,15 +26,11 @@ pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertE
         ConvertError::Settings(format!("{}: the list of cuts: {why}", path.display()))
     };
     let unread = |source| MediaError::Read { path: path.clone(), source };
-    let text = match std::fs::metadata(&path) {
-        // Opening a pipe would wait without an end.
-        Ok(it) if !it.is_file() => return Err(fault("it is no regular file".to_owned())),
-        Ok(it) if it.len() > LONGEST_BYTES => {
-            let length = it.len();
-            return Err(fault(format!("{length} bytes are more than a list can have")));
+    let file = match plain_file::open(&path, OFlags::empty()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            return Err(fault(error.to_string()));
         }
-        Ok(_) => String::from_utf8(std::fs::read(&path).map_err(unread)?)
-            .map_err(|_| fault("it is no text in UTF-8".to_owned()))?,
         // Of a clip whose name leaves no room for the ending there can be no list.
         Err(error)
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename)
@@ -42,6 +40,14 @@ pub fn read(settings: &Settings, source: &Path) -> Result<Vec<Seconds>, ConvertE
         }
         Err(error) => return Err(unread(error).into()),
     };
+    let mut bytes = Vec::new();
+    file.take(LONGEST_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
+    if bytes.len() as u64 > LONGEST_BYTES {
+        return Err(fault(format!(
+            "more than {LONGEST_BYTES} bytes, as it has, are no list of cuts"
+        )));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| fault("it is no text in UTF-8".to_owned()))?;
     parse(&text).map_err(fault)
 }
 

@@ -431,8 +431,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::journal::NewJob;
-    use crate::daemon::snapshot::Snapshot;
+    use crate::daemon::journal::drawn::new_job;
 
     /// W25. Two jobs that cannot be worked are due again and again before all that came later.
     #[test]
@@ -440,16 +439,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
         for name in ["a", "b", "c", "d"] {
-            let new = NewJob {
-                watch: "/in",
-                relative: Path::new(name),
-                snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
-                sha256: name,
-                settings: "{}",
-                settings_sha256: "s",
-                list_sha256: "",
-            };
-            journal.submit(&new, 1).unwrap();
+            journal.submit(&new_job(name), 1).unwrap();
         }
         let next = |journal: &mut Journal, now_ms: i64| {
             journal.claim("me", &["/in"], now_ms, 1).unwrap().unwrap()

@@ -43,6 +43,8 @@ use crate::report;
 
 mod chain;
 mod claims;
+#[cfg(test)]
+mod drawn;
 pub mod history;
 mod intake;
 mod known;
@@ -439,20 +441,11 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
 
     use super::*;
-    use crate::daemon::snapshot::Snapshot;
+    use crate::daemon::journal::drawn::new_job;
 
     fn submit(folder: &Path, name: &str) {
         let mut journal = Journal::open(folder).unwrap();
-        let new = NewJob {
-            watch: "/in",
-            relative: Path::new(name),
-            snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 3, inode: 4 },
-            sha256: name,
-            settings: "{}",
-            settings_sha256: "s",
-            list_sha256: "",
-        };
-        journal.submit(&new, 1).unwrap();
+        journal.submit(&new_job(name), 1).unwrap();
         drop(journal);
         let raw = Connection::open(folder.join(FILE_NAME)).unwrap();
         raw.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();

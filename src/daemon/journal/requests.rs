@@ -201,20 +201,11 @@ fn requeue(which: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::journal::{Again, Count, NewJob};
-    use crate::daemon::snapshot::Snapshot;
+    use crate::daemon::journal::drawn::new_job;
+    use crate::daemon::journal::{Again, Count};
 
     fn submit(journal: &mut Journal, name: &str) -> i64 {
-        let new = NewJob {
-            watch: "/in",
-            relative: Path::new(name),
-            snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
-            sha256: name,
-            settings: "{}",
-            settings_sha256: "s",
-            list_sha256: "",
-        };
-        journal.submit(&new, 1).unwrap()
+        journal.submit(&new_job(name), 1).unwrap()
     }
 
     fn state(journal: &Journal, job: i64) -> String {

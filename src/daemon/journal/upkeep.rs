@@ -271,6 +271,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::daemon::journal::drawn::new_job;
     use crate::daemon::journal::{Again, Count, NewJob, Original};
     use crate::daemon::snapshot::Snapshot;
 
@@ -279,15 +280,7 @@ mod tests {
         let mut journal = Journal::open(folder).unwrap();
         for number in 0..count {
             let name = format!("{number}.mp4");
-            let new = NewJob {
-                watch: "/in",
-                relative: Path::new(&name),
-                snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
-                sha256: "h",
-                settings: "{}",
-                settings_sha256: "s",
-                list_sha256: "",
-            };
+            let new = NewJob { sha256: "h", ..new_job(&name) };
             journal.submit(&new, 1).unwrap();
             let claim = journal.claim("me", &["/in"], 1, 1).unwrap().unwrap();
             let planned = Planned {
@@ -310,13 +303,8 @@ mod tests {
         let mut journal = Journal::open(folder.path()).unwrap();
         let submit = |journal: &mut Journal, name: &str, mtime_ns| {
             let new = NewJob {
-                watch: "/in",
-                relative: Path::new(name),
-                snapshot: Snapshot { size_bytes: 1, mtime_ns, ctime_ns: 2, inode: 3 },
-                sha256: name,
-                settings: "{}",
-                settings_sha256: "s",
-                list_sha256: "",
+                snapshot: Snapshot { mtime_ns, ..new_job(name).snapshot },
+                ..new_job(name)
             };
             journal.submit(&new, 1).unwrap()
         };

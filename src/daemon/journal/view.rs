@@ -254,20 +254,10 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::journal::NewJob;
-    use crate::daemon::snapshot::Snapshot;
+    use crate::daemon::journal::drawn::new_job;
 
     fn submit(journal: &mut Journal, name: &str) {
-        let new = NewJob {
-            watch: "/in",
-            relative: Path::new(name),
-            snapshot: Snapshot { size_bytes: 1, mtime_ns: 2, ctime_ns: 2, inode: 3 },
-            sha256: name,
-            settings: "{}",
-            settings_sha256: "s",
-            list_sha256: "",
-        };
-        journal.submit(&new, 1).unwrap();
+        journal.submit(&new_job(name), 1).unwrap();
     }
 
     #[test]

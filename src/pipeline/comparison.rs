@@ -31,9 +31,9 @@ const SPLIT_PX: u32 = 960;
 /// Largest file.
 pub const LARGEST_BYTES: u64 = 8 << 20;
 /// Qualities, each with the part of the longest side, that are tried until one fits.
-const TRIES: [(u8, u32); 5] = [(24, 1), (30, 1), (36, 1), (36, 2), (42, 2)];
-/// Bytes of a pixel at the most: noise takes 0.59 at the first of them.
-const PIXEL_BYTES: f64 = 0.6;
+const TRIES: [(u8, u32); 5] = [(20, 1), (28, 1), (36, 1), (36, 2), (42, 2)];
+/// Bytes of a pixel at the most: noise takes 0.73 at the first of them.
+const PIXEL_BYTES: f64 = 0.75;
 /// Height of the line with the labels, and side of a dot of them.
 const LABEL_PX: u32 = 28;
 const DOT_PX: u32 = 2;

@@ -28,7 +28,11 @@ const AAC_RATES: [i32; 13] =
 /// Rate where the source's is none of [`AAC_RATES`].
 const OTHER_RATE: i32 = 48000;
 
-/// Layouts that are tried where AAC has not the source's, of sources with so many channels.
+/// Layouts that AAC has a number for (ISO/IEC 14496-3, channel configuration), the smallest first. Others it lists channel
+/// by channel, and most players then do not know which is which.
+const AAC_LAYOUTS: [&str; 7] = ["mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1"];
+
+/// Layouts that are tried where AAC cannot take the source's, of sources with so many channels.
 const OTHER_LAYOUTS: [(usize, &str); 3] = [(8, "7.1"), (6, "5.1"), (2, "stereo")];
 
 /// Bits a second for each channel: 160 kbit/s for stereo.
@@ -416,21 +420,27 @@ fn refused(error: ffmpeg::Error) -> MediaError {
     MediaError::Encoder { encoder: "aac".to_owned(), reason }
 }
 
-/// Opens AAC for the channels of `shape`, or where it has no such layout for the nearest it has.
+/// Opens AAC for the channels of `shape`: in the smallest numbered layout with a place for each of them, else channel by
+/// channel, else in the largest that it can be mixed into.
 fn open_encoder(
     shape: &AudioShape,
     global: bool,
 ) -> Result<(ffmpeg::encoder::audio::Encoder, AudioShape), ffmpeg::Error> {
     let rate = if AAC_RATES.contains(&shape.rate) { shape.rate } else { OTHER_RATE };
     let wanted = AudioShape { rate, format: Sample::F32(sample::Type::Planar), ..shape.clone() };
-    let others = OTHER_LAYOUTS.iter().filter(|(channels, _)| *channels <= shape.channels);
-    let others = others.map(|(channels, layout)| AudioShape {
-        layout: (*layout).to_owned(),
-        channels: *channels,
+    let in_layout = |layout: &str, channels| AudioShape {
+        layout: layout.to_owned(),
+        channels,
         ..wanted.clone()
+    };
+    let numbered = AAC_LAYOUTS.iter().find_map(|layout| {
+        let channels = raw_audio::channels_with_room(layout, &shape.layout)?;
+        Some(in_layout(layout, channels))
     });
+    let others = OTHER_LAYOUTS.iter().filter(|(channels, _)| *channels <= shape.channels);
+    let others = others.map(|(channels, layout)| in_layout(layout, *channels));
     let mut refusal = ffmpeg::Error::EncoderNotFound;
-    for to in std::iter::once(wanted.clone()).chain(others) {
+    for to in numbered.into_iter().chain([wanted.clone()]).chain(others) {
         // Channels that nobody has named cannot be mixed into others.
         let mixed = audio_graph::build(shape, &to, Ratio::from_integer(1));
         match mixed.and_then(|_| try_encoder(&to, global)) {

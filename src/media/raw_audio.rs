@@ -53,6 +53,14 @@ impl ChannelLayout {
         Ok(layout)
     }
 
+    /// The positions of its channels as bits (`AV_CH_…`); none where they have no positions, or are in another order.
+    #[expect(unsafe_code, reason = "FFmpeg's C interface")]
+    fn positions(&self) -> Option<u64> {
+        let native = self.0.order == ffi::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE;
+        // SAFETY: in that order the union holds the mask.
+        native.then(|| unsafe { self.0.u.mask })
+    }
+
     #[expect(unsafe_code, reason = "FFmpeg's C interface")]
     fn describe(&self) -> String {
         let mut buffer = [0_u8; 256];
@@ -86,6 +94,24 @@ fn shape(
     let channels = usize::try_from(layout.0.nb_channels).ok().filter(|it| *it > 0)?;
     let known = rate > 0 && format != ffmpeg::format::Sample::None;
     known.then(|| AudioShape { rate, format, layout: layout.describe(), channels })
+}
+
+/// How many channels `layout` has, if it has a place for each channel of `source`: its own, or behind for one at the side
+/// and for the one in the middle behind.
+pub(super) fn channels_with_room(layout: &str, source: &str) -> Option<usize> {
+    const BEHIND: u64 = ffi::AV_CH_BACK_LEFT | ffi::AV_CH_BACK_RIGHT;
+    const BESIDE: u64 = ffi::AV_CH_SIDE_LEFT | ffi::AV_CH_SIDE_RIGHT;
+    let layout = ChannelLayout::parse(layout).ok()?;
+    let (has, wanted) = (layout.positions()?, ChannelLayout::parse(source).ok()?.positions()?);
+    let (mut left, mut free) = (wanted & !has, has & !wanted);
+    for moved in [BESIDE, ffi::AV_CH_BACK_CENTER] {
+        if left & moved != 0 && free & BEHIND == BEHIND {
+            left &= !moved;
+            free &= !BEHIND;
+        }
+    }
+    let channels = usize::try_from(layout.0.nb_channels).ok()?;
+    (left == 0 && channels >= wanted.count_ones() as usize).then_some(channels)
 }
 
 /// What an open decoder will hand out, as far as it knows.

@@ -331,6 +331,49 @@ fn channels_stay_where_they_are() {
     }
 }
 
+/// V18: layouts that AAC has no number for, as that of every AC-3 of six channels, become the nearest that it has one for, so
+/// that players know which channel is which.
+#[test]
+fn layouts_without_a_number_become_ones_that_players_know() {
+    let Some(dir) = workshop() else { return };
+    for (from, all, to) in [
+        ("5.1(side)", 6, "5.1"),
+        ("5.0(side)", 5, "5.0"),
+        ("quad", 4, "5.0"),
+        ("4.1", 5, "5.1"),
+        ("6.0", 6, "7.1"),
+        ("6.1", 7, "7.1"),
+        ("7.0", 7, "7.1"),
+        ("5.1", 6, "5.1"),
+        ("7.1", 8, "7.1"),
+    ] {
+        let tones: Vec<_> = (1..=all).map(|it| format!("0.1*sin({it}*PI*200*t)")).collect();
+        let source = ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=64x64:r=25:d=1 -f lavfi -i aevalsrc={}:c={from}:d=1 -c:v libx264 -c:a pcm_s16le \
+                 in.mov",
+                tones.join("|")
+            ),
+        );
+        assert_eq!(ffprobe(&source)["streams"][1]["channel_layout"], from);
+        let out = dir.path().join("out.mp4");
+        let summary = rewrite(&source, &out, with(Audio::Stretch, 2, Container::Mp4));
+        assert_eq!(ffprobe(&out)["streams"][1]["channel_layout"], to, "{from}");
+        let became =
+            if from == to { "AAC now".to_owned() } else { format!("{to} instead of {from}") };
+        let (_, why) = action(&summary, 1);
+        assert!(why.ends_with(&became), "{from}: {why}");
+        let reduced = summary.warnings.iter().any(|it| it.0 == "channels_reduced");
+        assert!(!reduced, "{from}: {:?}", summary.warnings);
+        let silent = |channel: &Vec<f32>| channel.iter().all(|it| it.abs() < 1e-2);
+        let channels = ffprobe(&out)["streams"][1]["channels"].as_u64().unwrap() as usize;
+        let heard = (0..channels).filter(|it| !silent(&channel_of(&out, *it))).count();
+        // What is in the middle behind is heard on both sides.
+        assert_eq!(heard, all + usize::from(["4.1", "6.0", "6.1"].contains(&from)), "{from}");
+    }
+}
+
 /// Decoded samples of one channel of the first sound stream.
 fn channel_of(path: &Path, channel: usize) -> Vec<f32> {
     let done = Command::new("ffmpeg")

@@ -57,8 +57,9 @@ impl ChannelLayout {
     #[expect(unsafe_code, reason = "FFmpeg's C interface")]
     fn positions(&self) -> Option<u64> {
         let native = self.0.order == ffi::AVChannelOrder::AV_CHANNEL_ORDER_NATIVE;
-        // SAFETY: in that order the union holds the mask.
-        native.then(|| unsafe { self.0.u.mask })
+        // SAFETY: all members of the union are plain bits, and no layout is made without setting them.
+        let mask = unsafe { self.0.u.mask };
+        native.then_some(mask)
     }
 
     #[expect(unsafe_code, reason = "FFmpeg's C interface")]

@@ -3,12 +3,14 @@
 use ffmpeg_next as ffmpeg;
 
 use ffmpeg::ffi;
+use ffmpeg::format::context::Input;
 use ffmpeg::media::Type;
 
 use super::MediaError;
 use super::left_out::Lack;
 use super::mux::Muxer;
-use super::raw;
+use super::raw::{self, StreamFacts};
+use super::raw_output;
 use crate::config::settings::Container;
 use crate::frame::Seconds;
 
@@ -17,21 +19,58 @@ const EMPTY_TEXT: usize = 2;
 
 /// A stream whose packets are copied.
 pub(super) struct Copied {
-    pub(super) out: usize,
-    pub(super) tick_in: Seconds,
+    out: usize,
+    tick_in: Seconds,
     /// Output seconds for each source second.
-    pub(super) stretch: Seconds,
-    pub(super) last_dts: Option<i64>,
+    stretch: Seconds,
+    last_dts: Option<i64>,
     /// Whether it is a picture for the whole clip, which has no time.
-    pub(super) cover: bool,
-    pub(super) kind: Type,
+    cover: bool,
+    kind: Type,
     /// What lies before the first picture.
-    pub(super) early: Lack,
+    early: Lack,
     /// Packets that were left out because their time was over when they came.
     pub(super) late: u64,
 }
 
 impl Copied {
+    /// Adds the output stream; none where the source no longer has its own.
+    pub(super) fn open(
+        input: &Input,
+        facts: &StreamFacts,
+        (origin, stretch): (Seconds, Seconds),
+        muxer: &mut Muxer,
+    ) -> Result<Option<Self>, MediaError> {
+        let Some(stream) = input.stream(facts.index) else { return Ok(None) };
+        let time_base = match facts.sample_rate {
+            rate if facts.kind == Type::Audio && rate > 0 => ffmpeg::Rational::new(1, rate),
+            _ => stream.time_base(),
+        };
+        let out = muxer.add_stream(&stream.parameters(), time_base)?;
+        raw_output::set_stream(muxer.output(), out, facts.disposition, None);
+        raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
+        // An edit list hides the lead-in, and the stream starts behind it.
+        let hidden = match input.format().name().contains("mp4") {
+            true => raw_output::lead_in(muxer.output(), out),
+            false => Seconds::default(),
+        };
+        if muxer.container() == Container::Mkv && facts.start.is_some_and(|it| it - hidden < origin)
+        {
+            // The packet that the lead-in is in will be left out: decoders must not drop it from the next.
+            raw_output::forget_lead_in(muxer.output(), out);
+        }
+        Ok(Some(Self {
+            out,
+            tick_in: facts.time_base,
+            stretch,
+            last_dts: None,
+            cover: facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0,
+            kind: facts.kind,
+            early: Lack::default(),
+            late: 0,
+        }))
+    }
+
     /// What is missing of it in the end.
     pub(super) fn lack(&self) -> Lack {
         // Attachments are in the header, and a cover has no time.

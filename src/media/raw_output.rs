@@ -109,21 +109,37 @@ pub(super) fn add_stream(
     usize::try_from(stream.index).map_err(|_| ffmpeg::Error::Bug)
 }
 
-/// Takes back what an Opus stream says of samples to drop at its beginning.
+/// Where Opus's own header says how many samples decoders drop at the beginning, of 48000 a second whatever the sound's rate
+/// (RFC 7845, section 5.1): two bytes, little-endian.
+const PRE_SKIP: std::ops::Range<usize> = 10..12;
+const OPUS_RATE_HZ: i128 = 48_000;
+
+/// The parameters of an output's Opus stream, and where the pre-skip is in its header.
 #[expect(unsafe_code, reason = "FFmpeg's C interface")]
-pub(super) fn forget_lead_in(output: &mut Output, index: usize) {
-    let Some(mut stream) = output.stream_mut(index) else { return };
-    // SAFETY: every stream has parameters, which are ours until the header is written.
+fn opus(output: &mut Output, index: usize) -> Option<(&mut ffi::AVCodecParameters, &mut [u8])> {
+    let mut stream = output.stream_mut(index)?;
+    // SAFETY: every stream has parameters, which are ours, with the output, until the header is written.
     let parameters = unsafe { &mut *(*stream.as_mut_ptr()).codecpar };
-    if parameters.codec_id != ffi::AVCodecID::AV_CODEC_ID_OPUS {
-        return;
+    let size = usize::try_from(parameters.extradata_size).ok()?;
+    if parameters.codec_id != ffi::AVCodecID::AV_CODEC_ID_OPUS || size < PRE_SKIP.end {
+        return None;
     }
-    parameters.initial_padding = 0;
-    // The same stands in the codec's own header (RFC 7845, section 5.1).
-    let (at, length) = (10, 2);
-    if usize::try_from(parameters.extradata_size).is_ok_and(|size| size >= at + length) {
-        // SAFETY: the header is as long as was just looked at.
-        unsafe { parameters.extradata.add(at).write_bytes(0, length) };
+    // SAFETY: the header is as long as was just looked at, and lies in memory of its own.
+    let header = unsafe { std::slice::from_raw_parts_mut(parameters.extradata, size) };
+    Some((parameters, &mut header[PRE_SKIP]))
+}
+
+/// Seconds that an Opus stream has decoders drop at its beginning; none of other codecs.
+pub(super) fn lead_in(output: &mut Output, index: usize) -> Seconds {
+    let samples = opus(output, index).map_or(0, |(_, it)| u16::from_le_bytes([it[0], it[1]]));
+    Seconds::new(samples.into(), OPUS_RATE_HZ)
+}
+
+/// Takes back what an Opus stream says of samples to drop at its beginning.
+pub(super) fn forget_lead_in(output: &mut Output, index: usize) {
+    if let Some((parameters, pre_skip)) = opus(output, index) {
+        pre_skip.fill(0);
+        parameters.initial_padding = 0;
     }
 }
 

@@ -445,34 +445,10 @@ fn copy(
     (origin, stretch, name): (Seconds, Seconds, &'static str),
     muxer: &mut Muxer,
 ) -> Result<Decision, MediaError> {
-    let Some(stream) = input.stream(facts.index) else {
-        return Ok((Action::Drop, "dropped", Some("the source no longer has it".to_owned())));
-    };
-    let time_base = match facts.sample_rate {
-        rate if facts.kind == Type::Audio && rate > 0 => ffmpeg::Rational::new(1, rate),
-        _ => stream.time_base(),
-    };
-    let out = muxer.add_stream(&stream.parameters(), time_base)?;
-    raw_output::set_stream(muxer.output(), out, facts.disposition, None);
-    raw_output::copy_stream_metadata(input, facts.index, muxer.output(), out);
-    let start = Some(stream.start_time()).filter(|it| *it != ffi::AV_NOPTS_VALUE);
-    let early = start.is_some_and(|it| facts.time_base * i128::from(it) < origin);
-    if muxer.container() == Container::Mkv && early {
-        // The packet that the lead-in is in will be left out: decoders must not drop it from the next.
-        raw_output::forget_lead_in(muxer.output(), out);
-    }
-    let cover = facts.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
-    let copied = Copied {
-        out,
-        tick_in: facts.time_base,
-        stretch,
-        last_dts: None,
-        cover,
-        kind: facts.kind,
-        early: Lack::default(),
-        late: 0,
-    };
-    Ok((Action::Copy(copied), name, None))
+    Ok(match Copied::open(input, facts, (origin, stretch), muxer)? {
+        Some(copied) => (Action::Copy(copied), name, None),
+        None => (Action::Drop, "dropped", Some("the source no longer has it".to_owned())),
+    })
 }
 
 fn transcode(

@@ -74,9 +74,13 @@ fn action(summary: &WriteSummary, index: usize) -> (&'static str, &str) {
 #[test]
 fn kept_sound_stays_in_step() {
     let Some(dir) = workshop() else { return };
-    for name in
-        ["-c:a aac in.mp4", "-c:a aac in.ts", "-c:a libopus in.mkv", "-c:a pcm_s16le in.avi"]
-    {
+    for name in [
+        "-c:a aac in.mp4",
+        "-c:a aac in.ts",
+        "-c:a libopus in.mkv",
+        "-c:a libopus in.mp4",
+        "-c:a pcm_s16le in.avi",
+    ] {
         let source = clip(dir.path(), name);
         for container in [Container::Mp4, Container::Mkv, Container::Mov] {
             let out = dir.path().join(format!("out.{}", container.extension()));

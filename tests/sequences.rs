@@ -357,6 +357,40 @@ fn pictures_of_pixels_that_are_not_square_are_said_to_be() {
     }
 }
 
+/// V04, V29: what numbered pictures cannot hold of a clip is said: times that are not evenly spaced, sound, color spaces.
+#[test]
+fn what_pictures_cannot_hold_of_a_clip_is_said() {
+    let place = Place::new();
+    let drawn = "testsrc2=s=64x48:r=30:d=1";
+    let uneven = format!("{drawn},select='lt(n,10)+not(mod(n,3))'");
+    place.ffmpeg(&["-f", "lavfi", "-i", &uneven, "-vsync", "vfr", "-c:v", "ffv1", "uneven.mkv"]);
+    let sound = ["-f", "lavfi", "-i", "sine=d=1", "-c:a", "flac"];
+    let hdr = ["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"];
+    let all = [&["-f", "lavfi", "-i", drawn][..], &sound, &["-c:v", "ffv1"], &hdr, &["hdr.mkv"]];
+    place.ffmpeg(&all.concat());
+    for (clip, more, said) in [
+        ("uneven.mkv", &["--factor", "2"][..], &["times_lost"][..]),
+        ("uneven.mkv", &["--factor", "2", "--fps", "30"], &[]),
+        ("uneven.mkv", &["--mode", "smooth", "--fps", "60"], &[]),
+        ("hdr.mkv", &["--factor", "2"], &["color_untagged", "stream_dropped"]),
+    ] {
+        let name = format!("out{}", more.join(""));
+        let output = format!("{clip}{name}/%03d.png");
+        let args = [&[clip, "--output", &output][..], more].concat();
+        let report = place.done(&args, &format!("{clip}{name}.json"));
+        let codes = ["times_lost", "color_untagged", "stream_dropped"];
+        let of_pictures = report.warnings.iter().filter(|it| codes.contains(&it.code.as_str()));
+        let mut found: Vec<_> = of_pictures.map(|it| it.code.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(found, said, "{clip} {more:?}");
+        let streams = report.output.unwrap().streams;
+        let sound = streams.iter().find(|it| it.kind == "audio");
+        let reason = sound.map(|it| (it.action.as_str(), it.reason.as_deref()));
+        let wanted = (clip == "hdr.mkv").then_some(("dropped", Some("pictures have no sound")));
+        assert_eq!(reason, wanted);
+    }
+}
+
 /// V13, V29: what has full range comes out with the contrast that it had, and so does gray of limited range.
 #[test]
 fn pictures_keep_the_range_of_their_source() {

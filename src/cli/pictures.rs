@@ -3,6 +3,8 @@
 //! They are gathered, as they are, in a clip within a hidden folder beside the output, and the pictures of the result are
 //! written there, so that nothing is seen of them until all are there.
 
+mod lacks;
+
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -292,9 +294,7 @@ impl Work<'_> {
         fs::create_dir(&staged.folder).map_err(|error| cannot(&staged.folder, &error))?;
         let written =
             sequence::write(&self.task.temporary, &self.task.source, &staged, &self.stop)?;
-        // That is of the clip they were written from.
-        report.warnings.retain(|it| it.code != "range_untagged");
-        report.warnings.extend(of_pixels(written.pixel_shape));
+        lacks::tell(report, written.pixel_shape);
         self.place(&staged.folder, &pattern.folder, &written.files)?;
         if let Some(output) = &mut report.output {
             for left in output.sidecars.drain(..) {
@@ -357,15 +357,6 @@ impl Work<'_> {
         convert::tell_failure(self.args, &report);
         CliError::new(error.exit_code(), error.to_string().replace(&inner, &outer))
     }
-}
-
-/// That pictures are to be shown wider or narrower than they are. PNG has a field that could say so, which FFmpeg reads and
-/// writes the other way round than the standard says.
-fn of_pixels((width, height): (i32, i32)) -> Option<Notice> {
-    let message = format!(
-        "pixels are {width}:{height} (width to height), which the pictures do not say: set it where they are opened"
-    );
-    (width != height).then(|| Notice { code: "pixels_not_square".into(), message })
 }
 
 fn cannot(path: &Path, error: &std::io::Error) -> Failure {

@@ -185,7 +185,7 @@ impl Streams {
         warnings.extend(left_out.warnings());
         self.damaged += self.splices.wrong();
         if self.damaged > 0 {
-            let what = "packets of sound or subtitles are damaged, or at a wrong time";
+            let what = "packet(s) of sound or subtitles are damaged, or at a wrong time";
             warnings.push(("sound_damaged".to_owned(), format!("{} {what}", self.damaged)));
         }
         let sidecar = self.sidecar.map(SidecarWriter::finish).transpose()?.flatten();

@@ -57,7 +57,7 @@ pub fn of_source(
     if decode.stats.interlaced > 0 && !known.iter().any(|it| it.0 == "interlaced") {
         let count = decode.stats.interlaced;
         let message = format!(
-            "{count} frames behind the first are interlaced, which is not: their fields were worked together"
+            "{count} frame(s) behind the first are interlaced, which is not: their fields were worked together"
         );
         warn("interlaced", message);
     }
@@ -69,7 +69,7 @@ pub fn of_source(
     }
     if decode.stats.repaired_times > 0 {
         let count = decode.stats.repaired_times;
-        let message = format!("{count} frames of the source had no time, or one out of order");
+        let message = format!("{count} frame(s) of the source had no time, or one out of order");
         warn("times_repaired", message);
     }
     warnings.extend(of_changes(&decode.stats));
@@ -177,7 +177,7 @@ pub fn of_masks(
 pub fn of_cut_list(listed: &[Seconds], length: Seconds) -> Option<Notice> {
     let behind = listed.iter().filter(|it| **it >= length).count();
     let message = format!(
-        "{behind} cuts of the list lie behind the end of the clip, {:.2} s: is the list of this clip, and from its first frame?",
+        "{behind} cut(s) of the list lie behind the end of the clip, {:.2} s: is the list of this clip, and from its first frame?",
         real(length)
     );
     (behind > 0).then(|| Notice { code: "cuts_outside".into(), message })
@@ -188,7 +188,7 @@ pub fn of_stills(stills: &[Still], length: Seconds) -> Option<Notice> {
     let is_behind = |it: &&Still| matches!(it, Still::At(time) if *time >= length);
     let behind = stills.iter().filter(is_behind).count();
     let message = format!(
-        "{behind} stills lie behind the end of the clip, {:.2} s: its last frames are written",
+        "{behind} still(s) lie behind the end of the clip, {:.2} s: its last frames are written",
         real(length)
     );
     (behind > 0).then(|| Notice { code: "stills_outside".into(), message })
@@ -201,7 +201,7 @@ fn real(time: Seconds) -> f64 {
 /// That the measures leave `held` gaps out in which nothing was made.
 pub fn of_unsure(settings: &Settings, held: u64) -> Option<Notice> {
     let message = format!(
-        "in {held} gaps, which are less sure than hold_below, nothing is made: quality.holdout leaves them out too, and its figures are those of the others"
+        "in {held} gap(s), which are less sure than hold_below, nothing is made: quality.holdout leaves them out too, and its figures are those of the others"
     );
     (held > 0 && settings.quality_samples > 0)
         .then(|| Notice { code: "unsure_not_measured".into(), message })

@@ -13,6 +13,7 @@ use num_rational::Ratio;
 
 use super::MediaError;
 use super::audio_graph;
+use super::drift::Drift;
 use super::left_out::Lack;
 use super::mux::Muxer;
 use super::raw::{self, StreamFacts};
@@ -41,9 +42,6 @@ const BITS_PER_CHANNEL: usize = 80_000;
 /// Bounds of the whole.
 const BIT_RATES: std::ops::RangeInclusive<usize> = 96_000..=512_000;
 
-/// Times that are off by less are taken for rounding.
-const JITTER_MS: i64 = 10;
-
 /// A frame that is shown for less than its samples by no more than this is whole: its time was rounded.
 const PADDING_ROUNDING_MS: i64 = 2;
 
@@ -69,6 +67,7 @@ pub(super) struct Transcoder {
     slowdown: Seconds,
     /// None where the time stays, or the pitch does not.
     stretcher: Option<Stretcher>,
+    drift: Drift,
     /// Input samples placed so far: the next sample's number counted from the origin.
     placed: i64,
     /// Samples at the end of the last frame that its container does not show: a coded frame is always whole.
@@ -122,6 +121,7 @@ impl Transcoder {
             origin,
             stretch,
             slowdown: if how == How::Resample { stretch } else { Ratio::from_integer(1) },
+            drift: Drift::default(),
             placed: 0,
             padding: 0,
             encoded: 0,
@@ -254,12 +254,14 @@ impl Transcoder {
         let shown = raw::ticks(self.tick_in * shown, Ratio::from_integer(1));
         let rounding = PADDING_ROUNDING_MS * rate / 1_000;
         let padded = shown > 0 && length - shown > rounding;
-        let jitter = if self.placed == 0 { 0 } else { JITTER_MS * rate / 1_000 };
-        let off = at - self.placed;
-        if off > jitter && off <= MAX_GAP_S * rate {
+        let off = match at - self.placed {
+            first if self.placed == 0 => first,
+            off => self.drift.correction(off, rate, self.stretch),
+        };
+        if off > 0 && off <= MAX_GAP_S * rate {
             self.fill(off, &shape, muxer)?;
         }
-        let skip = if off < -jitter { (-off).min(length) } else { 0 };
+        let skip = (-off).clamp(0, length);
         if self.placed == 0 {
             self.early += Ratio::new(i128::from(skip), i128::from(rate));
         }

@@ -12,6 +12,7 @@ mod copied;
 pub mod damage;
 pub mod decode;
 mod deinterlace;
+mod drift;
 mod encoder;
 mod feed;
 mod hdr;

@@ -159,6 +159,31 @@ fn sound_stays_in_step_where_the_clock_starts_again_or_jumps() {
     }
 }
 
+/// V05, V19: where parts begin a few milliseconds before the sound's frames do, that is not multiplied by the slowdown.
+#[test]
+fn sound_much_slowed_stays_in_step_behind_several_restarts() {
+    let Some(place) = Place::new() else { return };
+    let beep = "aevalsrc=0.5*sin(880*2*PI*t)*between(t\\,0.5\\,0.7):s=48000:d=2";
+    let part = place.ffmpeg(&format!(
+        "-f lavfi -i testsrc2=s=64x64:r=30:d=2 -f lavfi -i {beep} -c:v libx264 -c:a aac part.ts"
+    ));
+    let source = place.path("in.ts");
+    std::fs::write(&source, std::fs::read(&part).unwrap().repeat(4)).unwrap();
+    let (output, _) = place.convert(&source, "out.mkv", with(Audio::Stretch, Container::Mkv, 8));
+    let samples = samples(&output);
+    let beep_at = |part: u32| {
+        let from_s = 16.0 * f64::from(part);
+        let within = &samples[(from_s * RATE) as usize..((from_s + 12.0) * RATE) as usize];
+        let energy = |it: &f32| f64::from(*it).powi(2);
+        let all: f64 = within.iter().map(energy).sum();
+        let weighed = within.iter().enumerate().map(|(at, it)| at as f64 / RATE * energy(it));
+        weighed.sum::<f64>() / all
+    };
+    // Less than 2 ms of the source are let be.
+    let apart: Vec<f64> = (1..4).map(|part| beep_at(part) - beep_at(0)).collect();
+    assert!(apart.iter().all(|it| it.abs() < 0.018), "{apart:?}");
+}
+
 /// V18: damage in the sound is said.
 #[test]
 fn damaged_sound_is_said() {

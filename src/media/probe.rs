@@ -46,6 +46,10 @@ const DEMUXERS: &[&str] = &[
     "yuv4mpegpipe",
 ];
 
+/// Common demuxers of sound.
+const SOUND: &[&str] =
+    &["aac", "ac3", "aiff", "amr", "ape", "caf", "eac3", "flac", "mp3", "w64", "wav", "wv"];
+
 /// Demuxers of lists that name other files or addresses.
 const PLAYLISTS: &[&str] =
     &["applehttp", "concat", "concatf", "dash", "hls", "imf", "rtsp", "sdp", "vapoursynth"];
@@ -142,8 +146,7 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
         return Err(playlist(path));
     }
     if !any_of(DEMUXERS) {
-        let reason = format!("its content is {name}, which is no video container");
-        return Err(unusable(path, "not_video", reason));
+        return Err(unusable(path, "not_video", foreign(&name)));
     }
     let allowed = CString::new(DEMUXERS.join(",")).unwrap_or_default();
     let mut input = raw_input::open_input(&url, demuxer, &allowed, MAX_STREAMS)
@@ -154,6 +157,26 @@ pub(super) fn open_container(path: &Path) -> Result<Input, MediaError> {
         .map_err(|error| unreadable(path, &start, error))?;
     check_sizes(path, &input)?;
     Ok(input)
+}
+
+/// What content that the demuxer `name` is for is, and what can be made of it.
+fn foreign(name: &str) -> String {
+    if let Some(kind) = name.strip_suffix("_pipe") {
+        return format!(
+            "it is a picture ({kind}), or pictures behind each other: slomod convert takes numbered pictures, each a file; of others \
+             make a clip first"
+        );
+    }
+    match name {
+        "gif" | "apng" => format!(
+            "it is an animated picture ({name}): make a clip of it first (ffmpeg -i FILE -c:v ffv1 FILE.mkv keeps every pixel)"
+        ),
+        _ if SOUND.contains(&name) => format!("it is sound alone ({name})"),
+        _ => format!(
+            "its content is {name}, which is not among the containers that are opened: if it is a clip, put it into another first \
+             (ffmpeg -i FILE -c copy FILE.mkv)"
+        ),
+    }
 }
 
 fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -60,6 +60,25 @@ fn what_is_no_clip_is_refused_with_its_code() {
     assert_eq!(code(&ffmpeg(dir, cover)), "not_video");
 }
 
+/// W28: what could be made a clip of is refused with what to do.
+#[test]
+fn what_could_be_made_a_clip_of_is_refused_with_how() {
+    let Some(dir) = workshop() else { return };
+    let drawn = "-f lavfi -i testsrc2=s=64x64:r=10:d=1";
+    for (arguments, said) in [
+        (format!("{drawn} moving.gif"), "ffmpeg -i FILE -c:v ffv1 FILE.mkv"),
+        (format!("{drawn} -f apng moving.png"), "ffmpeg -i FILE -c:v ffv1 FILE.mkv"),
+        (format!("{drawn} many.mjpeg"), "numbered pictures"),
+        (format!("{drawn} -frames:v 1 still.png"), "numbered pictures"),
+        (format!("{drawn} -s 720x576 -r 25 tape.dv"), "ffmpeg -i FILE -c copy FILE.mkv"),
+        ("-f lavfi -i sine=d=1 sound.wav".to_owned(), "sound alone"),
+    ] {
+        let error = media::probe(&ffmpeg(dir.path(), &arguments)).unwrap_err();
+        assert!(matches!(error, MediaError::Unusable { code: "not_video", .. }), "{error:?}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
 #[test]
 fn a_recording_cut_short_is_told_apart() {
     let Some(dir) = workshop() else { return };

@@ -80,9 +80,7 @@ impl Copied {
 
     /// Counts sound that is left out, by its output times.
     fn note_early(&mut self, packet: &ffmpeg::Packet, start: Seconds, length: Seconds) {
-        // What an edit list hides is no part of the clip.
-        let is_hidden = raw::packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0;
-        if self.kind == Type::Audio && !is_hidden {
+        if self.kind == Type::Audio && !is_hidden(packet) {
             self.early.sound += length.min(-start) / self.stretch;
         }
     }
@@ -133,7 +131,8 @@ impl Copied {
         let apart = i64::from(muxer.container() != Container::Mkv);
         let dts = self.last_dts.map_or(dts, |last| dts.max(last + apart));
         if dts > pts.saturating_add(raw::ticks(length, tick).max(1)) {
-            self.late += 1;
+            // Between two parts of an edit list comes all that lies before the second.
+            self.late += u64::from(!is_hidden(&packet));
             return Ok(Some(start));
         }
         self.last_dts = Some(dts);
@@ -143,4 +142,9 @@ impl Copied {
         muxer.write(self.out, &mut packet)?;
         Ok(Some(start))
     }
+}
+
+/// Whether an edit list hides it: it is no part of the clip.
+fn is_hidden(packet: &ffmpeg::Packet) -> bool {
+    raw::packet_flags(packet) & ffi::AV_PKT_FLAG_DISCARD != 0
 }

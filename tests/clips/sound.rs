@@ -6,7 +6,7 @@ use std::process::Command;
 use slomod::config::settings::{Audio, Codec, Container, Encoding, Mode, Settings};
 use slomod::frame::Frame;
 
-use crate::{Place, decoded, ffprobe, slow, warns};
+use crate::{Place, boxes, decoded, ffprobe, slow, warns};
 
 /// Samples a second that sound is looked at with.
 const RATE: f64 = 48_000.0;
@@ -182,6 +182,53 @@ fn sound_much_slowed_stays_in_step_behind_several_restarts() {
     // Less than 2 ms of the source are let be.
     let apart: Vec<f64> = (1..4).map(|part| beep_at(part) - beep_at(0)).collect();
     assert!(apart.iter().all(|it| it.abs() < 0.018), "{apart:?}");
+}
+
+/// V06: an edit list may show two parts of a clip behind each other. What it hides between them is no damage.
+#[test]
+fn an_edit_list_of_two_parts_shows_both_and_hides_the_rest_without_an_alarm() {
+    let Some(place) = Place::new() else { return };
+    let tone = "aevalsrc=0.5*sin(2*PI*(400+100*floor(t))*t):s=48000:d=4";
+    let whole = place.ffmpeg(&format!(
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=4 -f lavfi -i {tone} -c:v libx264 -bf 0 -g 25 -c:a aac -video_track_timescale 48000 \
+         whole.mp4"
+    ));
+    // One second from the beginning and one from the third on: all tracks count 48000 a second, and the clip 1000.
+    let two_parts = |edits: &[u8]| {
+        let from = u32::from_be_bytes(edits[20..24].try_into().unwrap());
+        let parts = [1000, from, 0x1_0000, 1000, from + 2 * 48_000, 0x1_0000];
+        let list = parts.iter().flat_map(|it: &u32| it.to_be_bytes()).collect::<Vec<u8>>();
+        [&40_u32.to_be_bytes()[..], b"elst", &[0; 4], &2_u32.to_be_bytes(), &list].concat()
+    };
+    let both_tracks = |index: &[u8]| {
+        let (mut rest, mut out) = (index, Vec::new());
+        while let Some((size, _)) = rest.split_first_chunk::<4>() {
+            let (this, after) = rest.split_at(u32::from_be_bytes(*size) as usize);
+            match &this[4..8] {
+                b"trak" => out.extend(boxes::edit(this, &[b"trak", b"edts"], &two_parts)),
+                _ => out.extend(this),
+            }
+            rest = after;
+        }
+        out
+    };
+    let edited = boxes::edit(&std::fs::read(&whole).unwrap(), &[b"moov"], &both_tracks);
+    let source = place.path("parts.mp4");
+    std::fs::write(&source, edited).unwrap();
+    for (mode, stretch) in [(Mode::Smooth, 1.0), (Mode::Slow, 2.0)] {
+        for container in [Container::Mp4, Container::Mkv] {
+            let settings = Settings { mode, ..with(Audio::Stretch, container, 2) };
+            let name = format!("out.{}", container.extension());
+            let (output, report) = place.convert(&source, &name, settings);
+            assert_eq!(report.source.frames.decoded, 50);
+            assert!(!warns(&report, "sound_damaged"), "{:?}", report.warnings);
+            for stream in ["v:0", "a:0"] {
+                let last = last_time(&output, stream);
+                let before_end = 2.0 * stretch - last;
+                assert!((-0.01..0.08).contains(&before_end), "{mode:?} {name} {stream}: {last}");
+            }
+        }
+    }
 }
 
 /// V18: damage in the sound is said.

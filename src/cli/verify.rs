@@ -15,6 +15,7 @@ use crate::error::{Classify, ExitCode};
 use crate::pipeline::ConvertError;
 use crate::pipeline::audit::{self, Found, Item, Verdict};
 use crate::pipeline::audit_frames::{self, Frames};
+use crate::plain_file;
 use crate::report::{Report, Status};
 
 /// Arguments of `slomod verify`.
@@ -125,9 +126,15 @@ fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
     let is_report = place.extension().is_some_and(|it| it == "json");
     let path = if !is_report && beside.is_file() { beside } else { place.to_owned() };
     paths::check_readable(&path)?;
-    let bytes = std::fs::read(&path).map_err(|error| {
+    let bytes = plain_file::read_linked(&path).map_err(|error| {
         CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
     })?;
+    let Some(bytes) = bytes else {
+        return Err(none(
+            &path,
+            "is longer than any report of slomod; name the file that ends in .json",
+        ));
+    };
     match audit::parse(&bytes) {
         Some(report) => Ok(vec![(path, bytes, report)]),
         None => {

@@ -17,6 +17,7 @@ use crate::media::MediaError;
 use crate::pipeline::ConvertError;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::sequence::{Pattern, Sequence};
+use crate::plain_file;
 use crate::report::base64;
 use crate::report::{Report, path_fields};
 
@@ -225,7 +226,8 @@ pub fn reports(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>, Report)>, MediaEr
             if path.extension().is_none_or(|it| it != "json") || !path.is_file() {
                 continue;
             }
-            let bytes = fs::read(&path).map_err(unreadable(&path))?;
+            let bytes = plain_file::read_linked(&path).map_err(unreadable(&path))?;
+            let Some(bytes) = bytes else { continue };
             if let Some(report) = parse(&bytes) {
                 found.push((path, bytes, report));
             }
@@ -252,4 +254,21 @@ pub fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
 /// Error of a list of frames that is not one.
 pub(super) fn no_list(path: &Path, reason: String) -> MediaError {
     MediaError::Unusable { path: path.to_owned(), code: "frame_list", reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has the name of a report and is none, however long, is passed over as other files are.
+    #[test]
+    fn what_is_longer_than_a_report_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let huge = fs::File::create(folder.path().join("huge.json")).unwrap();
+        if huge.set_len(1 << 43).is_err() {
+            huge.set_len(1 << 38).unwrap();
+        }
+        fs::write(folder.path().join("other.json"), "{}").unwrap();
+        assert!(reports(folder.path()).unwrap().is_empty());
+    }
 }

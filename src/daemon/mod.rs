@@ -68,6 +68,7 @@ pub mod journal;
 pub mod known;
 mod known_files;
 pub mod late;
+pub mod links;
 pub mod live;
 mod looks;
 mod metrics;

@@ -7,13 +7,14 @@
 use std::cell::OnceCell;
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::daemon::digest::file_sha256;
 use crate::daemon::durable;
+use crate::daemon::links;
 use crate::daemon::names;
 use crate::daemon::publish::{
     MOST_NAMES, Outcome, PublishError, has_content, io_error, is_there, sync, sync_folder_of,
@@ -41,7 +42,13 @@ pub fn move_to_free(
         if !original.park()? {
             return Err(original.replaced());
         }
-        match rename_to_some(&original.parked, &folder.join(from.file_name().unwrap_or_default())) {
+        let wanted = folder.join(from.file_name().unwrap_or_default());
+        let moved = match links::led_from(&original.parked, folder) {
+            Ok(None) => rename_to_some(&original.parked, &wanted),
+            Ok(Some(target)) => link_to_some(&original.parked, &wanted, &target),
+            Err(error) => Err(io_error(from, "where this link leads cannot be seen")(error)),
+        };
+        match moved {
             Ok(to) => {
                 sync_folder_of(&original.parked)?;
                 return Ok(to);
@@ -78,6 +85,27 @@ fn rename_to_some(from: &Path, wanted: &Path) -> Outcome<PathBuf> {
             sync_folder_of(&to)?;
             return Ok(to);
         }
+    }
+    Err(PublishError::NoName(wanted.to_owned()))
+}
+
+/// Makes `wanted` a link to `target`, numbered where that is taken, and removes the link `from`. One that is there already,
+/// of a move that was interrupted, is taken for it.
+fn link_to_some(from: &Path, wanted: &Path, target: &Path) -> Outcome<PathBuf> {
+    let name = wanted.file_name().unwrap_or_default();
+    for number in 1..=MOST_NAMES {
+        let to = wanted.with_file_name(names::numbered(name, number));
+        match symlink(target, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::read_link(&to).is_ok_and(|it| it == target) {
+                    continue;
+                }
+            }
+            made => made.map_err(io_error(&to, "cannot be made a link"))?,
+        }
+        sync_folder_of(&to)?;
+        fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
+        return Ok(to);
     }
     Err(PublishError::NoName(wanted.to_owned()))
 }

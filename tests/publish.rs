@@ -179,34 +179,6 @@ fn a_name_that_the_journal_refuses_is_numbered() {
     assert_eq!(listing(case.folder.path()), ["a_slow2x~2.mp4", "a_slow2x~2.mp4.json"]);
 }
 
-/// A report can be written by anybody: what it lists that has no name beside the output shifts no other's.
-#[test]
-fn what_is_listed_from_elsewhere_shifts_no_name_of_what_lies_beside_an_output() {
-    let mut case = case();
-    fs::write(&case.publication.output, "somebody's").unwrap();
-    let listed = |end: &str| format!("{}{end}", case.publication.output.display());
-    let paths = [listed(".frames.csv"), "/elsewhere/b.html".to_owned(), listed(".html")];
-    let sidecar = |path: &String| Sidecar {
-        kind: "other".into(),
-        path: path.clone(),
-        path_b64: None,
-        size_bytes: 1,
-        sha256: "0".repeat(64),
-        streams: Vec::new(),
-        boxes: Vec::new(),
-        samples: 0,
-    };
-    let sidecars = paths.iter().map(sidecar).collect();
-    case.publication.report.output.as_mut().unwrap().sidecars = sidecars;
-    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
-    let report: Report =
-        serde_json::from_slice(&fs::read(&published.report_path).unwrap()).unwrap();
-    let named = |end: &str| format!("{}{end}", published.output.display());
-    let sidecars = report.output.unwrap().sidecars;
-    let found: Vec<_> = sidecars.into_iter().map(|it| it.path).collect();
-    assert_eq!(found, [named(".frames.csv"), paths[1].clone(), named(".html")]);
-}
-
 /// Two files wait to lie beside the output.
 fn case_with_sidecars() -> Case {
     let mut case = case();
@@ -237,6 +209,21 @@ fn assert_listed(report_path: &Path) {
     for sidecar in report.output.unwrap().sidecars {
         assert_eq!(file_sha256(Path::new(&sidecar.path)).unwrap(), sidecar.sha256, "{sidecar:?}");
     }
+}
+
+/// A report can be written by anybody: what it lists that has no name beside the output shifts no other's.
+#[test]
+fn what_is_listed_from_elsewhere_shifts_no_name_of_what_lies_beside_an_output() {
+    let mut case = case_with_sidecars();
+    fs::write(&case.publication.output, "somebody's").unwrap();
+    let listed = &mut case.publication.report.output.as_mut().unwrap().sidecars;
+    listed.insert(1, Sidecar { path: "/elsewhere/b.html".into(), ..listed[0].clone() });
+    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
+    let report: Report =
+        serde_json::from_slice(&fs::read(&published.report_path).unwrap()).unwrap();
+    let named = |end: &str| format!("{}{end}", published.output.display());
+    let found: Vec<_> = report.output.unwrap().sidecars.into_iter().map(|it| it.path).collect();
+    assert_eq!(found, [named(".frames.csv"), "/elsewhere/b.html".into(), named(".html")]);
 }
 
 #[test]

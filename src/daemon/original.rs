@@ -7,7 +7,7 @@ use std::time::Instant;
 use log::Level;
 
 use crate::config::apart::{self, Places};
-use crate::config::file::{OnSuccess, Watch};
+use crate::config::file::{OnSuccess, TRASH, Watch};
 use crate::daemon::companions::{List, take_list, take_sentinels};
 use crate::daemon::digest::file_sha256;
 use crate::daemon::durable;
@@ -22,9 +22,6 @@ use crate::daemon::publish::{self, MOST_NAMES, has_content, io_error};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::watch::leads_out;
-
-/// Hidden folder of the watched folder that `on_success = "trash"` moves to.
-const TRASH: &str = ".slomod-trash";
 
 /// What is to be noted about the source of a job of `watch` that ended well.
 #[must_use]

@@ -237,7 +237,11 @@ fn move_one(
             if !is_there(shop, watch, claim)? {
                 return Ok(End::NotNow);
             }
-            kept(shop, claim, "it was replaced meanwhile")
+            // Another file may have come after a move that could not be noted, or whose list of cuts could not follow.
+            match moved_to(claim, folder) {
+                Some(to) => noted(shop, claim, &format!("to {}", to.display())),
+                None => kept(shop, claim, "it was replaced meanwhile"),
+            }
         }
         Ok(_) if let Some(fed) = fed(watches, watch, folder) => waits(format!(
             "{} lies in the watched folder {}, links followed: set another folder for `originals`",
@@ -275,10 +279,7 @@ fn moved(
     to: Option<PathBuf>,
 ) -> Result<End, JournalError> {
     let Some(to) = to else {
-        let whither = "by somebody else: it is not there any more";
-        service::log_job(Level::Info, claim, "original moved", whither);
-        shop.journal().original_moved(claim.job, whither)?;
-        return Ok(End::Over);
+        return noted(shop, claim, "by somebody else: it is not there any more");
     };
     let mut whither = format!("to {}", to.display());
     let tag = shop.journal().tag();
@@ -299,7 +300,12 @@ fn moved(
             service::log_job(Level::Warn, claim, "list of cuts kept", &message);
         }
     }
-    service::log_job(Level::Info, claim, "original moved", &whither);
-    shop.journal().original_moved(claim.job, &whither)?;
+    noted(shop, claim, &whither)
+}
+
+/// The original is away, and the history says where.
+fn noted(shop: &Shop, claim: &Claim, whither: &str) -> Result<End, JournalError> {
+    service::log_job(Level::Info, claim, "original moved", whither);
+    shop.journal().original_moved(claim.job, whither)?;
     Ok(End::Over)
 }

@@ -268,6 +268,40 @@ fn w17_a_list_of_cuts_stays_where_its_clip_does_and_where_it_is_another() {
     assert_eq!(fs::read_dir(&originals).unwrap().count(), 1);
 }
 
+/// W17. The list of cuts cannot leave, and another clip comes under the name: where the first went is in its history all the
+/// same, and the list goes with the second.
+#[test]
+fn w17_where_a_clip_went_is_noted_though_its_list_cannot_follow_and_another_came() {
+    let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
+    let configuration = place.path("slomod.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
+    let list = place.path("in/a.mp4.cuts");
+    fs::write(&list, "0.3\n").unwrap();
+    // The list's hidden name.
+    faults.set(0, &Rule::new(RENAME, "slomod-tmp.cuts.original", Action::Fail(EACCES)));
+    start(&mut place, &faults);
+    place.wait("word of it", || status_line(&place).contains("a.mp4, but not its list of cuts: "));
+    assert!(list.is_file() && originals.join("a.mp4").is_file(), "{}", place.log());
+    // The second stays there until the first is looked for again.
+    faults.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(1));
+    place.drop_clip(&small(&place, 90), "a.mp4");
+    faults.wait_held(&place);
+    let journal = Journal::open_existing(&place.path("state")).unwrap();
+    let noted = |job| {
+        let history = journal.history(job).unwrap().unwrap();
+        history.events.into_iter().find(|it| it.what == "original moved").map(|it| it.detail)
+    };
+    place.wait("word of the first", || noted(1).is_some());
+    assert_eq!(noted(1).unwrap(), format!("to {}", originals.join("a.mp4").display()));
+    assert!(list.is_file(), "it is the second one's now");
+    faults.remove(0);
+    faults.let_go();
+    place.wait("word of the second", || noted(2).is_some());
+    assert!(originals.join("a~2.mp4.cuts").is_file(), "{:?}", noted(2));
+    assert_eq!(left_in(&place), [""; 0], "{}", place.log());
+}
+
 /// W19. A clip that is only touched while it is worked is worked once, and moved.
 #[test]
 fn w19_an_original_that_was_touched_while_it_was_worked_is_done_once_and_moved() {

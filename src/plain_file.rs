@@ -36,12 +36,26 @@ pub fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 /// # Errors
 /// The system's; `NotFound` where there is nothing.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match open(path, OFlags::NOFOLLOW) {
+    match open(path, OFlags::NOFOLLOW) {
         Err(error) if is(&error, Errno::LOOP) || error.kind() == io::ErrorKind::InvalidInput => {
-            return Ok(None);
+            Ok(None)
         }
-        other => other?,
-    };
+        other => bounded(other?),
+    }
+}
+
+/// The same for a file that a person named: links are followed.
+///
+/// # Errors
+/// As there.
+pub fn read_linked(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match open(path, OFlags::empty()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        other => bounded(other?),
+    }
+}
+
+fn bounded(file: File) -> io::Result<Option<Vec<u8>>> {
     if file.metadata()?.len() > LONGEST_BYTES {
         return Ok(None);
     }
@@ -77,6 +91,10 @@ mod tests {
         File::create(path("huge")).unwrap().set_len(LONGEST_BYTES + 1).unwrap();
         for other in ["pipe", "socket", "link", "huge", "."] {
             assert!(read(&path(other)).unwrap().is_none(), "{other}");
+        }
+        assert_eq!(read_linked(&path("link")).unwrap().unwrap(), b"{}");
+        for other in ["pipe", "socket", "huge", "."] {
+            assert!(read_linked(&path(other)).unwrap().is_none(), "{other}");
         }
         assert!(open(&path("link"), OFlags::empty()).is_ok(), "clips may be links");
         for other in ["pipe", "socket", "."] {

@@ -369,3 +369,33 @@ fn a_missing_file_is_named() {
     let error = load(Path::new("/nonexistent/slomod.toml")).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/slomod.toml"));
 }
+
+/// What only the machine can tell of a configuration, and the daemon only once it runs.
+#[test]
+fn a_check_says_of_folders_that_are_files_long_sockets_and_taken_ports_what_to_do() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    std::fs::write(path("file"), "x").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let deep = format!("{}/{}", path("state"), "d".repeat(100));
+    let text = format!(
+        "[daemon]\nstate_dir = \"{deep}\"\nmetrics = \"{address}\"\nmodel = \"blend\"\n\
+         [[watch]]\npath = \"{}\"\noutput = \"{}\"\nfactor = 2\n",
+        path("file"),
+        path("out")
+    );
+    std::fs::write(path("slomod.toml"), text).unwrap();
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_slomod"));
+    let run = check.args(["check", "--config", &path("slomod.toml")]).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    for expected in [
+        format!("{} (watched): Not a directory (os error 20); it is a file", path("file")),
+        format!("{deep}/control.sock: has {} bytes", deep.len() + "/control.sock".len()),
+        format!("{address}: another program listens there"),
+    ] {
+        assert!(said.contains(&expected), "{expected}\n{said}");
+    }
+    assert_eq!(run.status.code(), Some(78), "{said}");
+    drop(taken);
+}

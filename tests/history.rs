@@ -68,7 +68,7 @@ fn the_history_of_a_job_says_what_when_by_which_machine_and_version() {
     let third = claim(&mut journal, 6).unwrap();
     journal.publishing(&third, &planned("/out/a.mp4", "o")).unwrap();
     journal.done(&third, Original::Pending, 7).unwrap();
-    journal.original_moved(job).unwrap();
+    journal.original_moved(job, "to /originals/a.mp4").unwrap();
     assert_eq!(
         events(&journal, job),
         [
@@ -89,6 +89,7 @@ fn the_history_of_a_job_says_what_when_by_which_machine_and_version() {
     assert_eq!(history.events[0].detail, "sha256 content");
     assert_eq!(history.events[2].detail, "busy: later");
     assert_eq!(history.events[6].detail, "/out/a.mp4");
+    assert_eq!(history.events[8].detail, "to /originals/a.mp4");
     let host = slomod::report::machine::host().name;
     for event in &history.events {
         assert_eq!((&event.host, event.version.as_str()), (&host, env!("CARGO_PKG_VERSION")));

@@ -291,7 +291,7 @@ fn originals_wait_until_they_were_moved() {
     assert_eq!(journal.originals_pending("/in", |_| true).unwrap().len(), 1);
     assert!(journal.originals_pending("/elsewhere", |_| true).unwrap().is_empty());
     assert_eq!(journal.watches_with_originals().unwrap(), ["/in"]);
-    journal.original_moved(job).unwrap();
+    journal.original_moved(job, "to /originals/a.mp4").unwrap();
     assert!(journal.watches_with_originals().unwrap().is_empty());
     assert!(journal.originals_pending("/in", |_| true).unwrap().is_empty());
     assert!(!journal.knows("/in", Path::new("a.mp4"), &snapshot(10)).unwrap());
@@ -321,7 +321,7 @@ fn a_crash_after_any_statement_leaves_a_journal_from_which_every_job_ends_once()
     copies.push(crashed_copy(folder.path()));
     journal.done(&taken, Original::Pending, 4).unwrap();
     copies.push(crashed_copy(folder.path()));
-    journal.original_moved(taken.job).unwrap();
+    journal.original_moved(taken.job, "to /originals/a.mp4").unwrap();
     copies.push(crashed_copy(folder.path()));
 
     let after: Vec<String> = copies

@@ -7,6 +7,7 @@ mod skip;
 use skip::skip;
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -170,4 +171,59 @@ fn an_original_that_a_killed_move_left_hidden_is_moved_and_replaces_nothing() {
     assert_eq!(fs::read_to_string(&from).unwrap(), "another");
     restore(&from, ("tag", 1)).unwrap();
     assert_eq!(listing(folder.path()).len(), 3, "there is nothing to do");
+}
+
+/// W09. Wherever a link leads from where it lies, it leads there from among the originals as well.
+#[test]
+fn a_link_is_moved_as_a_link_that_leads_to_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (drop, archive) = (folder.path().join("drop/today"), folder.path().join("archive"));
+    let to = folder.path().join("originals/2026/today");
+    for made in [&drop, &archive] {
+        fs::create_dir_all(made).unwrap();
+    }
+    let file = archive.join("clip.mp4");
+    fs::write(&file, CONTENT).unwrap();
+    let link = drop.join("a.mp4");
+    let moved = || move_to_free(&link, &to, ("tag", 1), &|it| it.is_file()).unwrap();
+    symlink("../../archive/clip.mp4", &link).unwrap();
+    assert_eq!(moved(), to.join("a.mp4"));
+    assert!(listing(&drop).is_empty());
+    let led = fs::read_link(to.join("a.mp4")).unwrap();
+    assert!(led.is_relative(), "the tree can be mounted elsewhere: {}", led.display());
+    assert_eq!(fs::canonicalize(to.join("a.mp4")).unwrap(), fs::canonicalize(&file).unwrap());
+    // Killed before the link was removed: it does not come twice.
+    symlink("../../archive/clip.mp4", names::parked(&link, "tag", 1)).unwrap();
+    assert_eq!(moved(), to.join("a.mp4"));
+    assert_eq!(listing(&to), ["a.mp4"]);
+    // Another one of the name replaces nothing, and an absolute one stays as it is.
+    let other = archive.join("other.mp4");
+    fs::write(&other, "another video").unwrap();
+    symlink("../../archive/other.mp4", &link).unwrap();
+    assert_eq!(moved(), to.join("a~2.mp4"));
+    assert_eq!(fs::read_to_string(to.join("a~2.mp4")).unwrap(), "another video");
+    assert_eq!(fs::read_to_string(to.join("a.mp4")).unwrap(), CONTENT);
+    symlink(&other, &link).unwrap();
+    assert_eq!(fs::read_link(moved()).unwrap(), other);
+    assert_eq!(listing(&archive), ["clip.mp4", "other.mp4"]);
+    assert!(listing(&drop).is_empty());
+}
+
+/// W31. A name that is as long as names may be, and taken.
+#[test]
+fn an_original_with_the_longest_name_gets_a_numbered_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").ok();
+    let near = folder.path().join("originals");
+    let name = format!("{}.mp4", "x".repeat(251));
+    for to in elsewhere.iter().map(|it| it.path()).chain([near.as_path()]) {
+        fs::create_dir_all(to).unwrap();
+        fs::write(to.join(&name), "another video").unwrap();
+        let from = folder.path().join(&name);
+        fs::write(&from, CONTENT).unwrap();
+        let moved = move_to_free(&from, to, ("tag", 1), &|_| true).unwrap();
+        assert_eq!(moved, to.join(format!("{}~2.mp4", "x".repeat(249))));
+        assert_eq!(fs::read_to_string(moved).unwrap(), CONTENT);
+        assert_eq!(fs::read_to_string(to.join(&name)).unwrap(), "another video");
+    }
 }

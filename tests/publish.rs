@@ -211,6 +211,21 @@ fn assert_listed(report_path: &Path) {
     }
 }
 
+/// A report can be written by anybody: what it lists that has no name beside the output shifts no other's.
+#[test]
+fn what_is_listed_from_elsewhere_shifts_no_name_of_what_lies_beside_an_output() {
+    let mut case = case_with_sidecars();
+    fs::write(&case.publication.output, "somebody's").unwrap();
+    let listed = &mut case.publication.report.output.as_mut().unwrap().sidecars;
+    listed.insert(1, Sidecar { path: "/elsewhere/b.html".into(), ..listed[0].clone() });
+    let published = publish(&case.publication, &mut |_| Ok(())).unwrap();
+    let report: Report =
+        serde_json::from_slice(&fs::read(&published.report_path).unwrap()).unwrap();
+    let named = |end: &str| format!("{}{end}", published.output.display());
+    let found: Vec<_> = report.output.unwrap().sidecars.into_iter().map(|it| it.path).collect();
+    assert_eq!(found, [named(".frames.csv"), "/elsewhere/b.html".into(), named(".html")]);
+}
+
 #[test]
 fn what_lies_beside_an_output_is_published_with_it_after_any_interruption() {
     for collision in [Collision::Rename, Collision::Overwrite] {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::backend::cuda::images;
 use crate::backend::cuda::nvidia::find;
-use crate::cli::{CliError, check_journal, say};
+use crate::cli::{CliError, check_control, check_journal, say};
 use crate::config::apart;
 use crate::config::file::{self, Config, Depth, HookTarget, OnSuccess};
 use crate::config::settings::{Device, Settings};
@@ -48,7 +48,7 @@ enum Verdict {
 #[derive(Debug, Serialize)]
 struct Finding {
     verdict: Verdict,
-    /// What was looked at: `config`, `folder`, `hook`, `journal`, `gpu`, `model`, `device`, `encoder`.
+    /// What was looked at: `config`, `folder`, `hook`, `journal`, `control`, `metrics`, `gpu`, `model`, `device`, `encoder`.
     subject: &'static str,
     /// What was found and, where it is not well, what to do.
     message: String,
@@ -85,6 +85,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let config = args.config.as_deref().and_then(|path| check_config(path, &mut findings));
     if let Some(config) = &config {
         check_journal::check(&config.daemon.state_dir, &mut findings);
+        check_control::check(&config.daemon, &mut findings);
     }
     check_devices(&mut findings);
     check_models(config.as_ref(), &mut findings);
@@ -262,10 +263,12 @@ fn look(path: &Path, need: Need, place: &str) -> (Verdict, String, ExitCode) {
     };
     let at = parent.unwrap_or(path);
     if let Err(error) = std::fs::read_dir(at) {
-        let advice = if error.kind() == std::io::ErrorKind::NotFound {
-            "create it, or mount the share it is on"
-        } else {
-            "give the user that runs slomod the right to read it"
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => "create it, or mount the share it is on",
+            std::io::ErrorKind::NotADirectory => {
+                "it is a file, or lies below one: name a folder in the configuration"
+            }
+            _ => "give the user that runs slomod the right to read it",
         };
         return (Verdict::Fail, format!("{place}: {error}; {advice}"), ExitCode::Config);
     }

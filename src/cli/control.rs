@@ -86,7 +86,9 @@ fn retry_in_journal(place: &DaemonPlace, ask: &Ask) -> Result<(), CliError> {
         Ask::RetryAll(ended) => journal
             .retry_all(ended.word(), now_ms())
             .map(|count| format!("{} jobs that are queued again: {count}", ended.word())),
-        Ask::Retry(job) => journal.retry(*job, now_ms()).map(|()| format!("job {job} is queued")),
+        Ask::Retry(job) => {
+            journal.retry(*job, now_ms()).map(|advice| format!("job {job} is queued{advice}"))
+        }
         _ => return Ok(()),
     };
     say::line(done.map_err(|error| CliError::of(&error))?)

@@ -70,8 +70,11 @@ pub fn run(args: &InitArgs) -> Result<(), CliError> {
     let (replaced, shipped) = replaced(&args.config)?;
     let answers = answers(args, &mut Asker::of(args))?;
     let text = text(&shipped, &answers)?;
-    let config = file::parse(&args.config, &text)
-        .map_err(|error| CliError::new(ExitCode::Usage, error.to_string()))?;
+    let config = file::parse(&args.config, &text).map_err(|error| {
+        // The line is that of a file that there is not yet.
+        let message = format!("{error}; nothing was written");
+        CliError::new(ExitCode::Usage, message)
+    })?;
     let mut folders = vec![answers.watch.clone(), answers.output.clone()];
     folders.extend(answers.state_dir.clone());
     let made = init_folders::make(&folders)?;
@@ -166,16 +169,14 @@ impl Asker {
 }
 
 fn answers(args: &InitArgs, asker: &mut Asker) -> Result<Answers, CliError> {
-    let given =
-        |folder: &Option<PathBuf>, asker: &mut Asker, question: &str, default: &str| match folder {
-            Some(path) => {
-                let text = path.to_str().unwrap_or_default();
-                folder_of(text).map_err(|problem| CliError::new(ExitCode::Usage, problem))
-            }
-            None => asker.ask(question, default, folder_of),
-        };
-    let watch = given(&args.watch, asker, "Folder where clips are dropped?", "/srv/slomod/drop")?;
-    let output = given(&args.output, asker, "Folder for the results?", "/srv/slomod/out")?;
+    let watch = match &args.watch {
+        Some(path) => given("--watch", path)?,
+        None => asker.ask("Folder where clips are dropped?", "/srv/slomod/drop", folder_of)?,
+    };
+    let output = match &args.output {
+        Some(path) => given("--output", path)?,
+        None => asker.ask("Folder for the results?", "/srv/slomod/out", folder_of)?,
+    };
     let mode = match args.mode {
         Some(mode) => mode,
         None => {
@@ -192,7 +193,7 @@ fn answers(args: &InitArgs, asker: &mut Asker) -> Result<Answers, CliError> {
     };
     let factor = match args.factor {
         Some(number) => factor(&number.to_string())
-            .map_err(|problem| CliError::new(ExitCode::Usage, problem))?,
+            .map_err(|problem| CliError::new(ExitCode::Usage, format!("--factor: {problem}")))?,
         None => {
             let question = match mode {
                 Mode::Slow => "How many times slower (2 to 16)?",
@@ -205,10 +206,8 @@ fn answers(args: &InitArgs, asker: &mut Asker) -> Result<Answers, CliError> {
         Some(device) => device,
         None => asker.ask("Device: auto, cpu, cuda or cuda:N?", "auto", str::parse)?,
     };
-    let state_dir = args.state_dir.clone().or_else(|| own_state_dir(&args.config)).map(|path| {
-        folder_of(path.to_str().unwrap_or_default())
-            .map_err(|problem| CliError::new(ExitCode::Usage, problem))
-    });
+    let state_dir = args.state_dir.clone().or_else(|| own_state_dir(&args.config));
+    let state_dir = state_dir.map(|path| given("--state-dir", &path));
     Ok(Answers { watch, output, mode, factor, device, state_dir: state_dir.transpose()? })
 }
 
@@ -221,6 +220,13 @@ fn own_state_dir(config: &Path) -> Option<PathBuf> {
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|it| it.is_absolute());
     let states = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
     states.map(|it| it.join("slomod"))
+}
+
+/// The folder that a flag gives.
+fn given(flag: &str, path: &Path) -> Result<PathBuf, CliError> {
+    folder_of(path.to_str().unwrap_or_default()).map_err(|problem| {
+        CliError::new(ExitCode::Usage, format!("{flag} {}: {problem}", path.display()))
+    })
 }
 
 /// An absolute path from what a person wrote; a relative one counts from here.

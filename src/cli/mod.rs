@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Exit codes are those of sysexits.h ([`ExitCode`]).
 
 pub mod check;
+mod check_control;
 mod check_journal;
 mod content;
 pub mod control;

@@ -15,13 +15,15 @@ use crate::error::{Classify, ExitCode};
 use crate::pipeline::ConvertError;
 use crate::pipeline::audit::{self, Found, Item, Verdict};
 use crate::pipeline::audit_frames::{self, Frames};
+use crate::plain_file;
 use crate::report::{Report, Status};
 
 /// Arguments of `slomod verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Files are looked for beside the report, then where it says; the source is the one of them that has its hash, and never the \
-output. A source that is neither there is said to be absent, which is no fault. The report is not signed: note its \
+output. So are originals in the trash (.slomod-trash) of a watched folder. A source that is nowhere there is said to be \
+absent, which is no fault, and neither is another clip in the place of one that got no output. The report is not signed: note its \
 SHA-256, which is printed, where nobody can change it.
 
 Exit codes: 0 all is as the report says, 65 a file is not, 74 one is missing or cannot be read, 73 no room for the \
@@ -30,13 +32,15 @@ pictures that are gathered, 64 nothing to compare.
 Examples:
   slomod verify rally_slow4x.mp4.json
   slomod verify crash_slow.mov --frames --source /mnt/card/crash.mp4
+  slomod verify /srv/dashcam-out --source /srv/dashcam-originals
   slomod verify /srv/slomod/out --json")]
 pub struct VerifyArgs {
     /// A report, the output that it lies beside, or a folder with reports in it or in folders below it.
     #[arg(value_name = "REPORT")]
     pub place: PathBuf,
-    /// Where the source is now, if it was moved: a clip, or numbered pictures as they were named.
-    #[arg(long, value_name = "FILE")]
+    /// Where the source is now, if it was moved: a clip, numbered pictures as they were named, or the folder that originals
+    /// were moved to, in which it is looked for by its content.
+    #[arg(long, value_name = "PATH")]
     pub source: Option<PathBuf>,
     /// Also decode the output, and the source where it is there, and compare every frame with the list of frames. Numbered
     /// pictures of the source are gathered in a temporary file for that (TMPDIR).
@@ -82,9 +86,9 @@ struct Held {
 pub fn run(args: &VerifyArgs) -> Result<(), CliError> {
     let stop = signals::stop_flag();
     let reports = reports(&args.place)?;
-    if args.source.is_some() && reports.len() > 1 {
+    if args.source.as_ref().is_some_and(|it| !it.is_dir()) && reports.len() > 1 {
         let message = format!(
-            "{}: holds {} reports; name the one that --source belongs to",
+            "{}: holds {} reports; name the one that --source belongs to, or the folder of all sources",
             args.place.display(),
             reports.len()
         );
@@ -125,9 +129,15 @@ fn reports(place: &Path) -> Result<Vec<Read>, CliError> {
     let is_report = place.extension().is_some_and(|it| it == "json");
     let path = if !is_report && beside.is_file() { beside } else { place.to_owned() };
     paths::check_readable(&path)?;
-    let bytes = std::fs::read(&path).map_err(|error| {
+    let bytes = plain_file::read_linked(&path).map_err(|error| {
         CliError::new(ExitCode::IoError, format!("{}: cannot be read: {error}", path.display()))
     })?;
+    let Some(bytes) = bytes else {
+        return Err(none(
+            &path,
+            "is longer than any report of slomod; name the file that ends in .json",
+        ));
+    };
     match audit::parse(&bytes) {
         Some(report) => Ok(vec![(path, bytes, report)]),
         None => {
@@ -193,7 +203,7 @@ impl Held {
         let frames = [&self.output_frames, &self.source_frames];
         let differ = frames.into_iter().flatten().any(|it| !it.are_same());
         let by_file = self.files.iter().map(|it| match it.verdict {
-            Verdict::Same | Verdict::Absent => ExitCode::Ok,
+            Verdict::Same | Verdict::Absent | Verdict::Replaced => ExitCode::Ok,
             Verdict::Different => ExitCode::DataError,
             Verdict::Missing | Verdict::Unreadable => ExitCode::IoError,
         });
@@ -218,6 +228,7 @@ impl Held {
                 Verdict::Different => "DIFFERENT",
                 Verdict::Missing => "MISSING",
                 Verdict::Absent => "absent",
+                Verdict::Replaced => "replaced",
                 Verdict::Unreadable => "UNREADABLE",
             };
             let more = match (&item.found_sha256, &item.reason) {
@@ -225,7 +236,13 @@ impl Held {
                     format!("\n{:26}is {found}\n{:26}was {}", "", "", item.said_sha256)
                 }
                 (_, Some(reason)) => format!(": {reason}"),
-                _ if item.verdict == Verdict::Absent => ": not compared; say --source".to_owned(),
+                _ if item.verdict == Verdict::Absent => {
+                    ": not compared; say --source (`slomod status JOB` tells where an original was moved)"
+                        .to_owned()
+                }
+                _ if item.verdict == Verdict::Replaced => {
+                    ": another clip has its name since; this report is of what was there before".to_owned()
+                }
                 _ => String::new(),
             };
             let _ = writeln!(text, "  {word:12}{:12}{path}{more}", item.kind);

@@ -275,6 +275,9 @@ pub enum SameContent {
     Work,
 }
 
+/// Hidden folder of the watched folder that `on_success = "trash"` moves to.
+pub const TRASH: &str = ".slomod-trash";
+
 /// What happens to an original after its output is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnSuccess {

@@ -7,5 +7,5 @@ pub mod content;
 pub mod encoding;
 pub mod file;
 pub mod raw;
-mod service;
+pub mod service;
 pub mod settings;

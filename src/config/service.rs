@@ -16,7 +16,7 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest path of a control socket: Linux takes 107 bytes, and the socket gets its name from one that begins with a dot and
 /// ends in `.tmp`.
-const CONTROL_MAX_BYTES: usize = 102;
+pub const CONTROL_MAX_BYTES: usize = 102;
 
 /// Checks the path of the control socket; `None` is the usual one.
 pub fn control(text: &Spanned<String>) -> Checked<Option<PathBuf>> {

@@ -219,7 +219,7 @@ impl Daemon {
         let watches = self.hints.watches();
         match result {
             Err(error) => self.folders.broke_off(folder, extent, watches, &error),
-            Ok(problems) => self.folders.scanned(folder, extent, watches, problems.first),
+            Ok(problems) => self.folders.scanned(folder, extent, watches, problems.said()),
         }
     }
 
@@ -290,8 +290,8 @@ impl Daemon {
                 self.settler.wait_longer(&key, &snapshot, now);
             }
             Checked::Unreadable(why) => {
-                note(Level::Warn, "cannot be read now", &why);
-                self.folders.list[key.0].cannot_read(&key.1, &why);
+                let is_news = self.folders.list[key.0].cannot_read(&key.1, &why);
+                note(if is_news { Level::Warn } else { Level::Debug }, "cannot be read now", &why);
                 self.settler.postpone(&key, now);
             }
             Checked::Ready(_) | Checked::Changed => self.settler.touch(&key, now),

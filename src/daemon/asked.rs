@@ -120,9 +120,9 @@ impl Daemon {
     }
 
     fn retry_asked(&mut self, job: i64) -> Result<Answer, DaemonError> {
-        self.shop.journal().retry(job, now_ms())?;
+        let advice = self.shop.journal().retry(job, now_ms())?;
         self.queued_again()?;
-        Ok(Answer::Done(format!("job {job} is queued{}", self.waits_for(job)?)))
+        Ok(Answer::Done(format!("job {job} is queued{advice}{}", self.waits_for(job)?)))
     }
 
     fn retry_all_asked(&mut self, ended: Ended) -> Result<Answer, DaemonError> {

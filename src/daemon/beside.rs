@@ -72,15 +72,16 @@ pub(super) fn remove_of(report_path: &Path, output: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Puts the names into `report` that the files get beside `output`.
+/// Puts the names into `report` that the files get beside `output`. What it lists that does not lie there stays as it is.
 pub(super) fn rename_in(report: &mut Report, output: &Path) {
-    let ends = ends(report);
     let Some(described) = &mut report.output else { return };
-    (described.path, described.path_b64) = report::path_fields(output);
-    for (sidecar, end) in described.sidecars.iter_mut().zip(ends) {
-        let path = beside::path_beside(output, OsStr::new(&end));
-        (sidecar.path, sidecar.path_b64) = report::path_fields(&path);
+    for sidecar in &mut described.sidecars {
+        if let Some(end) = end(&described.path, &sidecar.path) {
+            let path = beside::path_beside(output, OsStr::new(&end));
+            (sidecar.path, sidecar.path_b64) = report::path_fields(&path);
+        }
     }
+    (described.path, described.path_b64) = report::path_fields(output);
 }
 
 /// Ends of the names that a report lists. Reports can be written by anybody: none leads to another folder.
@@ -91,10 +92,14 @@ fn ends(report: &Report) -> Vec<String> {
 /// The same with what it says of each.
 fn listed(report: &Report) -> Vec<(String, &Sidecar)> {
     let Some(output) = &report.output else { return Vec::new() };
-    let end = |path: &str| Some(path.strip_prefix(&output.path)?.strip_prefix('.')?.to_owned());
-    let is_plain = |(end, _): &(String, &Sidecar)| !end.is_empty() && !end.contains('/');
-    let ends = output.sidecars.iter().filter_map(|it| Some((end(&it.path)?, it)));
-    ends.filter(is_plain).collect()
+    let ends = output.sidecars.iter().filter_map(|it| Some((end(&output.path, &it.path)?, it)));
+    ends.collect()
+}
+
+/// What comes behind the name of the output `output` and a dot in that of `path`, if it lies beside it.
+fn end(output: &str, path: &str) -> Option<String> {
+    let end = path.strip_prefix(output)?.strip_prefix('.')?;
+    (!end.is_empty() && !end.contains('/')).then(|| end.to_owned())
 }
 
 fn finals(temporary: &Path, output: &Path) -> Outcome<Vec<PathBuf>> {

@@ -15,6 +15,9 @@ use crate::daemon::service::log_watch;
 use crate::daemon::watch::Area;
 use crate::daemon::weights::{self, Weights};
 
+/// Files that are said by their names where many have the same trouble.
+const MOST_NAMED: usize = 3;
+
 /// One watched folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -30,8 +33,8 @@ pub struct Folder {
     pub(super) offline: Option<String>,
     /// What could not be read of it, as it was logged.
     pub(super) problem: Option<(PathBuf, String)>,
-    /// A file that cannot be read, and why: of several the first that was met.
-    unread: Option<(PathBuf, String)>,
+    /// Files that cannot be read, and why.
+    unread: BTreeMap<PathBuf, String>,
     pub(super) pause: Option<Pause>,
     pub(super) next_look: Instant,
     pub(super) next_scan: Instant,
@@ -94,7 +97,7 @@ impl Folder {
             ways: Ways::default(),
             offline: None,
             problem: None,
-            unread: None,
+            unread: BTreeMap::new(),
             pause: None,
             next_look: now,
             next_scan: now,
@@ -117,12 +120,8 @@ impl Folder {
     #[must_use]
     pub fn standing(&self) -> (&'static str, Option<String>) {
         let problem = || {
-            let unread = self.unread.as_ref().map(|(at, why)| {
-                let at = at.display();
-                format!("{at}: cannot be read: {why}")
-            });
             let said = self.problem.as_ref().map(|it| it.1.clone());
-            let all: Vec<String> = said.into_iter().chain(unread).collect();
+            let all: Vec<String> = said.into_iter().chain(self.unread_files()).collect();
             (!all.is_empty()).then(|| all.join("; "))
         };
         match (&self.root, &self.pause) {
@@ -163,16 +162,38 @@ impl Folder {
         format!("its weights, {}, were not read yet", path.display())
     }
 
-    /// The file `relative` cannot be read just now.
-    pub(super) fn cannot_read(&mut self, relative: &Path, why: &str) {
-        if self.unread.as_ref().is_none_or(|it| it.0 == relative) {
-            self.unread = Some((relative.to_owned(), why.to_owned()));
+    /// The file `relative` cannot be read just now. Returns whether that is to be said of it: it is news, and not one of many.
+    pub(super) fn cannot_read(&mut self, relative: &Path, why: &str) -> bool {
+        let before = self.unread.insert(relative.to_owned(), why.to_owned());
+        let count = self.unread.len();
+        if before.is_none() && count == MOST_NAMED + 1 {
+            let name = self.watch.path.to_string_lossy();
+            let message = "more files cannot be read now: `slomod status` counts them";
+            log_watch(Level::Warn, Kind::FileWaits, &name, message);
         }
+        before.as_deref() != Some(why) && count <= MOST_NAMED
     }
 
     /// The file `relative` can be read, or is no business of ours any more.
     pub(super) fn can_read(&mut self, relative: &Path) {
-        self.unread.take_if(|it| it.0 == relative);
+        self.unread.remove(relative);
+    }
+
+    /// Some of the files that cannot be read, why, and how many more there are.
+    fn unread_files(&self) -> Option<String> {
+        let (_, first) = self.unread.first_key_value()?;
+        let named = || self.unread.iter().take(MOST_NAMED);
+        let more = match self.unread.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if named().all(|(_, why)| why == first) {
+            let names: Vec<String> = named().map(|(at, _)| at.display().to_string()).collect();
+            return Some(format!("{}{more}: cannot be read: {first}", names.join(", ")));
+        }
+        let each =
+            |(at, why): (&PathBuf, &String)| format!("{}: cannot be read: {why}", at.display());
+        Some(named().map(each).collect::<Vec<_>>().join("; ") + &more)
     }
 
     /// The folder is not there. Nothing is concluded about its files.

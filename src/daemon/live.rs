@@ -134,6 +134,7 @@ impl Daemon {
         sentences.extend(self.control.problems().map(str::to_owned));
         sentences.extend(self.folders.degraded());
         sentences.extend(self.shop.locks.refusals());
+        sentences.extend(self.shop.moves.sentences());
         sentences.extend(self.set_aside.iter().map(|it| {
             let then = if it.cancel { ", and cancelled then" } else { "" };
             format!("job {} ({}) is set aside until its folder answers{then}", it.job, it.name)

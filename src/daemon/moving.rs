@@ -7,13 +7,14 @@
 use std::cell::OnceCell;
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::daemon::digest::file_sha256;
 use crate::daemon::durable;
+use crate::daemon::links;
 use crate::daemon::names;
 use crate::daemon::publish::{
     MOST_NAMES, Outcome, PublishError, has_content, io_error, is_there, sync, sync_folder_of,
@@ -21,19 +22,33 @@ use crate::daemon::publish::{
 use crate::daemon::rename::{Placed, rename_to_free};
 use crate::daemon::snapshot::Snapshot;
 
-/// Moves `from` into `folder`, under a numbered name where its own is taken; across file systems by copy, comparison and
+/// [`move_as`] with its own name in `folder`.
+///
+/// # Errors
+/// As there.
+pub fn move_to_free(
+    from: &Path,
+    folder: &Path,
+    of: (&str, i64),
+    is_meant: &dyn Fn(&Path) -> bool,
+) -> Outcome<PathBuf> {
+    move_as(from, &folder.join(from.file_name().unwrap_or_default()), of, is_meant)
+}
+
+/// Moves `from` to `wanted`, or a numbered name where that is taken; across file systems by copy, comparison and
 /// removal. `tag` and `job` are in the names that it has meanwhile, and in that of the copy until it is whole. `is_meant`
 /// looks whether the file of a name is the one that is meant: another may be put in its place at any moment.
 ///
 /// # Errors
 /// [`PublishError`]; `from` then has its name again, or another file has it that is not the one that is meant. No part of a
 /// copy is left. What could not get its name back, [`restore`] gives it.
-pub fn move_to_free(
+pub fn move_as(
     from: &Path,
-    folder: &Path,
+    wanted: &Path,
     (tag, job): (&str, i64),
     is_meant: &dyn Fn(&Path) -> bool,
 ) -> Outcome<PathBuf> {
+    let folder = wanted.parent().unwrap_or(Path::new("/"));
     durable::create_folders(folder).map_err(io_error(folder, "cannot be created"))?;
     restore(from, (tag, job))?;
     let original = Original { path: from, parked: names::parked(from, tag, job), is_meant };
@@ -41,7 +56,12 @@ pub fn move_to_free(
         if !original.park()? {
             return Err(original.replaced());
         }
-        match rename_to_some(&original.parked, &folder.join(from.file_name().unwrap_or_default())) {
+        let moved = match links::led_from(&original.parked, folder) {
+            Ok(None) => rename_to_some(&original.parked, wanted),
+            Ok(Some(target)) => link_to_some(&original.parked, wanted, &target),
+            Err(error) => Err(io_error(from, "where this link leads cannot be seen")(error)),
+        };
+        match moved {
             Ok(to) => {
                 sync_folder_of(&original.parked)?;
                 return Ok(to);
@@ -54,7 +74,7 @@ pub fn move_to_free(
             }
         }
     }
-    original.copy_to_free(folder, (tag, job))
+    original.copy_to_free(wanted, (tag, job))
 }
 
 /// Gives a file the name `from` back whose move was interrupted; a numbered one where another file has taken that.
@@ -78,6 +98,27 @@ fn rename_to_some(from: &Path, wanted: &Path) -> Outcome<PathBuf> {
             sync_folder_of(&to)?;
             return Ok(to);
         }
+    }
+    Err(PublishError::NoName(wanted.to_owned()))
+}
+
+/// Makes `wanted` a link to `target`, numbered where that is taken, and removes the link `from`. One that is there already,
+/// of a move that was interrupted, is taken for it.
+fn link_to_some(from: &Path, wanted: &Path, target: &Path) -> Outcome<PathBuf> {
+    let name = wanted.file_name().unwrap_or_default();
+    for number in 1..=MOST_NAMES {
+        let to = wanted.with_file_name(names::numbered(name, number));
+        match symlink(target, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !fs::read_link(&to).is_ok_and(|it| it == target) {
+                    continue;
+                }
+            }
+            made => made.map_err(io_error(&to, "cannot be made a link"))?,
+        }
+        sync_folder_of(&to)?;
+        fs::remove_file(from).map_err(io_error(from, "cannot be removed"))?;
+        return Ok(to);
     }
     Err(PublishError::NoName(wanted.to_owned()))
 }
@@ -126,16 +167,18 @@ impl Original<'_> {
     }
 
     /// Moves it where the folder is of another file system, or of another mount.
-    fn copy_to_free(&self, folder: &Path, (tag, job): (&str, i64)) -> Outcome<PathBuf> {
+    fn copy_to_free(&self, wanted: &Path, (tag, job): (&str, i64)) -> Outcome<PathBuf> {
         let unreadable = || io_error(self.path, "cannot be read");
         let meta = fs::metadata(self.path).map_err(unreadable())?;
-        let name = self.path.file_name().unwrap_or_default();
+        let name = wanted.file_name().unwrap_or_default();
         // One name for all tries: what a move that was killed left is overwritten by the next.
-        let temporary = names::temporary_of(&folder.join(name), tag, job, 0);
+        let temporary = names::temporary_of(wanted, tag, job, 0);
         if is_own_folder(self.path, &temporary)? {
-            return Err(io_error(folder, "cannot take the original")(io::Error::other(
-                "it is the original's own folder, seen through another mount: set another folder for `originals`",
-            )));
+            return Err(io_error(wanted.parent().unwrap_or(wanted), "cannot take the original")(
+                io::Error::other(
+                    "it is the original's own folder, seen through another mount: set another folder for `originals`",
+                ),
+            ));
         }
         let known = OnceCell::new();
         let hash = || -> Outcome<String> {
@@ -152,7 +195,7 @@ impl Original<'_> {
         };
         let mut is_copied = false;
         for number in 1..=MOST_NAMES {
-            let to = folder.join(names::numbered(name, number));
+            let to = wanted.with_file_name(names::numbered(name, number));
             if is_there(&to)? {
                 if is_other(&to, &meta) && has_content(&to, meta.len(), &hash()?)? {
                     // A move that was interrupted before the original was removed.
@@ -185,7 +228,7 @@ impl Original<'_> {
             }
         }
         discard(&temporary);
-        Err(PublishError::NoName(folder.join(name)))
+        Err(PublishError::NoName(wanted.to_owned()))
     }
 
     /// Removes it, whose copy is `to`, as long as that `is_kept` when the original has its hidden name: what goes with its

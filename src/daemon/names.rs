@@ -10,6 +10,10 @@ use crate::config::settings::{Mode, Settings};
 const NAME_MAX_BYTES: usize = 255;
 /// Kept free in output names for `~123`, `.json`, and what turns them into temporary names.
 const RESERVED_BYTES: usize = 64;
+/// Longest ending that counts as an extension, which what is made of a name keeps.
+const LONGEST_EXTENSION_BYTES: usize = 16;
+/// Bytes of the longest character of UTF-8 behind its first.
+const CONTINUED_BYTES: usize = 3;
 /// In the name of every temporary file; nothing else contains it.
 const TEMPORARY_MARK: &str = "slomod-tmp";
 /// Of folders of finished segments.
@@ -43,19 +47,24 @@ fn suffix(settings: &Settings) -> String {
     }
 }
 
-/// The `number`th name for `wanted`: itself, then `name~2.ext`, `name~3.ext`, ….
+/// The `number`th name for `wanted`: itself, then `name~2.ext`, `name~3.ext`, …. Where that would be longer than names may
+/// be, the part before the number is cut.
 #[must_use]
 pub fn numbered(wanted: &OsStr, number: u32) -> OsString {
     if number <= 1 {
         return wanted.to_owned();
     }
     let path = Path::new(wanted);
-    let mut name = path.file_stem().unwrap_or(wanted).to_owned();
-    name.push(format!("~{number}"));
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
-    }
+    let mark = format!("~{number}");
+    let fits = |it: &&OsStr| it.len() <= LONGEST_EXTENSION_BYTES;
+    let (stem, tail) = match (path.file_stem(), path.extension().filter(fits)) {
+        (Some(stem), Some(extension)) => {
+            (stem, [mark.as_bytes(), b".", extension.as_bytes()].concat())
+        }
+        _ => (wanted, mark.into_bytes()),
+    };
+    let mut name = shortened(stem, NAME_MAX_BYTES - tail.len());
+    name.push(OsString::from_vec(tail));
     name
 }
 
@@ -104,7 +113,8 @@ pub fn temporary(output: &Path, job: i64, attempt: i64) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(shortened(stem, NAME_MAX_BYTES - RESERVED_BYTES));
     name.push(format!(".{job}.{attempt}.{TEMPORARY_MARK}."));
-    name.push(output.extension().unwrap_or(OsStr::new("mp4")));
+    let extension = output.extension().filter(|it| it.len() <= LONGEST_EXTENSION_BYTES);
+    name.push(extension.unwrap_or(OsStr::new("mp4")));
     output.with_file_name(name)
 }
 
@@ -170,17 +180,15 @@ fn appended(path: &Path, tail: &str) -> PathBuf {
     name.into()
 }
 
-/// The first bytes of `name`, at the most `limit`, not cut within a UTF-8 character.
+/// The first bytes of `name`, at the most `limit`, not cut within a UTF-8 character. What is no UTF-8 is cut anywhere.
 fn shortened(name: &OsStr, limit: usize) -> OsString {
     let bytes = name.as_bytes();
     if bytes.len() <= limit {
         return name.to_owned();
     }
     let continues = |byte: u8| byte & 0xC0 == 0x80;
-    let mut end = limit;
-    while end > 0 && continues(bytes[end]) {
-        end -= 1;
-    }
+    let starts = (limit.saturating_sub(CONTINUED_BYTES)..=limit).rev();
+    let end = starts.into_iter().find(|it| !continues(bytes[*it])).unwrap_or(limit);
     OsString::from_vec(bytes[..end].to_vec())
 }
 
@@ -225,6 +233,26 @@ mod tests {
             assert_eq!(unnumbered(OsStr::new(name)), "a.b.mp4");
         }
         assert_eq!(unnumbered(OsStr::new("a~b.mp4")), "a~b.mp4");
+    }
+
+    /// W31. Of names that are as long as a name may be.
+    #[test]
+    fn numbered_names_of_long_ones_fit_and_keep_number_and_extension() {
+        let named = |stem: &[u8], extension: &str| {
+            OsString::from_vec([stem, extension.as_bytes()].concat())
+        };
+        let korean = named(format!("{}ab", "한".repeat(83)).as_bytes(), ".mp4");
+        assert_eq!(korean.len(), NAME_MAX_BYTES);
+        let text = |number| numbered(&korean, number).into_string().unwrap();
+        assert_eq!(text(2), format!("{}~2.mp4", "한".repeat(83)));
+        assert_eq!(text(10_000), format!("{}~10000.mp4", "한".repeat(81)));
+        // No text at all, as of an older encoding: nothing of it is the beginning of a character.
+        let bytes = numbered(&named(&[0xBF; 251], ".mp4"), 3);
+        assert_eq!(bytes, named(&[0xBF; 249], "~3.mp4"));
+        let longest = numbered(&named(b"a.", &"x".repeat(253)), 2);
+        assert_eq!(longest, named(b"a.", &("x".repeat(251) + "~2")));
+        let parked = parked(Path::new(&named(b"/in/a.", &"x".repeat(200))), "1a2b3c4d", 1 << 31);
+        assert!(parked.file_name().unwrap().len() <= NAME_MAX_BYTES, "{}", parked.display());
     }
 
     #[test]

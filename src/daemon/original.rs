@@ -1,31 +1,27 @@
 //! What happens to the source once its output is published: it stays, or is moved. Never before, never over a file.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 
 use crate::config::apart::{self, Places};
-use crate::config::file::{OnSuccess, Ready, Watch};
+use crate::config::file::{OnSuccess, TRASH, Watch};
+use crate::daemon::companions::{List, take_list, take_sentinels};
 use crate::daemon::digest::file_sha256;
 use crate::daemon::durable;
 use crate::daemon::filesystem;
-use crate::daemon::ignore;
 use crate::daemon::job::Shop;
 use crate::daemon::journal::{Claim, JournalError, Original};
+use crate::daemon::moves::NotMoved;
 use crate::daemon::moving;
+use crate::daemon::names;
 use crate::daemon::output_lock::{self, LOCK_NAME};
-use crate::daemon::publish::{PublishError, io_error};
+use crate::daemon::publish::{self, MOST_NAMES, has_content, io_error};
 use crate::daemon::service;
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::verdict;
-use crate::daemon::watch::{leads_out, spoken_of};
-
-/// Hidden folder of the watched folder that `on_success = "trash"` moves to.
-const TRASH: &str = ".slomod-trash";
+use crate::daemon::watch::leads_out;
 
 /// What is to be noted about the source of a job of `watch` that ended well.
 #[must_use]
@@ -61,29 +57,36 @@ pub fn move_pending(
     let watch = watches.iter().find(|it| it.path == Path::new(of));
     for claim in pending {
         let place = watch.and_then(|it| Some((it, folder(it, &claim.relative)?)));
-        match place {
-            Some((watch, folder)) => {
-                move_one(shop, (watches, watch, extensions), &claim, &folder)?;
-            }
+        let end = match place {
+            Some((watch, folder)) => move_one(shop, (watches, watch, extensions), &claim, &folder)?,
             // The configuration has changed and does not want it moved any more.
             None => keep(shop, &claim)?,
+        };
+        match end {
+            End::Over => shop.moves.over(claim.job),
+            End::NotNow => {}
+            End::Waits(why) => {
+                service::log_job(Level::Warn, &claim, "original not moved", &why.message);
+                shop.moves.failed(&claim, why, Instant::now());
+            }
         }
     }
     Ok(())
 }
 
 /// The original stays where it is, with its name.
-fn keep(shop: &Shop, claim: &Claim) -> Result<(), JournalError> {
+fn keep(shop: &Shop, claim: &Claim) -> Result<End, JournalError> {
     let tag = shop.journal().tag();
     let root = Path::new(&claim.watch);
     if !leads_out(root, &claim.relative)
         && let Err(error) = moving::restore(&root.join(&claim.relative), (&tag, claim.job))
     {
-        shop.moves.failed(claim.job, Instant::now());
-        service::log_job(Level::Warn, claim, "original without its name", &error.to_string());
-        return Ok(());
+        let why = NotMoved::from(error);
+        let message = format!("it has a hidden name, and cannot get its own back: {}", why.message);
+        return Ok(End::Waits(NotMoved { message, ..why }));
     }
-    shop.journal().original_kept(claim.job)
+    shop.journal().original_kept(claim.job)?;
+    Ok(End::Over)
 }
 
 /// The watched folder that would find again what is moved to `folder`, links followed: the configuration knows folders by
@@ -173,38 +176,31 @@ fn refused(shop: &Shop, watch: &Watch) -> Result<Option<String>, JournalError> {
     }
 }
 
-/// The sentinels that speak of the clip `relative` and of no other that is there: of `clip.done`, all clips of that stem.
-fn own_sentinels(watch: &Watch, relative: &Path, extensions: &[String]) -> Vec<PathBuf> {
-    if watch.ready != Ready::Sentinel {
-        return Vec::new();
-    }
-    let is_other = |it: &PathBuf| it != relative && ignore::reason(it, extensions).is_none();
-    let is_own = |it: &PathBuf| !spoken_of(&watch.path, it).iter().any(is_other);
-    ignore::sentinels(relative).into_iter().filter(is_own).collect()
-}
-
-/// Takes the sentinels of a clip away that is about to leave, so that they say nothing of the next file of its name. Empty
-/// ones are removed, and others are moved to `folder` like the clip.
-fn take_sentinels(
-    watch: &Watch,
-    claim: &Claim,
-    (folder, extensions): (&Path, &[String]),
-    tag: &str,
-) -> Result<(), PublishError> {
-    for sentinel in own_sentinels(watch, &claim.relative, extensions) {
-        let path = watch.path.join(sentinel);
-        moving::restore(&path, (tag, claim.job))?;
-        let Ok(before) = std::fs::symlink_metadata(&path) else { continue };
-        if before.is_file() && before.len() > 0 {
-            let before = Snapshot::of(&before);
-            let is_meant =
-                |path: &Path| Snapshot::take(path).is_ok_and(|it| it.same_content(&before));
-            moving::move_to_free(&path, folder, (tag, claim.job), &is_meant)?;
-        } else if !before.is_dir() {
-            std::fs::remove_file(&path).map_err(io_error(&path, "cannot be removed"))?;
+/// Where the source of the job went that is not there any more, if that can be told: a move may have been interrupted before
+/// it was noted.
+fn moved_to(claim: &Claim, folder: &Path) -> Option<PathBuf> {
+    let name = claim.relative.file_name()?;
+    for number in 1..=MOST_NAMES {
+        let path = folder.join(names::numbered(name, number));
+        // What cannot be read tells nothing.
+        if !publish::is_there(&path).ok()? {
+            return None;
+        }
+        if has_content(&path, claim.size_bytes, &claim.sha256).is_ok_and(|it| it) {
+            return Some(path);
         }
     }
-    Ok(())
+    None
+}
+
+/// What came of an original for now.
+enum End {
+    /// It was moved, or stays for good.
+    Over,
+    /// Nothing is concluded.
+    NotNow,
+    /// It is tried again.
+    Waits(NotMoved),
 }
 
 /// `watch` is the one of `watches` that the source lies in.
@@ -213,125 +209,103 @@ fn move_one(
     (watches, watch, extensions): (&[Watch], &Watch, &[String]),
     claim: &Claim,
     folder: &Path,
-) -> Result<(), JournalError> {
+) -> Result<End, JournalError> {
     let source = watch.path.join(&claim.relative);
+    let waits = |why: String| Ok(End::Waits(NotMoved::because(why)));
     if let Some(link) = link_on_the_way(watch, claim, folder) {
-        let message = format!("{} is a link, and may lead anywhere: remove it", link.display());
-        shop.moves.failed(claim.job, Instant::now());
-        service::log_job(Level::Warn, claim, "original not moved", &message);
-        return Ok(());
+        return waits(format!("{} is a link, and may lead anywhere: remove it", link.display()));
     }
     let tag = shop.journal().tag();
-    let not_moved = |why: &str| {
-        shop.moves.failed(claim.job, Instant::now());
-        service::log_job(Level::Warn, claim, "original not moved", why);
-        Ok(())
-    };
     if let Err(error) = moving::restore(&source, (&tag, claim.job)) {
-        return not_moved(&error.to_string());
+        return Ok(End::Waits(error.into()));
     }
     let look = Snapshot::take(&source).and_then(|it| Ok((it, is_worked(&it, claim, &source)?)));
     match look {
-        // It was moved before the daemon could note it, or by somebody else.
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_there(shop, watch, claim)? => {
-            shop.journal().original_moved(claim.job)
+            if source.is_symlink() {
+                return kept(shop, claim, "it is a link that leads nowhere any more");
+            }
+            if let Some(why) = refused(shop, watch)? {
+                return waits(why);
+            }
+            // It was moved before the daemon could note it, or by somebody else.
+            moved(shop, (watch, extensions), claim, moved_to(claim, folder))
         }
-        Err(error) => not_moved(&error.to_string()),
+        Err(error) => Ok(End::Waits(io_error(&source, "cannot be looked at")(error).into())),
         Ok((_, false)) => {
             // Of something else that is mounted there just now, nothing is said.
             if !is_there(shop, watch, claim)? {
-                return Ok(());
+                return Ok(End::NotNow);
             }
-            service::log_job(Level::Warn, claim, "original kept", "it was replaced meanwhile");
-            shop.journal().original_kept(claim.job)
+            // Another file may have come after a move that could not be noted, or whose list of cuts could not follow.
+            match moved_to(claim, folder) {
+                Some(to) => noted(shop, claim, &format!("to {}", to.display())),
+                None => kept(shop, claim, "it was replaced meanwhile"),
+            }
         }
-        Ok(_) if let Some(fed) = fed(watches, watch, folder) => not_moved(&format!(
+        Ok(_) if let Some(fed) = fed(watches, watch, folder) => waits(format!(
             "{} lies in the watched folder {}, links followed: set another folder for `originals`",
             folder.display(),
             fed.display()
         )),
-        Ok(_) if let Some(why) = refused(shop, watch)? => not_moved(&why),
+        Ok(_) if let Some(why) = refused(shop, watch)? => waits(why),
         Ok((now, true)) => {
-            match take_sentinels(watch, claim, (folder, extensions), &tag).and_then(|()| {
+            let taken = take_sentinels(watch, claim, (folder, extensions), &tag);
+            let result = taken.and_then(|()| {
                 let looks = |it: Snapshot| looks_the_same(&it, &now, &source);
                 let is_meant = |path: &Path| Snapshot::take(path).is_ok_and(looks);
                 moving::move_to_free(&source, folder, (&tag, claim.job), &is_meant)
-            }) {
-                Ok(to) => {
-                    let message = format!("to {}", to.display());
-                    service::log_job(Level::Info, claim, "original moved", &message);
-                    shop.journal().original_moved(claim.job)
-                }
-                Err(error) => not_moved(&error.to_string()),
+            });
+            match result {
+                Ok(to) => moved(shop, (watch, extensions), claim, Some(to)),
+                Err(error) => Ok(End::Waits(error.into())),
             }
         }
     }
 }
 
-/// When originals that could not be moved are tried again: a move to a full disk may be a long copy each time.
-#[derive(Debug, Default)]
-pub struct Moves(Mutex<BTreeMap<i64, (i64, Instant)>>);
-
-impl Moves {
-    fn is_due(&self, job: i64, now: Instant) -> bool {
-        self.open().get(&job).is_none_or(|(_, due)| *due <= now)
-    }
-
-    /// Pauses grow, as those of jobs do.
-    fn failed(&self, job: i64, now: Instant) {
-        let mut open = self.open();
-        let (tries, due) = open.entry(job).or_insert((0, now));
-        let pause = u64::try_from(verdict::pause_ms(*tries)).unwrap_or_default();
-        (*tries, *due) = (*tries + 1, now + Duration::from_millis(pause));
-    }
-
-    // A thread that panicked while it held this left whole entries behind.
-    fn open(&self) -> MutexGuard<'_, BTreeMap<i64, (i64, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The original stays where it is for good.
+fn kept(shop: &Shop, claim: &Claim, why: &str) -> Result<End, JournalError> {
+    service::log_job(Level::Warn, claim, "original kept", why);
+    shop.journal().original_kept(claim.job)?;
+    Ok(End::Over)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::config::file::parse;
-
-    /// W17. `clip.done` stays as long as another clip of that stem is there.
-    #[test]
-    fn only_sentinels_of_no_other_clip_leave_with_a_clip() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().display();
-        let text = format!(
-            "[[watch]]\npath = \"{root}\"\noutput = \"/out\"\nfactor = 2\nready = \"sentinel\"\n"
-        );
-        let mut watch = parse(Path::new("a.toml"), &text).unwrap().watches.remove(0);
-        let extensions = ["mp4".to_owned(), "mov".to_owned()];
-        for name in ["a.mp4", "a.srt", "a.mp4.done", "a.done", "b.mp4", "b.mov", "b.done"] {
-            fs::write(folder.path().join(name), "").unwrap();
+/// The original went to `to`, and its list of cuts goes there as well; or nobody knows where, and then it stays.
+fn moved(
+    shop: &Shop,
+    (watch, extensions): (&Watch, &[String]),
+    claim: &Claim,
+    to: Option<PathBuf>,
+) -> Result<End, JournalError> {
+    let Some(to) = to else {
+        return noted(shop, claim, "by somebody else: it is not there any more");
+    };
+    let mut whither = format!("to {}", to.display());
+    let tag = shop.journal().tag();
+    match take_list(watch, claim, (&to, extensions), &tag) {
+        // Its name is free for another clip, which must not be taken for cut like this one: it is not over yet.
+        Err(error) => {
+            let why = NotMoved::from(error);
+            let message = format!("it went {whither}, but not its list of cuts: {}", why.message);
+            return Ok(End::Waits(NotMoved { message, ..why }));
         }
-        let own = |watch: &Watch, clip| {
-            let own = own_sentinels(watch, Path::new(clip), &extensions).into_iter();
-            own.map(|it| it.into_os_string().into_string().unwrap()).collect::<Vec<_>>()
-        };
-        assert_eq!(own(&watch, "a.mp4"), ["a.mp4.done", "a.done"]);
-        assert_eq!(own(&watch, "b.mp4"), ["b.mp4.done"]);
-        fs::remove_file(folder.path().join("b.mov")).unwrap();
-        assert_eq!(own(&watch, "b.mp4"), ["b.mp4.done", "b.done"]);
-        watch.ready = Ready::Settle;
-        assert!(own(&watch, "a.mp4").is_empty(), "they mean nothing there");
+        Ok(List::None) => {}
+        Ok(List::Moved(list)) => whither += &format!(", its list of cuts to {}", list.display()),
+        Ok(List::Kept(list)) => {
+            let message = format!(
+                "{}: the clip was worked with another, and was moved {whither}: remove it unless it is for the next clip",
+                list.display()
+            );
+            service::log_job(Level::Warn, claim, "list of cuts kept", &message);
+        }
     }
+    noted(shop, claim, &whither)
+}
 
-    #[test]
-    fn an_original_that_cannot_be_moved_is_tried_again_after_growing_pauses() {
-        let (moves, start) = (Moves::default(), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(moves.is_due(1, start));
-        moves.failed(1, at(0));
-        assert!(!moves.is_due(1, at(1)) && moves.is_due(2, at(1)));
-        assert!(moves.is_due(1, at(2)));
-        moves.failed(1, at(2));
-        assert!(!moves.is_due(1, at(5)) && moves.is_due(1, at(6)));
-    }
+/// The original is away, and the history says where.
+fn noted(shop: &Shop, claim: &Claim, whither: &str) -> Result<End, JournalError> {
+    service::log_job(Level::Info, claim, "original moved", whither);
+    shop.journal().original_moved(claim.job, whither)?;
+    Ok(End::Over)
 }

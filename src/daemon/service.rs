@@ -158,7 +158,7 @@ fn turns_text(character: char) -> bool {
 }
 
 /// A message without the path of the file that it is said of.
-fn without_path<'a>(message: &'a str, path: &str) -> &'a str {
+pub(super) fn without_path<'a>(message: &'a str, path: &str) -> &'a str {
     message.strip_prefix(path).and_then(|it| it.strip_prefix(": ")).unwrap_or(message)
 }
 

@@ -17,7 +17,9 @@ const DEEPEST: usize = 64;
 /// What is said of a folder that is not: the next after [`DEEPEST`].
 const TOO_DEEP: &str = "lies more than 64 folders below the watched one: clips in it are not seen";
 /// What is said of a link that [`look`] finds to be [`Look::Outside`].
-pub const LEADS_OUT: &str = "a link that leads out is not followed";
+pub const LEADS_OUT: &str = "a link that leads out is not followed: `links_to` names the folders that links to files may lead into";
+/// What is said of a folder that became a link: none of those are followed.
+const LINKED_FOLDER: &str = "a link to a folder is not followed";
 
 /// What of a file system belongs to a watched folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +172,7 @@ pub fn scan(
     while let Some(folder) = folders.pop() {
         // It may have become a link since it was found.
         if leads_out(&area.root, &folder.join("any")) {
-            problems.add(&folder, &LEADS_OUT);
+            problems.add(&folder, &LINKED_FOLDER);
             continue;
         }
         // Joined with nothing, the root would end in a slash.
@@ -240,6 +242,16 @@ impl ScanProblems {
     fn add_unread(&mut self, folder: &Path, error: &io::Error) {
         if error.kind() != io::ErrorKind::NotFound {
             self.add(folder, error);
+        }
+    }
+
+    /// The first of them, and how many more there are.
+    #[must_use]
+    pub fn said(self) -> Option<(PathBuf, String)> {
+        let (at, said) = self.first?;
+        match self.count.saturating_sub(1) {
+            0 => Some((at, said)),
+            more => Some((at, format!("{said}; and {more} more"))),
         }
     }
 
@@ -364,7 +376,7 @@ mod tests {
         // The folder was found before it became a link.
         let mut sink = |page: Vec<Found>| panic!("{page:?}");
         let mut below = |it| scan(&area, Path::new(it), &mut |_| {}, &|_| {}, &mut sink).unwrap();
-        assert_eq!(below("d/e").first.unwrap().1, format!("d/e: {LEADS_OUT}"));
+        assert_eq!(below("d/e").first.unwrap().1, format!("d/e: {LINKED_FOLDER}"));
         // A link that is the file itself is looked at by its target.
         assert!(!leads_out(root.path(), Path::new("d")));
     }

@@ -13,12 +13,14 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Serialize, Serializer};
 
+use crate::config::file::TRASH;
 use crate::media::MediaError;
 use crate::pipeline::ConvertError;
 use crate::pipeline::fingerprint::Fingerprint;
 use crate::pipeline::sequence::{Pattern, Sequence};
+use crate::plain_file;
 use crate::report::base64;
-use crate::report::{Report, path_fields};
+use crate::report::{Report, Source, path_fields};
 
 /// What was found of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +34,8 @@ pub enum Verdict {
     Missing,
     /// The source is neither beside the report nor where it was: nothing is said of it.
     Absent,
+    /// Another file has the name of the source now, and the report is of a clip that got no output: it speaks of what was there.
+    Replaced,
     /// It cannot be read.
     Unreadable,
 }
@@ -65,7 +69,7 @@ pub struct Found<'a> {
 }
 
 /// Every file that the report names, in the order source, output, what lies beside it; `source` is where the source is
-/// now, if that was said.
+/// now, if that was said, or a folder that originals were moved to.
 ///
 /// # Errors
 /// [`ConvertError::Interrupted`] where `stop` is set.
@@ -79,8 +83,8 @@ pub fn files(
     let of = &found.report.source;
     if let Some(said) = of.sha256_after.as_ref().or(of.sha256.as_ref()) {
         items.push(match source {
-            Some(path) => look("source", path, said, stop)?,
-            None => look_for_source(found, &made, said, stop)?,
+            Some(path) if !is_of_originals(path, of) => look("source", path, said, stop)?,
+            folder => look_for_source(found, &made, (said, folder), stop)?,
         });
     }
     for (kind, path, said) in made {
@@ -107,12 +111,18 @@ fn made<'a>(found: &Found<'a>) -> Vec<(&'a str, PathBuf, &'a str)> {
     made
 }
 
-/// The source is the first file of its name that is what the report says; an output may well have its name. Where none is,
-/// it is the first that is there.
+/// Whether `path` is a folder in which the source may be, and not the folder of its numbered pictures.
+fn is_of_originals(path: &Path, source: &Source) -> bool {
+    path.is_dir() && Pattern::parse(Path::new(&source.path)).is_none()
+}
+
+/// The source is the first file of its name that is what the report says; an output may well have its name. Else it is what
+/// was moved away after the work: into the trash of a folder above, or into the folder `originals`. Where none is, it is the
+/// first that is there.
 fn look_for_source(
     found: &Found<'_>,
     made: &[(&str, PathBuf, &str)],
-    said: &str,
+    (said, originals): (&str, Option<&Path>),
     stop: &Arc<AtomicBool>,
 ) -> Result<Item, ConvertError> {
     let of = &found.report.source;
@@ -130,7 +140,48 @@ fn look_for_source(
             _ => first = first.or(Some(item)),
         }
     }
-    Ok(first.unwrap_or_else(|| item("source", &where_said, said, (Verdict::Absent, None, None))))
+    let trash = |folder: &Path| {
+        let below = where_said.parent()?.strip_prefix(folder).ok()?;
+        Some(folder.join(TRASH).join(below))
+    };
+    let trashes = where_said.ancestors().skip(1).filter_map(trash);
+    let tails = tails(where_said.parent().unwrap_or(Path::new("")));
+    let originals = originals.into_iter().flat_map(|it| tails.iter().map(|tail| it.join(tail)));
+    for folder in trashes.chain(originals) {
+        for path in as_long(&folder, &where_said, of.size_bytes) {
+            let item = look("source", &path, said, stop)?;
+            if item.verdict == Verdict::Same {
+                return Ok(item);
+            }
+        }
+    }
+    let gave_none = found.report.output.is_none();
+    Ok(match first {
+        Some(it) if it.verdict == Verdict::Different && gave_none => {
+            Item { verdict: Verdict::Replaced, ..it }
+        }
+        Some(it) => it,
+        None => item("source", &where_said, said, (Verdict::Absent, None, None)),
+    })
+}
+
+/// The ends of the path of a folder, the shortest first: below which part of it originals are kept apart is not known.
+fn tails(folder: &Path) -> Vec<PathBuf> {
+    let parts: Vec<_> = folder.iter().filter(|it| *it != "/").collect();
+    (0..=parts.len()).rev().map(|from| parts[from..].iter().collect()).collect()
+}
+
+/// The files of `folder` that are as long as the source `said` and have its extension, that of its name first: a moved
+/// original may have a numbered one. None where the folder cannot be read, as there is none as a rule.
+fn as_long(folder: &Path, said: &Path, size_bytes: u64) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let is_like = |path: &PathBuf| {
+        path.extension() == said.extension()
+            && fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == size_bytes)
+    };
+    let mut found: Vec<_> = entries.flatten().map(|it| it.path()).filter(is_like).collect();
+    found.sort_by_key(|it| (it.file_name() != said.file_name(), it.clone()));
+    found
 }
 
 /// Where the file may be that the report calls `text`: beside the report, whose folder may have been moved, the likeliest
@@ -225,7 +276,8 @@ pub fn reports(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>, Report)>, MediaEr
             if path.extension().is_none_or(|it| it != "json") || !path.is_file() {
                 continue;
             }
-            let bytes = fs::read(&path).map_err(unreadable(&path))?;
+            let bytes = plain_file::read_linked(&path).map_err(unreadable(&path))?;
+            let Some(bytes) = bytes else { continue };
             if let Some(report) = parse(&bytes) {
                 found.push((path, bytes, report));
             }
@@ -252,4 +304,101 @@ pub fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
 /// Error of a list of frames that is not one.
 pub(super) fn no_list(path: &Path, reason: String) -> MediaError {
     MediaError::Unusable { path: path.to_owned(), code: "frame_list", reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Settings;
+    use crate::hex::hex;
+    use crate::pipeline::Task;
+    use crate::pipeline::convert::failure_report;
+    use crate::pipeline::segments::Rule;
+    use crate::report::Output;
+    use sha2::{Digest as _, Sha256};
+
+    const CONTENT: &str = "a clip that was cut";
+
+    /// The report of the source of that content, which got no output.
+    fn refused(source: &Path) -> Report {
+        let output = source.with_file_name("a_slow2x.mp4");
+        let task = Task {
+            source: source.to_owned(),
+            temporary: output.with_extension("t"),
+            parts: None,
+            segments: Rule::default(),
+            output,
+            settings: Settings::default(),
+            settings_sha256: None,
+        };
+        let mut report = failure_report(&task, &ConvertError::Settings("cut".into()));
+        (report.source.sha256, report.source.sha256_after) = (Some(hash()), None);
+        report.source.size_bytes = CONTENT.len() as u64;
+        report
+    }
+
+    fn hash() -> String {
+        hex(&Sha256::digest(CONTENT))
+    }
+
+    fn source_of(report: &Report, folder: &Path, source: Option<&Path>) -> Item {
+        files(&Found { report, folder }, source, &Arc::default()).unwrap().remove(0)
+    }
+
+    /// The report of a part of a clip stays beside the output that the whole clip of the name got since.
+    #[test]
+    fn a_report_without_output_promises_nothing_of_what_has_the_name_of_its_source_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let (clip, out) = (folder.path().join("in/a.mp4"), folder.path().join("out"));
+        fs::create_dir(folder.path().join("in")).unwrap();
+        fs::write(&clip, CONTENT).unwrap();
+        let mut report = refused(&clip);
+        let verdict = |report: &Report, at| source_of(report, &out, at).verdict;
+        assert_eq!(verdict(&report, None), Verdict::Same);
+        fs::write(&clip, "the whole clip, which was done").unwrap();
+        assert_eq!(verdict(&report, None), Verdict::Replaced);
+        assert_eq!(verdict(&report, Some(&clip)), Verdict::Different, "somebody says it is that");
+        fs::remove_file(&clip).unwrap();
+        assert_eq!(verdict(&report, None), Verdict::Absent);
+        fs::write(&clip, "another").unwrap();
+        report.output = Some(Output { path: "/out/a.mp4".into(), ..Output::default() });
+        assert_eq!(verdict(&report, None), Verdict::Different);
+    }
+
+    #[test]
+    fn an_original_that_was_moved_away_is_found_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, content: &str| {
+            fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+            fs::write(path(name), content).unwrap();
+        };
+        let report = refused(&path("in/sub/a.mp4"));
+        let found = |at: Option<&Path>| source_of(&report, folder.path(), at);
+        let is_at = |item: &Item, name: &str| {
+            (item.verdict, item.path.as_path()) == (Verdict::Same, path(name).as_path())
+        };
+        write("originals/sub/a.mp4", &"x".repeat(CONTENT.len()));
+        write("originals/sub/a~2.mp4", CONTENT);
+        assert_eq!(found(None).verdict, Verdict::Absent, "nobody knows of that folder");
+        let moved = found(Some(&path("originals")));
+        assert!(is_at(&moved, "originals/sub/a~2.mp4"), "{moved:?}");
+        fs::create_dir(path("in")).unwrap();
+        assert_eq!(found(Some(&path("in"))).verdict, Verdict::Absent);
+        write("in/.slomod-trash/sub/a.mp4", CONTENT);
+        let trashed = found(None);
+        assert!(is_at(&trashed, "in/.slomod-trash/sub/a.mp4"), "{trashed:?}");
+    }
+
+    /// What has the name of a report and is none, however long, is passed over as other files are.
+    #[test]
+    fn what_is_longer_than_a_report_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let huge = fs::File::create(folder.path().join("huge.json")).unwrap();
+        if huge.set_len(1 << 43).is_err() {
+            huge.set_len(1 << 38).unwrap();
+        }
+        fs::write(folder.path().join("other.json"), "{}").unwrap();
+        assert!(reports(folder.path()).unwrap().is_empty());
+    }
 }

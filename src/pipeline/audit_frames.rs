@@ -1,12 +1,13 @@
 //! Holds every frame of an output, and the real ones of its source, to the list of frames.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::config::settings::Interlaced;
@@ -21,9 +22,13 @@ use crate::pipeline::inspect::gray_again;
 use crate::pipeline::ledger::hash;
 use crate::pipeline::room;
 use crate::pipeline::sequence::Sequence;
+use crate::plain_file;
 
 /// Pictures a second of pictures that are gathered: any will do, as no time is compared.
 const GATHERED: Rate = Rate::new_raw(25, 1);
+
+/// Longest line of a list: those that are made have some hundred bytes.
+const LONGEST_LINE_BYTES: u64 = 64 << 10;
 
 /// How frames compare with the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,24 +62,37 @@ impl Frames {
 /// The list, line by line.
 struct List<'a> {
     path: &'a Path,
-    lines: Lines<BufReader<File>>,
+    file: BufReader<File>,
     columns: Vec<String>,
 }
 
 impl<'a> List<'a> {
     fn open(path: &'a Path) -> Result<Self, MediaError> {
         let unreadable = |source| MediaError::Read { path: path.to_owned(), source };
-        let mut lines = BufReader::new(File::open(path).map_err(unreadable)?).lines();
-        let header = lines.next().transpose().map_err(unreadable)?.unwrap_or_default();
-        Ok(Self { path, lines, columns: header.split(',').map(str::to_owned).collect() })
+        let file = plain_file::open(path, OFlags::empty()).map_err(unreadable)?;
+        let mut list = Self { path, file: BufReader::new(file), columns: Vec::new() };
+        let header = list.line()?.unwrap_or_default();
+        list.columns = header.split(',').map(str::to_owned).collect();
+        Ok(list)
+    }
+
+    /// The next line; `None` at the end. Anybody may have written the file: it need not have lines at all.
+    fn line(&mut self) -> Result<Option<String>, MediaError> {
+        let unreadable = |source| MediaError::Read { path: self.path.to_owned(), source };
+        let mut line = Vec::new();
+        let mut bounded = (&mut self.file).take(LONGEST_LINE_BYTES + 1);
+        bounded.read_until(b'\n', &mut line).map_err(unreadable)?;
+        if line.len() as u64 > LONGEST_LINE_BYTES {
+            return Err(no_list(self.path, "it has a line without an end".to_owned()));
+        }
+        let text = String::from_utf8(line);
+        let text = text.map_err(|_| no_list(self.path, "it is no text in UTF-8".to_owned()))?;
+        Ok((!text.is_empty()).then(|| text.trim_end_matches(['\n', '\r']).to_owned()))
     }
 
     /// The next line's cells of two columns; `None` at the end.
     fn next(&mut self, columns: [&str; 2]) -> Result<Option<[String; 2]>, MediaError> {
-        let unreadable = |source| MediaError::Read { path: self.path.to_owned(), source };
-        let Some(line) = self.lines.next().transpose().map_err(unreadable)? else {
-            return Ok(None);
-        };
+        let Some(line) = self.line()? else { return Ok(None) };
         let cells: Vec<&str> = line.split(',').collect();
         let cell = |name: &str| {
             let at = self.columns.iter().position(|it| it == name);
@@ -191,4 +209,24 @@ fn clip(
 fn is_it(frame: &Frame, said: &str) -> bool {
     let gray = PictureFormat { chroma: Chroma::Gray, ..frame.picture.format };
     hex(&hash(frame)) == said || gray_again(gray, frame).is_some_and(|it| hex(&hash(&it)) == said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_line_by_line_and_no_line_without_an_end_fills_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.frames.csv");
+        std::fs::write(&path, "frame,hash\r\n0,x\n1,y").unwrap();
+        let mut list = List::open(&path).unwrap();
+        let mut next = || list.next(["hash", "frame"]).unwrap();
+        assert_eq!(next(), Some(["x".into(), "0".into()]));
+        assert_eq!(next(), Some(["y".into(), "1".into()]));
+        assert_eq!(next(), None);
+        File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        let error = List::open(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("a line without an end"), "{error}");
+    }
 }

@@ -243,7 +243,9 @@ fn links_are_jobs_only_where_they_stay_inside_or_may_lead() {
     assert_eq!(states, ["done", "done", "duplicate", "duplicate"], "{}", place.log());
     let sources: Vec<String> = place.jobs().into_iter().map(|it| it.source).collect();
     assert!(!sources.iter().any(|it| it.ends_with("/in/d/x.mp4")), "{sources:?}");
-    assert!(place.log().contains("out.mp4: a link that leads out is not followed"));
+    assert!(
+        place.log().contains("out.mp4: a link that leads out is not followed: `links_to` names")
+    );
 
     place.terminate();
     let config = fs::read_to_string(place.path("slomod.toml")).unwrap();

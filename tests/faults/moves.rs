@@ -4,8 +4,9 @@ use crate::place::{Place, skip, small};
 use crate::shim::{
     Action, DAEMON, EACCES, EINVAL, Faults, GROWING, OPEN_READ, RENAME, Rule, UNLINK, WORKER, WRITE,
 };
-use crate::{faulty, is_tidy, start, wait_tidy};
+use crate::{faulty, is_tidy, start, status_line, wait_tidy};
 use slomod::daemon::digest::file_sha256;
+use slomod::daemon::journal::Journal;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,15 @@ fn check_moved(place: &Place, originals: &Path, hash: &str) {
     assert_eq!(copies(place, originals, hash), [originals.join("a.mp4")], "{}", place.log());
     let beside = fs::read_dir(originals).unwrap().count();
     assert_eq!(beside, 1, "{}", place.log());
+    let journal = Journal::open_existing(&place.path("state")).unwrap();
+    let is_noted = || {
+        let history = journal.history(1).unwrap().unwrap();
+        let noted: Vec<_> =
+            history.events.into_iter().filter(|it| it.what == "original moved").collect();
+        let to = format!("to {}", originals.join("a.mp4").display());
+        !noted.is_empty() && noted.iter().all(|it| it.detail == to)
+    };
+    place.wait("word of it in the history", is_noted);
     assert_eq!(left_in(place), [""; 0], "{}", place.log());
 }
 
@@ -124,6 +134,11 @@ fn w23_an_original_that_cannot_be_moved_is_no_second_job_and_is_moved_later() {
     place.wait_ended(1);
     place.wait("word of it", || place.log().contains("original not moved"));
     assert_eq!(copies(&place, &originals, &hash), [place.path("in/a.mp4")]);
+    let waits =
+        format!("DEGRADED: the original {} of job 1 waits", place.path("in/a.mp4").display());
+    place.wait("word of it in the status", || status_line(&place).contains(&waits));
+    let status = status_line(&place);
+    assert!(status.contains("Permission denied") && status.contains("by itself"), "{status}");
     assert_eq!(place.terminate().code(), Some(0));
     start(&mut place, &faults);
     place.wait("word of it", || place.log().matches("original not moved").count() >= 2);
@@ -133,6 +148,12 @@ fn w23_an_original_that_cannot_be_moved_is_no_second_job_and_is_moved_later() {
     place.wait("move", || originals.join("a.mp4").is_file());
     wait_tidy(&place);
     check_moved(&place, &originals, &hash);
+    place.wait("the end of it in the status", || !status_line(&place).contains("DEGRADED"));
+    let history = place.command("status").arg("1").output().unwrap();
+    let history = String::from_utf8(history.stdout).unwrap();
+    let moved = history.lines().find(|it| it.contains("original moved")).unwrap();
+    let to = format!("to {}", originals.join("a.mp4").display());
+    assert!(moved.ends_with(&to), "{history}");
 }
 
 /// W16. Something else lies in the place of the originals' folder, as below a share that is not mounted: nothing is moved
@@ -192,6 +213,93 @@ fn w17_a_sentinel_leaves_with_its_clip_and_does_not_speak_for_the_next() {
     fs::write(&sentinel, "").unwrap();
     place.wait("the third move", || originals.join("a~2.mp4").is_file());
     assert_eq!(place.states(), ["done", "done", "done"], "{}", place.log());
+}
+
+/// W17. The list of cuts that a clip was worked with leaves with it: it would speak for the next file of its name.
+#[test]
+fn w17_a_list_of_cuts_leaves_with_its_clip_and_replaces_nothing() {
+    let (mut place, _faults, originals, _) = moving(|place| place.path("originals"));
+    let configuration = place.path("slomod.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
+    let list = place.path("in/a.mp4.cuts");
+    fs::write(&list, "0.3\n").unwrap();
+    place.start();
+    place.wait("move", || originals.join("a.mp4").is_file());
+    place.wait("the list's move", || !list.exists());
+    assert_eq!(left_in(&place), [""; 0], "{}", place.log());
+    let content = |name: &str| fs::read_to_string(originals.join(name)).unwrap();
+    assert_eq!(content("a.mp4.cuts"), "0.3\n");
+    // Of another clip of the name.
+    fs::write(&list, "0.2\n").unwrap();
+    place.drop_clip(&small(&place, 90), "a.mp4");
+    place.wait("the second move", || originals.join("a~2.mp4").is_file());
+    place.wait("the second list's move", || !list.exists());
+    assert_eq!(
+        (content("a.mp4.cuts").as_str(), content("a~2.mp4.cuts").as_str()),
+        ("0.3\n", "0.2\n")
+    );
+    assert_eq!(place.states(), ["done", "done"], "{}", place.log());
+    let history = place.command("status").arg("2").output().unwrap();
+    let history = String::from_utf8(history.stdout).unwrap();
+    assert!(history.contains("a~2.mp4, its list of cuts to "), "{history}");
+}
+
+/// W17. A list that is not the one that was worked with is the next clip's, or a mistake: it stays, and that is said. So does
+/// the list where the clip cannot be moved.
+#[test]
+fn w17_a_list_of_cuts_stays_where_its_clip_does_and_where_it_is_another() {
+    let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
+    let configuration = place.path("slomod.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
+    let list = place.path("in/a.mp4.cuts");
+    fs::write(&list, "0.3\n").unwrap();
+    // The clip's hidden name, and not the list's.
+    faults.set(0, &Rule::new(RENAME, "slomod-tmp.mp4.original", Action::Fail(EACCES)));
+    start(&mut place, &faults);
+    place.wait("word of it", || place.log().matches("original not moved").count() >= 2);
+    assert!(place.path("in/a.mp4").is_file() && list.is_file(), "{:?}", left_in(&place));
+    fs::write(&list, "0.5\n").unwrap();
+    faults.clear();
+    place.wait("move", || originals.join("a.mp4").is_file());
+    place.wait("word of it", || place.log().contains("list of cuts kept"));
+    assert_eq!(left_in(&place), ["a.mp4.cuts"], "{}", place.log());
+    assert_eq!(fs::read_dir(&originals).unwrap().count(), 1);
+}
+
+/// W17. The list of cuts cannot leave, and another clip comes under the name: where the first went is in its history all the
+/// same, and the list goes with the second.
+#[test]
+fn w17_where_a_clip_went_is_noted_though_its_list_cannot_follow_and_another_came() {
+    let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
+    let configuration = place.path("slomod.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
+    let list = place.path("in/a.mp4.cuts");
+    fs::write(&list, "0.3\n").unwrap();
+    // The list's hidden name.
+    faults.set(0, &Rule::new(RENAME, "slomod-tmp.cuts.original", Action::Fail(EACCES)));
+    start(&mut place, &faults);
+    place.wait("word of it", || status_line(&place).contains("a.mp4, but not its list of cuts: "));
+    assert!(list.is_file() && originals.join("a.mp4").is_file(), "{}", place.log());
+    // The second stays there until the first is looked for again.
+    faults.hold(&Rule::new(WRITE, "/out/", Action::Hold).by(WORKER).once(1));
+    place.drop_clip(&small(&place, 90), "a.mp4");
+    faults.wait_held(&place);
+    let journal = Journal::open_existing(&place.path("state")).unwrap();
+    let noted = |job| {
+        let history = journal.history(job).unwrap().unwrap();
+        history.events.into_iter().find(|it| it.what == "original moved").map(|it| it.detail)
+    };
+    place.wait("word of the first", || noted(1).is_some());
+    assert_eq!(noted(1).unwrap(), format!("to {}", originals.join("a.mp4").display()));
+    assert!(list.is_file(), "it is the second one's now");
+    faults.remove(0);
+    faults.let_go();
+    place.wait("word of the second", || noted(2).is_some());
+    assert!(originals.join("a~2.mp4.cuts").is_file(), "{:?}", noted(2));
+    assert_eq!(left_in(&place), [""; 0], "{}", place.log());
 }
 
 /// W19. A clip that is only touched while it is worked is worked once, and moved.

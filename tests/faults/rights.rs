@@ -29,10 +29,13 @@ fn w23_a_file_without_rights_is_done_once_it_may_be_read() {
     ledger.dropped("a.mp4", &clip, 12);
     allow(&clip, 0o000);
     fs::hard_link(&clip, place.path("in/a.mp4")).unwrap();
-    place.start();
+    // Later looks at it are said there alone.
+    place.start_with(|command| command.env("SLOMOD_LOG", "debug"));
     let tried = || place.log().matches("cannot be read now").count() >= 3;
     place.wait("three looks, the last after the grace time", tried);
     assert!(place.states().is_empty(), "{}", place.log());
+    let warned = place.log().lines().filter(|it| it.contains("WARN")).count();
+    assert_eq!(warned, 1, "{}", place.log());
     let said = "(a.mp4: cannot be read: Permission denied (os error 13); give the user";
     place.wait("reason in the status", || status_line(&place).contains(said));
     allow(&clip, 0o644);

@@ -145,6 +145,11 @@ fn answers_that_do_not_fit_together_are_refused_and_nothing_is_made() {
     let (watch, output) = (home.text("in"), home.text("in/out"));
     let run = home.init(&["--yes", "--watch", &watch, "--output", &output], "");
     assert_eq!(run.status.code(), Some(64), "{}", text(&run));
-    assert!(text(&run).contains("watched folder"), "{}", text(&run));
+    let place = format!("{}:", home.text("slomod.toml"));
+    let is_said = |it: &str| text(&run).contains(it);
+    assert!(is_said(&place) && is_said("watched folder"), "{}", text(&run));
+    assert!(is_said("nothing was written"), "{}", text(&run));
+    let run = home.init(&["--yes", "--watch", &watch, "--output", "~/out"], "");
+    assert!(text(&run).contains("--output ~/out: write the path without ~"), "{}", text(&run));
     assert!(!home.path("slomod.toml").exists() && !home.path("in").exists());
 }

@@ -104,6 +104,8 @@ fn the_symptoms_in_the_readme_are_sentences_of_the_program() {
         ("not the output folder that it was", "refusal_of_another(folder, \"output folder\""),
         ("not the folder of originals that it was", "\"folder of originals\""),
         ("that it was", "not the {what} that it was"),
+        ("waits to be moved", "waits to be moved"),
+        ("wait to be moved", "originals wait to be moved"),
         ("works with this output folder", "works with this output folder"),
         ("needed with the reserve", "needed with the reserve"),
         ("no inotify watches left", "no inotify watches left"),

@@ -60,3 +60,30 @@ fn a_folder_that_does_not_answer_is_left_alone_and_nothing_is_concluded() {
     assert_eq!(folders.take_hinted(), [(0, vec![("a.mp4".into(), false)])], "not forgotten");
     assert!(folders.take_hinted().is_empty(), "one at a time");
 }
+
+/// W23. Of many some are named, and the rest is counted; each is news once.
+#[test]
+fn of_many_files_that_cannot_be_read_some_are_named_and_all_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let (hints, now) = (Hints::start(&[]), Instant::now());
+    let mut folders = folders(root.path(), now);
+    folders.looked(0, filesystem::root_identity(root.path()), hints.watches(), now);
+    let folder = &mut folders.list[0];
+    let said = |folder: &Folder| folder.standing().1.unwrap_or_default();
+    assert!(folder.cannot_read(Path::new("a.mp4"), "denied"));
+    assert!(!folder.cannot_read(Path::new("a.mp4"), "denied"), "that was said");
+    assert_eq!(said(folder), "a.mp4: cannot be read: denied");
+    assert!(folder.cannot_read(Path::new("b.mp4"), "an error of the disk"));
+    assert_eq!(
+        said(folder),
+        "a.mp4: cannot be read: denied; b.mp4: cannot be read: an error of the disk"
+    );
+    assert!(folder.cannot_read(Path::new("b.mp4"), "denied"), "another reason");
+    assert!(folder.cannot_read(Path::new("c.mp4"), "denied"));
+    for number in 0..100 {
+        assert!(!folder.cannot_read(Path::new(&format!("d{number}.mp4")), "denied"));
+    }
+    assert_eq!(said(folder), "a.mp4, b.mp4, c.mp4 and 100 more: cannot be read: denied");
+    folder.can_read(Path::new("a.mp4"));
+    assert_eq!(said(folder), "b.mp4, c.mp4, d0.mp4 and 99 more: cannot be read: denied");
+}

@@ -6,7 +6,7 @@ use super::NewJob;
 use crate::daemon::snapshot::Snapshot;
 
 /// A job of the watched folder `/in`, with a content of its own.
-pub(super) fn new_job(name: &str) -> NewJob<'_> {
+pub fn new_job(name: &str) -> NewJob<'_> {
     NewJob {
         watch: "/in",
         relative: Path::new(name),

@@ -44,7 +44,7 @@ use crate::report;
 mod chain;
 mod claims;
 #[cfg(test)]
-mod drawn;
+pub(super) mod drawn;
 pub mod history;
 mod intake;
 mod known;

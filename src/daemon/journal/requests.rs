@@ -55,19 +55,21 @@ impl Journal {
         })
     }
 
-    /// Makes a failed, refused or skipped job queued, or one that was cancelled by request, with its counts at zero.
+    /// Makes a failed, refused or skipped job queued, or one that was cancelled by request, with its counts at zero. Returns
+    /// what else is to be said where another try alone will not help.
     ///
     /// # Errors
     /// [`JournalError::Refused`] where there is no such job or it is in another state.
-    pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<()> {
+    pub fn retry(&mut self, job: i64, now_ms: i64) -> Outcome<&'static str> {
         let scribe = self.scribe();
+        let before = self.job(job)?.and_then(|it| it.error_code);
         let which = format!("id = ?1 AND {ENDED}");
         let changed = self.transaction(|it| {
             scribe.note_all(it, ("retry", "asked for"), &which, &[&job])?;
             it.execute(&requeue(&which), params![job, now_ms])
         })?;
         if changed == 1 {
-            return Ok(());
+            return Ok(advice(before.as_deref().unwrap_or_default()));
         }
         let what = "only failed, refused and skipped jobs, and those that were cancelled by request, can be tried again";
         Err(self.refusal(job, what))
@@ -186,6 +188,19 @@ impl Journal {
     }
 }
 
+/// What is to be said to whoever asks for another try of a job that ended with this code.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "own_output" => {
+            "; it is an output of slomod, and will be skipped again: `slomod convert` works it by hand"
+        }
+        "output_exists" => {
+            "; it will be skipped again while its output's name is taken: move that file, or set another `collision`"
+        }
+        _ => "",
+    }
+}
+
 fn unknown(job: i64) -> JournalError {
     JournalError::Refused(format!("there is no job {job}: `slomod status` lists them"))
 }
@@ -233,6 +248,31 @@ mod tests {
         let history = journal.history_of(job).unwrap();
         let what: Vec<&str> = history.events.iter().map(|it| it.what.as_str()).collect();
         assert_eq!(what, ["received", "cancelled", "retry", "claimed"]);
+    }
+
+    #[test]
+    fn who_asks_for_a_job_again_that_will_be_skipped_again_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        for (code, said) in
+            [("own_output", "slomod convert"), ("output_exists", "`collision`"), ("x", "")]
+        {
+            let job = submit(&mut journal, code);
+            let claim = journal.claim("me", &["/in"], 9, 1).unwrap().unwrap();
+            let end = crate::daemon::journal::End {
+                state: "skipped",
+                code,
+                message: "why",
+                report_path: None,
+                duplicate_of: None,
+                original: crate::daemon::journal::Original::Kept,
+                ground: None,
+            };
+            journal.end(&claim, &end, 10).unwrap();
+            let advice = journal.retry(job, 11).unwrap();
+            assert!(advice.contains(said) && advice.is_empty() == said.is_empty(), "{advice}");
+            journal.cancel(job, 12).unwrap();
+        }
     }
 
     #[test]

@@ -159,15 +159,15 @@ impl Journal {
         })
     }
 
-    /// The source of the job was moved, and its place is free for another file.
+    /// The source of the job was moved, and its place is free for another file; `whither` is what its history says of that.
     ///
     /// # Errors
     /// [`super::JournalError`].
-    pub fn original_moved(&mut self, job: i64) -> Outcome<()> {
+    pub fn original_moved(&mut self, job: i64, whither: &str) -> Outcome<()> {
         let scribe = self.scribe();
         self.transaction(|it| {
             it.execute("UPDATE jobs SET original = 'moved' WHERE id = ?1", [job])?;
-            scribe.note_all(it, ("original moved", ""), "id = ?1", &[&job])?;
+            scribe.note_all(it, ("original moved", whither), "id = ?1", &[&job])?;
             it.execute("DELETE FROM files WHERE job = ?1", [job]).map(|_| ())
         })
     }

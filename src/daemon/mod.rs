@@ -18,7 +18,7 @@
 //!  │  ├ verdict  what follows from an attempt that did not work; no_output writes the report
 //!  │  ├ hand_over the end of a job that went well
 //!  │  ├ publish  the only code that makes a final name visible
-//!  │  └ original what happens to the source afterwards
+//!  │  └ original what happens to the source afterwards: moving moves it, moves has what waits, companions goes with it
 //!  ├ recover  what a daemon that died left behind; house does it, place by place; said keeps it from saying all again
 //!  ├ output_lock one daemon at a time writes to an output folder
 //!  ├ folders  which of the watched folders are there; folder is one of them
@@ -29,7 +29,9 @@
 //!  ├ hooks    who hears of ended jobs; webhook posts to addresses
 //!  ├ events   the kinds of events that the log tells apart
 //!  ├ notifier what the service manager is told: READY, STATUS, WATCHDOG
-//!  └ service  the status line, and the log with its fields
+//!  └ service  the status line, and the log with its fields; describe says how the daemon is
+//! names      what is written is called so, and rename, links, durable and small_file put it there
+//! snapshot   what a file was like at one instant; digest is its content, filesystem what it lies on, ignore what is no clip
 //! ```
 
 use std::path::PathBuf;

@@ -1,4 +1,29 @@
 //! Converts one clip: probe, decode, timeline, engine, encode, verify, report.
+//!
+//! ```text
+//! convert     the four threads of a clip; stages are three of them, line is the way from the network to the encoder
+//!  ├ plan       from settings to time: how much longer, at which rate; timeline says where each frame lies
+//!  ├ looking    what is seen in a source frame before the network gets it
+//!  │  ├ scene      cuts; cut_list has somebody else's, changes are flashes and fades
+//!  │  ├ repeats    pictures that were there before; line takes them out where they are to be replaced
+//!  │  ├ motion     how sure what lies between can be; certainty collects it
+//!  │  ├ unrecorded times without frames; timelapse and drives, which times were never recorded; camera reads names
+//!  │  └ length     how long a clip may be
+//!  ├ masking    what is not made up: masks by configuration, overlays by looking, bars round the picture
+//!  ├ ahead      the engine, asked ahead of time
+//!  ├ segments   where a clip is divided; parts keeps what is finished, resume goes on behind it
+//!  ├ room       whether the result has room
+//!  ├ scoring    held-out frames beside the network; holdout is their part of the report, encode_quality that of the encoder
+//!  ├ inspect    the finished output read back; checks says what that came to
+//!  ├ summary    the report; tally counts for it, known has what a failed one knew, warnings and level warn, korean translates
+//!  └ beside     what lies beside the output
+//!     ├ ledger     the list of frames
+//!     ├ page       what is read in a browser, with its chart
+//!     └ comparison original and result; stills are single frames; shown draws both, with font
+//! sequence    numbered pictures in place of a clip
+//! audit       files held to their report afterwards; audit_frames each frame to the list; repeatable what another run makes
+//! fingerprint, pace, column_sums  what several of them need
+//! ```
 
 mod ahead;
 pub mod audit;

@@ -173,8 +173,10 @@ impl ConvertArgs {
 /// # Errors
 /// The exit code and a message; nothing is left behind then but a report that was asked for.
 pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
+    // Looking whether a file can be made makes one: whoever stops the command must not leave that behind.
+    let stop = signals::stop_flag();
     if let Some(ends) = Ends::of(args)? {
-        return pictures::run(args, &ends);
+        return pictures::run(args, &ends, stop);
     }
     paths::check_output(args)?;
     paths::check_report(args, &paths::usual_report(args), None)?;
@@ -190,7 +192,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), CliError> {
         settings,
     };
     let _temporary = Temporary(task.temporary.clone());
-    let (mut display, mut known, stop) = (Display::new(), Known::start(), signals::stop_flag());
+    let (mut display, mut known) = (Display::new(), Known::start());
     let result = paths::whole(&args.input)
         .map_err(ConvertError::from)
         .and_then(|()| check_room(folder_of(&args.output), |folder| room::check(&task, folder, 0)))

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::cli::CliError;
 use crate::cli::convert::{self, ConvertArgs, Temporary};
 use crate::cli::paths::{self, folder_of};
 use crate::cli::progress::Display;
-use crate::cli::{CliError, signals};
 use crate::config::beside::Beside;
 use crate::config::settings::{Audio, Codec, Container, EncodeOn, Encoding, Settings};
 use crate::daemon::names;
@@ -106,11 +106,11 @@ fn no_pictures(input: &Path) -> CliError {
     CliError::new(ExitCode::Usage, format!("{}: {why}", input.display()))
 }
 
-/// Converts and publishes.
+/// Converts and publishes, until `stop` is set.
 ///
 /// # Errors
 /// As [`convert::run`].
-pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
+pub fn run(args: &ConvertArgs, ends: &Ends, stop: Arc<AtomicBool>) -> Result<(), CliError> {
     let mut settings = args.settings()?;
     match &ends.output {
         Some(pattern) => {
@@ -128,7 +128,6 @@ pub fn run(args: &ConvertArgs, ends: &Ends) -> Result<(), CliError> {
         Some(pattern) => folder_of(&pattern.folder),
         None => folder_of(&args.output),
     };
-    let stop = signals::stop_flag();
     let room = tempfile::Builder::new().prefix(".slomod-tmp-").tempdir_in(parent);
     let room = room.map_err(|error| {
         let message = format!("{}: cannot be written: {error}", parent.display());

@@ -29,12 +29,10 @@ const AAC_RATES: [i32; 13] =
 /// Rate where the source's is none of [`AAC_RATES`].
 const OTHER_RATE: i32 = 48000;
 
-/// Layouts that AAC has a number for (ISO/IEC 14496-3, channel configuration), the smallest first. Others it lists channel
-/// by channel, and most players then do not know which is which.
-const AAC_LAYOUTS: [&str; 7] = ["mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1"];
-
-/// Layouts that are tried where AAC cannot take the source's, of sources with so many channels.
-const OTHER_LAYOUTS: [(usize, &str); 3] = [(8, "7.1"), (6, "5.1"), (2, "stereo")];
+/// Layouts that AAC has a number for (ISO/IEC 14496-3, channel configuration) with their channels, the smallest first. Others
+/// it lists channel by channel, and most players then do not know which is which.
+const AAC_LAYOUTS: [(usize, &str); 7] =
+    [(1, "mono"), (2, "stereo"), (3, "3.0"), (4, "4.0"), (5, "5.0"), (6, "5.1"), (8, "7.1")];
 
 /// Bits a second for each channel: 160 kbit/s for stereo.
 const BITS_PER_CHANNEL: usize = 80_000;
@@ -430,19 +428,17 @@ fn open_encoder(
 ) -> Result<(ffmpeg::encoder::audio::Encoder, AudioShape), ffmpeg::Error> {
     let rate = if AAC_RATES.contains(&shape.rate) { shape.rate } else { OTHER_RATE };
     let wanted = AudioShape { rate, format: Sample::F32(sample::Type::Planar), ..shape.clone() };
-    let in_layout = |layout: &str, channels| AudioShape {
-        layout: layout.to_owned(),
-        channels,
+    let in_layout = |(channels, layout): &(usize, &str)| AudioShape {
+        layout: (*layout).to_owned(),
+        channels: *channels,
         ..wanted.clone()
     };
-    let numbered = AAC_LAYOUTS.iter().find_map(|layout| {
-        let channels = raw_audio::channels_with_room(layout, &shape.layout)?;
-        Some(in_layout(layout, channels))
-    });
-    let others = OTHER_LAYOUTS.iter().filter(|(channels, _)| *channels <= shape.channels);
-    let others = others.map(|(channels, layout)| in_layout(layout, *channels));
+    let fewer = AAC_LAYOUTS.iter().rev().filter(|(channels, _)| *channels <= shape.channels);
+    let mut more = AAC_LAYOUTS.iter().filter(|(channels, _)| *channels >= shape.channels);
+    let numbered = more.find(|(_, layout)| raw_audio::has_room(layout, &shape.layout));
     let mut refusal = ffmpeg::Error::EncoderNotFound;
-    for to in numbered.into_iter().chain([wanted.clone()]).chain(others) {
+    let all = numbered.map(in_layout).into_iter().chain([wanted.clone()]);
+    for to in all.chain(fewer.map(in_layout)) {
         // Channels that nobody has named cannot be mixed into others.
         let mixed = audio_graph::build(shape, &to, Ratio::from_integer(1));
         match mixed.and_then(|_| try_encoder(&to, global)) {

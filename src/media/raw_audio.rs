@@ -97,13 +97,13 @@ fn shape(
     known.then(|| AudioShape { rate, format, layout: layout.describe(), channels })
 }
 
-/// How many channels `layout` has, if it has a place for each channel of `source`: its own, or behind for one at the side
-/// and for the one in the middle behind.
-pub(super) fn channels_with_room(layout: &str, source: &str) -> Option<usize> {
+/// Whether `layout` has a place for each channel of `source`: its own, or behind for one at the side and for the one in the
+/// middle behind.
+pub(super) fn has_room(layout: &str, source: &str) -> bool {
     const BEHIND: u64 = ffi::AV_CH_BACK_LEFT | ffi::AV_CH_BACK_RIGHT;
     const BESIDE: u64 = ffi::AV_CH_SIDE_LEFT | ffi::AV_CH_SIDE_RIGHT;
-    let layout = ChannelLayout::parse(layout).ok()?;
-    let (has, wanted) = (layout.positions()?, ChannelLayout::parse(source).ok()?.positions()?);
+    let positions = |it: &str| ChannelLayout::parse(it).ok().and_then(|it| it.positions());
+    let (Some(has), Some(wanted)) = (positions(layout), positions(source)) else { return false };
     let (mut left, mut free) = (wanted & !has, has & !wanted);
     for moved in [BESIDE, ffi::AV_CH_BACK_CENTER] {
         if left & moved != 0 && free & BEHIND == BEHIND {
@@ -111,8 +111,7 @@ pub(super) fn channels_with_room(layout: &str, source: &str) -> Option<usize> {
             free &= !BEHIND;
         }
     }
-    let channels = usize::try_from(layout.0.nb_channels).ok()?;
-    (left == 0 && channels >= wanted.count_ones() as usize).then_some(channels)
+    left == 0
 }
 
 /// What an open decoder will hand out, as far as it knows.

@@ -147,12 +147,14 @@ fn look_for_source(
     let trashes = where_said.ancestors().skip(1).filter_map(trash);
     let tails = tails(where_said.parent().unwrap_or(Path::new("")));
     let originals = originals.into_iter().flat_map(|it| tails.iter().map(|tail| it.join(tail)));
-    for folder in trashes.chain(originals) {
-        for path in as_long(&folder, &where_said, of.size_bytes) {
-            let item = look("source", &path, said, stop)?;
-            if item.verdict == Verdict::Same {
-                return Ok(item);
-            }
+    let folders: Vec<_> = trashes.chain(originals).collect();
+    // Nearly all have their own name there: whole folders, which may be large, are read for the others alone.
+    let own = folders.iter().map(|it| it.join(where_said.file_name().unwrap_or_default()));
+    let own = own.filter(|it| is_as_long(it, of.size_bytes));
+    for path in own.chain(folders.iter().flat_map(|it| as_long(it, &where_said, of.size_bytes))) {
+        let item = look("source", &path, said, stop)?;
+        if item.verdict == Verdict::Same {
+            return Ok(item);
         }
     }
     let gave_none = found.report.output.is_none();
@@ -171,17 +173,22 @@ fn tails(folder: &Path) -> Vec<PathBuf> {
     (0..=parts.len()).rev().map(|from| parts[from..].iter().collect()).collect()
 }
 
-/// The files of `folder` that are as long as the source `said` and have its extension, that of its name first: a moved
-/// original may have a numbered one. None where the folder cannot be read, as there is none as a rule.
+/// The files of `folder` that are as long as the source `said` and have its extension, but not its name: a moved original may
+/// have a numbered one. None where the folder cannot be read, as there is none as a rule.
 fn as_long(folder: &Path, said: &Path, size_bytes: u64) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let is_like = |path: &PathBuf| {
         path.extension() == said.extension()
-            && fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == size_bytes)
+            && path.file_name() != said.file_name()
+            && is_as_long(path, size_bytes)
     };
     let mut found: Vec<_> = entries.flatten().map(|it| it.path()).filter(is_like).collect();
-    found.sort_by_key(|it| (it.file_name() != said.file_name(), it.clone()));
+    found.sort();
     found
+}
+
+fn is_as_long(path: &Path, size_bytes: u64) -> bool {
+    fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == size_bytes)
 }
 
 /// Where the file may be that the report calls `text`: beside the report, whose folder may have been moved, the likeliest

@@ -22,6 +22,15 @@ fn moving(originals: impl Fn(&Place) -> PathBuf) -> (Place, Faults, PathBuf, Str
     (place, faults, originals, file_sha256(&clip).unwrap())
 }
 
+/// A list of cuts beside the clip, in a configuration that takes those.
+fn with_list(place: &Place) -> PathBuf {
+    let mut config = fs::File::options().append(true).open(place.path("slomod.toml")).unwrap();
+    writeln!(config, "cut_list = \".cuts\"").unwrap();
+    let list = place.path("in/a.mp4.cuts");
+    fs::write(&list, "0.3\n").unwrap();
+    list
+}
+
 /// The files with that content, whole, in the watched folder and among the originals.
 fn copies(place: &Place, originals: &Path, hash: &str) -> Vec<PathBuf> {
     let folders = [place.path("in"), originals.to_owned()];
@@ -219,11 +228,7 @@ fn w17_a_sentinel_leaves_with_its_clip_and_does_not_speak_for_the_next() {
 #[test]
 fn w17_a_list_of_cuts_leaves_with_its_clip_and_replaces_nothing() {
     let (mut place, _faults, originals, _) = moving(|place| place.path("originals"));
-    let configuration = place.path("slomod.toml");
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
-    let list = place.path("in/a.mp4.cuts");
-    fs::write(&list, "0.3\n").unwrap();
+    let list = with_list(&place);
     place.start();
     place.wait("move", || originals.join("a.mp4").is_file());
     place.wait("the list's move", || !list.exists());
@@ -250,11 +255,7 @@ fn w17_a_list_of_cuts_leaves_with_its_clip_and_replaces_nothing() {
 #[test]
 fn w17_a_list_of_cuts_stays_where_its_clip_does_and_where_it_is_another() {
     let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
-    let configuration = place.path("slomod.toml");
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
-    let list = place.path("in/a.mp4.cuts");
-    fs::write(&list, "0.3\n").unwrap();
+    let list = with_list(&place);
     // The clip's hidden name, and not the list's.
     faults.set(0, &Rule::new(RENAME, "slomod-tmp.mp4.original", Action::Fail(EACCES)));
     start(&mut place, &faults);
@@ -273,11 +274,7 @@ fn w17_a_list_of_cuts_stays_where_its_clip_does_and_where_it_is_another() {
 #[test]
 fn w17_where_a_clip_went_is_noted_though_its_list_cannot_follow_and_another_came() {
     let (mut place, faults, originals, _) = moving(|place| place.path("originals"));
-    let configuration = place.path("slomod.toml");
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, text + "cut_list = \".cuts\"\n").unwrap();
-    let list = place.path("in/a.mp4.cuts");
-    fs::write(&list, "0.3\n").unwrap();
+    let list = with_list(&place);
     // The list's hidden name.
     faults.set(0, &Rule::new(RENAME, "slomod-tmp.cuts.original", Action::Fail(EACCES)));
     start(&mut place, &faults);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::NewJob;
+use super::{End, NewJob, Original};
 use crate::daemon::snapshot::Snapshot;
 
 /// A job of the watched folder `/in`, with a content of its own.
@@ -15,5 +15,18 @@ pub fn new_job(name: &str) -> NewJob<'_> {
         settings: "{}",
         settings_sha256: "s",
         list_sha256: "",
+    }
+}
+
+/// The end of a job, whose original stays.
+pub fn end<'a>(state: &'static str, code: &'a str) -> End<'a> {
+    End {
+        state,
+        code,
+        message: "why",
+        report_path: None,
+        duplicate_of: None,
+        original: Original::Kept,
+        ground: None,
     }
 }

@@ -216,7 +216,7 @@ fn requeue(which: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::journal::drawn::new_job;
+    use crate::daemon::journal::drawn::{end, new_job};
     use crate::daemon::journal::{Again, Count};
 
     fn submit(journal: &mut Journal, name: &str) -> i64 {
@@ -259,16 +259,7 @@ mod tests {
         {
             let job = submit(&mut journal, code);
             let claim = journal.claim("me", &["/in"], 9, 1).unwrap().unwrap();
-            let end = crate::daemon::journal::End {
-                state: "skipped",
-                code,
-                message: "why",
-                report_path: None,
-                duplicate_of: None,
-                original: crate::daemon::journal::Original::Kept,
-                ground: None,
-            };
-            journal.end(&claim, &end, 10).unwrap();
+            journal.end(&claim, &end("skipped", code), 10).unwrap();
             let advice = journal.retry(job, 11).unwrap();
             assert!(advice.contains(said) && advice.is_empty() == said.is_empty(), "{advice}");
             journal.cancel(job, 12).unwrap();
@@ -282,16 +273,7 @@ mod tests {
         let jobs = ["a.mp4", "b.mp4", "c.mp4", "d.mp4"].map(|name| submit(&mut journal, name));
         for ended in ["failed", "failed", "refused"] {
             let claim = journal.claim("me", &["/in"], 9, 1).unwrap().unwrap();
-            let end = crate::daemon::journal::End {
-                state: ended,
-                code: "x",
-                message: "why",
-                report_path: None,
-                duplicate_of: None,
-                original: crate::daemon::journal::Original::Kept,
-                ground: None,
-            };
-            journal.end(&claim, &end, 10).unwrap();
+            journal.end(&claim, &end(ended, "x"), 10).unwrap();
         }
         assert_eq!(journal.retry_all("failed", 20).unwrap(), 2);
         let states = jobs.map(|job| state(&journal, job));
